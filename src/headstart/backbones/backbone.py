@@ -1,0 +1,98 @@
+"""What every backbone is to the rest of the program: inputs → features, in ordered depth groups."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+Granularity = Literal["blocks", "stages"]
+Inputs = Mapping[str, Tensor]
+"""A batch as the data room gives it, by name: `pixels`, or `input_ids` and `attention_mask`, or `waveform` …"""
+
+
+@dataclass(frozen=True)
+class DepthGroup:
+    """Neighbouring layers that thaw together, with every tensor they own, by qualified name."""
+
+    name: str
+    parameters: Mapping[str, nn.Parameter]
+    buffers: Mapping[str, Tensor]
+    modules: tuple[nn.Module, ...]
+    """The outermost modules that lie wholly in this group: what `eval()` has to reach when it is frozen."""
+
+
+@dataclass(frozen=True)
+class WeightsRecord:
+    """Where a backbone's weights came from; `sha256` is of the file that was read, `None` for random ones."""
+
+    source: str
+    sha256: str | None = None
+    ignored: tuple[str, ...] = ()
+    """Keys of the file that were left out by name: the old classifier."""
+
+
+class Backbone(nn.Module, ABC):
+    """A model without its classifier: inputs → pooled features `(B, num_features)`."""
+
+    num_features: int
+    weights: WeightsRecord
+
+    @abstractmethod
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Pooled features `(B, num_features)`, float; preprocessing (scaling, normalising) included."""
+
+    @abstractmethod
+    def groups(self, granularity: Granularity = "blocks") -> list[DepthGroup]:
+        """Every parameter and buffer in exactly one group, from the input to the output: stem, …, tail."""
+
+    @property
+    @abstractmethod
+    def boundaries(self) -> list[str]:
+        """Names of the (block-granular) groups after which `prefix` and `suffix` can cut the model exactly.
+
+        In depth order; the last group of all is always among them, with the pooled features as activations.
+        """
+
+    @abstractmethod
+    def prefix(self, inputs: Inputs, boundary: str) -> dict[str, Tensor]:
+        """Run the groups up to and with `boundary`: batch-first tensors that `suffix` can start from."""
+
+    @abstractmethod
+    def suffix(self, activations: Inputs, boundary: str) -> Tensor:
+        """Run what lies after `boundary`: the same features as `forward` gives, bit for bit in eval mode."""
+
+
+class BackboneFactory(ABC):
+    """A backbone as configured, not yet built. Building it may take seconds; making this takes none."""
+
+    modality: Literal["vision", "text", "audio"]
+    name: str
+
+    @abstractmethod
+    def check(self, pretrained: bool) -> None:
+        """Raise `InputError` for an unknown model or weights that cannot be had; reads no whole weights file twice."""
+
+    @abstractmethod
+    def identity(self, pretrained: bool) -> dict[str, Any]:
+        """What can change the features: model name and arguments, weights sha256 or hub name @ revision."""
+
+    @abstractmethod
+    def reading(self) -> "Reading":
+        """How the data must be read for this backbone (size, interpolation; tokenizer; sample rate)."""
+
+    @abstractmethod
+    def build(self, pretrained: bool) -> Backbone:
+        """The backbone on the CPU; `pretrained=False` gives random weights from torch's global generator."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Keyword arguments for the data's `examples(...)`, with a description that can be hashed.
+
+    `arguments` are live (a tokenizer, say); `description` is plain JSON and names everything that matters.
+    """
+
+    arguments: dict[str, Any] = field(default_factory=dict)
+    description: dict[str, Any] = field(default_factory=dict)

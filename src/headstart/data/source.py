@@ -1,0 +1,77 @@
+"""What every dataset is to the rest of the program: labelled examples that can be checked, split and read."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+
+class Examples(ABC):
+    """Examples as one backbone reads them (decoded and sized, tokenised, resampled), kept where memory allows."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        """The examples at `indices`, in that order, collated: batch-first tensors, by name."""
+
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """Length of each example `(N,)` where batches are best made of like lengths; else `None`."""
+        return None
+
+    def statistics(self) -> dict[str, Any]:
+        """Facts about reading that belong in the result (token counts, truncation rate)."""
+        return {}
+
+
+class Source(ABC):
+    """A labelled dataset as configured. Making one is instant; `check` reads what has to be read, once."""
+
+    modality: Literal["vision", "text", "audio"]
+    name: str
+    fractions: tuple[float, float]
+    """Shares of val and test where the data brings no split of its own."""
+    n_per_class: int | None
+    """Size of the training subset, per class; `None` for all."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise one `InputError` with everything that is wrong; after it the properties below are at hand."""
+
+    @property
+    @abstractmethod
+    def classes(self) -> tuple[str, ...]:
+        """Class names, sorted; label `i` is `classes[i]`."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> np.ndarray:
+        """Class index of each example `(N,)`, int64."""
+
+    @property
+    @abstractmethod
+    def ids(self) -> tuple[str, ...]:
+        """A stable name for each example: a relative path, a code point, a row number."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> np.ndarray | None:
+        """`"train"`, `"val"`, `"test"` (or `""`: to be drawn) for each example where the data says so; else `None`."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """sha256 over the contents and labels of all examples: the same data gives the same, wherever it lies."""
+
+    @property
+    def shifts(self) -> Mapping[str, "Source"]:
+        """Extra test sets with the same classes, by name; every example of one is scored."""
+        return {}
+
+    @abstractmethod
+    def examples(self, **reading: Any) -> Examples:
+        """All examples, as a backbone's `reading().arguments` ask for them."""

@@ -1,0 +1,40 @@
+"""The one exception that stands for bad input."""
+
+from collections.abc import Callable, Iterable
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message says the rule, the value and the remedy.
+
+    Several problems found together are one error with several messages, so that all can be mended at once.
+    """
+
+    def __init__(self, *messages: str) -> None:
+        self.messages = tuple(messages)
+        super().__init__("\n".join(messages))
+
+    def __reduce__(self):
+        return type(self), self.messages
+
+
+def collect(checks: Iterable[Callable[[], object]]) -> None:
+    """Run every check and raise the `InputError`s of all of them as one."""
+    messages: list[str] = []
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            messages += [message for message in error.messages if message not in messages]
+    if messages:
+        raise InputError(*messages)
+
+
+def unknown(what: str, value: object, choices: Iterable[str]) -> InputError:
+    """An `InputError` that lists the choices and suggests the nearest."""
+    from difflib import get_close_matches
+
+    names = sorted(choices)
+    near = get_close_matches(str(value), names, n=3)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    shown = ", ".join(names) if len(names) <= 40 else f"{', '.join((near or names)[:12])}, … ({len(names)} in all)"
+    return InputError(f"Unknown {what} {str(value)!r}.{hint} Choices: {shown}.")
