@@ -1,0 +1,258 @@
+"""Reads the larger files of the few runs that are shown: histories, plans, predictions, details, hardest examples.
+
+Each reader gives `None` for a file that is not there, and raises `Unusable` with plain words for one that cannot
+be read, so that the report can say so where the picture would have been.
+"""
+
+import csv
+import io
+import json
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.report.reading import Run, read_json
+
+LARGEST_PICTURE = 8 * 2**20
+THUMBNAIL = 96
+LARGEST_PREDICTIONS = 512 * 2**20
+
+
+class Unusable(Exception):
+    """A file of a run that is there but cannot be used; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A run's history: `(epochs,)` arrays by column, and the phase of each epoch."""
+
+    columns: Mapping[str, np.ndarray]
+    phases: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Epochs `start` up to, not including, `end`, with a rate for each (group, kind); 0 is frozen."""
+
+    name: str
+    start: float
+    end: float | None
+    rates: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A thaw plan as it was applied, groups from the input to the head."""
+
+    groups: list[str]
+    kinds: list[str]
+    phases: list[Phase]
+    frozen_norm: str
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """A run's answers on a test set: ids (N,), labels (N,), probabilities (N, C)."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether each answer is right, (N,) bool."""
+        return self.probabilities.argmax(axis=1) == self.labels
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """Per-class results of a run: confusion (true, predicted) counts and accuracy by class."""
+
+    classes: list[str]
+    confusion: np.ndarray | None
+    accuracy: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Hard:
+    """A test example that a run got wrong with conviction; `picture` is a PNG, made anew from the one on disk."""
+
+    name: str
+    label: str
+    predicted: str
+    probability: float | None
+    picture: bytes | None
+    text: str
+
+
+def read_history(run: Run) -> Curve | None:
+    """history.csv; columns that are no numbers hold nan there."""
+    path = run.directory / "history.csv"
+    if not path.is_file():
+        return None
+    with _reading(path):
+        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8", errors="replace").replace("\0", ""))))
+    if not rows or "epoch" not in rows[0]:
+        raise Unusable(f"history.csv of {run.run_id} has no epochs")
+    names = [name for name in rows[0] if name and name != "phase"]
+    columns = {name: np.array([_float(row.get(name)) for row in rows]) for name in names}
+    return Curve(columns, [row.get("phase") or "" for row in rows])
+
+
+def read_plan(run: Run) -> Plan | None:
+    """plan.json, checked for all that drawing needs."""
+    path = run.directory / "plan.json"
+    if not path.is_file():
+        return None
+    with _reading(path):
+        content = read_json(path)
+        groups, kinds = [str(x) for x in content["groups"]], [str(x) for x in content["kinds"]]
+        phases = []
+        for phase in content["phases"]:
+            rates = {str(group): _rates(value) for group, value in phase["rates"].items()}
+            end = phase.get("end")
+            phases.append(
+                Phase(str(phase.get("name", "")), float(phase["start"]), None if end is None else float(end), rates)
+            )
+        if not groups or not phases:
+            raise ValueError("it has no groups or no phases")
+    return Plan(groups, kinds, phases, str(content.get("frozen_norm", "")))
+
+
+def _rates(value: Any) -> dict[str, float]:
+    """Rates by kind; one number stands for all kinds."""
+    if isinstance(value, dict):
+        return {str(kind): float(rate or 0) for kind, rate in value.items()}
+    return {"weight": float(value or 0)}
+
+
+def read_predictions(run: Run, part: str = "test") -> Predictions | None:
+    """The answers kept in predictions.npz; no pickled array is ever loaded."""
+    path = run.directory / "predictions.npz"
+    if not path.is_file():
+        return None
+    with _reading(path), np.load(path, allow_pickle=False) as arrays:
+        if f"{part}/id" not in arrays:
+            return None
+        with zipfile.ZipFile(path) as archive:
+            if sum(item.file_size for item in archive.infolist()) > LARGEST_PREDICTIONS:
+                raise ValueError("unpacked it is larger than 512 MiB")
+        found = Predictions(arrays[f"{part}/id"].astype(str), arrays[f"{part}/label"], arrays[f"{part}/probability"])
+        shapes = found.ids.shape, found.labels.shape, found.probabilities.shape[:1]
+        if found.probabilities.ndim != 2 or len(set(shapes)) != 1 or not len(found.ids):
+            raise ValueError("its arrays do not fit one another")
+    return found
+
+
+def read_details(run: Run) -> Details | None:
+    """Confusion and per-class accuracy from result.json."""
+    with _reading(run.directory / "result.json"):
+        details = read_json(run.directory / "result.json").get("details")
+        if not isinstance(details, dict) or not details:
+            return None
+        per_class = details.get("per_class_accuracy")
+        per_class = per_class if isinstance(per_class, dict) else {}
+        classes = [str(name) for name in details.get("classes") or per_class]
+        confusion = np.array(details["confusion"], dtype=float) if details.get("confusion") else None
+        if confusion is not None and confusion.shape != (len(classes), len(classes)):
+            raise ValueError("its confusion matrix does not fit its classes")
+        accuracy = [_float(per_class.get(name)) for name in classes]
+        if confusion is not None and not per_class:
+            with np.errstate(invalid="ignore"):
+                accuracy = (confusion.diagonal() / confusion.sum(axis=1)).tolist()
+    return Details(classes, confusion, accuracy)
+
+
+def read_hardest(run: Run, limit: int = 16) -> list[Hard]:
+    """The hardest examples kept with the run, pictures decoded and written anew as small PNGs."""
+    folder = run.directory / "hardest"
+    path = folder / "hardest.json"
+    if not path.is_file():
+        path = run.directory / "hardest.json"
+        if not path.is_file():
+            return []
+    with _reading(path):
+        entries = json.loads(path.read_bytes())
+        if not isinstance(entries, list):
+            raise ValueError("it is no list")
+    found = []
+    for entry in entries[:limit]:
+        if isinstance(entry, dict):
+            picture = _thumbnail(folder, entry.get("image"))
+            probability = _float(entry.get("probability"))
+            words = [str(entry.get(key) or "") for key in ("id", "label", "predicted", "text")]
+            known = None if np.isnan(probability) else probability
+            found.append(Hard(words[0], words[1], words[2], known, picture, words[3][:400]))
+    return found
+
+
+def _thumbnail(folder: Path, name: object) -> bytes | None:
+    """A PNG of at most 96 pixels, made from a file in `folder` and nowhere else."""
+    if not isinstance(name, str) or not name or Path(name).name != name:
+        return None
+    from PIL import Image
+
+    path = folder / name
+    try:
+        if path.is_symlink() or path.stat().st_size > LARGEST_PICTURE:
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=("PNG",)) as picture:
+                small = picture.convert("RGBA" if "A" in picture.getbands() else "RGB")
+        small.thumbnail((THUMBNAIL, THUMBNAIL))
+        buffer = io.BytesIO()
+        small.save(buffer, "PNG", optimize=True)
+    except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError):
+        return None
+    return buffer.getvalue()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turns whatever goes wrong in reading `path` into `Unusable`."""
+    try:
+        yield
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        words = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise Unusable(f"{path.name} of {path.parent.name} cannot be used ({words})"[:500]) from error
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def usable(read: Any, run: Run, notes: list[str]) -> Any:
+    """What `read(run)` gives; a file that cannot be used becomes a note and `None`."""
+    try:
+        return read(run)
+    except Unusable as error:
+        notes.append(f"{error}.")
+        return None
+
+
+def each_usable(read: Any, runs: list[Run], notes: list[str]) -> Iterator[Any]:
+    """The usable files among those of several runs."""
+    for run in runs:
+        value = usable(read, run, notes)
+        if value is not None:
+            yield value

@@ -1,0 +1,273 @@
+"""What was compared: factors, contenders and scenes, with replicates and the settings selected in each.
+
+Runs that differ only in seed are replicates. Settings of optimizer, scheduler and head are *selected* on mean
+val. Everything else that varies is a factor: the data and the size of the training subset make a scene, the
+rest makes a contender.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from headstart.report.metric import Metric, choose_metric, plural
+from headstart.report.reading import Ledger, Run
+
+TUNED = ("optimizer", "scheduler", "head")
+SIZE = "data.n_per_class"
+IGNORED_CHOICES = ("logger", "experiment", "hydra", *TUNED)
+LEADING = ("strategy", "backbone", "unfreeze", "augmentation")
+Values = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One thing compared: a strategy, with a backbone and other factors where those vary."""
+
+    values: Values
+    label: str
+    lead: str
+    """Its value of the first factor, usually the strategy: what its colour stands for."""
+    rest: str = ""
+    """The values of its other factors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where contenders meet: one data set at one training size (`n_per_class`, `inf` for all of it)."""
+
+    dataset: str
+    n: float
+
+    @property
+    def size_text(self) -> str:
+        """`all` or the number a class."""
+        return "all" if self.n == inf else f"{self.n:g}"
+
+
+@dataclass(slots=True)
+class Candidate:
+    """One setting of what is tuned, with its completed runs by seed."""
+
+    settings: Values
+    label: str
+    runs: dict[int, Run] = field(default_factory=dict)
+    val: float = -inf
+
+
+@dataclass(slots=True)
+class Cell:
+    """A contender in a scene: all its runs, the candidates, and the one selected on mean val."""
+
+    contender: Contender
+    scene: Scene
+    runs: list[Run] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
+    selected: Candidate | None = None
+
+    def scores(self, metric: Metric) -> dict[int, float]:
+        """Test scores of the selected candidate by seed."""
+        if self.selected is None:
+            return {}
+        return {seed: value for seed, run in self.selected.runs.items() if (value := metric.test(run)) is not None}
+
+
+@dataclass(slots=True)
+class Design:
+    """The comparison as it was laid out, and what of it could be used."""
+
+    metric: Metric
+    factors: list[str]
+    contenders: list[Contender]
+    scenes: list[Scene]
+    cells: dict[tuple[Contender, Scene], Cell]
+    tuned: list[str]
+    constants: dict[str, Any]
+    notes: list[str]
+    lead: str = "strategy"
+
+    def cell(self, contender: Contender, scene: Scene) -> Cell | None:
+        """The cell, if any run belongs to it."""
+        return self.cells.get((contender, scene))
+
+    def scored(self, scene: Scene) -> list[Cell]:
+        """Cells of a scene that have at least one score, in the order of the contenders."""
+        cells = (self.cell(contender, scene) for contender in self.contenders)
+        return [cell for cell in cells if cell is not None and cell.scores(self.metric)]
+
+
+def read_design(ledger: Ledger) -> Design:
+    """Sort the runs of a ledger into contenders and scenes, and select on val."""
+    metric, notes = choose_metric(ledger.runs)
+    datasets, dataset_notes = _datasets(ledger.runs)
+    columns = _columns(ledger.runs)
+    tuned = [key for key in columns if _is_tuned(key)]
+    factors, constants, confounded = _factors(columns, tuned, len(ledger.runs))
+    contenders, lead = _contenders(ledger.runs, columns, factors)
+    cells: dict[tuple[Contender, Scene], Cell] = {}
+    members: dict[tuple[Contender, Scene], dict[Values, Candidate]] = defaultdict(dict)
+    twins = 0
+    for i, run in enumerate(ledger.runs):
+        place = contenders[i], Scene(datasets[i], _size(run))
+        cell = cells.setdefault(place, Cell(*place))
+        cell.runs.append(run)
+        settings = tuple(columns[key][i] for key in tuned)
+        candidate = members[place].setdefault(settings, Candidate(settings, ""))
+        if run.completed and metric.test(run) is not None:
+            seed = -1 if run.seed is None else run.seed
+            twins += seed in candidate.runs
+            candidate.runs.setdefault(seed, run)
+    for place, cell in cells.items():
+        cell.candidates = list(members[place].values())
+        _select(cell, metric, tuned)
+    notes += dataset_notes + confounded
+    if twins:
+        notes.append(
+            f"{plural(twins, 'run')} repeat{'s' * (twins == 1)} a seed under the same settings; the first counted."
+        )
+    scenes = sorted({scene for _, scene in cells}, key=lambda scene: (scene.dataset, scene.n))
+    order = list(dict.fromkeys(contenders))
+    return Design(metric, factors, order, scenes, cells, tuned, constants, notes, lead)
+
+
+def _datasets(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
+    """A name for each run's data; the same name with other contents is another data set."""
+    prints: dict[str, set[str]] = defaultdict(set)
+    for run in runs:
+        if run.fingerprint:
+            prints[run.choices.get("data") or run.dataset].add(run.fingerprint)
+    several = {name for name, found in prints.items() if len(found) > 1}
+    notes = [f"{name} was not the same data in all runs; each content is shown as a data set." for name in several]
+    names = []
+    for run in runs:
+        name = run.choices.get("data") or run.dataset or "data"
+        if name in several:
+            name = f"{run.dataset or name} {run.fingerprint[:6] or '(not read)'}"
+        names.append(name)
+    return names, sorted(notes)
+
+
+def _size(run: Run) -> float:
+    value = run.settings.get(SIZE)
+    if value is None:
+        value = next((item.split("=", 1)[1] for item in run.overrides if item.startswith(f"{SIZE}=")), None)
+    try:
+        return float(value) if value not in (None, "null", "") else inf
+    except (TypeError, ValueError):
+        return inf
+
+
+def _columns(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Everything that varies between runs, by key: choices by group name, settings by dotted key."""
+    columns: dict[str, list[str]] = {}
+    for name in dict.fromkeys(key for run in runs for key in run.choices):
+        if name != "data":
+            columns[name] = [run.choices.get(name, "–") for run in runs]
+    known = [bool(run.settings) for run in runs]
+    for key in dict.fromkeys(key for run in runs for key in run.settings):
+        if key in ("seed", SIZE):
+            continue
+        column = [_value(run.settings.get(key, "–")) if has else "?" for run, has in zip(runs, known, strict=True)]
+        if len(set(column) - {"?"}) > 1:
+            columns[key] = column
+    return columns
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
+
+
+def _is_tuned(key: str) -> bool:
+    return key.split(".")[0] in TUNED or key == "strategy.lr"
+
+
+def _factors(
+    columns: Mapping[str, list[str]], tuned: Sequence[str], num_runs: int
+) -> tuple[list[str], dict[str, Any], list[str]]:
+    """Which columns are factors; the constant choices; and settings that only change together with a choice."""
+    choices = [key for key in columns if "." not in key and key not in IGNORED_CHOICES]
+    constants = {key: columns[key][0] for key in choices if len(set(columns[key])) == 1}
+    varying = [key for key in choices if key not in constants]
+    varying.sort(key=lambda key: LEADING.index(key) if key in LEADING else len(LEADING))
+    factors: list[str] = []
+    for key in varying:  # a choice that follows from those before it (strategy picks unfreeze) says nothing more
+        if not factors or not _follows(columns[key], [columns[name] for name in factors], num_runs):
+            factors.append(key)
+    by_choice = [columns[key] for key in varying]
+    confounded = []
+    for key in columns:
+        group = key.split(".")[0]
+        if "." not in key or key in tuned or (group == "data" and _is_identity(key)):
+            continue
+        if by_choice and _follows(columns[key], by_choice, num_runs):
+            if group not in (*varying, "unfreeze", "weights", "augmentation"):
+                confounded.append(key)
+        else:
+            factors.append(key)
+    notes = []
+    if confounded:
+        notes.append(
+            f"{', '.join(confounded)} also differ{'s' * (len(confounded) == 1)} between contenders, always together "
+            f"with {' and '.join(varying)}: what each of them does cannot be told apart."
+        )
+    return factors, constants, notes
+
+
+def _is_identity(key: str) -> bool:
+    return key.rsplit(".", 1)[-1] in ("fingerprint", "path", "root", "name", "_target_")
+
+
+def _follows(column: list[str], others: Sequence[list[str]], num_runs: int) -> bool:
+    """Whether a column's value is settled by those of `others` (values not known bind nothing)."""
+    found: dict[Values, str] = {}
+    for i in range(num_runs):
+        if column[i] != "?" and found.setdefault(tuple(other[i] for other in others), column[i]) != column[i]:
+            return False
+    return True
+
+
+def _contenders(
+    runs: Sequence[Run], columns: Mapping[str, list[str]], factors: list[str]
+) -> tuple[list[Contender], str]:
+    lead = factors[0] if factors else "strategy"
+    made: dict[Values, Contender] = {}
+    result = []
+    for i, run in enumerate(runs):
+        values = tuple(columns[key][i] for key in factors)
+        if values not in made:
+            first = values[0] if values else run.choices.get("strategy") or run.choices.get("backbone") or "this setup"
+            if lead not in LEADING and factors:
+                first = f"{_short(lead)}={first}"
+            rest = [
+                value if "." not in key else f"{_short(key)}={value}"
+                for key, value in zip(factors[1:], values[1:], strict=True)
+            ]
+            made[values] = Contender(values, " · ".join([first, *rest]), first, " · ".join(rest))
+        result.append(made[values])
+    return result, lead
+
+
+def _short(key: str) -> str:
+    return key.split(".", 1)[-1]
+
+
+def _select(cell: Cell, metric: Metric, tuned: Sequence[str]) -> None:
+    """Select the candidate with the best mean val among those with the most completed seeds; ties to the first."""
+    varying = [i for i in range(len(tuned)) if len({candidate.settings[i] for candidate in cell.candidates}) > 1]
+    for candidate in cell.candidates:
+        parts = (f"{tuned[i].split('.')[-1]}={candidate.settings[i]}" for i in varying)
+        candidate.label = ", ".join(dict.fromkeys(parts))
+        scores = [value for run in candidate.runs.values() if (value := metric.val(run)) is not None]
+        if scores and len(scores) == len(candidate.runs):
+            candidate.val = float(np.mean(scores))
+    filled = [candidate for candidate in cell.candidates if candidate.runs]
+    if not filled:
+        return
+    most = max(len(candidate.runs) for candidate in filled)
+    full = [candidate for candidate in filled if len(candidate.runs) == most]
+    cell.selected = max(full, key=lambda candidate: candidate.val)

@@ -1,0 +1,153 @@
+"""The measure that a report compares runs by, and how its values are written."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite, isnan
+
+from headstart.report.reading import Run
+
+PREFERRED = ("accuracy", "macro_f1", "balanced_accuracy", "auroc", "loss")
+SHARES = ("accuracy", "f1", "auroc", "precision", "recall", "specificity", "average_precision", "map")
+SMALLER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "perplexity", "calibration_error", "ece")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A measure by name (`accuracy` stands for val/accuracy and test/accuracy)."""
+
+    name: str
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, -1 where less is: scores are values times this."""
+        return -1 if any(self.name == word or self.name.endswith("_" + word) for word in SMALLER_IS_BETTER) else 1
+
+    @property
+    def share(self) -> bool:
+        """Whether the measure is a share of 1, written as a percentage."""
+        return any(self.name == word or self.name.endswith("_" + word) for word in SHARES)
+
+    @property
+    def title(self) -> str:
+        """The name in plain words."""
+        return self.name.replace("_", " ")
+
+    def val(self, run: Run) -> float | None:
+        """The validation score of the epoch that was selected (more is better)."""
+        return _signed(run.metrics.get(f"val/{self.name}"), self.sign)
+
+    def test(self, run: Run) -> float | None:
+        """The test score of the epoch that was selected on val (more is better)."""
+        return _signed(run.metrics.get(f"test/{self.name}"), self.sign)
+
+    def shift(self, run: Run, name: str) -> float | None:
+        """The score on a shifted test set (more is better)."""
+        return _signed(run.metrics.get(f"shift/{name}/{self.name}"), self.sign)
+
+    def raw(self, score: float) -> float:
+        """A score as the measure it came from, in the unit of the figures' axis (percent for shares)."""
+        return score * self.sign * (100 if self.share else 1)
+
+    def text(self, score: float | None) -> str:
+        """A score as the reader sees it: `84.2%`, or `0.4312` for a measure that is no share."""
+        if score is None or isnan(score):
+            return "–"
+        return f"{self.raw(score):.1f}%".replace("-", "−") if self.share else number(self.raw(score))
+
+    def range(self, low: float, high: float) -> str:
+        """An interval of scores: `82.1–86.3%`."""
+        if not (isfinite(low) and isfinite(high)):
+            return "–"
+        low, high = sorted((self.raw(low), self.raw(high)))
+        if self.share:
+            return f"{low:.1f} to {high:.1f}%".replace("-", "−")
+        return f"{number(low)} to {number(high)}"
+
+    def gap(self, difference: float | None, signed: bool = True) -> str:
+        """A difference of scores, better being positive, in points (hundredths) for shares."""
+        if difference is None or isnan(difference):
+            return "–"
+        if not self.share:
+            return ("+" if signed and difference > 0 else "") + number(difference)
+        value = 100 * difference
+        digits = 1 if abs(value) >= 0.095 or value == 0 else 2
+        return f"{value:+.{digits}f}".replace("-", "−") if signed else f"{abs(value):.{digits}f}"
+
+    @property
+    def unit(self) -> str:
+        """What differences are counted in."""
+        return " points" if self.share else ""
+
+
+def choose_metric(runs: Sequence[Run]) -> tuple[Metric, list[str]]:
+    """The measure that most completed runs have on both val and test; and what that leaves out, in words."""
+    counts: Counter[str] = Counter()
+    completed = [run for run in runs if run.completed]
+    for run in completed:
+        counts.update(key[4:] for key in run.metrics if key.startswith("val/") and f"test/{key[4:]}" in run.metrics)
+    if not counts:
+        for run in completed:
+            counts.update(key[5:] for key in run.metrics if key.startswith("test/"))
+    if not counts:
+        return Metric("accuracy"), []
+    order = {name: i for i, name in enumerate(PREFERRED)}
+    name = min(counts, key=lambda key: (-counts[key], order.get(key, len(order)), key))
+    metric, notes = Metric(name), []
+    without = [run for run in completed if metric.test(run) is None]
+    if without:
+        others = Counter(", ".join(sorted(k[5:] for k in run.metrics if k.startswith("test/"))) for run in without)
+        listing = "; ".join(f"{count} with {keys or 'no test measure'}" for keys, count in others.most_common(4))
+        notes.append(
+            f"The runs do not share one measure. Compared is test {metric.title}, which "
+            f"{len(completed) - len(without)} of {len(completed)} completed runs have; left out: {listing}."
+        )
+    return metric, notes
+
+
+def _signed(value: float | None, sign: int) -> float | None:
+    return None if value is None else sign * value
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A plain number to `digits` significant digits, with a true minus sign."""
+    if value is None or not isfinite(value):
+        return "–"
+    text = f"{value:.{digits}g}"
+    return (f"{value:.0f}" if "e+" in text and abs(value) < 1e15 else text).replace("-", "−")
+
+
+def p_text(p: float | None) -> str:
+    """A p-value: `0.25`, `0.031`, `< 0.001`."""
+    if p is None or isnan(p):
+        return "–"
+    if p < 0.001:
+        return "< 0.001"
+    return f"{p:.3f}" if p < 0.1 else f"{min(p, 1.0):.2f}"
+
+
+def seconds_text(seconds: float | None) -> str:
+    """A duration in the unit that suits it: `8.1 s`, `3.4 min`, `2.1 h`."""
+    if seconds is None or not isfinite(seconds):
+        return "–"
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+
+
+def scaled(value: float | None, unit: str = "", binary: bool = False) -> str:
+    """A large number with its prefix: `4.05 M`, `1.2 TFLOP`, `310 MiB`."""
+    if value is None or not isfinite(value):
+        return "–"
+    step, prefixes = (1024, ("", "Ki", "Mi", "Gi", "Ti")) if binary else (1000, ("", "k", "M", "G", "T", "P", "E"))
+    power = 0
+    while abs(value) >= step and power < len(prefixes) - 1:
+        value, power = value / step, power + 1
+    digits = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return f"{digits} {prefixes[power]}{unit}".strip()
+
+
+def plural(count: int, noun: str, many: str | None = None) -> str:
+    """`1 run`, `3 runs`."""
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"

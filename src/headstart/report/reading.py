@@ -1,0 +1,288 @@
+"""Reads what a sweep's directory holds: every run that belongs to it, whatever state its files are in.
+
+Nothing here raises for a file that is missing, truncated or foreign: the run gets a status, the report a note.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from sys import intern
+from typing import Any
+
+from headstart.errors import InputError
+
+SCHEMA = 1
+STATUSES = ("completed", "failed", "unreadable", "unfinished", "missing")
+"""What a run can be: `unreadable` has a result that cannot be used, `unfinished` a directory without a result."""
+LONGEST_MESSAGE, LONGEST_TRACEBACK = 2000, 3000
+
+
+@dataclass(slots=True)
+class Run:
+    """One run, as far as its files tell."""
+
+    run_id: str
+    directory: Path
+    sweep: str
+    status: str = "missing"
+    choices: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Sequence[str] = ()
+    seed: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    dataset: str = ""
+    fingerprint: str = ""
+    split: str = ""
+    sizes: Mapping[str, float] = field(default_factory=dict)
+    num_classes: int | None = None
+    weights: str = ""
+    environment: str = ""
+    commit: str = ""
+    started: str = ""
+    finished: str = ""
+    rerun: str = ""
+    error: tuple[str, str, str] | None = None
+    """Type, message, traceback of a failed run; for an unreadable one, what is wrong with its file."""
+    attempts: int = 0
+    attempt_seconds: float = 0.0
+
+    @property
+    def completed(self) -> bool:
+        """Whether the run ended well and can be counted."""
+        return self.status == "completed"
+
+
+@dataclass(slots=True)
+class Ledger:
+    """All runs of the sweeps given, with what was odd about the files."""
+
+    name: str
+    directories: list[Path]
+    runs: list[Run]
+    notes: list[str]
+    commands: list[str]
+    environments: dict[str, int]
+
+    def count(self, status: str) -> int:
+        """Number of runs of that status."""
+        return sum(run.status == status for run in self.runs)
+
+
+def read_sweeps(directories: Sequence[Path]) -> Ledger:
+    """Read all runs of one or more sweep directories; the same run in two of them counts once.
+
+    Raises `InputError` for directories that do not exist or that hold no run at all.
+    """
+    ledger = Ledger("", list(directories), [], [], [], {})
+    problems: list[str] = []
+    names: list[str] = []
+    seen: set[str] = set()
+    for directory in directories:
+        if not directory.is_dir():
+            problems.append(f"A report needs the directory of a sweep, but {str(directory)!r} is none.")
+            continue
+        found = 0
+        for run in _read_sweep(directory, ledger, names):
+            found += 1
+            if run.run_id in seen:
+                ledger.notes.append(f"Run {run.run_id} is in more than one directory; it was counted once.")
+                continue
+            seen.add(run.run_id)
+            ledger.runs.append(run)
+        if not found:
+            problems.append(
+                f"{str(directory)!r} holds no run: neither a sweep.json that lists any nor a directory with a "
+                "result.json. Give the directory that `headstart train -m` wrote."
+            )
+    if problems:
+        raise InputError(*problems)
+    ledger.name = " + ".join(dict.fromkeys(names))
+    ledger.environments = dict(Counter(run.environment for run in ledger.runs if run.environment).most_common())
+    return ledger
+
+
+def _read_sweep(directory: Path, ledger: Ledger, names: list[str]) -> Iterator[Run]:
+    listed = _read_listing(directory, ledger, names)
+    present = [path for path in sorted(directory.iterdir()) if _is_run(path)]
+    if listed is None:
+        if _is_run(directory) and not present:
+            present = [directory]
+        listed = [Run(path.name, path, directory.name) for path in present]
+    else:
+        known = {run.directory.name for run in listed}
+        foreign = [path.name for path in present if path.name not in known]
+        if foreign:
+            shown = ", ".join(foreign[:5]) + (", …" if len(foreign) > 5 else "")
+            ledger.notes.append(
+                f"{len(foreign)} run director{'y is' if len(foreign) == 1 else 'ies are'} not in {directory.name}/"
+                f"sweep.json and {'was' if len(foreign) == 1 else 'were'} left out: {shown}."
+            )
+    for run in listed:
+        _read_result(run)
+        _read_attempts(run)
+        yield run
+
+
+def _is_run(path: Path) -> bool:
+    return any((path / name).is_file() for name in ("result.json", "config.yaml", "history.csv"))
+
+
+def _read_listing(directory: Path, ledger: Ledger, names: list[str]) -> list[Run] | None:
+    """The runs that sweep.json says belong to the sweep; `None` where it cannot say."""
+    path = directory / "sweep.json"
+    try:
+        content = read_json(path)
+        entries = content.get("runs")
+        if not isinstance(entries, list):
+            raise ValueError("it has no list of runs")
+    except FileNotFoundError:
+        names.append(directory.name)
+        if not _is_run(directory):
+            ledger.notes.append(
+                f"{directory.name} has no sweep.json: runs that were planned but never started are not known."
+            )
+        return None
+    except (OSError, ValueError) as error:
+        names.append(directory.name)
+        ledger.notes.append(f"{directory.name}/sweep.json cannot be read ({error}); its runs were taken from disk.")
+        return None
+    names.append(_text(content.get("name")) or directory.name)
+    if command := _text(content.get("command")):
+        ledger.commands.append(command)
+    runs, seen, nameless = [], set(), 0
+    for entry in entries:
+        run_id = _text(entry.get("run_id")) if isinstance(entry, dict) else ""
+        if not run_id or "/" in run_id or run_id in (".", ".."):
+            nameless += 1
+            continue
+        if run_id in seen:
+            continue
+        seen.add(run_id)
+        run = Run(run_id, directory / run_id, directory.name)
+        _take_identity(run, entry)
+        runs.append(run)
+    if nameless:
+        ledger.notes.append(f"{nameless} entries of {directory.name}/sweep.json name no run and were left out.")
+    return runs
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; `ValueError` with plain words for anything else that lies there."""
+    content = path.read_bytes()
+    if not content.strip():
+        raise ValueError("the file is empty")
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not whole JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+def _read_result(run: Run) -> None:
+    path = run.directory / "result.json"
+    try:
+        result = read_json(path)
+        if result.get("schema") != SCHEMA:
+            raise ValueError(f"schema {SCHEMA} is what can be read, but it says {result.get('schema')!r}")
+        if result.get("status") not in ("completed", "failed"):
+            raise ValueError(f"status must be completed or failed, but it says {result.get('status')!r}")
+        if _text(result.get("run_id")) not in ("", run.run_id):
+            raise ValueError(f"it is the result of another run, {_text(result.get('run_id'))}")
+    except FileNotFoundError:
+        run.status = "unfinished" if run.directory.is_dir() and any(run.directory.iterdir()) else "missing"
+        return
+    except (OSError, ValueError) as error:
+        run.status = "unreadable"
+        run.error = ("result.json", f"result.json cannot be used: {error}"[:LONGEST_MESSAGE], "")
+        return
+    _take_identity(run, result)
+    _take_outcome(run, result)
+
+
+def _take_identity(run: Run, entry: Mapping[str, Any]) -> None:
+    """What sweep.json and result.json both tell: what the run was asked to do."""
+    choices, settings = _mapping(entry.get("choices")), _mapping(entry.get("settings"))
+    if choices:
+        run.choices = {intern(str(key)): intern(_choice(value)) for key, value in choices.items()}
+    if settings:
+        run.settings = {intern(str(key)): _setting(value) for key, value in settings.items()}
+    overrides = entry.get("overrides")
+    if isinstance(overrides, list):
+        run.overrides = tuple(intern(str(item)) for item in overrides)
+    if not run.choices:
+        pairs = (item.lstrip("+").split("=", 1) for item in run.overrides if "=" in item)
+        run.choices = {key: value for key, value in pairs if key.isidentifier() and key != "seed"}
+    seed = entry.get("seed", run.settings.get("seed"))
+    if isinstance(seed, int) and not isinstance(seed, bool):
+        run.seed = seed
+
+
+def _take_outcome(run: Run, result: Mapping[str, Any]) -> None:
+    run.status = result["status"]
+    run.metrics = _numbers(result.get("metrics"))
+    run.cost = _numbers(result.get("cost"))
+    data = _mapping(result.get("data"))
+    run.dataset, run.fingerprint = intern(_text(data.get("name"))), intern(_text(data.get("fingerprint")))
+    run.split, run.sizes = intern(_text(data.get("split_sha256"))), _numbers(data.get("sizes"))
+    classes = data.get("classes")
+    run.num_classes = len(classes) if isinstance(classes, list) else classes if isinstance(classes, int) else None
+    weights = _mapping(result.get("weights"))
+    run.weights = intern(" ".join(filter(None, (_text(weights.get("source")), _text(weights.get("sha256"))))))
+    environment = _mapping(result.get("environment"))
+    run.environment = intern(json.dumps(environment, sort_keys=True, default=str)) if environment else ""
+    git = _mapping(result.get("git"))
+    commit = _text(git.get("commit"))
+    run.commit = intern(commit + (" with uncommitted changes" if commit and git.get("dirty") else ""))
+    run.started, run.finished = _text(result.get("started")), _text(result.get("finished"))
+    run.rerun = _text(result.get("rerun"))
+    if run.status == "failed":
+        error = _mapping(result.get("error"))
+        message = _text(error.get("message")) or "The run failed and left no message."
+        trace = _text(error.get("traceback"))[-LONGEST_TRACEBACK:]
+        run.error = (_text(error.get("type")) or "Error", message[:LONGEST_MESSAGE], trace)
+
+
+def _read_attempts(run: Run) -> None:
+    """Earlier attempts count in what the sweep cost."""
+    try:
+        attempts = list((run.directory / "attempts").iterdir())
+    except OSError:
+        return
+    for attempt in attempts:
+        run.attempts += 1
+        try:
+            cost = _numbers(read_json(attempt / "result.json").get("cost"))
+        except (OSError, ValueError):
+            continue
+        run.attempt_seconds += cost.get("total_seconds", 0.0)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str:
+    return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+
+
+def _choice(value: object) -> str:
+    return "none" if value is None else str(value)
+
+
+def _setting(value: Any) -> Any:
+    return value if isinstance(value, int | float | bool | None) else intern(str(value))
+
+
+def _numbers(value: object) -> dict[str, float]:
+    """The finite numbers of a mapping; anything else in it is no measurement."""
+    return {
+        intern(str(key)): number
+        for key, number in _mapping(value).items()
+        if isinstance(number, int | float) and not isinstance(number, bool) and isfinite(number)
+    }

@@ -1,0 +1,213 @@
+"""The statistics of a comparison over seeds: plain arrays in, plain numbers out.
+
+Scores are such that more is better (`Metric` turns losses round); seeds are replicates, examples are not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb, isfinite, nan, sqrt
+
+import numpy as np
+
+from headstart.seeding import stream
+
+EXACT_UP_TO = 20
+"""Pairs up to which every sign assignment is counted (2^19 sums); above, a fixed number is drawn."""
+DRAWS = 100_000
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with its two-sided Student t-interval; `low` and `high` are nan for a single value."""
+
+    mean: float
+    low: float
+    high: float
+    std: float
+    n: int
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval at all, which takes two values."""
+        return isfinite(self.low)
+
+    @property
+    def half_width(self) -> float:
+        """The smallest mean of the same spread and number whose interval would leave out zero."""
+        return self.high - self.mean
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether zero lies outside; never true of values that are all the same, as they show no spread."""
+        return self.known and self.std > 0 and (self.low > 0 or self.high < 0)
+
+
+def t_interval(values: Sequence[float] | np.ndarray, confidence: float = CONFIDENCE) -> Interval:
+    """Mean of `values` `(n,)`, n ≥ 1, with mean ± t(n - 1) · s / √n."""
+    from scipy.special import stdtrit
+
+    values = np.asarray(values, dtype=float)
+    n, mean = len(values), float(values.mean())
+    if n < 2:
+        return Interval(mean, nan, nan, nan, n)
+    std = float(values.std(ddof=1))
+    if np.ptp(values) == 0:
+        std = 0.0
+    half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * std / sqrt(n)
+    return Interval(mean, mean - half, mean + half, std, n)
+
+
+def smallest_p(num_pairs: int) -> float:
+    """The smallest two-sided p that a sign-flip (or signed-rank) test of so many pairs can give."""
+    return min(1.0, 2.0 ** (1 - num_pairs))
+
+
+def pairs_needed(alpha: float = 0.05, num_comparisons: int = 1) -> int:
+    """The fewest pairs with which the test can reach `alpha` after Holm's first step over `num_comparisons`."""
+    n = 1
+    while smallest_p(n) * num_comparisons > alpha:
+        n += 1
+    return n
+
+
+def sign_flip_p(differences: Sequence[float] | np.ndarray) -> float:
+    """Two-sided p of the paired sign-flip (Fisher randomisation) test that the mean difference is zero.
+
+    Exact up to `EXACT_UP_TO` pairs; above, `DRAWS` assignments with the observed one counted in.
+    """
+    d = np.asarray(differences, dtype=float)
+    observed = abs(d.sum())
+    slack = 1e-9 * np.abs(d).sum()
+    if len(d) <= EXACT_UP_TO:
+        sums = d[:1].copy()
+        for value in d[1:]:
+            sums = np.concatenate([sums + value, sums - value])
+        return float(np.mean(np.abs(sums) >= observed - slack))
+    dice, count = stream(0, "sign-flip", len(d)), 0
+    for _ in range(10):
+        signs = dice.integers(0, 2, (DRAWS // 10, len(d)), dtype=np.int8) * 2.0 - 1.0
+        count += int(np.sum(np.abs(signs @ d) >= observed - slack))
+    return (1 + count) / (1 + DRAWS)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted by Holm's step-down, in the order given; nan stays out of the family."""
+    from statsmodels.stats.multitest import multipletests
+
+    p = np.asarray(p_values, dtype=float)
+    known = np.isfinite(p)
+    if known.any():
+        p[known] = multipletests(p[known], method="holm")[1]
+    return [float(value) for value in p]
+
+
+def improvement_probability(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
+    """P(a run of `first` scores above one of `second`), ties half, the mean over tasks.
+
+    One array of runs a task (Agarwal et al. 2021, section 4.3: Mann-Whitney U over the number of pairs).
+    """
+    shares = []
+    for x, y in zip(first, second, strict=True):
+        x, y = np.asarray(x, dtype=float)[:, None], np.asarray(y, dtype=float)[None, :]
+        shares.append(np.mean((x > y) + 0.5 * (x == y)))
+    return float(np.mean(shares))
+
+
+def interquartile_mean(scores: np.ndarray, axis: int | None = None) -> np.ndarray:
+    """The mean of the middle half of all scores, whatever run and task they are of (Agarwal et al. 2021)."""
+    from scipy.stats import trim_mean
+
+    return trim_mean(scores, 0.25, axis=axis)
+
+
+def interquartile_interval(tasks: Sequence[np.ndarray], num_draws: int = 2000) -> tuple[float, float, float]:
+    """IQM with its percentile interval from a bootstrap of runs within each task (stratified)."""
+    tasks = [np.asarray(task, dtype=float) for task in tasks]
+    dice = stream(0, "stratified-bootstrap", len(tasks))
+    drawn = [task[dice.integers(0, len(task), (num_draws, len(task)))] for task in tasks]
+    values = interquartile_mean(np.concatenate(drawn, axis=1), axis=1)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(interquartile_mean(np.concatenate(tasks))), float(low), float(high)
+
+
+def expected_best(scores: Sequence[float], budget: int) -> float:
+    """Expected best of `budget` trials drawn with replacement from `scores` (Dodge et al. 2019, equation 5)."""
+    ordered, total = np.sort(np.asarray(scores, dtype=float)), len(scores)
+    ranks = np.arange(total + 1) / total
+    return float(ordered @ np.diff(ranks**budget))
+
+
+def expected_best_unbiased(scores: Sequence[float], budget: int) -> float:
+    """Expected best of `budget` ≤ N different trials of `scores` (N,): the unbiased form (Tang et al. 2020)."""
+    ordered, total = np.sort(np.asarray(scores, dtype=float)), len(scores)
+    assert 1 <= budget <= total
+    whole = comb(total, budget)
+    weights = [comb(rank, budget - 1) / whole for rank in range(total)]
+    return float(ordered @ np.array(weights))
+
+
+@dataclass(frozen=True, slots=True)
+class RankTest:
+    """Friedman's test over `(tasks, contenders)` with Nemenyi's post-hoc; ranks count from 1, the best."""
+
+    statistic: float
+    p: float
+    mean_ranks: list[float]
+    critical_difference: float
+    pairwise_p: list[list[float]]
+    num_tasks: int
+
+
+def friedman(scores: np.ndarray) -> RankTest:
+    """Friedman's test on `scores` `(tasks, contenders)`, with at least 2 tasks and 3 contenders (Demšar 2006)."""
+    from scipy.stats import friedmanchisquare, rankdata, studentized_range
+
+    num_tasks, k = scores.shape
+    assert num_tasks >= 2
+    assert k >= 3
+    statistic, p = friedmanchisquare(*scores.T)
+    if not isfinite(p):  # every contender tied on every task
+        statistic, p = 0.0, 1.0
+    ranks = rankdata(-scores, axis=1).mean(axis=0)
+    spread = sqrt(k * (k + 1) / (6 * num_tasks))
+    gaps = np.abs(ranks[:, None] - ranks[None, :]) / spread * sqrt(2)
+    pairwise = np.where(gaps == 0, 1.0, studentized_range.sf(gaps, k, np.inf))
+    critical = float(studentized_range.isf(1 - CONFIDENCE, k, np.inf)) / sqrt(2) * spread
+    return RankTest(float(statistic), float(p), ranks.tolist(), critical, pairwise.tolist(), num_tasks)
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleTest:
+    """Two runs on the same test examples: who was right where, McNemar's exact p and a bootstrap over examples."""
+
+    num_examples: int
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+    p: float
+    difference: float
+    low: float
+    high: float
+
+
+def compare_examples(first: np.ndarray, second: np.ndarray, num_draws: int = 10_000) -> ExampleTest:
+    """Compare two `(N,)` arrays of right (true) and wrong answers on the same N examples.
+
+    Drawing examples with replacement draws the four counts from a multinomial, so that is what is drawn.
+    """
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    n = len(first)
+    both, only_first = int(np.sum(first & second)), int(np.sum(first & ~second))
+    only_second, neither = int(np.sum(~first & second)), int(np.sum(~first & ~second))
+    p = float(mcnemar([[both, only_first], [only_second, neither]], exact=True).pvalue)
+    shares = np.array([only_first, only_second, both + neither]) / n
+    counts = stream(0, "example-bootstrap", n).multinomial(n, shares, num_draws)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile((counts[:, 0] - counts[:, 1]) / n, [tail, 1 - tail])
+    gap = (only_first - only_second) / n
+    return ExampleTest(n, both, only_first, only_second, neither, min(1.0, p), gap, float(low), float(high))
