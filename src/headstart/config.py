@@ -1,0 +1,292 @@
+"""The typed spine of a config, and the binding of its leaves to the constructors they name.
+
+Everything here runs before anything slow and reports all that is wrong at once. A config from a stranger can build
+parts of the allowed packages and nothing else.
+"""
+
+import hashlib
+import inspect
+import json
+import os
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial
+from importlib import import_module
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from headstart.errors import InputError, collect, unknown
+
+ALLOWED_PACKAGES = (
+    "headstart",
+    "torch.optim",
+    "torchmetrics",
+    "pytorch_lightning",
+    "torchvision.transforms",
+    "timm",
+    "transformers",
+    "peft",
+)
+GROUPS = {
+    "backbone": "headstart.backbones.backbone.BackboneFactory",
+    "strategy": "headstart.strategies.strategy.Strategy",
+    "unfreeze": "headstart.strategies.unfreeze.Unfreeze",
+    "augmentation": "headstart.data.augmentation.Augmentation",
+    "optimizer": "torch.optim.Optimizer",
+    "scheduler": "headstart.strategies.schedule.Schedule",
+    "head": "headstart.training.heads.HeadFactory",
+    "data": "headstart.data.source.Source",
+    "logger": "headstart.tracking.Tracker",
+}
+"""Config groups whose node is a `_target_`, with the kind that the target must be."""
+IDENTITY_SCHEMA = 1
+INCIDENTAL = frozenset({"name", "choices", "overrides", "logger", "features", "trainer.num_workers"})
+INCIDENTAL_DATA = frozenset({"root", "path", "shifts", "cache_bytes"})
+"""Keys that cannot change a run's numbers, given the fingerprint of its data."""
+
+
+def _ranged(default: Any, *limits: Any) -> Any:
+    return field(default=default, metadata={"limits": limits})
+
+
+def _one_of(default: str, *choices: str) -> Any:
+    return field(default=default, metadata={"choices": choices})
+
+
+@dataclass
+class TrainerConfig:
+    """How long, on what, and by which rules to train."""
+
+    max_epochs: int = _ranged(10, Ge(1))
+    max_steps: int | None = _ranged(None, Ge(1))
+    batch_size: int = _ranged(32, Ge(1))
+    accumulate_grad_batches: int = _ranged(1, Ge(1))
+    precision: str = _one_of("32-true", "32-true", "bf16-mixed", "16-mixed", "64-true")
+    threads: int | None = _ranged(None, Ge(1))
+    num_workers: int = _ranged(0, Ge(0))
+    accelerator: str = _one_of("auto", "auto", "cpu", "gpu", "cuda", "mps", "tpu")
+    devices: int = _ranged(1, Ge(1))
+    gradient_clip_val: float | None = _ranged(None, Gt(0))
+    label_smoothing: float = _ranged(0.0, Ge(0), Lt(1))
+    class_weights: str = _one_of("none", "none", "balanced")
+    patience: int | None = _ranged(None, Ge(1))
+    min_delta: float = _ranged(0.0, Ge(0))
+    monitor: str = _one_of("val/accuracy", "val/accuracy", "val/loss")
+    limit_batches: int | None = _ranged(None, Ge(1))
+    deterministic: bool = True
+    keep_checkpoint: bool = True
+
+
+@dataclass
+class FeaturesConfig:
+    """Where activations of frozen backbones are kept, and how much room they may take."""
+
+    root: str | None = None
+    budget_gb: float = _ranged(20.0, Gt(0))
+
+
+@dataclass
+class Config:
+    """The spine: every run is one of these."""
+
+    seed: int = _ranged(0, Ge(0), Le(2**31 - 1))
+    name: str = "comparison"
+    backbone: dict[str, Any] = field(default_factory=dict)
+    strategy: dict[str, Any] = field(default_factory=dict)
+    unfreeze: dict[str, Any] = field(default_factory=dict)
+    augmentation: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    head: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: dict[str, Any] = field(default_factory=dict)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    choices: dict[str, Any] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
+
+
+def register() -> None:
+    """Make the spine known to Hydra as the schema `conf/train.yaml` starts from."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=Config, provider="headstart")
+
+
+def check_spine(cfg: DictConfig) -> None:
+    """Raise `InputError` for missing values, and for spine values out of their range."""
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise InputError(*(f"{key} must be given: add {key}=VALUE." for key in missing))
+    nodes = [("", Config, cfg), ("trainer.", TrainerConfig, cfg.trainer), ("features.", FeaturesConfig, cfg.features)]
+    collect(partial(_check_fields, *node) for node in nodes)
+
+
+def _check_fields(prefix: str, schema: type, node: DictConfig) -> None:
+    messages: list[str] = []
+    for item in fields(schema):
+        value, choices = node[item.name], item.metadata.get("choices")
+        if choices and value not in choices:
+            messages += unknown(prefix + item.name, value, choices).messages
+        if item.metadata.get("limits") and value is not None:
+            messages += _violations(prefix + item.name, value, Annotated[(type(value), *item.metadata["limits"])])
+    if messages:
+        raise InputError(*messages)
+
+
+def check_targets(node: Any, key: str, packages: tuple[str, ...] = ALLOWED_PACKAGES) -> None:
+    """Raise `InputError` for every `_target_` below `node` that lies outside the allowed packages."""
+    extra = tuple(filter(None, os.environ.get("HEADSTART_ALLOW", "").split(",")))
+    bad = [
+        f"{where}._target_ must lie in {', '.join(packages + extra)}, but is {target!r}. To allow a package of your "
+        "own, set the environment variable HEADSTART_ALLOW=PACKAGE."
+        for where, target in _targets(node, key)
+        if not any(str(target) == name or str(target).startswith(f"{name}.") for name in packages + extra)
+    ]
+    if bad:
+        raise InputError(*bad)
+
+
+def _targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if OmegaConf.is_config(node):
+        node = OmegaConf.to_container(node, resolve=False)
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield key, node["_target_"]
+        for name, child in node.items():
+            yield from _targets(child, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list):
+        for index, child in enumerate(node):
+            yield from _targets(child, f"{key}[{index}]")
+
+
+def bind(cfg: DictConfig) -> dict[str, Any]:
+    """Build the part of every group from its node; the optimizer's comes as a `partial` that lacks its parameters.
+
+    Raises:
+        InputError: with every problem of every group, each naming the full key, the value and the remedy.
+    """
+    container = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(container, dict)
+    parts: dict[str, Any] = {}
+    checks = [partial(check_spine, cfg)]
+    checks += [partial(_bind_group, parts, group, kind, container[group]) for group, kind in GROUPS.items()]
+    collect(checks)
+    return parts
+
+
+def _bind_group(parts: dict[str, Any], group: str, kind: str, node: Mapping[str, Any]) -> None:
+    parts[group] = construct(node, group, locate(kind, group))
+
+
+def construct(node: Mapping[str, Any], key: str, kind: type) -> Any:
+    """The object a `_target_` node describes, after its arguments have been checked against the constructor.
+
+    Raises:
+        InputError: if the target is not a `kind` of an allowed package, or its arguments do not fit.
+    """
+    if "_target_" not in node:
+        raise InputError(f"{key} must choose one of its group's configs or name a _target_, but is {dict(node)!r}.")
+    check_targets({"_target_": node["_target_"]}, key)
+    target = locate(node["_target_"], f"{key}._target_")
+    if not (inspect.isclass(target) and issubclass(target, kind)):
+        raise InputError(f"{key}._target_ must be a {kind.__name__}, but {node['_target_']} is not one.")
+    hints = get_type_hints(target.__init__, include_extras=True) if target.__module__.startswith("headstart") else {}
+    arguments = {str(name): value for name, value in node.items() if name != "_target_"}
+    for name, value in arguments.items():
+        if isinstance(value, Mapping) and "_target_" in value:
+            arguments[name] = construct(value, f"{key}.{name}", _class_in(hints.get(name)))
+    _check_arguments(target, arguments, key, hints)
+    try:
+        return _optimizer(target, arguments) if key == "optimizer" else target(**arguments)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{key}: {error}") from error
+
+
+def _check_arguments(target: type, arguments: Mapping[str, Any], key: str, hints: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(target).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    names = [name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    messages: list[str] = []
+    for name, value in arguments.items():
+        if name not in names and not takes_any:
+            messages += [f"{key}.{name} is not a setting. {unknown('setting', name, set(names) - {'params'})}"]
+        elif name in hints:
+            messages += _violations(f"{key}.{name}", value, hints[name])
+    for name in names:
+        if parameters[name].default is inspect.Parameter.empty and name not in arguments and name != "params":
+            messages += [f"{key}.{name} must be given: add {key}.{name}=VALUE."]
+    if messages:
+        raise InputError(*messages)
+
+
+def _violations(key: str, value: Any, annotation: Any) -> list[str]:
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(annotation, config=ConfigDict(strict=True, arbitrary_types_allowed=True)).validate_python(value)
+    except ValidationError as error:
+        reasons = dict.fromkeys(problem["msg"].replace("Input should be ", "") for problem in error.errors())
+        return [f"{key} must be {' or '.join(reasons)}, but is {value!r}."]
+    return []
+
+
+def _optimizer(target: type, arguments: Mapping[str, Any]) -> Callable[..., Any]:
+    import torch
+
+    # torch checks ranges in the constructor only, so try it once on a stand-in
+    target([torch.nn.Parameter(torch.zeros(2, 2))], **arguments)
+    return partial(target, **arguments)
+
+
+def _class_in(annotation: Any) -> type:
+    choices = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    return next((choice for choice in choices if inspect.isclass(choice) and choice is not type(None)), type(None))
+
+
+def locate(path: str, key: str) -> Any:
+    """The object at a dotted path, imported.
+
+    Raises:
+        InputError: if there is none.
+    """
+    module, _, name = str(path).rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{key} must name an importable object, but {path!r} cannot be imported: {error}.") from error
+
+
+def settings(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved config, flat (`{"optimizer.lr": 1e-3, …}`), without what cannot change a run's numbers."""
+    container = OmegaConf.to_container(cfg, resolve=True)
+    flat = dict(_flatten(container, ""))
+    dropped = INCIDENTAL | {f"data.{name}" for name in INCIDENTAL_DATA} | {"backbone.weights"}
+    keep = {
+        key: value
+        for key, value in flat.items()
+        if not any(key == name or key.startswith(f"{name}.") for name in dropped)
+    }
+    if keep.get("trainer.threads") is None:
+        keep.pop("trainer.threads", None)
+    return keep
+
+
+def run_id(identity: Mapping[str, Any]) -> str:
+    """The name of a run: 12 hexadecimal digits of the sha256 over everything that can change its numbers."""
+    text = json.dumps({"schema": IDENTITY_SCHEMA, **identity}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _flatten(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping) and node:
+        for key, value in node.items():
+            yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, node
+
+
+__all__ = ["MISSING", "Config", "bind", "check_spine", "check_targets", "construct", "run_id", "settings"]

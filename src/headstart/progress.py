@@ -1,0 +1,77 @@
+"""What a person sees while runs go on: a live line on a terminal, plain lines elsewhere. On standard error."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+QUIET_SECONDS = 10.0
+"""Least time between two lines of one run where there is no terminal."""
+
+
+class Progress:
+    """Shows one run's epochs: metrics so far and what remains."""
+
+    def __init__(self, title: str, max_epochs: int, live: bool | None = None) -> None:
+        self.title, self.max_epochs = title, max_epochs
+        self.live = sys.stderr.isatty() if live is None else live
+        self.began = self.last = time.monotonic()
+        self.first_epoch: int | None = None
+        self._write(f"{title}  starting")
+
+    def step(self, epoch: int, step: int, num_steps: int) -> None:
+        """Within an epoch: a bar, on a terminal only."""
+        if self.live and time.monotonic() - self.last > 0.2:
+            self._write(f"{self.title}  epoch {epoch + 1}/{self.max_epochs} {bar(step / max(1, num_steps))}")
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """At an epoch's end: its metrics."""
+        epoch = int(row["epoch"])
+        if self.first_epoch is None:
+            self.first_epoch = epoch
+        done, left = epoch + 1 - self.first_epoch, self.max_epochs - epoch - 1
+        remaining = (time.monotonic() - self.began) / done * left
+        if self.live or time.monotonic() - self.last > QUIET_SECONDS or left == 0:
+            self._write(
+                f"{self.title}  epoch {epoch + 1}/{self.max_epochs} {bar((epoch + 1) / self.max_epochs)}  "
+                f"train {row['train/loss']:.3f}  val {row['val/loss']:.3f} / {row['val/accuracy']:.1%}"
+                + (f"  {duration(remaining)} left" if left else "")
+            )
+
+    def note(self, text: str) -> None:
+        """Something on the way that a person should know."""
+        self._write(f"{self.title}  {text}")
+
+    def done(self, text: str) -> None:
+        """The run's last line, which stays."""
+        self._write(f"{self.title}  {text}")
+        if self.live:
+            sys.stderr.write("\n")
+            sys.stderr.flush()
+
+    def _write(self, line: str) -> None:
+        self.last = time.monotonic()
+        sys.stderr.write(f"\r\x1b[2K{line[: _width()]}" if self.live else f"{line}\n")
+        sys.stderr.flush()
+
+
+def bar(share: float, width: int = 16) -> str:
+    """A bar of `width` characters, `share` of it full."""
+    full = round(max(0.0, min(1.0, share)) * width)
+    return "━" * full + "╌" * (width - full)
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _width() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns - 1

@@ -1,0 +1,178 @@
+"""The record of a run: what it was, what came out, and all that is needed to repeat it. Trackers mirror this."""
+
+import csv
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SCHEMA = 1
+FILE = "result.json"
+PACKAGES = ("headstart", "torch", "torchvision", "timm", "transformers", "peft", "pytorch-lightning", "torchmetrics")
+MORE_PACKAGES = ("hydra-core", "omegaconf", "numpy", "pillow", "wandb")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` whole or not at all: to a file beside `path`, flushed to the disk, then renamed."""
+    write_bytes(path, (json.dumps(_finite(value), indent=1, default=_plain) + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read(directory: Path) -> dict[str, Any] | None:
+    """The run's `result.json`; `None` if there is none, or it is not one that this program wrote whole."""
+    try:
+        value = json.loads((directory / FILE).read_text(encoding="utf8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) and value.get("schema") == SCHEMA and "status" in value else None
+
+
+def completed(directory: Path) -> bool:
+    """Whether the run in `directory` is finished and need not be done again."""
+    result = read(directory)
+    return result is not None and result["status"] == "completed"
+
+
+def set_failed_aside(directory: Path) -> None:
+    """Move a failed attempt's files to `attempts/<n>/`, so that the run can be tried again."""
+    attempts = directory / "attempts"
+    number = 1 + len(list(attempts.iterdir())) if attempts.is_dir() else 1
+    target = attempts / str(number)
+    target.mkdir(parents=True)
+    for child in list(directory.iterdir()):
+        if child.name not in ("attempts", "config.yaml", "plan.json", "plan.svg", ".hydra", "claim"):
+            child.rename(target / child.name)
+
+
+class History:
+    """One row an epoch, in `history.csv`; rows are on the disk as soon as they are added."""
+
+    def __init__(self, path: Path, rows: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = [dict(row) for row in rows]
+        if rows:
+            self._rewrite()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self.extend([row])
+
+    def extend(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.rows += [dict(row) for row in rows]
+        self._rewrite()
+
+    def _rewrite(self) -> None:
+        with self.path.open("w", newline="", encoding="utf8") as file:
+            writer = csv.DictWriter(file, list(self.rows[0]), extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def write_predictions(path: Path, predictions: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """`predictions.npz`: by test set (`test`, `shift/<name>`) the arrays id, label and probability (N, C) float16."""
+    arrays = {f"{name}/{key}": array for name, part in predictions.items() for key, array in part.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part.npz")
+    try:
+        np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def failure(error: BaseException) -> dict[str, str]:
+    """The `error` entry of a failed run's result."""
+    text = "".join(traceback.format_exception(error))
+    return {"type": type(error).__name__, "message": str(error) or type(error).__name__, "traceback": text}
+
+
+def now() -> str:
+    """The time, in UTC, ISO 8601, to the millisecond."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """Versions and hardware that this process runs on."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in (*PACKAGES, *MORE_PACKAGES)},
+        "cpu": _cpu(),
+        "cpu_cores": os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpus": gpus,
+        "cuda": torch.version.cuda if gpus else None,
+        "argv": sys.argv,
+    }
+
+
+@cache
+def git(folder: str) -> dict[str, Any]:
+    """Commit of the checkout around `folder` and whether it has changes; both `None` outside of one."""
+
+    def ask(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit, status = ask("rev-parse", "HEAD"), ask("status", "--porcelain")
+    return {"commit": commit, "dirty": bool(status) if commit is not None else None}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _finite(value: Any) -> Any:
+    # JSON knows no NaN; a reader of another language would choke on it
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return _finite(value.tolist())
+    return str(value)

@@ -1,0 +1,127 @@
+"""The thaw plan: phases × (depth group, kind) → learning-rate multiplier, as pure data.
+
+A plan knows no torch module, so it can be printed, drawn, hashed, tested and saved. `training/thaw.py` applies it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+Kind = Literal["weight", "bias", "norm", "norm_bias", "adapter"]
+"""What a parameter is within its group; `norm` is a normalisation layer's scale, `norm_bias` its shift."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
+NORM_KINDS: frozenset[str] = frozenset({"norm", "norm_bias"})
+FrozenNorm = Literal["eval", "batch_stats", "train"]
+HEAD = "head"
+"""The last depth group of every plan: the classifier alone. It always trains."""
+
+Row = tuple[str, Kind]
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """A phase that ends when `monitor` has not improved by `min_delta` for `patience` epochs."""
+
+    patience: int
+    min_delta: float
+    monitor: str
+    restore_best: bool
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs with one set of rates; a multiplier of 0 means frozen."""
+
+    name: str
+    start: int | None
+    """First epoch, from 0; `None` when the phase before ends on a plateau."""
+    rates: Mapping[str, Mapping[Kind, float]]
+    until: Plateau | None = None
+    """What ends the phase where no epoch does."""
+
+    def multiplier(self, group: str, kind: Kind) -> float:
+        return self.rates[group][kind]
+
+    def trains(self, group: str, kind: Kind | None = None) -> bool:
+        """Whether the row, or any row of the group, may move in this phase."""
+        rates = self.rates[group]
+        return rates[kind] > 0 if kind is not None else any(rates.values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What trains when, at which rate relative to the run's own rate and schedule."""
+
+    groups: tuple[str, ...]
+    """Depth groups from the input to the output; the last is the head."""
+    phases: tuple[Phase, ...]
+    max_epochs: int
+    frozen_norm: FrozenNorm = "eval"
+    warmup_epochs: float = 0.0
+    """Epochs over which a group that thaws after the start climbs from 0 to its rate."""
+    granularity: str = "blocks"
+
+    def __post_init__(self) -> None:
+        assert self.groups[-1] == HEAD, self.groups
+        assert self.phases, "a plan has at least one phase"
+        for phase in self.phases:
+            assert set(phase.rates) == set(self.groups), phase.name
+
+    def phase_at(self, epoch: int) -> int:
+        """Index of the phase that epoch `epoch` lies in, by the calendar alone (plateaus are not foreseen)."""
+        started = [i for i, phase in enumerate(self.phases) if phase.start is not None and phase.start <= epoch]
+        return started[-1]
+
+    def thawed_in(self, phase: int, group: str) -> int | None:
+        """Index of the phase, at or before `phase`, from which the group has trained without a break."""
+        if not self.phases[phase].trains(group):
+            return None
+        while phase > 0 and self.phases[phase - 1].trains(group):
+            phase -= 1
+        return phase
+
+    def lowest_trained(self, phase: int) -> str:
+        """The depth group nearest to the input that trains: no gradient is needed below it."""
+        return next(group for group in self.groups if self.phases[phase].trains(group))
+
+    def frozen_below(self, phase: int) -> str | None:
+        """The last of the lowest groups that stay frozen in this phase; `None` if the first one trains."""
+        lowest = self.groups.index(self.lowest_trained(phase))
+        return self.groups[lowest - 1] if lowest else None
+
+    def head_only(self) -> bool:
+        """Whether nothing but the head ever trains."""
+        return all(phase.trains(group) == (group == HEAD) for phase in self.phases for group in self.groups)
+
+    def warmup(self, phase: int, group: str, epochs_in: Sequence[float]) -> float:
+        """Share of its rate that the group has reached; `epochs_in[p]` is the time in epochs since phase p began."""
+        since = self.thawed_in(phase, group)
+        if not since or not self.warmup_epochs:
+            return 1.0
+        return min(1.0, epochs_in[since] / self.warmup_epochs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, as `plan.json` holds it."""
+        return {"schema": 1, "kinds": list(KINDS), **_plain(asdict(self))}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Plan":
+        """The inverse of `to_dict`."""
+        fields = {key: value for key, value in data.items() if key in cls.__dataclass_fields__}
+        phases = tuple(
+            Phase(**{**phase, "until": Plateau(**phase["until"]) if phase.get("until") else None})
+            for phase in fields.pop("phases")
+        )
+        return cls(**{**fields, "groups": tuple(fields["groups"]), "phases": phases})
+
+    def digest(self) -> str:
+        """sha256 of the plan's JSON."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

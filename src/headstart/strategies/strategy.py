@@ -1,0 +1,111 @@
+"""What may train and at which relative rate; together with an unfreeze schedule it makes the plan.
+
+A strategy is data: every one that the field knows is a few keys of this class (see `conf/strategy/`).
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from headstart.errors import InputError
+from headstart.ranges import Count, Fraction, Positive
+from headstart.strategies.adapters import Adapter
+from headstart.strategies.plan import HEAD, KINDS, FrozenNorm, Kind, Phase, Plan
+from headstart.strategies.regularizers import Regularizer
+from headstart.strategies.unfreeze import Unfreeze, Window, match
+
+OWN_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "adapter")
+
+
+class Strategy:
+    """Which rows of the backbone may train, each at a multiple of the head's rate.
+
+    `groups` are shell patterns over depth-group names; `last_k` and `first_k` count blocks. `kinds` narrows every
+    group to some of its parameters; with an adapter the default is the adapter's alone. The multiplier of a group
+    `d` groups below the head is `backbone_rate × layer_decay ** d`.
+    """
+
+    def __init__(
+        self,
+        lr: Positive,
+        pretrained: bool = True,
+        groups: list[str] | None = None,
+        last_k: Count | None = None,
+        first_k: Count | None = None,
+        kinds: list[Kind] | None = None,
+        backbone_rate: Positive = 1.0,
+        layer_decay: Fraction = 1.0,
+        frozen_norm: FrozenNorm = "eval",
+        granularity: Literal["blocks", "stages"] = "blocks",
+        adapter: Adapter | None = None,
+        regularizer: Regularizer | None = None,
+    ) -> None:
+        self.lr, self.pretrained = lr, pretrained
+        self.patterns, self.last_k, self.first_k = groups, last_k, first_k
+        own = kinds if kinds is not None else [] if adapter else OWN_KINDS
+        self.kinds: tuple[Kind, ...] = (*own, "adapter") if adapter else tuple(own)
+        self.backbone_rate, self.layer_decay = backbone_rate, layer_decay
+        self.frozen_norm, self.granularity = frozen_norm, granularity
+        self.adapter, self.regularizer = adapter, regularizer
+
+    def trainable(self, groups: Sequence[str]) -> tuple[str, ...]:
+        """The backbone groups that may train at all, from the input to the output.
+
+        Raises:
+            InputError: if a pattern names no group, or the model has fewer blocks than asked for.
+        """
+        given = [name for name in ("last_k", "first_k") if getattr(self, name) is not None]
+        if len(given) + (self.patterns is not None) > 1:
+            raise InputError("Only one of strategy.groups, strategy.last_k and strategy.first_k may be set.")
+        if self.patterns is not None:
+            return match(self.patterns, groups, "strategy.groups")
+        if self.last_k is not None:
+            return self._counted(groups, self.last_k, "last_k")
+        if self.first_k is not None:
+            return self._counted(groups, self.first_k, "first_k")
+        return tuple(groups)
+
+    def plan(self, groups: Sequence[str], unfreeze: Unfreeze, max_epochs: int) -> Plan:
+        """The thaw plan for a backbone with these depth groups (input to output, without the head)."""
+        trainable = self.trainable(groups)
+        windows = unfreeze.windows(trainable, max_epochs)
+        if bool(trainable) != any(window.thawed for window in windows):
+            raise InputError(_mismatch(trainable, unfreeze))
+        if not self.pretrained and len(windows) > 1:
+            raise InputError(
+                f"Random weights must train from the start, but unfreeze={type(unfreeze).__name__} keeps them frozen "
+                "for a while. Use unfreeze=at_start, or a strategy that starts from pretrained weights."
+            )
+        phases = tuple(self._phase(window, groups) for window in windows)
+        return Plan((*groups, HEAD), phases, max_epochs, self.frozen_norm, unfreeze.warmup_epochs, self.granularity)
+
+    def _phase(self, window: Window, groups: Sequence[str]) -> Phase:
+        rates: dict[str, dict[Kind, float]] = {}
+        for distance, group in zip(range(len(groups), 0, -1), groups, strict=True):
+            rate = self.backbone_rate * self.layer_decay**distance * window.scale.get(group, 1.0)
+            rates[group] = {kind: rate if group in window.thawed and kind in self.kinds else 0.0 for kind in KINDS}
+        rates[HEAD] = dict.fromkeys(KINDS, window.scale.get(HEAD, 1.0))
+        return Phase(window.name, window.start, rates, window.until)
+
+    def _counted(self, groups: Sequence[str], count: int, key: str) -> tuple[str, ...]:
+        blocks = [group for group in groups if group not in ("stem", "tail")]
+        if count > len(blocks):
+            raise InputError(
+                f"strategy.{key} must be at most the number of blocks, {len(blocks)}, but is {count}. "
+                f"Groups: {', '.join(groups)}."
+            )
+        if key == "first_k":
+            return tuple(groups[: groups.index(blocks[count - 1]) + 1])
+        return tuple(groups[groups.index(blocks[-count]) :])
+
+
+def _mismatch(trainable: Sequence[str], unfreeze: Unfreeze) -> str:
+    schedule = type(unfreeze).__name__
+    if trainable:
+        return (
+            f"The strategy trains {len(trainable)} groups of the backbone, but unfreeze={schedule} thaws none of them. "
+            "Use unfreeze=at_start or gradual, or strategy=feature_extraction."
+        )
+    return (
+        f"The strategy keeps the whole backbone frozen, but unfreeze={schedule} would thaw it. "
+        "Use unfreeze=never, or another strategy, such as gradual_unfreeze."
+    )

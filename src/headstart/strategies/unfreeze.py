@@ -1,0 +1,190 @@
+"""When depth groups thaw: each schedule turns the groups a strategy may train into a list of phases."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any, Literal
+
+from headstart.errors import InputError, collect
+from headstart.ranges import Count, NonNegative, Positive
+from headstart.strategies.plan import HEAD, Plateau
+
+
+@dataclass(frozen=True)
+class Window:
+    """A phase before the strategy's rates are known: which groups are thawed, and how they are scaled."""
+
+    name: str
+    start: int | None
+    thawed: tuple[str, ...]
+    scale: Mapping[str, float] = field(default_factory=dict)
+    """Multipliers by group (the head's among them); 1 where a group is not named."""
+    until: Plateau | None = None
+
+
+class Unfreeze(ABC):
+    """A schedule of thawing. The head trains in every phase."""
+
+    def __init__(self, warmup_epochs: NonNegative = 0.0) -> None:
+        self.warmup_epochs = warmup_epochs
+
+    @abstractmethod
+    def windows(self, groups: Sequence[str], max_epochs: int) -> list[Window]:
+        """Phases for `groups`: those of the backbone that the strategy may train, from the input to the output."""
+
+
+class Never(Unfreeze):
+    """The backbone stays frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def windows(self, groups: Sequence[str], max_epochs: int) -> list[Window]:
+        return [Window("head", 0, ())]
+
+
+class AtStart(Unfreeze):
+    """All groups train from the first step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def windows(self, groups: Sequence[str], max_epochs: int) -> list[Window]:
+        return [Window("all", 0, tuple(groups))]
+
+
+class Gradual(Unfreeze):
+    """Head first; every `every` epochs the next `num_groups` groups, from the head down (Howard & Ruder 2018)."""
+
+    def __init__(self, every: Count = 1, num_groups: Count = 1, warmup_epochs: NonNegative = 0.0) -> None:
+        super().__init__(warmup_epochs)
+        self.every, self.num_groups = every, num_groups
+
+    def windows(self, groups: Sequence[str], max_epochs: int) -> list[Window]:
+        thawed = _from_the_head_down(groups, self.num_groups)
+        last = (len(thawed) - 1) * self.every
+        if last >= max_epochs:
+            least = -(-len(groups) // max(1, (max_epochs - 1) // self.every))
+            raise InputError(
+                f"Every group must thaw before training ends, but with unfreeze.every={self.every} and "
+                f"unfreeze.num_groups={self.num_groups} the last of {len(groups)} groups ({', '.join(groups)}) would "
+                f"thaw at epoch {last} of trainer.max_epochs={max_epochs} (epochs count from 0). Set "
+                f"trainer.max_epochs={last + 1} or more, or unfreeze.num_groups={least}, or "
+                f"strategy.granularity=stages."
+            )
+        return [Window(_name(t), i * self.every, t) for i, t in enumerate(thawed)]
+
+
+class OnPlateau(Unfreeze):
+    """The next `num_groups` groups thaw when `monitor` stops improving, like early stopping.
+
+    With `restore_best` the weights of the best epoch so far are put back before the next groups thaw.
+    """
+
+    def __init__(
+        self,
+        patience: Count = 1,
+        min_delta: NonNegative = 0.0,
+        num_groups: Count = 1,
+        monitor: Literal["val/loss", "val/accuracy"] = "val/loss",
+        restore_best: bool = False,
+        warmup_epochs: NonNegative = 0.0,
+    ) -> None:
+        super().__init__(warmup_epochs)
+        self.plateau = Plateau(patience, min_delta, monitor, restore_best)
+        self.num_groups = num_groups
+
+    def windows(self, groups: Sequence[str], max_epochs: int) -> list[Window]:
+        thawed = _from_the_head_down(groups, self.num_groups)
+        earliest = (len(thawed) - 1) * self.plateau.patience
+        if earliest >= max_epochs:
+            raise InputError(
+                f"Every group must have a chance to thaw, but {len(thawed) - 1} plateaus of unfreeze.patience="
+                f"{self.plateau.patience} do not fit into trainer.max_epochs={max_epochs}. Groups: "
+                f"{', '.join(groups)}. Raise trainer.max_epochs above {earliest} or unfreeze.num_groups."
+            )
+        last = len(thawed) - 1
+        return [
+            Window(_name(t), None if i else 0, t, until=self.plateau if i < last else None)
+            for i, t in enumerate(thawed)
+        ]
+
+
+class HeadFirst(Unfreeze):
+    """The head alone for `epochs`, then all groups with every rate, the head's too, times `rate` (LP-FT)."""
+
+    def __init__(self, epochs: Count = 5, rate: Positive = 1.0, warmup_epochs: NonNegative = 0.0) -> None:
+        super().__init__(warmup_epochs)
+        self.epochs, self.rate = epochs, rate
+
+    def windows(self, groups: Sequence[str], max_epochs: int) -> list[Window]:
+        if self.epochs >= max_epochs:
+            raise InputError(
+                f"The groups must thaw before training ends, but unfreeze.epochs={self.epochs} of head training leave "
+                f"none of trainer.max_epochs={max_epochs}. Set unfreeze.epochs below it, or raise trainer.max_epochs."
+            )
+        scale = dict.fromkeys([*groups, HEAD], self.rate)
+        return [Window("head", 0, ()), Window("all", self.epochs, tuple(groups), scale)]
+
+
+class Phases(Unfreeze):
+    """An explicit list: `{start: EPOCH, groups: [PATTERN, …], rate: X, rates: {PATTERN: X, …}, name: …}`.
+
+    `groups` are thawed in that phase, all others frozen; `rate` scales every row of the phase, `rates` those of
+    matching groups (`head` among them). Patterns are shell patterns over group names.
+    """
+
+    def __init__(self, phases: list[dict[str, Any]], warmup_epochs: NonNegative = 0.0) -> None:
+        super().__init__(warmup_epochs)
+        self.phases = phases
+
+    def windows(self, groups: Sequence[str], max_epochs: int) -> list[Window]:
+        if not self.phases:
+            raise InputError("unfreeze.phases must hold at least one phase, such as [{start: 0, groups: ['*']}].")
+        windows: list[Window] = []
+        collect(partial(self._append, windows, i, phase, groups) for i, phase in enumerate(self.phases))
+        starts = [window.start or 0 for window in windows]
+        if starts[0] != 0 or sorted(set(starts)) != starts or starts[-1] >= max_epochs:
+            raise InputError(
+                f"Phases must start at epoch 0, in rising order, before trainer.max_epochs={max_epochs}, but "
+                f"unfreeze.phases start at {starts}."
+            )
+        return windows
+
+    def _append(self, windows: list[Window], index: int, phase: Mapping[str, Any], groups: Sequence[str]) -> None:
+        key = f"unfreeze.phases[{index}]"
+        if unknown := set(phase) - {"start", "groups", "rate", "rates", "name"}:
+            raise InputError(f"{key} has unknown keys {sorted(unknown)}; it takes start, groups, rate, rates, name.")
+        start, rate, rates = phase.get("start", 0), phase.get("rate", 1.0), phase.get("rates") or {}
+        numbers = [rate, *rates.values()]
+        if not isinstance(start, int) or start < 0 or any(not _is_rate(number) for number in numbers):
+            raise InputError(f"{key}: start must be an epoch from 0 and rates must be above 0, but got {dict(phase)}.")
+        thawed = match(phase.get("groups", []), groups, f"{key}.groups")
+        scale = dict.fromkeys([*groups, HEAD], float(rate))
+        for pattern, value in rates.items():
+            for group in match([pattern], [*groups, HEAD], f"{key}.rates"):
+                scale[group] = rate * value
+        windows.append(Window(str(phase.get("name", _name(thawed))), start, thawed, scale))
+
+
+def match(patterns: Sequence[str], groups: Sequence[str], key: str) -> tuple[str, ...]:
+    """The groups, in depth order, that any of the shell `patterns` names; one that names none is an error."""
+    empty = [pattern for pattern in patterns if not any(fnmatchcase(group, pattern) for group in groups)]
+    if empty:
+        raise InputError(f"{key} must name groups of the model, but {empty} match none. Groups: {', '.join(groups)}.")
+    return tuple(group for group in groups if any(fnmatchcase(group, pattern) for pattern in patterns))
+
+
+def _from_the_head_down(groups: Sequence[str], num_groups: int) -> list[tuple[str, ...]]:
+    cuts = [*range(len(groups), 0, -num_groups), 0]
+    return [tuple(groups[cut:]) for cut in cuts]
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+def _name(thawed: Sequence[str]) -> str:
+    return f"from {thawed[0]}" if thawed else "head"

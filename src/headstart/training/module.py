@@ -1,0 +1,181 @@
+"""The model in training: backbone and head, loss and metrics, as a LightningModule. It never waits for the device."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric, Metric
+from torchmetrics.classification import MulticlassAccuracy
+
+from headstart.backbones.backbone import Backbone
+from headstart.data.augmentation import Augmentation
+from headstart.seeding import seed_for
+from headstart.strategies.plan import HEAD, Kind, Row
+from headstart.strategies.regularizers import Regularizer
+from headstart.training.thaw import Group, hold, rows
+
+DECAYED = frozenset({"weight", "adapter"})
+"""Kinds that get weight decay; norms and biases get none, as the field does."""
+
+
+class DivergedError(RuntimeError):
+    """The training loss became NaN or infinite."""
+
+
+class TransferModule(pl.LightningModule):
+    """A backbone with a head; batches are `{"inputs": …, "labels": (B,) or (B, C), "index": (B,)}`.
+
+    Args:
+        backbone: inputs → features `(B, D)`.
+        head: features → logits `(B, C)`.
+        groups: the backbone's depth groups, from the input to the output.
+        optimizer: a torch optimizer that lacks its parameters; its `lr` is the head's base rate.
+        seed: of the streams for dropout and for mixing pictures.
+        class_weights: `(C,)` or None, scales each class's loss.
+        label_smoothing: from 0 to below 1.
+        augmentation: mixes whole batches on the device, if it does.
+        regularizer: a penalty that takes the place of weight decay.
+    """
+
+    frozen_modules: list[tuple[nn.Module, str]] = []
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: nn.Module,
+        groups: list[Group],
+        num_classes: int,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        seed: int,
+        class_weights: Tensor | None = None,
+        label_smoothing: float = 0.0,
+        augmentation: Augmentation | None = None,
+        regularizer: Regularizer | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+        self.num_classes, self.seed, self.label_smoothing = num_classes, seed, label_smoothing
+        self.optimizer, self.augmentation, self.regularizer = optimizer, augmentation, regularizer
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.rows: dict[Row, dict[str, nn.Parameter]] = rows(groups, backbone) | _head_rows(head)
+        self.boundary: str | None = None  # set while batches bring activations of frozen groups instead of inputs
+        self.metrics: dict[str, float] = {}
+        self.train_loss, self.train_accuracy = MeanMetric(nan_strategy="disable"), _accuracy(num_classes)
+        self.val_loss, self.val_accuracy = MeanMetric(nan_strategy="disable"), _accuracy(num_classes)
+        self.register_buffer("bad_step", torch.tensor(-1), persistent=False)
+        self.bad_step: Tensor
+
+    def train(self, mode: bool = True) -> "TransferModule":
+        super().train(mode)
+        if mode:
+            hold(self.frozen_modules)
+        return self
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Logits `(B, C)`."""
+        features = self.backbone.suffix(inputs, self.boundary) if self.boundary else self.backbone(inputs)
+        return self.head(features)
+
+    def loss(self, logits: Tensor, labels: Tensor, smooth: bool = True) -> Tensor:
+        """Mean cross-entropy; `labels` are indices `(B,)` or shares `(B, C)`."""
+        weight = self.class_weights if isinstance(self.class_weights, Tensor) else None
+        smoothing = self.label_smoothing if smooth else 0.0
+        return F.cross_entropy(logits.float(), labels, weight=weight, label_smoothing=smoothing)
+
+    def on_fit_start(self) -> None:
+        if self.regularizer is not None:
+            weights = [(row, p) for row, named in self.rows.items() if row[1] == "weight" for p in named.values()]
+            self.regularizer.start(
+                [parameter for (group, _), parameter in weights if group != HEAD],
+                [parameter for (group, _), parameter in weights if group == HEAD],
+            )
+
+    def on_train_epoch_start(self) -> None:
+        # dropout's dice depend on (seed, epoch, rank), so a resumed run throws the same ones
+        torch.manual_seed(seed_for(self.seed, "epoch", self.current_epoch, self.global_rank))
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        inputs, labels = batch["inputs"], batch["labels"]
+        targets = labels
+        if self.augmentation is not None and self.augmentation.mixes:
+            inputs, targets = self._mix(inputs, labels, batch_idx)
+        logits = self(inputs)
+        loss = self.loss(logits, targets)
+        detached = loss.detach()
+        self._note_divergence(detached)
+        self.train_loss.update(detached, weight=len(labels))
+        self.train_accuracy.update(logits.detach(), labels)
+        return loss if self.regularizer is None else loss + self.regularizer.penalty()
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        logits, labels = self(batch["inputs"]), batch["labels"]
+        self.val_loss.update(self.loss(logits, labels, smooth=False), weight=len(labels))
+        self.val_accuracy.update(logits, labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Read the epoch's metrics off the device: the only time anything waits for it.
+
+        Raises:
+            DivergedError: if the loss was not finite at some step of the epoch.
+        """
+        self._raise_if_diverged()
+        self.metrics = {
+            "train/loss": _read(self.train_loss),
+            "train/accuracy": _read(self.train_accuracy),
+            "val/loss": _read(self.val_loss),
+            "val/accuracy": _read(self.val_accuracy),
+        }
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One parameter group per row, all from the start, whether frozen or not."""
+        base = self.optimizer([nn.Parameter(torch.zeros(1))]).defaults
+        decay = 0.0 if self.regularizer is not None else base.get("weight_decay", 0.0)
+        groups = [
+            {
+                "params": list(named.values()),
+                "row": row,
+                "base_lr": float(base["lr"]),
+                **({"weight_decay": decay if row[1] in DECAYED else 0.0} if "weight_decay" in base else {}),
+            }
+            for row, named in self.rows.items()
+        ]
+        return self.optimizer(groups)
+
+    def _mix(self, inputs: Mapping[str, Tensor], labels: Tensor, batch_idx: int) -> tuple[Mapping[str, Tensor], Tensor]:
+        assert self.augmentation is not None
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed_for(self.seed, "mix", self.current_epoch, batch_idx))
+            return self.augmentation.batch(dict(inputs), labels, self.num_classes)
+
+    def _note_divergence(self, loss: Tensor) -> None:
+        step = torch.full_like(self.bad_step, self.global_step)
+        self.bad_step = torch.where(~torch.isfinite(loss) & (self.bad_step < 0), step, self.bad_step)
+
+    def _raise_if_diverged(self) -> None:
+        step = int(self.bad_step)
+        if step >= 0:
+            raise DivergedError(
+                f"The training loss was not finite at epoch {self.current_epoch}, step {step}. Try a lower "
+                "optimizer.lr, trainer.gradient_clip_val=1, or trainer.precision=32-true."
+            )
+
+
+def _head_rows(head: nn.Module) -> dict[Row, dict[str, nn.Parameter]]:
+    table: dict[Row, dict[str, nn.Parameter]] = {}
+    for name, parameter in head.named_parameters():
+        kind: Kind = "bias" if name.endswith("bias") else "weight"
+        table.setdefault((HEAD, kind), {})[name] = parameter
+    return table
+
+
+def _accuracy(num_classes: int) -> Metric:
+    return MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+
+
+def _read(metric: Metric) -> float:
+    value = float(metric.compute())
+    metric.reset()
+    return value
