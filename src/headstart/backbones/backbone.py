@@ -82,6 +82,10 @@ class BackboneFactory(ABC):
     def reading(self) -> "Reading":
         """How the data must be read for this backbone (size, interpolation; tokenizer; sample rate)."""
 
+    def resized(self, size: int) -> "BackboneFactory":
+        """The same for pictures of `size` pixels; itself where a picture's size means nothing to it."""
+        return self
+
     @abstractmethod
     def build(self, pretrained: bool) -> Backbone:
         """The backbone on the CPU; `pretrained=False` gives random weights from torch's global generator."""

@@ -1,0 +1,109 @@
+"""Weights on the Hugging Face hub: found in the local cache first, asked for over the network only if it answers."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headstart.errors import InputError
+
+ANSWER_SECONDS = 3.0
+"""How long one request may take; the hub's own clients would retry for most of a minute."""
+PATIENCE_SECONDS = 8.0
+"""How long we wait in all, also where name resolution hangs, which no request's timeout covers."""
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a hub repository at a commit; `path` where the local cache has it already."""
+
+    repository: str
+    filename: str
+    commit: str
+    path: Path | None = None
+
+    @property
+    def source(self) -> str:
+        """`hub:<repository>@<commit>`."""
+        return f"hub:{self.repository}@{self.commit}"
+
+    def fetch(self) -> Path:
+        """The file's place on disk, downloaded to the hub's cache if it is not there yet."""
+        if self.path is not None:
+            return self.path
+        from huggingface_hub import hf_hub_download
+
+        try:
+            return Path(hf_hub_download(self.repository, self.filename, revision=self.commit))
+        except Exception as error:  # whatever the client raises half-way: the download did not succeed
+            raise _unavailable(self.repository, f"downloading {self.filename} failed: {error}") from error
+
+
+def find(repository: str, filenames: Sequence[str]) -> HubFile:
+    """The first of `filenames` that `repository` (`owner/name` or `owner/name@revision`) has.
+
+    The local cache (`HF_HUB_CACHE`, `HF_HOME`) is asked first and then no request is made, so that a cached model
+    stays at its commit. `HF_HUB_OFFLINE` and `HF_ENDPOINT` are respected. Raises `InputError` within seconds.
+    """
+    repository, _, revision = repository.partition("@")
+    return _in_cache(repository, filenames, revision or None) or _on_hub(repository, filenames, revision or None)
+
+
+def _in_cache(repository: str, filenames: Sequence[str], revision: str | None) -> HubFile | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    for filename in filenames:
+        path = try_to_load_from_cache(repository, filename, revision=revision)
+        if isinstance(path, str):
+            commit = Path(path).parts[-1 - len(Path(filename).parts)]  # …/snapshots/<commit>/<filename>
+            return HubFile(repository, filename, commit, Path(path))
+    return None
+
+
+def _on_hub(repository: str, filenames: Sequence[str], revision: str | None) -> HubFile:
+    from huggingface_hub import HfApi, constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise _unavailable(repository, "HF_HUB_OFFLINE is set and the local cache does not have it")
+    try:
+        info = within(
+            PATIENCE_SECONDS, lambda: HfApi().model_info(repository, revision=revision, timeout=ANSWER_SECONDS)
+        )
+    except Exception as error:  # the client's network errors have no common base across its versions
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise _unavailable(repository, f"{constants.ENDPOINT} did not give it ({reason[0]})") from error
+    names = {sibling.rfilename for sibling in info.siblings or []}
+    filename = next((name for name in filenames if name in names), None)
+    if filename is None or info.sha is None:
+        raise InputError(f"The hub repository {repository} has none of {', '.join(filenames)}.")
+    return HubFile(repository, filename, info.sha)
+
+
+def within(seconds: float, call: Callable[[], Any]) -> Any:
+    """What `call` returns or raises; `TimeoutError` if it takes longer (it is then left to end by itself)."""
+    outcome: list[Any] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(call())
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failure:
+        raise failure[0]
+    if not outcome:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return outcome[0]
+
+
+def _unavailable(repository: str, reason: str) -> InputError:
+    return InputError(
+        f"The pretrained weights of {repository} cannot be had from the hub: {reason}. Connect to the network, or"
+        " give a local file (backbone.weights=/path/to/model.safetensors), an installed package's weights"
+        " (backbone.weights=package:<name>; backbone=efficientnet_lite0 uses one), or backbone.weights=none."
+    )
