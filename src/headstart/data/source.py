@@ -37,6 +37,13 @@ class Source(ABC):
     """Shares of val and test where the data brings no split of its own."""
     n_per_class: int | None
     """Size of the training subset, per class; `None` for all."""
+    split_seed: int | None = None
+    """Seed of what is drawn for val and test; `None` for the run's own."""
+    paired_shifts: bool = False
+    """Whether example `i` of every shift is example `i` of this source, seen otherwise.
+
+    Then a run may score its own test indices only, as it has trained on the others.
+    """
 
     @abstractmethod
     def check(self) -> None:
@@ -69,7 +76,12 @@ class Source(ABC):
 
     @property
     def shifts(self) -> Mapping[str, "Source"]:
-        """Extra test sets with the same classes, by name; every example of one is scored."""
+        """Extra test sets with the same classes, by name; every example of one is scored (but see `paired_shifts`)."""
+        return {}
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Arguments of `examples` that the user set over what the backbone asks for: `{"size": 96}`, say."""
         return {}
 
     @abstractmethod

