@@ -43,10 +43,10 @@ def decoded(room: str, key: str, shape: tuple[int, ...], fill: Fill, cache_bytes
         except OSError as error:
             _log.warning("Decoded examples cannot be kept in %s (%s).", path.parent, error)
     if size <= (_free_memory() // 2 if cache_bytes == "auto" else cache_bytes):
-        array = np.empty(shape, np.uint8)
-        fill(array)
-        array.flags.writeable = False
-        return array
+        kept = np.empty(shape, np.uint8)
+        fill(kept)
+        kept.flags.writeable = False
+        return kept
     return None
 
 

@@ -102,8 +102,8 @@ class FileSource(Source):
             strange = sorted(found - set(self._known_classes))
             if strange:
                 problems.append(
-                    f"{listing.root} has classes that the training data lacks: {listed(strange)}. A shift must have the "
-                    f"same classes: {listed(list(self._known_classes))}."
+                    f"{listing.root} has classes that the training data lacks: {listed(strange)}. A shift must "
+                    f"have the same classes: {listed(list(self._known_classes))}."
                 )
         elif not problems and len(found) < 2:
             problems.append(f"{listing.root} has one class, {listed(sorted(found))}: at least two are needed.")

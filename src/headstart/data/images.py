@@ -40,7 +40,9 @@ class ImageFiles(FileSource):
     def overrides(self) -> dict[str, int]:
         return {} if self.size is None else {"size": self.size}
 
-    def examples(self, size: int, interpolation: str = "bicubic", crop_pct: float = 1.0) -> Pictures:
+    def examples(  # type: ignore[override]
+        self, size: int, interpolation: str = "bicubic", crop_pct: float = 1.0
+    ) -> Pictures:
         """Pictures of `size` pixels: the shorter side is resized to `size / crop_pct`, then the centre is cut out."""
         return Pictures(self.listing.paths, self.fingerprint, size, interpolation, crop_pct, self._cache_bytes)
 

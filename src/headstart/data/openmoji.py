@@ -138,7 +138,9 @@ class OpenMoji(Source):
     def overrides(self) -> dict[str, Any]:
         return {} if self.size is None else {"size": self.size}
 
-    def examples(self, size: int, interpolation: str = "bicubic", crop_pct: float = 1.0) -> "Drawings":
+    def examples(  # type: ignore[override]
+        self, size: int, interpolation: str = "bicubic", crop_pct: float = 1.0
+    ) -> "Drawings":
         """Pictures of `size` pixels, drawn at it; nothing is interpolated or cropped."""
         return Drawings(self.ids, self.fingerprint, size, self._variant)
 
@@ -223,7 +225,7 @@ class Pen:
 
 
 def _line_art(image: Any) -> Any:
-    """Black strokes, and edges between colours that no stroke runs along (else white signs on a colour would vanish)."""
+    """Black strokes, and edges between colours where no stroke is (else white signs on a colour would vanish)."""
     from PIL import Image
 
     channels = np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))

@@ -76,9 +76,7 @@ class Pictures(Examples):
         cache_bytes: CacheBytes = "auto",
     ) -> None:
         if interpolation not in INTERPOLATIONS:
-            raise InputError(
-                f"interpolation must be one of {', '.join(INTERPOLATIONS)}, but the backbone asks for {interpolation!r}."
-            )
+            raise InputError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, not {interpolation!r}.")
         self._paths = list(paths)
         self._how = (size, interpolation, crop_pct)
         key = hashlib.sha256(f"{READER} {fingerprint} {self._how}".encode()).hexdigest()[:24]

@@ -45,8 +45,8 @@ def split(
 
     Parts that `given` `(N,)` names (`"train"`, `"val"`, `"test"`) stay as they are. What it lacks is drawn, class by
     class, from the examples it leaves open (`""`), or from its train where it leaves none: the share `fractions` (val,
-    test) of them, at least one of each class. Val and test depend on `split_seed` (default: `seed`) alone; the subset of
-    `n_per_class` training examples depends on `seed`, and a smaller one is part of every larger one.
+    test) of them, at least one of each class. Val and test depend on `split_seed` (default: `seed`) alone; the
+    subset of `n_per_class` training examples depends on `seed`, and a smaller one is part of every larger one.
 
     Raises:
         InputError: as `split_problems` finds it.
@@ -92,13 +92,13 @@ def split_problems(
     small = {
         class_names[label]: int(size)
         for label, size in enumerate(open_sizes)
-        if missing and ((0 < size and train_sizes[label] < 1) or (0 < size < len(missing)))
+        if missing and ((size > 0 and train_sizes[label] < 1) or (0 < size < len(missing)))
     }
     if small:
         shown = ", ".join(f"{name!r} has {size}" for name, size in list(small.items())[:10])
         problems.append(
-            f"Each class needs at least {need} examples to draw {' and '.join(missing)} from them and leave one for train, "
-            f"but {shown}{f', … ({len(small)} classes)' if len(small) > 10 else ''}: add examples, remove the class or "
+            f"Each class needs at least {need} examples to draw {' and '.join(missing)} from them and leave one for "
+            f"train, but {shown}{f', … ({len(small)} classes)' if len(small) > 10 else ''}: add examples, remove the class or "
             f"lower {' and '.join(f'data.{name}_fraction' for name in missing)}."
         )
     elif n_per_class is not None:

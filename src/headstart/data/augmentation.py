@@ -1,0 +1,39 @@
+"""What every augmentation is to the rest of the program: seeded changes of examples, and of batches."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from headstart.ranges import Count
+
+
+class Augmentation:
+    """Changes training examples. The base changes nothing, and fits every modality.
+
+    Subclasses draw their dice from torch's default generator only, which the caller has seeded: for `example` from
+    (seed, epoch, example), for `batch` from (seed, epoch, batch). So neither workers nor order change a picture.
+    """
+
+    modality: Literal["vision", "text", "audio", "any"] = "any"
+    """Which inputs it is for."""
+    views: int = 1
+    """Versions of each training example that are kept for a frozen backbone: the example as it is, then augmented."""
+    changes_examples: bool = False
+    """Whether `example` does anything; where not, batches are read whole."""
+    mixes: bool = False
+    """Whether `batch` mixes examples, so that labels become shares."""
+
+    def example(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One example, without a batch dimension and as it was read (`pixels` `(3, H, W)` uint8), changed."""
+        return inputs
+
+    def batch(self, inputs: dict[str, Tensor], labels: Tensor, num_classes: int) -> tuple[dict[str, Tensor], Tensor]:
+        """A batch and its labels `(B,)` int64, mixed on their device: inputs and label shares `(B, num_classes)`."""
+        raise NotImplementedError(f"{type(self).__name__} does not mix examples")
+
+
+class NoAugmentation(Augmentation):
+    """Examples as they are."""
+
+    def __init__(self, views: Count = 1) -> None:
+        self.views = views

@@ -1,0 +1,140 @@
+"""Augmentations of pictures: torchvision's transforms v2, on uint8.
+
+One picture at a time, each with its own dice: on a CPU that is quicker than resampling whole batches by a grid.
+"""
+
+from functools import lru_cache
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le
+from torch import Tensor
+
+from headstart.compat import mend_torchvision
+from headstart.data.augmentation import Augmentation
+from headstart.ranges import Count, Fraction, Positive
+
+Magnitude = Annotated[int, Ge(0), Le(30)]
+AreaShare = Annotated[float, Gt(0), Le(1)]
+Grey = Annotated[int, Ge(0), Le(255)]
+
+
+class ImageAugmentation(Augmentation):
+    """A torchvision transform on each picture; subclasses say which."""
+
+    modality: Literal["vision", "text", "audio", "any"] = "vision"
+    changes_examples = True
+
+    def example(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`pixels` `(3, H, W)` uint8, changed; of the same size."""
+        height, width = inputs["pixels"].shape[-2:]
+        return {**inputs, "pixels": _made(self.transform, height, width)(inputs["pixels"])}
+
+    def transform(self, v2: Any, size: tuple[int, int]) -> Any:
+        """The transform for pictures of `size` (height, width), from torchvision's module `v2`."""
+        raise NotImplementedError
+
+
+class Light(ImageAugmentation):
+    """A crop of most of the picture, resized to its size, and a mirror image half of the time.
+
+    Args:
+        min_scale: Smallest share of the area that a crop keeps.
+        flip: Probability of mirroring left and right; 0 where sides matter (text, arrows).
+        views: Versions of each picture kept for a frozen backbone: the picture as it is, then augmented.
+    """
+
+    def __init__(self, min_scale: AreaShare = 0.7, flip: Fraction = 0.5, views: Count = 1) -> None:
+        self._min_scale = min_scale
+        self._flip = flip
+        self.views = views
+
+    def transform(self, v2: Any, size: tuple[int, int]) -> Any:
+        crop = v2.RandomResizedCrop(size, scale=(self._min_scale, 1.0), antialias=True)
+        return v2.Compose([crop, v2.RandomHorizontalFlip(self._flip)])
+
+
+class TrivialAugment(ImageAugmentation):
+    """One operation at random strength: TrivialAugment Wide (Müller & Hutter 2021, arXiv:2103.10158).
+
+    Args:
+        fill: Grey (0 to 255) of what turning and shearing uncover.
+        views: Versions of each picture kept for a frozen backbone: the picture as it is, then augmented.
+    """
+
+    def __init__(self, fill: Grey = 0, views: Count = 1) -> None:
+        self._fill = fill
+        self.views = views
+
+    def transform(self, v2: Any, size: tuple[int, int]) -> Any:
+        return v2.TrivialAugmentWide(fill=self._fill)
+
+
+class RandAugment(ImageAugmentation):
+    """Several operations in a row at one strength: RandAugment (Cubuk et al. 2020, arXiv:1909.13719).
+
+    Args:
+        num_ops: Operations on each picture.
+        magnitude: Their strength, 0 to 30.
+        fill: Grey (0 to 255) of what turning and shearing uncover.
+        views: Versions of each picture kept for a frozen backbone: the picture as it is, then augmented.
+    """
+
+    def __init__(self, num_ops: Count = 2, magnitude: Magnitude = 9, fill: Grey = 0, views: Count = 1) -> None:
+        self._num_ops = num_ops
+        self._magnitude = magnitude
+        self._fill = fill
+        self.views = views
+
+    def transform(self, v2: Any, size: tuple[int, int]) -> Any:
+        return v2.RandAugment(self._num_ops, self._magnitude, num_magnitude_bins=31, fill=self._fill)
+
+
+class MixupCutmix(Light):
+    """`Light` on each picture; each batch then goes through mixup or CutMix, at even chances.
+
+    Mixup: Zhang et al. 2018, arXiv:1710.09412. CutMix: Yun et al. 2019, arXiv:1905.04899.
+
+    Args:
+        mixup_alpha: Both parameters of the Beta distribution of mixup's share.
+        cutmix_alpha: The same for CutMix.
+        min_scale, flip, views: As for `Light`. Views are not mixed.
+    """
+
+    mixes = True
+
+    def __init__(
+        self,
+        mixup_alpha: Positive = 0.2,
+        cutmix_alpha: Positive = 1.0,
+        min_scale: AreaShare = 0.7,
+        flip: Fraction = 0.5,
+        views: Count = 1,
+    ) -> None:
+        super().__init__(min_scale, flip, views)
+        self._alphas = (mixup_alpha, cutmix_alpha)
+
+    def batch(self, inputs: dict[str, Tensor], labels: Tensor, num_classes: int) -> tuple[dict[str, Tensor], Tensor]:
+        """`pixels` `(B, 3, H, W)` uint8 mixed with their neighbours in the batch; label shares `(B, num_classes)`."""
+        mix = _mixer(*self._alphas, num_classes)
+        mixed, shares = mix(inputs["pixels"].float(), labels)
+        return {**inputs, "pixels": mixed.round_().to(inputs["pixels"].dtype)}, shares
+
+
+def _v2() -> Any:
+    mend_torchvision()
+    from torchvision.transforms import v2
+
+    return v2
+
+
+@lru_cache(maxsize=16)
+def _made(transform: Any, height: int, width: int) -> Any:
+    """What a (bound) `transform` makes for pictures of this size, made once."""
+    return transform(_v2(), (height, width))
+
+
+@lru_cache(maxsize=16)
+def _mixer(mixup_alpha: float, cutmix_alpha: float, num_classes: int) -> Any:
+    v2 = _v2()
+    mixup = v2.MixUp(alpha=mixup_alpha, num_classes=num_classes)
+    return v2.RandomChoice([mixup, v2.CutMix(alpha=cutmix_alpha, num_classes=num_classes)])

@@ -1,0 +1,191 @@
+"""The examples of a run as Lightning wants them: loaders of whole batches, the same for any number of workers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from headstart.compat import mend_torchvision
+from headstart.data.augmentation import Augmentation
+from headstart.data.batches import Batches, Draw
+from headstart.data.source import Examples
+from headstart.data.splits import Split
+from headstart.seeding import seed_for
+
+mend_torchvision()
+
+import pytorch_lightning as pl  # noqa: E402
+
+Part = Literal["train", "val", "test"]
+Batch = dict[str, Any]
+"""`inputs` (tensors by name, batch-first), `labels` `(B,)` int64, `index` `(B,)` int64 into the source.
+
+Under several processes also `num_global`: how many examples the batch has in all of them together.
+"""
+
+
+@dataclass(frozen=True)
+class ShiftSet:
+    """An extra test set: its examples, the labels of all of them `(N,)`, and the indices of those that are scored."""
+
+    examples: Examples
+    labels: np.ndarray
+    indices: np.ndarray
+
+
+class BatchDataset(Dataset[Batch]):
+    """Reads a whole batch at once; what comes out depends on the `Draw` alone, not on who reads it or when.
+
+    Args:
+        examples: What is read.
+        labels: Label of each example `(N,)`.
+        augmentation: Changes each example; `None` for none.
+        seed: The run's seed.
+        dice: Name of the stream that augmentation draws from.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        labels: np.ndarray,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        dice: str = "augmentation",
+        world: int = 1,
+    ) -> None:
+        self._examples = examples
+        self._labels = labels
+        self._augmentation = augmentation if augmentation is not None and augmentation.changes_examples else None
+        self._seed = seed
+        self._dice = dice
+        self._world = world
+
+    def __getitem__(self, draw: Draw) -> Batch:
+        inputs = self._examples.batch(draw.indices)
+        if self._augmentation is not None:
+            inputs = self._augmented(self._augmentation, inputs, draw)
+        batch: Batch = {
+            "inputs": inputs,
+            "labels": torch.from_numpy(self._labels[draw.indices]),
+            "index": torch.from_numpy(draw.indices),
+        }
+        if self._world > 1:
+            batch["num_global"] = draw.num_global
+        return batch
+
+    def _augmented(self, augmentation: Augmentation, inputs: dict[str, Tensor], draw: Draw) -> dict[str, Tensor]:
+        changed: list[dict[str, Tensor]] = []
+        with torch.random.fork_rng(devices=[]):
+            for place, index in enumerate(draw.indices.tolist()):
+                torch.default_generator.manual_seed(seed_for(self._seed, self._dice, draw.epoch, index))
+                changed.append(augmentation.example({name: values[place] for name, values in inputs.items()}))
+        return {name: torch.stack([one[name] for one in changed]) for name in changed[0]}
+
+
+class DataModule(pl.LightningDataModule):
+    """Loaders over one source's examples, split.
+
+    The order of training follows from (seed, epoch), augmentation from (seed, epoch, example). The trainer must have
+    `use_distributed_sampler=False`: each process takes its own share of each batch here.
+
+    Args:
+        examples: All examples of the source, as the backbone reads them.
+        labels: Their labels `(N,)`.
+        parts: Which of them train, select and test.
+        num_classes: Number of classes.
+        augmentation: What happens to training examples; `None` for nothing.
+        batch_size: Examples of a batch, all processes together.
+        seed: The run's seed.
+        num_workers: Processes that read ahead; 0 reads in this one. Changes no number.
+        shifts: Extra test sets, by name.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        labels: np.ndarray,
+        parts: Split,
+        num_classes: int,
+        augmentation: Augmentation | None = None,
+        batch_size: int = 32,
+        seed: int = 0,
+        num_workers: int = 0,
+        shifts: Mapping[str, ShiftSet] | None = None,
+    ) -> None:
+        super().__init__()
+        self.examples = examples
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.parts = parts
+        self.num_classes = num_classes
+        self.augmentation = augmentation
+        self.batch_size = batch_size
+        self.seed = seed
+        self.num_workers = num_workers
+        self.shifts = dict(shifts or {})
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled anew each epoch, augmented per example (mixing is the training module's)."""
+        rank, world = self._place()
+        batches = Batches(self.parts.train, self.batch_size, self.seed, self._lengths(self.parts.train), rank, world)
+        return self._loader(
+            BatchDataset(self.examples, self.labels, self.augmentation, self.seed, world=world), batches
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._plain(self.examples, self.labels, self.parts.val)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._plain(self.examples, self.labels, self.parts.test)
+
+    def shift_dataloaders(self) -> dict[str, DataLoader[Batch]]:
+        """A loader for each extra test set, by name; `index` counts in the shift's own source."""
+        return {name: self._plain(one.examples, one.labels, one.indices) for name, one in self.shifts.items()}
+
+    def view_dataloader(self, part: Part, view: int = 0, batch_size: int | None = None) -> DataLoader[Batch]:
+        """All examples of a part, once each and not shuffled, in this process alone: for a frozen backbone's features.
+
+        View 0 is the examples as they are; view `v` is augmented by the dice of (seed, v, example), never mixed.
+        Batches may be ordered by length: `index` says which examples they hold.
+        """
+        indices = getattr(self.parts, part)
+        batches = Batches(indices, batch_size or self.batch_size, None, self._lengths(indices))
+        batches.set_epoch(view)
+        augmentation = self.augmentation if view > 0 else None
+        return self._loader(BatchDataset(self.examples, self.labels, augmentation, self.seed, dice="views"), batches)
+
+    def class_counts(self) -> np.ndarray:
+        """Training examples of each class `(num_classes,)`, for class weights."""
+        return np.bincount(self.labels[self.parts.train], minlength=self.num_classes)
+
+    def _plain(self, examples: Examples, labels: np.ndarray, indices: np.ndarray) -> DataLoader[Batch]:
+        rank, world = self._place()
+        lengths = None if examples.lengths is None else examples.lengths[indices]
+        batches = Batches(indices, self.batch_size, None, lengths, rank, world)
+        return self._loader(BatchDataset(examples, labels, world=world), batches)
+
+    def _lengths(self, indices: np.ndarray) -> np.ndarray | None:
+        return None if self.examples.lengths is None else self.examples.lengths[indices]
+
+    def _place(self) -> tuple[int, int]:
+        """This process's rank, and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def _loader(self, dataset: BatchDataset, batches: Batches) -> DataLoader[Batch]:
+        # without automatic batching the "sampler" gives whole batches, and Lightning calls its `set_epoch`
+        return DataLoader(
+            dataset,
+            sampler=batches,
+            batch_size=None,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
