@@ -1,0 +1,118 @@
+"""Probes: heads trained on the features of a frozen backbone, many of them together as one batched computation.
+
+Each has its own rate, weight decay, schedule, seed, data order and subset; on a CPU each comes out bit-equal to being
+trained alone, which is the same code with one probe. Probes that share seed and subsets share their batches.
+"""
+
+import time
+from collections.abc import Hashable, Sequence
+
+import torch
+from torch import Tensor
+
+from headstart.training.learners import layers_of, num_columns
+from headstart.training.probe_loop import ProbeLoop
+from headstart.training.probe_spec import Probe, ProbeData, ProbeOutcome, Report
+from headstart.training.vector_optim import Torch
+
+
+def fusion_key(probe: Probe) -> Hashable | None:
+    """Probes of equal key can be one stack; `None`: this one trains by itself.
+
+    Free to differ: learning rate, weight decay, betas, eps, momentum, dampening, schedule, seed, which examples (but
+    not how many to train on, nor which where batches are made of like lengths), number of epochs, label smoothing, class weights, dropout rate, clipping, early stopping.
+    """
+    layers = layers_of(probe.head)
+    if layers is None or isinstance(probe.rule, Torch):
+        return None
+    return (
+        tuple((layer.prefix, layer.num_inputs, layer.num_outputs, bool(layer.dropout)) for layer in layers),
+        probe.rule.fusion_key,
+        len(probe.train),
+        probe.batch_size,
+        probe.accumulate_grad_batches,
+        probe.max_steps,
+        probe.gradient_clip_val is not None,
+        probe.class_weights is not None,
+        None if probe.lengths is None else probe.batches_key,
+    )
+
+
+def train_probes(
+    features: Tensor,
+    labels: Tensor,
+    probes: Sequence[Probe],
+    num_classes: int,
+    device: torch.device | str = "cpu",
+    *,
+    views: Sequence[Tensor] = (),
+    report: Report = lambda position, row: None,
+) -> list[ProbeOutcome]:
+    """Train every probe on `features` `(N, D)` (or on `views` of them, evaluating on `features`).
+
+    Small heads are computed by one thread, which is faster than sharing such small products out, and makes their
+    numbers the same for any number of threads; a head with large products has all threads, alone or not.
+    """
+    device = torch.device(device)
+    data = ProbeData(
+        features.to(device, torch.float32).contiguous(),
+        [view.to(device, torch.float32).contiguous() for view in views],
+        labels.to(device, torch.int64),
+        num_classes,
+    )
+    began = time.perf_counter()
+    outcomes: dict[int, ProbeOutcome] = {}
+    for stack in _stacks(probes, device):
+        outcomes.update(_train_stack(probes, stack, data, report))
+    _share_time(outcomes, time.perf_counter() - began)
+    return [outcomes[position] for position in range(len(probes))]
+
+
+def _stacks(probes: Sequence[Probe], device: torch.device) -> list[list[int]]:
+    """Positions of probes that train as one; those that share batches lie side by side."""
+    by_key: dict[Hashable, dict[Hashable, list[int]]] = {}
+    for position, probe in enumerate(probes):
+        key = fusion_key(probe)
+        by_batches = by_key.setdefault(("alone", position) if key is None else key, {})
+        by_batches.setdefault(probe.batches_key, []).append(position)
+    stacks = []
+    for by_batches in by_key.values():
+        ordered = [position for positions in by_batches.values() for position in positions]
+        size = _stack_size(probes[ordered[0]], device)
+        stacks += [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    return stacks
+
+
+def _stack_size(probe: Probe, device: torch.device) -> int:
+    """Probes whose parameters, gradients and moments fit the cache of a CPU, or a share of a GPU's memory."""
+    num_bytes = 5 * 4 * num_columns(layers_of(probe.head) or [])
+    return max(1, (2**22 if device.type == "cpu" else 2**31) // max(num_bytes, 1))
+
+
+def _is_small(probe: Probe) -> bool:
+    """Whether a batch's products are too small to be worth more than one thread."""
+    layers = layers_of(probe.head)
+    if layers is None or isinstance(probe.rule, Torch):
+        return False
+    return 2 * probe.batch_size * max(layer.num_inputs * layer.num_outputs for layer in layers) < 2**26
+
+
+def _train_stack(probes: Sequence[Probe], stack: list[int], data: ProbeData, report: Report) -> dict[int, ProbeOutcome]:
+    members = [probes[position] for position in stack]
+    num_threads = torch.get_num_threads()
+    devices = [data.features.device] if data.features.is_cuda else []
+    try:
+        if _is_small(members[0]):
+            torch.set_num_threads(1)
+        with torch.random.fork_rng(devices=devices):
+            loop = ProbeLoop(members, data, lambda member, row: report(stack[member], row))
+            return dict(zip(stack, loop.run(), strict=True))
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+def _share_time(outcomes: dict[int, ProbeOutcome], elapsed: float) -> None:
+    busy = sum(outcome.seconds for outcome in outcomes.values())
+    for outcome in outcomes.values():
+        outcome.seconds *= elapsed / busy
+        outcome.num_together = len(outcomes)

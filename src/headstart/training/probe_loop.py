@@ -1,0 +1,245 @@
+"""The training loop of one stack of probes."""
+
+import math
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headstart.data.batches import Batches
+from headstart.training.criterion import StackedCrossEntropy
+from headstart.training.learners import Batch, Learner, ModuleHead, StackedHeads, layers_of
+from headstart.training.probe_spec import Divergence, Probe, ProbeData, ProbeOutcome, Report, Row
+from headstart.training.vector_optim import Torch
+
+_EVALUATION_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of the stack that share their batches."""
+
+    rows: slice
+    seed: int
+    sampler: Batches
+    """The order of examples, the same as every other strategy's at this seed."""
+    val: Tensor
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch reads: for each group its examples in order, for each probe their labels `(K, N)`."""
+
+    features: Tensor
+    orders: list[Tensor]
+    labels: Tensor
+    ends: list[int]
+    """End of each batch, where the next one starts."""
+    steps: list[bool]
+    """Whether an optimizer step follows the batch."""
+
+
+class ProbeLoop:
+    """Trains probes of one fusion key; those that are done leave the stack at the end of an epoch."""
+
+    def __init__(
+        self,
+        probes: Sequence[Probe],
+        data: ProbeData,
+        report: Report,
+    ) -> None:
+        self.data, self.report = data, report
+        self.device = data.features.device
+        self.outcomes = [ProbeOutcome() for _ in probes]
+        self.active = list(enumerate(probes))
+        self.learner = _learner(probes, self.device)
+        smoothing = [probe.label_smoothing for probe in probes]
+        weights = [probe.class_weights for probe in probes]
+        self.criterion = StackedCrossEntropy(smoothing, weights, data.num_classes, self.device)
+        self.num_steps = self.num_batches = 0
+        self._regroup()
+
+    def run(self) -> list[ProbeOutcome]:
+        """Train to the end."""
+        epoch = 0
+        with torch.no_grad():
+            while self.active:
+                began = time.perf_counter()
+                self.epoch = self._read(epoch)
+                losses, hits = self._train(self.epoch)
+                rows = self._measure(epoch, losses, hits)
+                self._conclude(epoch, rows, losses, time.perf_counter() - began)
+                epoch += 1
+        return self.outcomes
+
+    def _regroup(self) -> None:
+        probes = [probe for _, probe in self.active]
+        self.groups, start = [], 0
+        for _, members in groupby(probes, key=lambda probe: probe.batches_key):
+            same = list(members)
+            rows = slice(start, start + len(same))
+            self.groups.append(
+                Group(rows, same[0].seed, _sampler(same[0]), torch.from_numpy(same[0].val).to(self.device))
+            )
+            start = rows.stop
+        num_examples = min(probes[0].batch_size + 1, len(probes[0].train))
+        self.memory = [self.data.features.new_empty(num_examples, self.data.features.shape[1]) for _ in self.groups]
+
+    def _read(self, epoch: int) -> Epoch:
+        probe = self.active[0][1]
+        orders = []
+        for group in self.groups:
+            group.sampler.set_epoch(epoch)
+            batches = [draw.indices for draw in group.sampler]
+            orders.append(torch.from_numpy(np.concatenate(batches)).to(self.device))
+        ends = np.cumsum([len(batch) for batch in batches]).tolist()
+        num_accumulated = probe.accumulate_grad_batches
+        steps = [(number + 1) % num_accumulated == 0 for number in range(len(ends) - 1)] + [True]
+        repeats = torch.tensor([group.rows.stop - group.rows.start for group in self.groups], device=self.device)
+        labels = torch.stack([self.data.labels[order] for order in orders]).repeat_interleave(repeats, 0)
+        views = self.data.views or [self.data.features]
+        self.learner.start_epoch(epoch, [(group.rows, group.seed) for group in self.groups])
+        return Epoch(views[epoch % len(views)], orders, labels, ends, steps)
+
+    def _train(self, epoch: Epoch) -> tuple[Tensor, Tensor]:
+        """Loss of each example `(K, N)`, and whether it was classified rightly, as the batches went by."""
+        probe = self.active[0][1]
+        losses = torch.zeros(epoch.labels.shape, device=self.device)
+        hits = torch.zeros_like(losses, dtype=torch.bool)
+        rates = self._rates(sum(epoch.steps))
+        coefficients = self.learner.coefficients(rates, self.num_steps)
+        start = step = added = 0
+        for end, steps in zip(epoch.ends, epoch.steps, strict=True):
+            scores = self.learner.forward(self._gather(epoch, start, end))
+            labels = epoch.labels[:, start:end]
+            losses[:, start:end], gradient = self.criterion(scores, labels)
+            hits[:, start:end] = scores.max(1).indices == labels
+            if probe.accumulate_grad_batches > 1:
+                gradient.div_(probe.accumulate_grad_batches)
+            self.learner.backward(gradient, add=added > 0)
+            self.num_batches += 1
+            start, added = end, added + 1
+            if steps:
+                self.learner.step(coefficients[step])
+                step, added = step + 1, 0
+            if self.num_steps + step == probe.max_steps:
+                break
+        self.num_steps += step
+        self.last_rates = rates[step - 1]
+        return losses[:, :end], hits[:, :end]
+
+    def _gather(self, epoch: Epoch, start: int, end: int) -> Batch:
+        """The batch's features, in memory that is used again: fresh pages cost more than the copying."""
+        batch = []
+        for group, order, memory in zip(self.groups, epoch.orders, self.memory, strict=True):
+            features = memory[: end - start]
+            torch.index_select(epoch.features, 0, order[start:end], out=features)
+            batch.append((group.rows, features))
+        return batch
+
+    def _rates(self, num_steps: int) -> np.ndarray:
+        """Learning rates `(S, K)` of the epoch's steps."""
+        steps = range(self.num_steps, self.num_steps + num_steps)
+        columns = []
+        for _, probe in self.active:
+            total = total_steps(probe)
+            columns.append([probe.rule.lr * probe.schedule(step, total) for step in steps])
+        return np.array(columns).T
+
+    def _measure(self, epoch: int, losses: Tensor, hits: Tensor) -> list[Row]:
+        """Each probe's row of history; the one place where an epoch waits for the device."""
+        columns = [_means(losses), _means(hits), *self._evaluate()]
+        names = ["train/loss", "train/accuracy", "val/loss", "val/accuracy"]
+        values = torch.stack(columns, dim=1).tolist()
+        fixed = {"epoch": epoch, "step": self.num_steps}
+        return [fixed | dict(zip(names, row, strict=True)) for row in values]
+
+    def _evaluate(self) -> tuple[Tensor, Tensor]:
+        """Plain cross-entropy (neither smoothed nor weighted) and accuracy on val, `(K,)` each."""
+        losses, hits = [], []
+        for group in self.groups:
+            group_losses, group_hits = [], []
+            for rows in group.val.split(_EVALUATION_ROWS):
+                scores = self.learner.predict(group.rows, self.data.features.index_select(0, rows))
+                labels = self.data.labels[rows]
+                at_labels = labels.expand(len(scores), 1, -1)
+                group_losses.append(torch.log_softmax(scores, 1).gather(1, at_labels).squeeze(1).neg_())
+                group_hits.append(scores.max(1).indices == labels)
+            losses.append(_means(torch.cat(group_losses, dim=1)))
+            hits.append(_means(torch.cat(group_hits, dim=1)))
+        return torch.cat(losses), torch.cat(hits)
+
+    def _conclude(self, epoch: int, rows: list[Row], losses: Tensor, elapsed: float) -> None:
+        """Record the epoch, keep the best heads, and let those that are done leave."""
+        staying = []
+        for member, ((position, probe), row) in enumerate(zip(self.active, rows, strict=True)):
+            outcome = self.outcomes[position]
+            row["seconds"] = elapsed / len(rows)
+            row["lr/head"] = float(self.last_rates[member])
+            outcome.history.append(row)
+            outcome.seconds += row["seconds"]
+            outcome.num_steps = self.num_steps
+            if not (math.isfinite(row["train/loss"]) and math.isfinite(row["val/loss"])):
+                outcome.divergence = Divergence(epoch, self._first_bad_batch(losses[member]))
+            elif (
+                outcome.best_epoch is None or row["val/accuracy"] > outcome.history[outcome.best_epoch]["val/accuracy"]
+            ):
+                outcome.best_epoch, outcome.best_state = epoch, self.learner.state(member)
+            if not _is_done(probe, outcome):
+                staying.append(member)
+            self.report(position, row)
+        if len(staying) < len(rows):
+            self.active = [self.active[member] for member in staying]
+            if staying:
+                self.learner.keep(staying)
+                self.criterion.keep(staying)
+                self._regroup()
+
+    def _first_bad_batch(self, losses: Tensor) -> int:
+        """Number of the batch, over the whole run, whose loss was not finite; the last one if only val's was."""
+        bad = (~losses.isfinite()).nonzero()
+        example = int(bad[0]) if len(bad) else len(losses) - 1
+        num_batches_here = bisect_right(self.epoch.ends, len(losses) - 1) + 1
+        return self.num_batches - num_batches_here + bisect_right(self.epoch.ends, example)
+
+
+def total_steps(probe: Probe) -> int:
+    """Optimizer steps that a probe takes if nothing ends it early."""
+    steps = probe.max_epochs * math.ceil(len(_sampler(probe)) / probe.accumulate_grad_batches)
+    return steps if probe.max_steps is None else min(steps, probe.max_steps)
+
+
+def _sampler(probe: Probe) -> Batches:
+    return Batches(probe.train, probe.batch_size, probe.seed, probe.lengths)
+
+
+def _learner(probes: Sequence[Probe], device: torch.device) -> Learner:
+    if isinstance(probes[0].rule, Torch) or layers_of(probes[0].head) is None:
+        (probe,) = probes
+        return ModuleHead(probe.head, probe.rule, probe.gradient_clip_val, device)
+    heads, rules = [probe.head for probe in probes], [probe.rule for probe in probes]
+    return StackedHeads(heads, rules, [probe.gradient_clip_val for probe in probes], device)
+
+
+def _means(values: Tensor) -> Tensor:
+    """The mean of each row, one by one: how many rows there are must not change the order of a sum."""
+    return torch.stack([row.double().mean() for row in values])
+
+
+def _is_done(probe: Probe, outcome: ProbeOutcome) -> bool:
+    if outcome.divergence or len(outcome.history) == probe.max_epochs or outcome.num_steps == probe.max_steps:
+        return True
+    rule = probe.early_stopping
+    if rule is None:
+        return False
+    sign = 1 if rule.monitor == "val/accuracy" else -1
+    best, last = -math.inf, -1
+    for number, row in enumerate(outcome.history):
+        if sign * row[rule.monitor] > best + rule.min_delta:
+            best, last = sign * row[rule.monitor], number
+    return len(outcome.history) - 1 - last >= rule.patience

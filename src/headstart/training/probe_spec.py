@@ -1,0 +1,93 @@
+"""What a probe is, what it is trained on, and what comes of it: plain data."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from torch import Tensor, nn
+
+from headstart.training.vector_optim import Rule
+
+Row = dict[str, float]
+"""One epoch's line of history."""
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Stop after `patience` epochs in which `monitor` did not improve by more than `min_delta`."""
+
+    patience: int
+    min_delta: float = 0.0
+    monitor: Literal["val/accuracy", "val/loss"] = "val/accuracy"
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A head to train, and how. `train` and `val` are indices of examples; the head given is not touched."""
+
+    head: nn.Module
+    rule: Rule
+    train: np.ndarray
+    val: np.ndarray
+    seed: int
+    batch_size: int
+    max_epochs: int
+    max_steps: int | None = None
+    lengths: np.ndarray | None = None
+    """Length of each training example, where batches are made of like lengths."""
+    schedule: Callable[[int, int], float] = lambda step, total_steps: 1.0
+    """Factor on the rate at a step (from 0), given the number of steps in all."""
+    label_smoothing: float = 0.0
+    class_weights: Sequence[float] | None = None
+    early_stopping: EarlyStopping | None = None
+    gradient_clip_val: float | None = None
+    accumulate_grad_batches: int = 1
+
+    @property
+    def batches_key(self) -> Hashable:
+        """Probes of equal key read the same batches and are evaluated on the same examples."""
+        return self.seed, self.train.tobytes(), self.val.tobytes()
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where a loss stopped being finite: the epoch and the batch, both counted from 0 (batches over the run)."""
+
+    epoch: int
+    step: int
+
+
+@dataclass
+class ProbeOutcome:
+    """What came of a probe."""
+
+    history: list[Row] = field(default_factory=list)
+    best_epoch: int | None = None
+    """The epoch with the highest val/accuracy, the earliest of equals; `None` if the first already diverged."""
+    best_state: dict[str, Tensor] | None = None
+    """The head's state dict after that epoch, on the CPU."""
+    num_steps: int = 0
+    """Optimizer steps taken."""
+    divergence: Divergence | None = None
+    seconds: float = 0.0
+    """Its share of the time; the shares of probes trained together add up to the time they took."""
+    num_together: int = 1
+    """Probes that shared that time."""
+
+
+@dataclass(frozen=True)
+class ProbeData:
+    """Features and labels of all examples, on the device."""
+
+    features: Tensor
+    """`(N, D)` float32: what is evaluated, and trained on if there are no views."""
+    views: Sequence[Tensor]
+    """Augmented features `(N, D)`; epoch `e` trains on number `e % V`."""
+    labels: Tensor
+    """`(N,)` int64."""
+    num_classes: int
+
+
+Report = Callable[[int, Row], None]
+"""Is called with a probe's position and its row as each epoch ends."""

@@ -1,0 +1,319 @@
+"""Probes: equal bits in any company, and equal numbers to a plain loop over torch's own parts."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from headstart.data.batches import Batches
+from headstart.training.heads import MLP, Linear
+from headstart.training.probe import fusion_key, train_probes
+from headstart.training.probe_loop import total_steps
+from headstart.training.probe_spec import EarlyStopping, Probe
+from headstart.training.vector_optim import SGD, AdamW, Torch, rule, torch_optimizer
+
+
+def cosine(step, total_steps):
+    return 0.5 * (1 + math.cos(math.pi * step / total_steps))
+
+
+def problem(num_examples=150, num_features=37, num_classes=3):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(num_classes, (num_examples,), generator=generator)
+    centres = torch.randn(num_classes, num_features, generator=generator)
+    return centres[labels] + 2 * torch.randn(num_examples, num_features, generator=generator), labels
+
+
+def probe(head_factory=None, num_features=37, num_classes=3, seed=0, num_train=91, **changes):
+    torch.manual_seed(seed)
+    order = np.random.default_rng(seed).permutation(150)
+    settings = {
+        "head": (head_factory or Linear()).build(num_features, num_classes),
+        "rule": AdamW(1e-2),
+        "train": order[:num_train],
+        "val": order[110:],
+        "seed": seed,
+        "batch_size": 32,
+        "max_epochs": 3,
+        "schedule": cosine,
+    }
+    return Probe(**(settings | changes))
+
+
+def same_numbers(one, other):
+    def numbers(outcome):
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in outcome.history]
+
+    same_states = one.best_state.keys() == other.best_state.keys() and all(
+        torch.equal(tensor, other.best_state[name]) for name, tensor in one.best_state.items()
+    )
+    return same_states and numbers(one) == numbers(other) and one.best_epoch == other.best_epoch
+
+
+ADAMW = [AdamW(1e-2), AdamW(1e-1, 0.0), AdamW(1e-3, 0.3, (0.8, 0.95), 1e-6)]
+SGDS = [SGD(1e-1, 1e-2, 0.9), SGD(1e-2, 0.0, 0.5, 0.1), SGD(1.0, 0.1, 0.95)]
+
+
+@pytest.fixture(params=[1, 2], ids="threads={}".format)
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("rules", [ADAMW, SGDS], ids=["adamw", "sgd"])
+@pytest.mark.parametrize("head", [Linear(), MLP(hidden=19, num_hidden_layers=2, dropout=0.3)], ids=["linear", "mlp"])
+@pytest.mark.parametrize(("num_features", "num_classes"), [(37, 3), (64, 2), (129, 10), (515, 37)])
+def test_a_probe_has_the_same_bits_in_any_company(threads, rules, head, num_features, num_classes):
+    features, labels = problem(num_features=num_features, num_classes=num_classes)
+    probes = [
+        probe(head, num_features, num_classes, seed, rule=rules[number % 3], max_epochs=2 + number % 2)
+        for seed in range(2)
+        for number in range(4)
+    ]
+    probes = [replace(each, label_smoothing=0.1 * (number % 2)) for number, each in enumerate(probes)]
+    alone = [train_probes(features, labels, [each], num_classes)[0] for each in probes]
+    for chosen in ([0, 1], [6, 1, 4, 3, 2], list(range(7)), list(range(8))):
+        together = train_probes(features, labels, [probes[number] for number in chosen], num_classes)
+        assert all(same_numbers(alone[number], other) for number, other in zip(chosen, together, strict=True))
+
+
+def test_the_bits_also_hold_with_class_weights_clipping_accumulation_and_early_stopping(threads):
+    features, labels = problem()
+    probes = [
+        probe(
+            MLP(24, dropout=0.1 * number),
+            seed=number // 2,
+            rule=ADAMW[number % 3],
+            class_weights=[1.0, 0.5 + number, 2.0],
+            gradient_clip_val=0.3 + 0.1 * number,
+            accumulate_grad_batches=2,
+            max_epochs=8,
+            early_stopping=EarlyStopping(1 + number),
+        )
+        for number in range(1, 5)
+    ]
+    together = train_probes(features, labels, probes, 3)
+    assert len({len(outcome.history) for outcome in together}) > 1, "some should stop before others"
+    for each, outcome in zip(probes, together, strict=True):
+        assert same_numbers(train_probes(features, labels, [each], 3)[0], outcome)
+
+
+def test_the_bits_also_hold_where_products_are_large_enough_for_all_threads(threads):
+    features, labels = problem(1500, 512, 100)
+    order = np.arange(1500)
+    probes = [
+        probe(num_features=512, num_classes=100, rule=each, train=order[:1400], val=order[1400:], batch_size=700)
+        for each in ADAMW
+    ]
+    together = train_probes(features, labels, probes, 100)
+    for each, outcome in zip(probes, together, strict=True):
+        assert same_numbers(train_probes(features, labels, [each], 100)[0], outcome)
+
+
+def test_small_heads_do_not_depend_on_the_number_of_threads():
+    features, labels = problem()
+    before, outcomes = torch.get_num_threads(), []
+    for num_threads in (1, 2):
+        torch.set_num_threads(num_threads)
+        outcomes += train_probes(features, labels, [probe()], 3)
+        assert torch.get_num_threads() == num_threads
+    torch.set_num_threads(before)
+    assert same_numbers(*outcomes)
+
+
+def train_plainly(features, labels, each):
+    """The oracle: autograd, `torch.optim`, `cross_entropy`; gives the last state and the loss of each batch."""
+    torch.manual_seed(each.seed)
+    head = each.head
+    weights = [parameter for parameter in head.parameters() if parameter.ndim > 1]
+    biases = [parameter for parameter in head.parameters() if parameter.ndim <= 1]
+    decay = each.rule.weight_decay
+    groups = [{"params": weights, "weight_decay": decay}, {"params": biases, "weight_decay": 0.0}]
+    optimizer = torch_optimizer(each.rule, groups)
+    class_weights = None if each.class_weights is None else torch.tensor(each.class_weights)
+    step, losses, sampler = 0, [], Batches(each.train, each.batch_size, each.seed)
+    for epoch in range(each.max_epochs):
+        sampler.set_epoch(epoch)
+        window = [draw.indices for draw in sampler]
+        for number, indices in enumerate(window, start=1):
+            loss = functional.cross_entropy(
+                head(features[indices]), labels[indices], class_weights, label_smoothing=each.label_smoothing
+            )
+            losses.append((epoch, len(indices), loss.item()))
+            (loss / each.accumulate_grad_batches).backward()
+            if number % each.accumulate_grad_batches and number < len(window):
+                continue
+            if each.gradient_clip_val is not None:
+                nn.utils.clip_grad_norm_(head.parameters(), each.gradient_clip_val)
+            for group in optimizer.param_groups:
+                group["lr"] = each.rule.lr * each.schedule(step, total_steps(each))
+            optimizer.step()
+            optimizer.zero_grad()
+            step += 1
+    return head.state_dict(), losses
+
+
+@pytest.mark.parametrize("head", [Linear(), MLP(16, 2, dropout=0.0)], ids=["linear", "mlp"])
+@pytest.mark.parametrize("each_rule", [*ADAMW[::2], *SGDS[:2], SGD(0.1), SGD(0.1, 1e-3, 0.9, nesterov=True)], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"label_smoothing": 0.2, "class_weights": [0.2, 1.0, 3.0]},
+        {"gradient_clip_val": 0.1, "accumulate_grad_batches": 2, "class_weights": [0.2, 1.0, 3.0]},
+    ],
+    ids=["plain", "smoothed and weighted", "clipped and accumulated"],
+)
+def test_training_agrees_with_a_plain_loop_over_torch_optim(head, each_rule, settings):
+    features, labels = problem()
+    each = probe(head, rule=each_rule, max_epochs=10, **settings)
+    # With every example in val and a monitor that falls, the best epoch need not be the last: compare the last state.
+    outcome = train_probes(features, labels, [replace(each, max_epochs=10)], 3)[0]
+    history = outcome.history
+    best = train_plainly(features, labels, replace(each, max_epochs=outcome.best_epoch + 1, schedule=at_ten(each)))
+    for name, tensor in best[0].items():
+        torch.testing.assert_close(outcome.best_state[name], tensor, rtol=1e-3, atol=2e-5)
+    for epoch in range(outcome.best_epoch + 1):
+        of_epoch = [(size, loss) for number, size, loss in best[1] if number == epoch]
+        mean = sum(size * loss for size, loss in of_epoch) / sum(size for size, _ in of_epoch)
+        assert history[epoch]["train/loss"] == pytest.approx(mean, rel=1e-4)
+
+
+def at_ten(each):
+    """The schedule as it is in the whole run, for a shorter one."""
+    return lambda step, _: each.schedule(step, total_steps(each))
+
+
+def test_metrics_and_the_best_state_are_those_of_the_best_epoch_on_val():
+    features, labels = problem()
+    each = probe(max_epochs=6)
+    untouched = {name: tensor.clone() for name, tensor in each.head.state_dict().items()}
+    outcome = train_probes(features, labels, [each], 3)[0]
+    assert all(torch.equal(tensor, untouched[name]) for name, tensor in each.head.state_dict().items())
+    accuracies = [row["val/accuracy"] for row in outcome.history]
+    assert outcome.best_epoch == accuracies.index(max(accuracies))
+    each.head.load_state_dict(outcome.best_state)
+    with torch.no_grad():
+        scores, target = each.head(features[each.val]), labels[each.val]
+    row = outcome.history[outcome.best_epoch]
+    assert row["val/accuracy"] == pytest.approx((scores.argmax(1) == target).double().mean().item())
+    assert row["val/loss"] == pytest.approx(functional.cross_entropy(scores, target).item(), rel=1e-5)
+    assert [row["epoch"] for row in outcome.history] == list(range(6))
+    assert [row["step"] for row in outcome.history] == [3 * (epoch + 1) for epoch in range(6)]
+
+
+def test_a_diverged_probe_is_marked_with_its_epoch_and_step_and_disturbs_no_other():
+    features, labels = problem()
+    bad = probe(rule=AdamW(1e30), schedule=lambda step, total: 1e30 if step >= 4 else 1e-30)
+    good = probe(rule=AdamW(1e-2))
+    first, second = train_probes(features, labels, [bad, good], 3)
+    assert (first.divergence.epoch, first.divergence.step) == (1, 5)
+    assert len(first.history) == 2
+    assert first.best_epoch == 0
+    assert second.divergence is None
+    assert same_numbers(train_probes(features, labels, [good], 3)[0], second)
+
+
+def test_max_steps_ends_training_within_an_epoch():
+    features, labels = problem()
+    outcome = train_probes(features, labels, [probe(max_steps=4, max_epochs=50)], 3)[0]
+    assert outcome.num_steps == 4
+    assert [row["step"] for row in outcome.history] == [3, 4]
+    assert outcome.history[-1]["lr/head"] == pytest.approx(1e-2 * cosine(3, 4))
+
+
+def test_early_stopping_waits_for_patience_epochs_without_improvement():
+    features, labels = problem()
+    stopping = EarlyStopping(2, min_delta=10.0, monitor="val/loss")
+    outcome = train_probes(features, labels, [probe(max_epochs=20, early_stopping=stopping)], 3)[0]
+    assert len(outcome.history) == 3
+
+
+def test_views_are_trained_on_in_turn_and_evaluation_reads_the_features_themselves():
+    features, labels = problem()
+    views = [features + 0.1, features * 0.5]
+    each = probe(max_epochs=1)
+    plain = train_probes(views[0], labels, [each], 3)[0]
+    viewed = train_probes(features, labels, [each], 3, views=views)[0]
+    assert torch.equal(plain.best_state["weight"], viewed.best_state["weight"])
+    assert plain.history[0]["val/loss"] != viewed.history[0]["val/loss"]
+    two = train_probes(features, labels, [replace(each, max_epochs=2)], 3, views=views)[0]
+    other = train_probes(features, labels, [replace(each, max_epochs=2)], 3, views=[views[0], features])[0]
+    assert two.history[0]["train/loss"] == other.history[0]["train/loss"]
+    assert two.history[1]["train/loss"] != other.history[1]["train/loss"]
+
+
+def test_any_other_optimizer_or_head_trains_alone_by_autograd():
+    features, labels = problem()
+    adagrad = rule(torch.optim.Adagrad, 1e-2, 1e-3, initial_accumulator_value=0.1)
+    assert isinstance(adagrad, Torch)
+    each = probe(rule=adagrad, max_epochs=2, schedule=lambda step, total: 1.0)
+    normed = probe(max_epochs=2)
+    normed = replace(normed, head=nn.Sequential(nn.LayerNorm(37), nn.Dropout(0.2), nn.Linear(37, 3)))
+    assert fusion_key(each) is None
+    assert fusion_key(normed) is None
+    together = train_probes(features, labels, [each, probe(), normed], 3)
+    for position, one in ((0, each), (2, normed)):
+        assert same_numbers(train_probes(features, labels, [one], 3)[0], together[position])
+    one_epoch = replace(each, max_epochs=1)
+    outcome = train_probes(features, labels, [one_epoch], 3)[0]
+    state, _ = train_plainly(features, labels, one_epoch)
+    torch.testing.assert_close(outcome.best_state["weight"], state["weight"])
+
+
+def test_stacked_and_autograd_heads_agree():
+    features, labels = problem()
+    each = probe(MLP(16, dropout=0.0))
+    as_module = nn.Sequential(nn.Identity(), *each.head)
+    stacked = train_probes(features, labels, [each], 3)[0]
+    by_autograd = train_probes(features, labels, [replace(each, head=as_module)], 3)[0]
+    for one, other in zip(stacked.history, by_autograd.history, strict=True):
+        assert one["val/loss"] == pytest.approx(other["val/loss"], rel=1e-4)
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+    from headstart.training.learners import StackedHeads
+
+    head = MLP(hidden=4000, dropout=0.25).build(5, 2)
+    stack = StackedHeads([head], [AdamW(1.0)], [None], torch.device("cpu"))
+    stack.start_epoch(0, [(slice(0, 1), 0)])
+    with torch.no_grad():
+        stack.forward([(slice(0, 1), torch.randn(20, 5))])
+    (mask,) = stack.masks
+    assert (mask == 0).double().mean().item() == pytest.approx(0.25, abs=0.01)
+    assert mask.mean().item() == pytest.approx(1, abs=0.01)
+
+
+def test_what_may_differ_within_a_stack_and_what_may_not():
+    first = probe()
+    for change in (
+        {"rule": AdamW(3.0, 0.5)},
+        {"seed": 5},
+        {"train": first.train[::-1].copy()},
+        {"max_epochs": 9},
+        {"label_smoothing": 0.3},
+        {"early_stopping": EarlyStopping(3)},
+    ):
+        assert fusion_key(replace(first, **change)) == fusion_key(first)
+    for change in ({"rule": SGD(1e-2)}, {"batch_size": 16}, {"train": first.train[:50]}, {"head": nn.Linear(37, 4)}):
+        assert fusion_key(replace(first, **change)) != fusion_key(first)
+
+
+def test_every_epoch_is_reported_and_shares_of_time_add_up():
+    features, labels = problem()
+    seen = []
+    outcomes = train_probes(
+        features,
+        labels,
+        [probe(), probe(max_epochs=2), probe(Linear(init="zeros"), rule=SGD(0.1))],
+        3,
+        report=lambda position, row: seen.append((position, row["epoch"])),
+    )
+    assert sorted(seen) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
+    assert all(outcome.seconds > 0 and outcome.num_together == 3 for outcome in outcomes)
