@@ -239,18 +239,22 @@ def plan(strategy: str) -> dict:
     low = {**dict.fromkeys(GROUPS, 0.1), "head": 0.1}
     decayed = {group: 0.7 ** (len(GROUPS) - 1 - i) for i, group in enumerate(GROUPS)}
     if strategy == "lp_ft":
-        phases = [("head", 0, 3, rates(head)), ("all", 3, None, rates(low))]
+        phases = [("head", 0, rates(head)), ("all", 3, rates(low))]
     elif strategy == "gradual_unfreeze":
-        phases = [(f"down to {GROUPS[-1 - i]}", i, i + 1 if i < EPOCHS - 1 else None,
-                   rates({g: decayed[g] for g in GROUPS[-1 - i:]})) for i in range(EPOCHS)]  # fmt: skip
+        lowest = [GROUPS[-1 - i] for i in range(EPOCHS)]
+        phases = [
+            (f"down to {group}", i, rates({g: decayed[g] for g in GROUPS[GROUPS.index(group) :]}))
+            for i, group in enumerate(lowest)
+        ]
     else:
-        trained = {"feature_extraction": head, "discriminative": decayed,
-                   "partial": dict.fromkeys(GROUPS[-4:], 1.0)}.get(strategy, every)  # fmt: skip
+        parts = {"feature_extraction": head, "discriminative": decayed, "partial": dict.fromkeys(GROUPS[-4:], 1.0)}
         kinds = {"bias_only": ["bias", "norm_bias"], "norm_only": ["norm", "norm_bias"], "lora": ["adapter"]}
-        phases = [("all", 0, None, rates(trained, kinds.get(strategy, KINDS)))]
-    return {"schema": 1, "granularity": "blocks", "groups": GROUPS, "kinds": KINDS, "frozen_norm": "eval",
-            "phases": [{"name": name, "start": start, "end": end, "trigger": None, "rates": value}
-                       for name, start, end, value in phases]}  # fmt: skip
+        phases = [("all", 0, rates(parts.get(strategy, every), kinds.get(strategy, KINDS)))]
+    return {
+        "schema": 1, "kinds": KINDS, "groups": GROUPS, "max_epochs": EPOCHS, "frozen_norm": "eval",
+        "warmup_epochs": 0.0, "granularity": "blocks",
+        "phases": [{"name": n, "start": start, "rates": value, "until": None} for n, start, value in phases],
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Reads the larger files of the few runs that are shown: histories, plans, predictions, details, hardest examples.
 
-Each reader gives `None` for a file that is not there, and raises `Unusable` with plain words for one that cannot
+Each reader gives `None` for a file that is not there, and raises `UnusableError` with plain words for one that cannot
 be read, so that the report can say so where the picture would have been.
 """
 
@@ -25,7 +25,7 @@ THUMBNAIL = 96
 LARGEST_PREDICTIONS = 512 * 2**20
 
 
-class Unusable(Exception):
+class UnusableError(Exception):
     """A file of a run that is there but cannot be used; the message says which and why."""
 
 
@@ -36,6 +36,11 @@ class Curve:
     columns: Mapping[str, np.ndarray]
     phases: list[str]
 
+    @property
+    def num_epochs(self) -> int:
+        """Rows of the history."""
+        return len(self.phases)
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:
@@ -43,7 +48,7 @@ class Phase:
 
     name: str
     start: float
-    end: float | None
+    end: float
     rates: Mapping[str, Mapping[str, float]]
 
 
@@ -52,7 +57,6 @@ class Plan:
     """A thaw plan as it was applied, groups from the input to the head."""
 
     groups: list[str]
-    kinds: list[str]
     phases: list[Phase]
     frozen_norm: str
 
@@ -100,30 +104,47 @@ def read_history(run: Run) -> Curve | None:
     with _reading(path):
         rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8", errors="replace").replace("\0", ""))))
     if not rows or "epoch" not in rows[0]:
-        raise Unusable(f"history.csv of {run.run_id} has no epochs")
+        raise UnusableError(f"history.csv of {run.run_id} has no epochs")
     names = [name for name in rows[0] if name and name != "phase"]
     columns = {name: np.array([_float(row.get(name)) for row in rows]) for name in names}
     return Curve(columns, [row.get("phase") or "" for row in rows])
 
 
 def read_plan(run: Run) -> Plan | None:
-    """plan.json, checked for all that drawing needs."""
+    """plan.json, checked for all that drawing needs; phases that wait for a plateau start where history says."""
     path = run.directory / "plan.json"
     if not path.is_file():
         return None
+    try:
+        curve = read_history(run)
+    except UnusableError:
+        curve = None
     with _reading(path):
         content = read_json(path)
-        groups, kinds = [str(x) for x in content["groups"]], [str(x) for x in content["kinds"]]
-        phases = []
-        for phase in content["phases"]:
-            rates = {str(group): _rates(value) for group, value in phase["rates"].items()}
-            end = phase.get("end")
-            phases.append(
-                Phase(str(phase.get("name", "")), float(phase["start"]), None if end is None else float(end), rates)
-            )
-        if not groups or not phases:
+        groups, entries = [str(x) for x in content["groups"]], list(content["phases"])
+        starts = [_start(entry, i, curve) for i, entry in enumerate(entries)]
+        reached = [(entry, start) for entry, start in zip(entries, starts, strict=True) if start is not None]
+        if not groups or not reached:
             raise ValueError("it has no groups or no phases")
-    return Plan(groups, kinds, phases, str(content.get("frozen_norm", "")))
+        last = max(_float(content.get("max_epochs") or 0), 1 + reached[-1][1], 0 if curve is None else curve.num_epochs)
+        ends = [*(start for _, start in reached[1:]), last]
+        phases = [
+            Phase(str(entry.get("name", "")), start, end, {str(g): _rates(r) for g, r in entry["rates"].items()})
+            for (entry, start), end in zip(reached, ends, strict=True)
+        ]
+    return Plan(groups, phases, str(content.get("frozen_norm", "")))
+
+
+def _start(entry: Mapping[str, Any], place: int, curve: Curve | None) -> float | None:
+    """First epoch of a phase; `None` for one that never came."""
+    if entry.get("start") is not None:
+        return float(entry["start"])
+    if place == 0:
+        return 0.0
+    if curve is None:
+        return None
+    names = (str(entry.get("name", "")), str(place))
+    return next((float(epoch) for epoch, phase in enumerate(curve.phases) if phase in names), None)
 
 
 def _rates(value: Any) -> dict[str, float]:
@@ -217,7 +238,7 @@ def _thumbnail(folder: Path, name: object) -> bytes | None:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turns whatever goes wrong in reading `path` into `Unusable`."""
+    """Turns whatever goes wrong in reading `path` into `UnusableError`."""
     try:
         yield
     except (
@@ -231,7 +252,7 @@ def _reading(path: Path) -> Iterator[None]:
         zlib.error,
     ) as error:
         words = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise Unusable(f"{path.name} of {path.parent.name} cannot be used ({words})"[:500]) from error
+        raise UnusableError(f"{path.name} of {path.parent.name} cannot be used ({words})"[:500]) from error
 
 
 def _float(value: Any) -> float:
@@ -245,7 +266,7 @@ def usable(read: Any, run: Run, notes: list[str]) -> Any:
     """What `read(run)` gives; a file that cannot be used becomes a note and `None`."""
     try:
         return read(run)
-    except Unusable as error:
+    except UnusableError as error:
         notes.append(f"{error}.")
         return None
 

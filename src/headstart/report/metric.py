@@ -118,12 +118,17 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def p_text(p: float | None) -> str:
-    """A p-value: `0.25`, `0.031`, `< 0.001`."""
+    """A p-value: `0.25`, `0.0312`, `< 0.001`."""
     if p is None or isnan(p):
         return "–"
     if p < 0.001:
         return "< 0.001"
-    return f"{p:.3f}" if p < 0.1 else f"{min(p, 1.0):.2f}"
+    return f"{min(p, 1.0):.3g}"
+
+
+def p_equals(p: float) -> str:
+    """A p-value in a sentence: `p = 0.25`, `p < 0.001`."""
+    return f"p {p_text(p)}" if p < 0.001 else f"p = {p_text(p)}"
 
 
 def seconds_text(seconds: float | None) -> str:

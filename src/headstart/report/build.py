@@ -1,0 +1,91 @@
+"""Builds a report: reads sweeps, computes, draws, and writes the page, tables, figures and summary."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from headstart import result
+from headstart.errors import InputError
+from headstart.report.analysis import analyse
+from headstart.report.answer import answer
+from headstart.report.contents import Contents, compose
+from headstart.report.design import read_design
+from headstart.report.exhibits import gather
+from headstart.report.html import render
+from headstart.report.reading import STATUSES, read_json, read_sweeps
+from headstart.report.summary import summarised
+
+FOLDER, PAGE, SUMMARY = "report", "report.html", "summary.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Where a report lies, and its answer in sentences, the headline first."""
+
+    directory: Path
+    page: Path
+    summary: Path
+    tables: list[Path]
+    figures: list[Path]
+    answer: list[str]
+    notes: list[str]
+    counts: dict[str, int]
+    """Runs by status: completed, failed, unreadable, unfinished, missing."""
+
+
+def build(directories: Sequence[Path], out: Path | None = None) -> Report:
+    """Write the report on one or more sweep directories to `out` (default: `report/` in the first of them).
+
+    Raises `InputError` where there is no directory or no run in it, or `out` cannot be written.
+    """
+    directories = [Path(directory) for directory in directories]
+    if not directories:
+        raise InputError("A report needs at least one directory of a sweep.")
+    ledger = read_sweeps(directories)
+    analysis = analyse(read_design(ledger))
+    words, exhibits = answer(analysis, ledger), gather(analysis)
+    contents = compose(ledger, analysis, words, exhibits)
+    target = Path(out) if out is not None else directories[0] / FOLDER
+    files = {PAGE: render(contents.page).encode(), **_files(contents)}
+    _write(target, files, summarised(ledger, analysis, words, exhibits, contents, list(files)))
+    return Report(
+        target, target / PAGE, target / SUMMARY,
+        [target / name for name in files if name.startswith("tables/")],
+        [target / name for name in files if name.startswith("figures/")],
+        words.sentences, list(contents.page.notes), {status: ledger.count(status) for status in STATUSES},
+    )  # fmt: skip
+
+
+def _files(contents: Contents) -> dict[str, bytes]:
+    files = {}
+    for table in contents.tables:
+        files[f"tables/{table.name}.csv"] = table.csv().encode()
+        if len(table.rows) <= max(1000, table.shown):  # longer ones are for programs
+            files[f"tables/{table.name}.md"] = table.markdown().encode()
+            files[f"tables/{table.name}.tex"] = table.latex().encode()
+    for drawing in contents.drawings:
+        files |= {f"figures/{drawing.name}.{kind}": content for kind, content in drawing.files.items()}
+    return files
+
+
+def _write(target: Path, files: dict[str, bytes], summary: dict) -> None:
+    """Write each file whole, and remove those of an earlier report that this one no longer has."""
+    try:
+        stale = read_json(target / SUMMARY).get("files", [])
+    except (OSError, ValueError):
+        stale = []
+    try:
+        for name, content in files.items():
+            result.write_bytes(target / name, content)
+        result.write_json(target / SUMMARY, summary)
+        for name in stale if isinstance(stale, list) else []:
+            if isinstance(name, str) and name not in files and _ours(name):
+                (target / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"The report cannot be written to {str(target)!r}: {error}. Give another place.") from error
+
+
+def _ours(name: str) -> bool:
+    """Whether a file name is one that a report could have written."""
+    path = Path(name)
+    return path.parent.as_posix() in ("tables", "figures") and path.suffix in (".csv", ".md", ".tex", ".svg", ".pdf")

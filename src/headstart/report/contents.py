@@ -1,0 +1,280 @@
+"""What the report holds, section by section: every section has its figures and tables, or says why it has none."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from headstart.report import curves, figures, pictures, run_sheets, sheets
+from headstart.report.analysis import ALL_PAIRS_UP_TO, Analysis
+from headstart.report.answer import Answer
+from headstart.report.design import Scene
+from headstart.report.exhibits import Exhibits
+from headstart.report.figures import Looks, place_text
+from headstart.report.html import Page, Section
+from headstart.report.metric import plural
+from headstart.report.qualifications import completeness
+from headstart.report.reading import Ledger
+from headstart.report.reproducibility import checklist
+from headstart.report.style import Drawing, looks, palette
+from headstart.report.tables import Table
+
+MOST_SCENES = 6
+"""Data sets that get figures of their own; tables have all."""
+
+
+@dataclass(slots=True)
+class Contents:
+    """The page, and all tables and drawings that are written beside it."""
+
+    page: Page
+    tables: list[Table]
+    drawings: list[Drawing]
+
+
+@dataclass(slots=True)
+class Maker:
+    """What every section is made from."""
+
+    ledger: Ledger
+    analysis: Analysis
+    exhibits: Exhibits
+    looks: Looks
+
+    @property
+    def stages(self) -> list[Scene]:
+        """Each data set's largest training size, the focus first: the scenes that get figures."""
+        largest = {scene.dataset: scene for scene in sorted(self.analysis.summaries, key=lambda scene: scene.n)}
+        focus = self.analysis.focus
+        if focus is not None:
+            largest = {
+                focus.dataset: focus,
+                **{name: scene for name, scene in largest.items() if name != focus.dataset},
+            }
+        return list(largest.values())
+
+    def drawn(self, make: Iterable[Drawing | None]) -> list[Drawing]:
+        """The drawings that could be made."""
+        return [drawing for drawing in make if drawing is not None]
+
+    def name(self, kind: str, scene: Scene) -> str:
+        """A file name for a figure of a scene, numbered where there are several."""
+        place = self.stages.index(scene)
+        return kind if place == 0 else f"{kind}-{place + 1}"
+
+
+def compose(ledger: Ledger, analysis: Analysis, words: Answer, exhibits: Exhibits) -> Contents:
+    """Make every figure and table and put them in order."""
+    maker = Maker(ledger, analysis, exhibits, looks(analysis.design.contenders))
+    hero: list[Drawing] = []
+    if analysis.focus is not None:
+        hero = maker.drawn([figures.scores(analysis, analysis.focus, maker.looks, "scores")])
+        if analysis.across is not None:
+            hero += maker.drawn([figures.ranks(analysis.across, "ranks")])
+    sections = [
+        _completeness(maker), _comparison(maker), _differences(maker), _data_sets(maker), _examples(maker), _cost(maker),
+        _less_data(maker), _budget(maker), _shifted(maker), _inside(maker), _failures(maker), _reproducibility(maker),
+    ]  # fmt: skip
+    notes = [*ledger.notes, *analysis.design.notes, *exhibits.notes]
+    page = Page(ledger.name, _facts(maker), words, hero, sections, _condensed(notes), _swatches(maker.looks))
+    tables = [table for section in sections for table in (*section.tables, *section.folded)]
+    return Contents(page, tables, hero + [drawing for section in sections for drawing in section.drawings])
+
+
+def _condensed(notes: list[str], most: int = 30) -> list[str]:
+    unique = list(dict.fromkeys(notes))
+    return (
+        unique
+        if len(unique) <= most
+        else [*unique[:most], f"… and {len(unique) - most} more like these, in summary.json."]
+    )
+
+
+def _facts(maker: Maker) -> list[str]:
+    runs, analysis = maker.ledger.runs, maker.analysis
+    seeds = len({run.seed for run in runs if run.seed is not None})
+    facts = [plural(len(runs), "run"), plural(len(analysis.design.contenders), "contender"), plural(seeds, "seed")]
+    datasets = list(dict.fromkeys(scene.dataset for scene in analysis.design.scenes))
+    facts.append(", ".join(datasets) if len(datasets) <= 4 else plural(len(datasets), "data set"))
+    facts += [value for key, value in analysis.design.constants.items() if key == "backbone"]
+    days = sorted({run.finished[:10] for run in runs if len(run.finished) >= 10})
+    if days:
+        facts.append(days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}")
+    return facts
+
+
+def _swatches(looks: Looks) -> dict[str, str]:
+    names = {light: name for name, (light, _, _) in palette().items()}
+    return {contender.label: names[look.color] for contender, look in looks.items()}
+
+
+def _completeness(maker: Maker) -> Section:
+    table = run_sheets.grid(maker.ledger, maker.analysis)
+    return Section("completeness", "Completeness", completeness(maker.ledger), tables=[table])
+
+
+def _comparison(maker: Maker) -> Section:
+    section = Section("comparison", "Comparison")
+    if not maker.analysis.summaries:
+        section.missing = "No completed run has a test score, so there is nothing to compare."
+        return section
+    section.drawings = [
+        figures.scores(maker.analysis, scene, maker.looks, maker.name("scores", scene))
+        for scene in maker.stages[1:MOST_SCENES]
+    ]
+    section.tables = [sheets.comparison(maker.analysis)]
+    return section
+
+
+def _differences(maker: Maker) -> Section:
+    section = Section("differences", "Differences, in pairs")
+    analysis = maker.analysis
+    scenes = [scene for scene in analysis.differences if analysis.differences[scene]]
+    if not scenes:
+        section.missing = "There are no two contenders with scores in the same place, so nothing can be paired."
+        return section
+    section.lead = (
+        "Each difference is taken between runs of the same seed on the same split, so what a lucky split gives to both "
+        "drops out."
+    )
+    if any(len(analysis.summaries[scene]) > ALL_PAIRS_UP_TO for scene in scenes):
+        section.lead += f" With more than {ALL_PAIRS_UP_TO} contenders, each is compared with the leader alone."
+    section.drawings = maker.drawn(
+        figures.differences(analysis, scene, maker.looks, maker.name("differences", scene))
+        for scene in maker.stages[:MOST_SCENES]
+    )
+    scenes.sort(key=lambda scene: (scene != analysis.focus, scene.dataset, -scene.n))
+    for place, scene in enumerate(scenes):
+        name = "differences" if place == 0 else f"differences-{scene.dataset}-{scene.size_text}"
+        table = sheets.pairwise(analysis, analysis.differences[scene], _file_name(name), place_text(scene))
+        (section.folded if place else section.tables).append(table)
+    return section
+
+
+def _file_name(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in text)[:80]
+
+
+def _data_sets(maker: Maker) -> Section:
+    section, across = Section("data-sets", "Over data sets"), maker.analysis.across
+    if across is None:
+        section.missing = (
+            "One data set was run (or no two contenders share several), so there is nothing to average over."
+        )
+        return section
+    if across.ranks is None:
+        section.missing = "With two contenders there are no ranks to test; the paired differences below say all."
+    ranking = sheets.ranking(maker.analysis)
+    assert ranking is not None
+    place = "means of data sets"
+    pairs = sheets.pairwise(maker.analysis, across.differences, "data-set-differences", place, "data sets")
+    section.tables = [ranking, pairs]
+    return section
+
+
+def _examples(maker: Maker) -> Section:
+    section, exhibits = Section("examples", "The first two on the same test examples"), maker.exhibits
+    if exhibits.pair is None or not exhibits.examples:
+        section.missing = (
+            "There are no two contenders to compare."
+            if exhibits.pair is None
+            else f"{exhibits.pair[0].label} and {exhibits.pair[1].label} kept no predictions on the same test examples."
+        )
+        return section
+    section.tables = [run_sheets.example_tests(exhibits.examples, *exhibits.pair, maker.analysis.design.metric)]
+    return section
+
+
+def _cost(maker: Maker) -> Section:
+    section, scene = Section("cost", "Score against cost"), maker.analysis.focus
+    if scene is not None:
+        section.drawings = maker.drawn(
+            figures.pareto(maker.analysis, scene, maker.looks, cost, f"cost-{cost.replace('_', '-')}")
+            for cost in figures.COSTS
+        )
+    if not section.drawings:
+        section.missing = "Fewer than two contenders have both a score and a recorded cost."
+    return section
+
+
+def _less_data(maker: Maker) -> Section:
+    section, analysis = Section("less-data", "With less data"), maker.analysis
+    datasets = list(dict.fromkeys(scene.dataset for scene in maker.stages))[:MOST_SCENES]
+    section.drawings = maker.drawn(
+        curves.low_data(analysis, dataset, maker.looks, f"low-data{'' if i == 0 else f'-{i + 1}'}")
+        for i, dataset in enumerate(datasets)
+    )
+    if table := sheets.crossovers(analysis):
+        section.tables = [table]
+    if section.empty:
+        section.missing = "Every contender was trained with one size of training set, so there is no curve to draw."
+    elif not section.tables:
+        section.lead = (
+            "There is no feature extraction to overtake at two sizes or more, so no crossover was looked for."
+        )
+    return section
+
+
+def _budget(maker: Maker) -> Section:
+    section, scene = Section("budget", "What the search for settings bought"), maker.analysis.focus
+    if scene is not None and scene in maker.analysis.budgets:
+        section.drawings = maker.drawn([curves.budgets(maker.analysis, scene, maker.looks, "budgets")])
+        table = sheets.budgets(maker.analysis, scene)
+        section.tables = [table] if table else []
+    if section.empty:
+        section.missing = "No contender tried three settings or more, so there is no budget curve."
+    return section
+
+
+def _shifted(maker: Maker) -> Section:
+    section, scene = Section("shifts", "Shifted test sets"), maker.analysis.focus
+    if scene is not None and scene in maker.analysis.shifts:
+        section.drawings = maker.drawn([curves.shifts(maker.analysis, scene, maker.looks, "shifts")])
+        table = sheets.shifts(maker.analysis, scene)
+        section.tables = [table] if table else []
+    if section.empty:
+        section.missing = "No shifted test set was scored."
+    return section
+
+
+def _inside(maker: Maker) -> Section:
+    """Learning curves and plans of all contenders; classes and examples of the best run."""
+    section, exhibits, scene = Section("inside", "Inside the runs"), maker.exhibits, maker.analysis.focus
+    if scene is None or exhibits.best is None:
+        section.missing = "No run completed, so there is nothing to look into."
+        return section
+    section.drawings = maker.drawn([
+        curves.learning(exhibits.curves, maker.analysis.design.metric, scene, maker.looks),
+        pictures.plans(exhibits.plans, maker.looks),
+        pictures.confusion(exhibits.details, exhibits.best_label, "confusion") if exhibits.details else None,
+    ])  # fmt: skip
+    absent = [
+        name for name, there in (
+            ("histories", exhibits.curves), ("thaw plans", exhibits.plans), ("per-class results", exhibits.details),
+            ("hardest examples", exhibits.hardest),
+        ) if not there
+    ]  # fmt: skip
+    section.lead = (
+        f"Classes and examples are those of {exhibits.best_label}, the leader's run with the best validation score "
+        f"({place_text(scene)})."
+    )
+    if absent:
+        section.lead += f" The runs kept no {' and no '.join(absent)}."
+    if exhibits.details is not None:
+        section.tables = [run_sheets.per_class(exhibits.details, exhibits.best_label)]
+    section.hardest = exhibits.hardest
+    return section
+
+
+def _failures(maker: Maker) -> Section:
+    section = Section("runs", "Failures, and how to repeat each run")
+    section.failures = run_sheets.failures(maker.ledger)[:20]
+    if table := run_sheets.failure_table(maker.ledger):
+        section.tables = [table]
+    else:
+        section.lead = "No run failed and none is missing."
+    section.folded = [run_sheets.all_runs(maker.ledger, maker.analysis)]
+    return section
+
+
+def _reproducibility(maker: Maker) -> Section:
+    items = checklist(maker.analysis, maker.ledger)
+    return Section("reproducibility", "Reproducibility", items=items)

@@ -1,0 +1,123 @@
+"""The files of the runs that are shown: which runs those are, and what their files hold."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from headstart.report.analysis import Analysis, Summary
+from headstart.report.artifacts import (
+    Curve,
+    Details,
+    Hard,
+    Plan,
+    Predictions,
+    each_usable,
+    read_details,
+    read_hardest,
+    read_history,
+    read_plan,
+    read_predictions,
+    usable,
+)  # fmt: skip
+from headstart.report.curves import MOST_PANELS
+from headstart.report.design import Contender, Scene
+from headstart.report.reading import Run
+from headstart.report.statistics import ExampleTest, compare_examples
+
+MOST_SEEDS = 10
+MOST_EXAMPLES = 16
+
+
+@dataclass(slots=True)
+class Exhibits:
+    """What is shown of single runs; every file that should be there and is not, or is broken, has a note."""
+
+    curves: dict[Contender, list[Curve]] = field(default_factory=dict)
+    plans: dict[Contender, Plan] = field(default_factory=dict)
+    best: Run | None = None
+    best_label: str = ""
+    details: Details | None = None
+    hardest: list[Hard] = field(default_factory=list)
+    pair: tuple[Contender, Contender] | None = None
+    examples: dict[int, ExampleTest] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def gather(analysis: Analysis) -> Exhibits:
+    """Read what the focus scene's selected runs have kept."""
+    exhibits, scene = Exhibits(), analysis.focus
+    if scene is None:
+        return exhibits
+    rows = sorted(analysis.summaries[scene], key=lambda row: -row.interval.mean)
+    for row in rows[:MOST_PANELS]:
+        contender, runs = row.cell.contender, _by_val(row, analysis)
+        if curves := list(each_usable(read_history, runs[:MOST_SEEDS], exhibits.notes)):
+            exhibits.curves[contender] = curves
+        plan = usable(read_plan, runs[0], exhibits.notes)
+        if plan is not None:
+            exhibits.plans[contender] = plan
+    _show_best(exhibits, analysis, scene)
+    if len(rows) > 1:
+        leader = analysis.best(scene)
+        second = next(row for row in rows if row is not leader)
+        _compare(exhibits, leader, second)
+    return exhibits
+
+
+def _by_val(row: Summary, analysis: Analysis) -> list[Run]:
+    """The selected runs, the best on validation first."""
+    assert row.cell.selected is not None
+    metric, runs = analysis.design.metric, list(row.cell.selected.runs.values())
+    return sorted(runs, key=lambda run: -(metric.val(run) if metric.val(run) is not None else -np.inf))  # type: ignore[operator]
+
+
+def _show_best(exhibits: Exhibits, analysis: Analysis, scene: Scene) -> None:
+    leader = analysis.best(scene)
+    run = _by_val(leader, analysis)[0]
+    seed = "" if run.seed is None else f", seed {run.seed}"
+    exhibits.best, exhibits.best_label = run, f"{leader.cell.contender.label}{seed}"
+    exhibits.details = usable(read_details, run, exhibits.notes)
+    exhibits.hardest = usable(read_hardest, run, exhibits.notes) or []
+    if not exhibits.hardest:
+        predictions = usable(read_predictions, run, exhibits.notes)
+        if predictions is not None:
+            exhibits.hardest = _hardest(predictions, exhibits.details)
+
+
+def _hardest(predictions: Predictions, details: Details | None) -> list[Hard]:
+    """The examples whose own class got the lowest probability, by name alone."""
+    n, width = predictions.probabilities.shape
+    labels = predictions.labels
+    if not ((labels >= 0) & (labels < width)).all():
+        return []
+    own = predictions.probabilities[np.arange(n), labels.astype(int)].astype(float)
+    answers = predictions.probabilities.argmax(axis=1)
+    names = details.classes if details is not None and len(details.classes) == width else [str(i) for i in range(width)]
+    wrong = [i for i in np.argsort(own, kind="stable") if answers[i] != labels[i]][:MOST_EXAMPLES]
+    return [
+        Hard(str(predictions.ids[i]), names[int(labels[i])], names[int(answers[i])], float(own[i]), None, "")
+        for i in wrong
+    ]
+
+
+def _compare(exhibits: Exhibits, first: Summary, second: Summary) -> None:
+    """The two that lead, on the same test examples, for each seed that both have."""
+    assert first.cell.selected is not None
+    assert second.cell.selected is not None
+    ours, theirs = first.cell.selected.runs, second.cell.selected.runs
+    exhibits.pair = first.cell.contender, second.cell.contender
+    for seed in sorted(ours.keys() & theirs.keys())[:MOST_SEEDS]:
+        kept = [usable(read_predictions, run, exhibits.notes) for run in (ours[seed], theirs[seed])]
+        if kept[0] is None or kept[1] is None:
+            continue
+        order = [np.argsort(predictions.ids, kind="stable") for predictions in kept]
+        same = all(
+            np.array_equal(getattr(kept[0], name)[order[0]], getattr(kept[1], name)[order[1]])
+            for name in ("ids", "labels")
+        )
+        if not same:
+            exhibits.notes.append(
+                f"The runs of seed {seed} were tested on other examples and were not compared by them."
+            )
+            continue
+        exhibits.examples[seed] = compare_examples(kept[0].right[order[0]], kept[1].right[order[1]])

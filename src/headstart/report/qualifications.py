@@ -1,0 +1,162 @@
+"""What qualifies an answer: cost, less data, shift, selection, what is missing and what the data cannot tell."""
+
+from collections.abc import Mapping, Sequence
+from math import inf, isfinite
+
+from headstart.report.analysis import Analysis, Difference, Summary
+from headstart.report.crossover import Crossover
+from headstart.report.design import Contender, Scene
+from headstart.report.metric import number, p_text, plural, scaled, seconds_text
+from headstart.report.reading import STATUSES, Ledger
+from headstart.report.statistics import pairs_needed, smallest_p
+
+
+def where(scene: Scene) -> str:
+    """`on openmoji with 40 examples a class`."""
+    return f"on {scene.dataset}" + (f" with {scene.n:g} examples a class" if scene.n < inf else "")
+
+
+def listing(names: Sequence[str], most: int = 6) -> str:
+    """`a, b and c`, with the number of the rest where there are many."""
+    if len(names) > most:
+        return ", ".join(names[:most]) + f" and {len(names) - most} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def own_cost(row: Summary) -> str | None:
+    costs = row.costs
+    if not isfinite(costs["train_seconds"]):
+        return None
+    trained = f", {scaled(costs['trainable_parameters'])} trainable parameters" * isfinite(
+        costs["trainable_parameters"]
+    )
+    return (
+        f"One run of {row.cell.contender.label} trained for {seconds_text(costs['train_seconds'])}{trained}; all its "
+        f"runs here, every setting and seed, took {seconds_text(row.total_seconds)}."
+    )
+
+
+def cost(
+    analysis: Analysis, leader: Summary, others: Sequence[Summary], against: Mapping[Contender, Difference]
+) -> str | None:
+    """The leader's cost, and the cheapest contender: what it gives up, or that it gives up nothing that shows."""
+    text = own_cost(leader)
+    price = leader.costs["train_seconds"]
+    cheaper = [row for row in others if row.costs["train_seconds"] < price]
+    if text is None:
+        return None
+    if not cheaper:
+        return f"{text} None of the others trained faster."
+    metric = analysis.design.metric
+    equal = [row for row in cheaper if (i := against[row.cell.contender].interval) and i.known and not i.excludes_zero]
+    row = min(equal or cheaper, key=lambda row: row.costs["train_seconds"])
+    ratio = price / row.costs["train_seconds"] if row.costs["train_seconds"] > 0 else inf
+    gap = metric.gap(leader.interval.mean - row.interval.mean, signed=False) + metric.unit
+    times = f" ({number(ratio, 2)} times less)" if isfinite(ratio) and ratio >= 1.1 else ""
+    if equal:
+        return (
+            f"{text} {row.cell.contender.label}, not shown to be worse, takes "
+            f"{seconds_text(row.costs['train_seconds'])}{times}."
+        )
+    return (
+        f"{text} The cheapest, {row.cell.contender.label}, takes {seconds_text(row.costs['train_seconds'])}{times} and "
+        f"scores {gap} lower."
+    )
+
+
+def with_less_data(analysis: Analysis, leader: Summary, scene: Scene) -> str | None:
+    """Where the leader (or, if feature extraction leads, anything) passes feature extraction."""
+    found = {key: c for key, c in analysis.crossovers.items() if key[0] == scene.dataset}
+    if not found:
+        return None
+    for (_, reference, contender), c in found.items():
+        if contender is not leader.cell.contender:
+            continue
+        if c.place is not None and c.ahead_at_largest:
+            place = f"at about {number(c.place, 2)} examples a class{_range(c)}"
+            return f"{contender.label} overtakes {reference.label} {place}."
+        state = "ahead of" if c.ahead_at_smallest and c.ahead_at_largest else None
+        if state:
+            doubt = "" if c.low is None else ", though not clearly at all of them"
+            return f"{contender.label} is {state} {reference.label} at every size measured{doubt}."
+    passed = [key[2].label for key, c in found.items() if c.ahead_at_largest]
+    if leader.cell.contender.lead == "feature_extraction" and not passed:
+        return f"No contender overtakes {leader.cell.contender.label} at any size measured."
+    return None
+
+
+def _range(c: Crossover) -> str:
+    if c.num_seeds < 2 or c.low is None or c.high is None:
+        return " (one seed, so no range)" if c.num_seeds < 2 else ""
+    if c.open_below and c.open_above:
+        return "; the data leave open where, within the sizes measured"
+    if c.open_below:
+        return f" (95% range: up to {number(c.high, 2)}, open below)"
+    if c.open_above:
+        return f" (95% range: from {number(c.low, 2)}, open above)"
+    low, high = number(c.low, 2), number(c.high, 2)
+    return f" (95% range {low} to {high})" if low != high else ""
+
+
+def limits(analysis: Analysis, d: Difference, against: Sequence[Difference]) -> str | None:
+    metric, interval = analysis.design.metric, d.interval
+    pairs, family = d.num_pairs, max(1, d.family)
+    parts = []
+    if interval is None or not interval.known:
+        parts.append("With fewer than two pairs of runs there is no telling any difference from chance.")
+    else:
+        blind = metric.gap(interval.half_width, signed=False) + metric.unit
+        if interval.std > 0:
+            parts.append(
+                f"With {pairs} seeds that vary as these do, a difference below {blind} between the first two cannot be "
+                "shown."
+            )
+    floor = smallest_p(pairs)
+    if pairs > 1 and floor * family > 0.05:
+        need = pairs_needed(num_comparisons=family)
+        after = f" ({p_text(min(1.0, floor * family))} after Holm)" if family > 1 else ""
+        parts.append(
+            f"With {pairs} pairs the smallest p that the exact test can give is {p_text(floor)}{after}, so no "
+            f"difference could reach 5%; that takes at least {need} seeds"
+            + (f" for {family} comparisons." if family > 1 else ".")
+        )
+    if any(x.unpaired for x in against):
+        parts.append("Some contenders ran on different splits and could not be paired.")
+    parts.append("Seeds stand for new splits, initialisation and order, not for other data or tasks.")
+    return " ".join(parts)
+
+
+def under_shift(analysis: Analysis, scene: Scene) -> str | None:
+    """Who is ahead on each shifted test set, where it is not the one ahead on the own."""
+    found, metric = analysis.shifts.get(scene, {}), analysis.design.metric
+    names = sorted({name for values in found.values() for name in values})
+    if len(found) < 2 or not names:
+        return None
+    leader = analysis.best(scene).cell.contender
+    tops = {name: max((c for c in found if name in found[c]), key=lambda c: found[c][name].mean) for name in names}
+    moved = [
+        f"{tops[name].label} on {name} ({metric.text(found[tops[name]][name].mean)})"
+        for name in names
+        if tops[name] is not leader
+    ]
+    if not moved:
+        return f"{leader.label} has the highest mean on {'every' if len(names) > 1 else 'the'} shifted test set too."
+    return f"Another has the highest mean: {listing(moved)}."
+
+
+def selection(analysis: Analysis, rows: Sequence[Summary]) -> str | None:
+    tried = [sum(bool(candidate.runs) for candidate in row.cell.candidates) for row in rows]
+    if max(tried) < 2:
+        return None
+    count = str(tried[0]) if len(set(tried)) == 1 else f"{min(tried)} to {max(tried)}"
+    measure = f"mean validation {analysis.design.metric.title}"
+    return f"Each contender stands with the settings that were best on {measure}, of {count} tried."
+
+
+def completeness(ledger: Ledger) -> str:
+    """How many runs there are a result of."""
+    total, done = len(ledger.runs), ledger.count("completed")
+    if done == total:
+        return f"All {plural(total, 'run')} completed." if total > 1 else "The run completed."
+    rest = [f"{ledger.count(status):,} {status}" for status in STATUSES[1:] if ledger.count(status)]
+    return f"{done:,} of {plural(total, 'run')} completed; {listing(rest)}."

@@ -1,0 +1,194 @@
+"""The reproducibility page: what a conference's checklist asks of an experiment, filled in from the record."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from headstart.report.analysis import Analysis
+from headstart.report.metric import plural, scaled, seconds_text
+from headstart.report.qualifications import listing
+from headstart.report.reading import Ledger, Run
+
+NOT_RECORDED = "Not recorded."
+PER_PROCESS = ("argv",)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question of the checklist, and the paragraphs that answer it."""
+
+    question: str
+    answers: list[str]
+
+
+def checklist(analysis: Analysis, ledger: Ledger) -> list[Item]:
+    """All questions, answered or said not to be recorded."""
+    return [
+        Item("What the error bars are", _error_bars(analysis)),
+        Item("Tests", _tests(analysis)),
+        Item("Data and splits", _data(analysis, ledger)),
+        Item("Selection of settings", _selection(analysis)),
+        Item("What was held fixed", _constants(analysis, ledger)),
+        Item("Pretrained weights", _counted(ledger, "weights", "Random ones, or none recorded.")),
+        Item("Compute", _compute(ledger)),
+        Item("Software and hardware", _environments(ledger)),
+        Item("Code", _counted(ledger, "commit", NOT_RECORDED)),
+        Item("Commands", ledger.commands or [NOT_RECORDED]),
+    ]
+
+
+def _error_bars(analysis: Analysis) -> list[str]:
+    sizes = sorted({row.interval.n for rows in analysis.summaries.values() for row in rows})
+    if not sizes:
+        return ["There are none: no run has a score."]
+    seeds = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    return [
+        f"95% Student t-intervals of the mean over seeds ({seeds} seeds). A seed draws the split, the training "
+        "subset, the initial head, the order of the data and the augmentation. They are not standard deviations, and "
+        "they do not cover the choice of data set."
+    ]
+
+
+def _tests(analysis: Analysis) -> list[str]:
+    return [
+        "Differences are paired by seed and split; p is two-sided from the paired sign-flip test, exact up to 20 "
+        "pairs, adjusted by Holm's method within each table. P(improvement) is the Mann-Whitney share. Intervals of "
+        "differences are 95% t-intervals, not adjusted."
+    ]
+
+
+def _data(analysis: Analysis, ledger: Ledger) -> list[str]:
+    found: dict[tuple[str, str], list[Run]] = {}
+    for run in ledger.runs:
+        if run.fingerprint:
+            found.setdefault((run.dataset, run.fingerprint), []).append(run)
+    words = []
+    for (name, fingerprint), runs in found.items():
+        parts = []
+        for part in ("train", "val", "test"):
+            counts = sorted({int(run.sizes[part]) for run in runs if part in run.sizes})
+            if counts:
+                parts.append(f"{part} {counts[0]:,}" + (f" to {counts[-1]:,}" if len(counts) > 1 else ""))
+        classes = {run.num_classes for run in runs if run.num_classes}
+        label = f", {listing([str(c) for c in sorted(classes)])} classes" if classes else ""
+        words.append(f"{name}: {', '.join(parts)} examples{label}; contents sha256 {fingerprint[:16]}….")
+    same, all_ = _shared_splits(analysis)
+    if all_:
+        words.append(
+            f"The same seed drew the same split for every contender in all {plural(all_, 'case')}."
+            if same == all_
+            else f"The same seed drew the same split for every contender in {same} of {plural(all_, 'case')} only."
+        )
+    return words or [NOT_RECORDED]
+
+
+def _shared_splits(analysis: Analysis) -> tuple[int, int]:
+    """Of all (scene, seed), how many have one split only; and how many there are."""
+    splits: dict[tuple[Any, int], set[str]] = {}
+    for scene, rows in analysis.summaries.items():
+        for row in rows:
+            assert row.cell.selected is not None
+            for seed, run in row.cell.selected.runs.items():
+                splits.setdefault((scene, seed), set()).add(run.split)
+    return sum(len(found) == 1 for found in splits.values()), len(splits)
+
+
+def _selection(analysis: Analysis) -> list[str]:
+    tried = [sum(bool(c.runs) for c in row.cell.candidates) for rows in analysis.summaries.values() for row in rows]
+    text = [
+        "Within a run, the epoch with the best validation score is kept (ties to the earliest); test labels are scored "
+        "once, at that epoch."
+    ]
+    if tried and max(tried) > 1:
+        text.append(
+            f"Settings of optimizer, scheduler and head ({', '.join(analysis.design.tuned)}) were selected for each "
+            f"contender on mean validation score over seeds, out of {min(tried)} to {max(tried)}; settings with fewer "
+            "completed seeds than another stood back."
+        )
+    else:
+        text.append("No settings were selected: each contender ran with one setting of optimizer, scheduler and head.")
+    return text
+
+
+def _constants(analysis: Analysis, ledger: Ledger) -> list[str]:
+    text = [f"{key}: {value}" for key, value in analysis.design.constants.items() if value not in ("–", "none")]
+    if ledger.runs:
+        shared = dict(ledger.runs[0].settings)
+        for run in ledger.runs:
+            for key in [key for key, value in shared.items() if run.settings and run.settings.get(key) != value]:
+                del shared[key]
+        text += [f"{key}: {value}" for key, value in shared.items() if "_target_" not in key and value is not None]
+    seeds = sorted({run.seed for run in ledger.runs if run.seed is not None})
+    text.append(f"seeds: {listing([str(seed) for seed in seeds], 20)}" if seeds else "seeds: not recorded")
+    return [" · ".join(text)]
+
+
+def _counted(ledger: Ledger, attribute: str, otherwise: str) -> list[str]:
+    """Each value of a run's attribute, with the number of runs where there are several."""
+    counts: dict[str, int] = {}
+    for run in ledger.runs:
+        if value := getattr(run, attribute):
+            counts[value] = counts.get(value, 0) + 1
+    if len(counts) == 1:
+        return list(counts)
+    shown = [f"{value} ({plural(count, 'run')})" for value, count in list(counts.items())[:12]]
+    return shown + ([f"and {len(counts) - 12} more"] if len(counts) > 12 else []) or [otherwise]
+
+
+def _compute(ledger: Ledger) -> list[str]:
+    def total(runs: Iterable[Run], key: str) -> float:
+        return sum(run.cost.get(key, 0.0) for run in runs)
+
+    failed = [run for run in ledger.runs if not run.completed]
+    attempts = sum(run.attempt_seconds for run in ledger.runs)
+    lost = total(failed, "total_seconds") + attempts
+    everything = total(ledger.runs, "total_seconds") + attempts
+    text = f"All {plural(len(ledger.runs), 'run')} took {seconds_text(everything)} in all"
+    text += (
+        f", {seconds_text(lost)} of it in runs and attempts that failed."
+        if lost
+        else "; none of it was lost to failures."
+    )
+    features = max((run.cost.get("feature_seconds", 0.0) for run in ledger.runs), default=0.0)
+    if features:
+        text += f" Filling the feature store took up to {seconds_text(features)}, counted apart from training."
+    words = [text]
+    if flops := total(ledger.runs, "train_flops"):
+        words.append(f"Training did {scaled(flops, 'FLOP')}.")
+    if memory := max((run.cost.get("peak_memory_bytes", 0.0) for run in ledger.runs), default=0.0):
+        words.append(f"The largest run needed {scaled(memory, 'B', binary=True)} of memory.")
+    unknown = sum(run.status in ("unreadable", "unfinished") for run in ledger.runs)
+    if unknown:
+        words.append(f"What {plural(unknown, 'run')} without a readable result cost is not known and not counted.")
+    return words
+
+
+def _environments(ledger: Ledger) -> list[str]:
+    counts: dict[str, int] = {}
+    for text, count in ledger.environments.items():
+        content = {key: value for key, value in json.loads(text).items() if key not in PER_PROCESS}
+        words = " · ".join(_flat(content))
+        counts[words] = counts.get(words, 0) + count
+    if len(counts) <= 1:
+        return list(counts) or [NOT_RECORDED]
+    shown = [f"{plural(count, 'run')}: {words}" for words, count in list(counts.items())[:4]]
+    more = len(counts) - len(shown)
+    return [
+        f"The runs did not share one environment; there are {len(counts)}.",
+        *shown,
+        *([f"… and {more} more."] * (more > 0)),
+    ]
+
+
+def _flat(content: Mapping[str, Any]) -> list[str]:
+    words = []
+    for key, value in content.items():
+        if isinstance(value, dict):
+            words += _flat(value)
+        elif value not in (None, "", []):
+            text = scaled(value, "B", binary=True) if key.endswith("_bytes") and isinstance(value, int) else value
+            words.append(
+                f"{key.removesuffix('_bytes')} {listing([str(x) for x in text]) if isinstance(text, list) else text}"
+            )
+    return words

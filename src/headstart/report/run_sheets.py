@@ -1,0 +1,164 @@
+"""Tables of runs: which are done, how each is repeated, what failed, and what single runs got wrong."""
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, isfinite, nan
+
+from headstart.report.analysis import Analysis
+from headstart.report.artifacts import Details
+from headstart.report.design import Contender, Scene
+from headstart.report.metric import Metric, number, p_text, seconds_text
+from headstart.report.pictures import confused
+from headstart.report.reading import STATUSES, Ledger, Run
+from headstart.report.statistics import ExampleTest
+from headstart.report.tables import Cell, Column, Table
+
+
+@dataclass(slots=True)
+class Failure:
+    """Runs that went wrong in the same way."""
+
+    kind: str
+    message: str
+    traceback: str
+    runs: list[Run]
+
+
+def grid(ledger: Ledger, analysis: Analysis) -> Table:
+    """How many runs of each contender and scene are done, failed or missing."""
+    scenes = analysis.design.scenes
+    columns = [Column("contender", "Contender")]
+    columns += [Column(f"{scene.dataset}/{scene.size_text}", _scene_head(scene, scenes)) for scene in scenes]
+    table = Table("completeness", "Runs done, failed or missing", columns, shown=200)
+    for contender in analysis.design.contenders:
+        cells = [Cell(contender.label, contender.label)]
+        for scene in scenes:
+            cell = analysis.design.cell(contender, scene)
+            cells.append(status_cell(cell.runs) if cell else Cell("–", "not planned"))
+        table.add(*cells)
+    return table
+
+
+def _scene_head(scene: Scene, scenes: Sequence[Scene]) -> str:
+    several = len({other.dataset for other in scenes}) > 1
+    size = "all data" if scene.size_text == "all" else f"{scene.size_text} a class"
+    return f"{scene.dataset}, {size}" if several else size
+
+
+def status_cell(runs: Sequence[Run]) -> Cell:
+    """`20 done`, or `18 of 20 done, 2 failed`."""
+    counts = Counter(run.status for run in runs)
+    done = counts["completed"]
+    if done == len(runs):
+        return Cell(f"{done} done", look="done")
+    rest = ", ".join(f"{counts[status]} {status}" for status in STATUSES[1:] if counts[status])
+    return Cell(f"{done} of {len(runs)} done, {rest}", look="incomplete")
+
+
+def all_runs(ledger: Ledger, analysis: Analysis) -> Table:
+    """Every run with its outcome and the command that repeats it."""
+    metric = analysis.design.metric
+    columns = [
+        Column("run_id", "Run"), Column("status", "Status"), Column("overrides", "Settings"),
+        Column("seed", "Seed", True), Column("val", f"Val {metric.title}", True),
+        Column("test", f"Test {metric.title}", True), Column("total_seconds", "Time", True),
+        Column("rerun", "Repeat with"),
+    ]  # fmt: skip
+    table = Table("runs", "All runs, with the command that repeats each", columns, shown=1000)
+    for run in ledger.runs:
+        val, test = (metric.val(run), metric.test(run)) if run.completed else (None, None)
+        seconds = run.cost.get("total_seconds", nan)
+        asked = " ".join(item for item in run.overrides if not item.startswith("seed="))
+        table.add(
+            run.run_id, Cell(run.status, look=run.status), asked,
+            Cell("–" if run.seed is None else str(run.seed), nan if run.seed is None else run.seed),
+            Cell(metric.text(val), nan if val is None else metric.raw(val)),
+            Cell(metric.text(test), nan if test is None else metric.raw(test)),
+            Cell(seconds_text(seconds), seconds), rerun_command(run),
+        )  # fmt: skip
+    return table
+
+
+def rerun_command(run: Run) -> str:
+    """The command that repeats a run."""
+    if run.rerun:
+        return run.rerun
+    if run.status == "missing":
+        return " ".join(["headstart train", *(shlex.quote(item) for item in run.overrides)])
+    return f"headstart rerun {shlex.quote(str(run.directory))}"
+
+
+def failures(ledger: Ledger) -> list[Failure]:
+    """Failed and unreadable runs, those with the same kind and message together, the most frequent first."""
+    found: dict[tuple[str, str], Failure] = {}
+    for run in ledger.runs:
+        if run.error is not None:
+            kind, message, traceback = run.error
+            found.setdefault((kind, message), Failure(kind, message, traceback, [])).runs.append(run)
+    return sorted(found.values(), key=lambda failure: -len(failure.runs))
+
+
+def failure_table(ledger: Ledger) -> Table | None:
+    """Every run that has no result, and why."""
+    columns = [
+        Column("run_id", "Run"), Column("status", "Status"), Column("kind", "Kind"), Column("message", "Message"),
+        Column("attempts", "Earlier attempts", True), Column("rerun", "Repeat with"),
+    ]  # fmt: skip
+    table = Table("failures", "Runs without a result", columns, shown=200)
+    for run in ledger.runs:
+        if not run.completed:
+            kind, message, _ = run.error or ("", "never started" if run.status == "missing" else "no result yet", "")
+            look = Cell(run.status, look=run.status)
+            table.add(run.run_id, look, kind, message[:300], Cell(str(run.attempts), run.attempts), rerun_command(run))
+    return table if table.rows else None
+
+
+def per_class(details: Details, label: str) -> Table:
+    """Accuracy by class, the worst first."""
+    columns = [Column("class", "Class"), Column("accuracy", "Accuracy", True),
+               Column("examples", "Test examples", True), Column("taken_for", "Most often taken for")]  # fmt: skip
+    table = Table("per-class", f"Accuracy by class, {label}", columns, shown=60)
+    totals = details.confusion.sum(axis=1) if details.confusion is not None else [nan] * len(details.classes)
+    mistakes: dict[str, str] = {}
+    for true, predicted, count in confused(details):
+        mistakes.setdefault(true, f"{predicted} ({count:g})")
+    share = Metric("accuracy")
+    for i in sorted(
+        range(len(details.classes)), key=lambda i: (details.accuracy[i] != details.accuracy[i], details.accuracy[i])
+    ):
+        name, accuracy, total = details.classes[i], details.accuracy[i], float(totals[i])
+        table.add(name, Cell(share.text(accuracy), accuracy * 100), Cell(number(total), total), mistakes.get(name, "–"))
+    return table
+
+
+def nan_last(value: float) -> float:
+    """A key that sorts what is not known behind all that is."""
+    return value if isfinite(value) else inf
+
+
+def example_tests(found: Mapping[int, ExampleTest], first: Contender, second: Contender, metric: Metric) -> Table:
+    """Two contenders on the same test examples, seed by seed."""
+    columns = [
+        Column("seed", "Seed", True), Column("examples", "Examples", True), Column("both", "Both right", True),
+        Column("only_first", f"Only {first.label}", True), Column("only_second", f"Only {second.label}", True),
+        Column("neither", "Neither", True), Column("difference", "Difference", True),
+        Column("ci95_low,ci95_high", "95% bootstrap", True, "10,000 draws of examples with replacement"),
+        Column("p_mcnemar", "McNemar p", True, "exact, two-sided"),
+    ]  # fmt: skip
+    table = Table("examples", f"{first.label} against {second.label} on the same test examples", columns)
+    share = Metric("accuracy")
+    for seed, test in sorted(found.items()):
+        counts = (test.num_examples, test.both, test.only_first, test.only_second, test.neither)
+        table.add(
+            Cell("–" if seed < 0 else str(seed), seed), *(Cell(f"{count:,}", count) for count in counts),
+            Cell(share.gap(test.difference), test.difference * 100),
+            Cell(f"{share.gap(test.low)} to {share.gap(test.high)}", (test.low * 100, test.high * 100)),
+            Cell(p_text(test.p), test.p, test.p <= 0.05),
+        )  # fmt: skip
+    table.note = (
+        "Each row compares two trained models on one test set: it says whether these two models differ on such "
+        "examples, not whether the strategies would on another seed. p-values are not adjusted."
+    )
+    return table

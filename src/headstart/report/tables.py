@@ -1,0 +1,137 @@
+"""Tables that read the same everywhere: as CSV (raw values), Markdown and LaTeX (as shown), and in the page."""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+
+Value = float | str | None | tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its key in the CSV file (several, with commas, for an interval), its heading, what it holds."""
+
+    key: str
+    title: str
+    numeric: bool = False
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What a cell shows, and the value that it is sorted by and that the CSV file holds."""
+
+    text: str
+    value: Value = None
+    strong: bool = False
+    look: str = ""
+    """Name of a CSS class for what the page shows besides."""
+
+    @property
+    def raw(self) -> Value:
+        """The value, or the text where there is none."""
+        return self.text if self.value is None else self.value
+
+    @property
+    def sort_key(self) -> str:
+        """The value as the page's sorting reads it; empty where nothing is known, which sorts last."""
+        first = self.raw[0] if isinstance(self.raw, tuple) else self.raw
+        if isinstance(first, str) or first is None:
+            return first or ""
+        return repr(float(first)) if isfinite(first) else ""
+
+
+@dataclass(slots=True)
+class Table:
+    """A named table; `shown` rows of it are in the page, all of them in its files."""
+
+    name: str
+    caption: str
+    columns: Sequence[Column]
+    rows: list[list[Cell]] = field(default_factory=list)
+    note: str = ""
+    shown: int = 1000
+
+    def add(self, *cells: Cell | str) -> None:
+        """Append a row, one cell a column."""
+        assert len(cells) == len(self.columns), (self.name, len(cells))
+        self.rows.append([Cell(cell) if isinstance(cell, str) else cell for cell in cells])
+
+    @property
+    def hidden(self) -> int:
+        """Rows that are in the files alone."""
+        return max(0, len(self.rows) - self.shown)
+
+    def csv(self) -> str:
+        """Comma-separated, raw values in full precision, keys as header."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(key for column in self.columns for key in column.key.split(","))
+        for row in self.rows:
+            values = [cell.raw if isinstance(cell.raw, tuple) else (cell.raw,) for cell in row]
+            writer.writerow(_csv_value(value) for group in values for value in group)
+        return buffer.getvalue()
+
+    def markdown(self) -> str:
+        """A pipe table under its caption."""
+        lines = [f"**{_markdown(self.caption)}**", ""]
+        lines.append("| " + " | ".join(_markdown(column.title) for column in self.columns) + " |")
+        lines.append("|" + "|".join("---:" if column.numeric else "---" for column in self.columns) + "|")
+        for row in self.rows:
+            texts = [f"**{_markdown(cell.text)}**" if cell.strong else _markdown(cell.text) for cell in row]
+            lines.append("| " + " | ".join(texts) + " |")
+        return "\n".join([*lines, *(["", _markdown(self.note)] if self.note else [])]) + "\n"
+
+    def latex(self) -> str:
+        r"""A `table` with booktabs rules; needs `\usepackage{booktabs}`."""
+        shape = "".join("r" if column.numeric else "l" for column in self.columns)
+        lines = [
+            r"% Needs \usepackage{booktabs}.",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_latex(self.caption)}}}",
+        ]
+        lines += [
+            rf"\label{{tab:{re.sub(r'[^A-Za-z0-9:-]', '-', self.name)}}}",
+            rf"\begin{{tabular}}{{{shape}}}",
+            r"\toprule",
+        ]
+        lines += [" & ".join(_latex(column.title) for column in self.columns) + r" \\", r"\midrule"]
+        for row in self.rows:
+            texts = [rf"\textbf{{{_latex(cell.text)}}}" if cell.strong else _latex(cell.text) for cell in row]
+            lines.append(" & ".join(texts) + r" \\")
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        if self.note:
+            lines += [r"\par\smallskip", rf"{{\footnotesize {_latex(self.note)}}}"]
+        return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def _csv_value(value: float | str | None) -> str | float:
+    if isinstance(value, float):
+        if not isfinite(value):
+            return ""
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    return "" if value is None else value
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    '"': r"''", "−": r"$-$", "≤": r"$\leq$", "≥": r"$\geq$", "×": r"$\times$", "±": r"$\pm$", "→": r"$\to$",
+    "·": r"$\cdot$", "–": "--", "…": r"\dots{}", "✓": r"$\checkmark$",
+}  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in _one_line(text))
+
+
+def _markdown(text: str) -> str:
+    return re.sub(r"([\\|`*_<>\[\]#])", r"\\\1", _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"[\x00-\x1f\x7f\u2028\u2029]+", " ", text)
