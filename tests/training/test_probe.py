@@ -14,6 +14,7 @@ from headstart.training.heads import MLP, Linear
 from headstart.training.probe import fusion_key, train_probes
 from headstart.training.probe_loop import total_steps
 from headstart.training.probe_spec import EarlyStopping, Probe
+from headstart.training.stacked_heads import StackedHeads
 from headstart.training.vector_optim import SGD, AdamW, Torch, rule, torch_optimizer
 
 
@@ -278,8 +279,6 @@ def test_stacked_and_autograd_heads_agree():
 
 
 def test_dropout_drops_its_share_and_keeps_the_mean():
-    from headstart.training.learners import StackedHeads
-
     head = MLP(hidden=4000, dropout=0.25).build(5, 2)
     stack = StackedHeads([head], [AdamW(1.0)], [None], torch.device("cpu"))
     stack.start_epoch(0, [(slice(0, 1), 0)])

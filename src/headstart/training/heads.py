@@ -8,7 +8,7 @@ from torch import nn
 from headstart.ranges import Count, Positive, ProperFraction
 
 Solver = Literal["gradient", "lbfgs"]
-"""`gradient`: the run's optimizer and epochs; `lbfgs`: the exact optimum of an L2-regularised loss, on frozen features."""
+"""`gradient`: the run's optimizer and epochs; `lbfgs`: the exact optimum of an L2-regularised loss."""
 
 
 class HeadFactory(ABC):

@@ -10,9 +10,9 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
-from headstart.training.learners import layers_of, num_columns
 from headstart.training.probe_loop import ProbeLoop
 from headstart.training.probe_spec import Probe, ProbeData, ProbeOutcome, Report
+from headstart.training.stacked_heads import layers_of, num_columns
 from headstart.training.vector_optim import Torch
 
 
@@ -20,7 +20,8 @@ def fusion_key(probe: Probe) -> Hashable | None:
     """Probes of equal key can be one stack; `None`: this one trains by itself.
 
     Free to differ: learning rate, weight decay, betas, eps, momentum, dampening, schedule, seed, which examples (but
-    not how many to train on, nor which where batches are made of like lengths), number of epochs, label smoothing, class weights, dropout rate, clipping, early stopping.
+    not how many to train on, nor which where batches are made of like lengths), number of epochs, label smoothing,
+    class weights, dropout rate, clipping norm, early stopping.
     """
     layers = layers_of(probe.head)
     if layers is None or isinstance(probe.rule, Torch):

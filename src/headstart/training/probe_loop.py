@@ -13,8 +13,9 @@ from torch import Tensor
 
 from headstart.data.batches import Batches
 from headstart.training.criterion import StackedCrossEntropy
-from headstart.training.learners import Batch, Learner, ModuleHead, StackedHeads, layers_of
+from headstart.training.learners import Batch, Learner, ModuleHead
 from headstart.training.probe_spec import Divergence, Probe, ProbeData, ProbeOutcome, Report, Row
+from headstart.training.stacked_heads import StackedHeads, layers_of
 from headstart.training.vector_optim import Torch
 
 _EVALUATION_ROWS = 4096

@@ -57,7 +57,7 @@ class Torch:
 Rule = AdamW | SGD | Torch
 
 
-def rule(kind: type[torch.optim.Optimizer], lr: float, weight_decay: float, **options: Any) -> Rule:
+def rule(kind: Callable[..., torch.optim.Optimizer], lr: float, weight_decay: float, **options: Any) -> Rule:
     """The rule for a torch optimizer: one that stacks if its options allow it, else the optimizer itself."""
     defaults = inspect.signature(kind).parameters
     options = {name: value for name, value in options.items() if value != defaults[name].default}
