@@ -1,0 +1,269 @@
+"""Activations of frozen models, kept on disk and found again by what they were computed from.
+
+An entry is a folder named by the sha256 of its key: one `.npy` file to an array, and `meta.json` with the key, shapes,
+types and checksums, written last. It is built beside its place and renamed into it, so that an entry is whole or
+absent; of two processes that fill the same one at once, the first to finish wins and the other's work is dropped.
+"""
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from torch import Tensor
+
+from headstart.errors import InputError
+from headstart.features.array_file import ArrayWriter, as_tensor, crc32_of
+from headstart.features.claim import Claim
+
+_FORMAT = 1
+_META = "meta.json"
+_DRAFT = ".draft-"
+_STALE_SECONDS = 86_400.0
+"""Age at which a half-written entry is taken for abandoned."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry as listed."""
+
+    digest: str
+    key: Mapping[str, Any]
+    num_bytes: int
+    used: float
+    """When it was last read or written, in seconds since 1970."""
+
+
+def digest_of(key: Mapping[str, Any]) -> str:
+    """sha256 of the key as canonical JSON; the key must be JSON of text keys, without NaN."""
+    text = json.dumps([_FORMAT, key], sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    assert json.loads(text) == [_FORMAT, key], "a feature key must survive JSON unchanged (text keys, lists, no tuples)"
+    return sha256(text.encode()).hexdigest()
+
+
+class FeatureStore:
+    """A folder of entries within a budget of bytes; processes and machines may share it."""
+
+    def __init__(self, root: Path, budget_bytes: int) -> None:
+        self.root = Path(root)
+        self.budget_bytes = budget_bytes
+        self._verified: dict[tuple[str, int, int, int], bool] = {}
+
+    def get(self, key: Mapping[str, Any]) -> dict[str, Tensor] | None:
+        """The entry's arrays, memory-mapped `(N, …)`; `None` if it is not there.
+
+        Checksums are verified once per process and file (about a second for 2 to 3 GB); a damaged entry is removed.
+        """
+        digest = digest_of(key)
+        folder = self.root / digest
+        try:
+            arrays = self._open(folder, key)
+        except FileNotFoundError:
+            if not folder.exists():
+                return None
+            arrays = None
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            _log.warning("Features in %s cannot be read (%s).", folder, error)
+            arrays = None
+        if arrays is None:
+            _log.warning("Features in %s are damaged; they are computed again.", folder)
+            _remove(folder)
+            return None
+        _touch(folder)
+        return arrays
+
+    def fill(
+        self, key: Mapping[str, Any], batches: Iterable[Mapping[str, Tensor]], num_examples: int
+    ) -> dict[str, Tensor]:
+        """Write batches of arrays `(B, …)`, `num_examples` in all and in order, as the key's entry, and open it.
+
+        While another process fills the same entry, this one waits, and then takes it; if that one dies, it goes on
+        itself. `batches` is not begun before it is needed.
+
+        Raises:
+            InputError: The entry is larger than the budget, or the disk is full; nothing is left behind.
+        """
+        digest = digest_of(key)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with Claim(self.root / f".claim-{digest}") as claim:
+                found = self.get(key)
+                if found is None:
+                    if claim.is_exclusive:
+                        self._remove_drafts(digest, older_than=0.0)
+                    self._write(digest, key, batches, num_examples)
+                    found = self.get(key)
+        except OSError as error:
+            raise self._explained(error) from error
+        assert found is not None, "an entry was written but cannot be read"
+        return found
+
+    def entries(self) -> list[Entry]:
+        """All whole entries, the least recently used first."""
+        found = []
+        for folder in self._folders():
+            try:
+                meta = json.loads((folder / _META).read_text())
+                num_bytes = sum(path.stat().st_size for path in folder.iterdir())
+                found.append(Entry(folder.name, meta["key"], num_bytes, (folder / _META).stat().st_mtime))
+            except (OSError, ValueError, KeyError):
+                continue
+        return sorted(found, key=lambda entry: (entry.used, entry.digest))
+
+    def prune(self, budget_bytes: int | None = None, spare: str | None = None) -> list[Entry]:
+        """Remove the least recently used entries until the rest fits; also what dead processes left half-written.
+
+        A process that has an entry open keeps what it mapped. `spare` is the digest of an entry to keep. Returns what
+        was removed.
+        """
+        budget = self.budget_bytes if budget_bytes is None else budget_bytes
+        self._remove_drafts("", older_than=_STALE_SECONDS)
+        entries = self.entries()
+        total, removed = sum(entry.num_bytes for entry in entries), []
+        for entry in entries:
+            if total <= budget:
+                break
+            if entry.digest != spare:
+                _remove(self.root / entry.digest)
+                total -= entry.num_bytes
+                removed.append(entry)
+        return removed
+
+    def _open(self, folder: Path, key: Mapping[str, Any]) -> dict[str, Tensor] | None:
+        meta = json.loads((folder / _META).read_text())
+        if meta["format"] != _FORMAT or meta["key"] != key:
+            return None
+        arrays = {}
+        for name, facts in meta["arrays"].items():
+            path = folder / facts["file"]
+            array = np.load(path, mmap_mode="c", allow_pickle=False)
+            if list(array.shape) != facts["shape"] or str(array.dtype) != facts["stored"]:
+                return None
+            if not self._is_intact(path, facts["crc32"]):
+                return None
+            arrays[name] = as_tensor(array, facts["dtype"])
+        return arrays
+
+    def _is_intact(self, path: Path, crc32: int) -> bool:
+        facts = path.stat()
+        seen = (str(path), facts.st_ino, facts.st_mtime_ns, facts.st_size)
+        if seen not in self._verified:
+            self._verified[seen] = crc32_of(path) == crc32
+        return self._verified[seen]
+
+    def _write(
+        self, digest: str, key: Mapping[str, Any], batches: Iterable[Mapping[str, Tensor]], num_examples: int
+    ) -> None:
+        draft = self.root / f"{_DRAFT}{digest[:16]}-{uuid4().hex}"
+        draft.mkdir()
+        try:
+            arrays = self._write_arrays(draft, digest, batches, num_examples)
+            meta = {"format": _FORMAT, "key": key, "num_examples": num_examples, "arrays": arrays}
+            with open(draft / _META, "w") as file:
+                json.dump(meta, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            _sync_folder(draft)
+            _put_in_place(draft, self.root / digest)
+            _sync_folder(self.root)
+        finally:
+            _remove(draft)
+
+    def _write_arrays(
+        self, draft: Path, digest: str, batches: Iterable[Mapping[str, Tensor]], num_examples: int
+    ) -> dict[str, Any]:
+        writers: dict[str, ArrayWriter] = {}
+        try:
+            for batch in batches:
+                if not writers:
+                    self._make_room(batch, num_examples, digest)
+                    names = enumerate(batch.items())
+                    writers = {
+                        name: ArrayWriter(draft / f"{i}.npy", tensor, num_examples) for i, (name, tensor) in names
+                    }
+                assert batch.keys() == writers.keys(), "every batch must have the same arrays"
+                for name, tensor in batch.items():
+                    writers[name].append(tensor)
+            assert writers, "no batch to write"
+            return {name: writer.finish() for name, writer in writers.items()}
+        finally:
+            for writer in writers.values():
+                writer.file.close()
+
+    def _make_room(self, batch: Mapping[str, Tensor], num_examples: int, digest: str) -> None:
+        """Evict for what is coming, so that the budget holds while it is written too."""
+        per_example = sum(tensor.nbytes // len(tensor) for tensor in batch.values())
+        coming = per_example * num_examples
+        if coming > self.budget_bytes:
+            raise InputError(
+                f"Features must fit the store's budget, but {num_examples} examples take {coming:,} bytes and the "
+                f"budget is {self.budget_bytes:,}: raise the budget, or use fewer examples or fewer views."
+            )
+        self.prune(self.budget_bytes - coming, spare=digest)
+
+    def _folders(self) -> list[Path]:
+        if not self.root.is_dir():
+            return []
+        return [path for path in self.root.iterdir() if len(path.name) == 64 and path.is_dir()]
+
+    def _remove_drafts(self, digest: str, older_than: float) -> None:
+        """Drafts that processes left which were killed; nobody has touched them for `older_than` seconds."""
+        for draft in self.root.glob(f"{_DRAFT}{digest[:16]}*"):
+            try:
+                newest = max(path.stat().st_mtime for path in (draft, *draft.iterdir()))
+            except OSError:
+                continue
+            if time.time() - newest >= older_than:
+                _remove(draft)
+
+    def _explained(self, error: OSError) -> Exception:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+            return error
+        return InputError(
+            f"Features cannot be written to {self.root} ({error.strerror}). Free some space there, or set "
+            "HEADSTART_CACHE to a folder on another disk."
+        )
+
+
+def _put_in_place(draft: Path, folder: Path) -> None:
+    try:
+        draft.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+
+
+def _remove(folder: Path) -> None:
+    """Rename, then remove: others see a whole entry or none."""
+    gone = folder.with_name(f"{_DRAFT}gone-{uuid4().hex}")
+    try:
+        folder.rename(gone)
+    except OSError:
+        return
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _touch(folder: Path) -> None:
+    # a store that may only be read keeps no record of use
+    with contextlib.suppress(OSError):
+        os.utime(folder / _META)
