@@ -46,7 +46,7 @@ class Batches:
         if min(len(indices), batch_size) < world:
             raise InputError(
                 f"Each of {world} processes must get an example of each batch, but there are {len(indices)} examples "
-                f"and trainer.batch_size is {batch_size} (all processes together): use fewer processes or larger batches."
+                f"and trainer.batch_size={batch_size} counts all processes: use fewer processes or larger batches."
             )
         self._indices = np.asarray(indices, dtype=np.int64)
         self._lengths = lengths

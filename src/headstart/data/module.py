@@ -131,6 +131,8 @@ class DataModule(pl.LightningDataModule):
         """Shuffled anew each epoch, augmented per example (mixing is the training module's)."""
         rank, world = self._place()
         batches = Batches(self.parts.train, self.batch_size, self.seed, self._lengths(self.parts.train), rank, world)
+        if self.trainer is not None:  # Lightning's own `set_epoch` comes after workers have begun to read ahead
+            batches.set_epoch(self.trainer.current_epoch)
         return self._loader(
             BatchDataset(self.examples, self.labels, self.augmentation, self.seed, world=world), batches
         )
@@ -184,6 +186,7 @@ class DataModule(pl.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # else each pass would move torch's global dice, and with them dropout's
         )
 
 

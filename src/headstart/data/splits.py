@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from headstart.data.table import listed
 from headstart.errors import InputError
 from headstart.seeding import stream
 
@@ -95,11 +96,11 @@ def split_problems(
         if missing and ((size > 0 and train_sizes[label] < 1) or (0 < size < len(missing)))
     }
     if small:
-        shown = ", ".join(f"{name!r} has {size}" for name, size in list(small.items())[:10])
+        shown = listed([f"{name!r} has {size}" for name, size in small.items()], 10)
         problems.append(
             f"Each class needs at least {need} examples to draw {' and '.join(missing)} from them and leave one for "
-            f"train, but {shown}{f', … ({len(small)} classes)' if len(small) > 10 else ''}: add examples, remove the class or "
-            f"lower {' and '.join(f'data.{name}_fraction' for name in missing)}."
+            f"train, but {shown}: add examples, remove the class or lower "
+            f"{' and '.join(f'data.{name}_fraction' for name in missing)}."
         )
     elif n_per_class is not None:
         problems += _subset_problems(train_sizes, n_per_class, class_names)
@@ -137,8 +138,7 @@ def _subset_problems(train_sizes: np.ndarray, n_per_class: int, class_names: Seq
     short = [f"{name!r} ({size})" for name, size in zip(class_names, train_sizes, strict=True) if size < n_per_class]
     if not short:
         return []
-    shown = ", ".join(short[:10]) + (f", … ({len(short)} classes)" if len(short) > 10 else "")
     return [
-        f"data.n_per_class={n_per_class} is more than the training set has of {shown}. "
+        f"data.n_per_class={n_per_class} is more than the training set has of {listed(short, 10)}. "
         f"The largest possible value is {train_sizes.min()}."
     ]

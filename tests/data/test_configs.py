@@ -1,0 +1,30 @@
+import inspect
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+CONF = Path(__file__).parents[2] / "conf"
+FILES = [
+    *(f"data/{name}" for name in ("openmoji", "image_folder", "image_csv")),
+    *(f"augmentation/{name}" for name in ("none", "light", "trivial_augment", "rand_augment", "mixup_cutmix")),
+]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_config_lists_every_setting_of_its_constructor_with_its_default(name):
+    node = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
+    module, _, kind = node.pop("_target_").rpartition(".")
+    parameters = inspect.signature(getattr(import_module(module), kind)).parameters
+    assert list(node) == list(parameters)
+    for key, value in node.items():
+        default = parameters[key].default
+        if value != "???" and key not in ("views", "size", "shifts"):
+            assert value == default, key
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_key_is_explained(name):
+    lines = (CONF / f"{name}.yaml").read_text().splitlines()
+    assert all("# " in line for line in lines if not line.startswith("_target_"))

@@ -1,0 +1,193 @@
+import pickle
+import time
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from headstart.data.augmentation import Augmentation, NoAugmentation
+from headstart.data.image_augmentation import Light, TrivialAugment
+from headstart.data.module import DataModule, ShiftSet, pl
+from headstart.data.source import Examples
+from headstart.data.splits import split
+
+LABELS = np.arange(60) % 3
+
+
+class Noise(Examples):
+    """Seeded noise in place of pictures; each example's first pixel is its own index."""
+
+    def __init__(self, size: int = 16, lengths: np.ndarray | None = None) -> None:
+        self.pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (60, 3, size, size), dtype=np.uint8))
+        self.pixels[:, 0, 0, 0] = torch.arange(60)
+        self._lengths = lengths
+
+    def __len__(self):
+        return 60
+
+    def batch(self, indices):
+        return {"pixels": self.pixels[torch.as_tensor(indices)]}
+
+    @property
+    def lengths(self):
+        return self._lengths
+
+
+def module(augmentation: Augmentation | None = None, workers: int = 0, examples: Examples | None = None, **options):
+    parts = split(LABELS, None, (0.2, 0.2), 0, None, ("a", "b", "c"))
+    return DataModule(
+        examples or Noise(), LABELS, parts, 3, augmentation, batch_size=8, seed=0, num_workers=workers, **options
+    )
+
+
+def epochs(data, count=2):
+    loader = data.train_dataloader()
+    for epoch in range(count):
+        loader.sampler.set_epoch(epoch)
+        yield list(loader)
+
+
+def test_batch_holds_inputs_labels_and_index_that_belong_together():
+    data = module(NoAugmentation())
+    for loader, part in (
+        (data.train_dataloader(), data.parts.train),
+        (data.val_dataloader(), data.parts.val),
+        (data.test_dataloader(), data.parts.test),
+    ):
+        batches = list(loader)
+        assert sorted(torch.cat([batch["index"] for batch in batches]).tolist()) == part.tolist()
+        for batch in batches:
+            assert set(batch) == {"inputs", "labels", "index"}
+            assert batch["inputs"]["pixels"].dtype == torch.uint8
+            assert batch["labels"].dtype == batch["index"].dtype == torch.int64
+            assert torch.equal(batch["inputs"]["pixels"][:, 0, 0, 0].long(), batch["index"])
+            assert batch["labels"].tolist() == LABELS[batch["index"]].tolist()
+
+
+@pytest.mark.parametrize("augmentation", [Light(), TrivialAugment()])
+def test_number_of_workers_changes_nothing(augmentation):
+    here, there = (list(epochs(module(augmentation, workers))) for workers in (0, 2))
+    assert len(here[0]) == len(there[0]) == 5
+    for one, other in zip(chain(*here), chain(*there), strict=True):
+        assert torch.equal(one["index"], other["index"])
+        assert torch.equal(one["inputs"]["pixels"], other["inputs"]["pixels"])
+
+
+def test_augmentation_depends_on_epoch_and_example_not_on_order_or_global_dice():
+    data = module(Light())
+    found: dict[tuple[int, int], torch.Tensor] = {}
+    for epoch, batches in enumerate(epochs(data)):
+        for batch in batches:
+            found |= {(epoch, int(i)): x for i, x in zip(batch["index"], batch["inputs"]["pixels"], strict=True)}
+    index = int(data.parts.train[0])
+    assert not torch.equal(found[0, index], found[1, index])
+    smaller = DataModule(data.examples, LABELS, data.parts, 3, Light(), batch_size=3, seed=0)
+    torch.manual_seed(123)
+    before = torch.random.get_rng_state()
+    for batch in smaller.train_dataloader():
+        for i, x in zip(batch["index"], batch["inputs"]["pixels"], strict=True):
+            assert torch.equal(found[0, int(i)], x)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_val_and_test_are_never_augmented():
+    data = module(TrivialAugment())
+    for batch in [*data.val_dataloader(), *data.test_dataloader()]:
+        assert torch.equal(batch["inputs"]["pixels"], data.examples.batch(batch["index"])["pixels"])
+
+
+def test_views_are_the_examples_first_and_then_augmented_ones():
+    data = module(Light(views=3))
+    views = [torch.cat([b["inputs"]["pixels"] for b in data.view_dataloader("train", view, 7)]) for view in range(3)]
+    assert torch.equal(views[0], data.examples.batch(data.parts.train)["pixels"])
+    assert not torch.equal(views[1], views[0])
+    assert not torch.equal(views[1], views[2])
+    again = torch.cat([b["inputs"]["pixels"] for b in data.view_dataloader("train", 2, 32)])
+    assert torch.equal(views[2], again)
+
+
+def test_shifts_give_the_chosen_examples():
+    other = Noise()
+    data = module(shifts={"line": ShiftSet(other, LABELS, np.array([3, 1, 50]))})
+    (batch,) = data.shift_dataloaders()["line"]
+    assert batch["index"].tolist() == [3, 1, 50]
+    assert batch["labels"].tolist() == [0, 1, 2]
+
+
+def test_class_counts_are_of_train():
+    assert module().class_counts().tolist() == [12, 12, 12]
+
+
+def test_like_lengths_are_grouped_for_training_and_testing():
+    lengths = np.random.default_rng(0).permutation(60)
+    data = module(examples=Noise(lengths=lengths))
+    for loader in (data.train_dataloader(), data.test_dataloader()):
+        for batch in loader:
+            assert np.ptp(lengths[batch["index"]]) < 45
+
+
+class Recorder(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        self.seen: list[list[int]] = []
+
+    def on_train_epoch_start(self):
+        self.seen.append([])
+
+    def training_step(self, batch, _):
+        self.seen[-1] += batch["index"].tolist()
+        return self.layer(torch.ones(1, 1)).sum()
+
+    def validation_step(self, batch, _):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_lightning_brings_each_epoch_its_own_order(workers, tmp_path):
+    def trainer(last):
+        return pl.Trainer(
+            max_epochs=last,
+            accelerator="cpu",
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            default_root_dir=tmp_path,
+            num_sanity_val_steps=0,
+        )
+
+    expected = [torch.cat([batch["index"] for batch in batches]).tolist() for batches in epochs(module(), 3)]
+    whole = Recorder()
+    trainer(3).fit(whole, datamodule=module(workers=workers))
+    assert whole.seen == expected
+    first = trainer(2)
+    first.fit(Recorder(), datamodule=module(workers=workers))
+    first.save_checkpoint(tmp_path / "two.ckpt")
+    resumed = Recorder()
+    trainer(3).fit(resumed, datamodule=module(workers=workers), ckpt_path=tmp_path / "two.ckpt")
+    assert resumed.seen == expected[2:]
+
+
+def test_unaugmented_batch_is_fetched_in_well_under_a_millisecond():
+    data = module(examples=Noise(64))
+    dataset, draws = data.train_dataloader().dataset, list(data.train_dataloader().sampler)
+    best = min(_seconds(lambda: dataset[draws[0]]) for _ in range(50))
+    assert best < 1e-3
+
+
+def test_augmentations_survive_pickling_after_use():
+    data = module(Light())
+    next(iter(data.train_dataloader()))
+    pickle.dumps(data.train_dataloader().dataset)
+
+
+def _seconds(call):
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
