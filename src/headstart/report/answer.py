@@ -117,9 +117,9 @@ def _headline(analysis: Analysis, leader: Summary, second: Summary, d: Differenc
             "nothing shows that it would again."
         )
     if d.interval.excludes_zero and d.interval.mean > 0:
-        return (
-            f"{first} scored highest {where(scene)}: {score}, {gap} ahead of {other}. So few seeds cannot confirm it."
-        )
+        reach = smallest_p(d.num_pairs) * d.family <= 0.05
+        confirm = "The test does not" if reach else f"{d.num_pairs} seeds cannot"
+        return f"{first} scored highest {where(scene)}: {score}, {gap} ahead of {other}. {confirm} confirm it."
     return f"{first} ({score}) and {other} ({runner_up}) cannot be told apart {where(scene)}."
 
 

@@ -38,6 +38,8 @@ class Maker:
     analysis: Analysis
     exhibits: Exhibits
     looks: Looks
+    seconds: Drawing | None = None
+    """Score against training seconds, which stands beside the answer."""
 
     @property
     def stages(self) -> list[Scene]:
@@ -67,6 +69,10 @@ def compose(ledger: Ledger, analysis: Analysis, words: Answer, exhibits: Exhibit
     hero: list[Drawing] = []
     if analysis.focus is not None:
         hero = maker.drawn([figures.scores(analysis, analysis.focus, maker.looks, "scores")])
+        maker.seconds = figures.pareto(
+            analysis, analysis.focus, maker.looks, "train_seconds", _cost_name("train_seconds")
+        )
+        hero += maker.drawn([maker.seconds])
         if analysis.across is not None:
             hero += maker.drawn([figures.ranks(analysis.across, "ranks")])
     sections = [
@@ -86,6 +92,10 @@ def _condensed(notes: list[str], most: int = 30) -> list[str]:
         if len(unique) <= most
         else [*unique[:most], f"… and {len(unique) - most} more like these, in summary.json."]
     )
+
+
+def _cost_name(cost: str) -> str:
+    return f"cost-{cost.replace('_', '-')}"
 
 
 def _facts(maker: Maker) -> list[str]:
@@ -187,10 +197,12 @@ def _cost(maker: Maker) -> Section:
     section, scene = Section("cost", "Score against cost"), maker.analysis.focus
     if scene is not None:
         section.drawings = maker.drawn(
-            figures.pareto(maker.analysis, scene, maker.looks, cost, f"cost-{cost.replace('_', '-')}")
-            for cost in figures.COSTS
+            figures.pareto(maker.analysis, scene, maker.looks, cost, _cost_name(cost))
+            for cost in list(figures.COSTS)[1:]
         )
-    if not section.drawings:
+    if maker.seconds is not None:
+        section.lead = f"Test {maker.analysis.design.metric.title} against training seconds is drawn beside the answer."
+    elif not section.drawings:
         section.missing = "Fewer than two contenders have both a score and a recorded cost."
     return section
 

@@ -170,7 +170,7 @@ def shifts(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawing
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
-        axes.margins(x=0.2)
+        axes.margins(x=0.3 if len(names) > 1 else 0.1)
         axes.set_xlabel(axis_name(metric, ""))
         handles = [Line2D([], [], marker="o", ls="none", color=MUTED, mfc=fill, mew=0.8) for fill in (MUTED, "none")]
         figure.legend(handles, ["own test set", "shifted"], loc="outside upper right", ncols=2, handletextpad=0.1)

@@ -1,6 +1,7 @@
 """Figures of the comparison: scores, differences, score against cost, ranks over data sets."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from math import isfinite
 from typing import Any
 
@@ -143,9 +144,8 @@ def pareto(analysis: Analysis, scene: Scene, looks: Looks, cost: str, name: str)
         _tick_costs(axes, form, xs)
         axes.set(xlabel=title, ylabel=axis_name(metric))
         named = range(len(rows)) if len(rows) <= MOST_ROWS else best
-        label_points(
-            figure, axes, [(xs[i], ys[i], rows[i].cell.contender.label) for i in named], list(zip(xs, ys, strict=True))
-        )
+        labels = [(xs[i], ys[i], rows[i].cell.contender.label) for i in named]
+        label_points(figure, axes, labels, list(zip(xs, ys, strict=True)), steps)
 
     names = ", ".join(rows[i].cell.contender.label for i in sorted(best, key=lambda i: rows[i].costs[cost]))
     caption = (
@@ -178,23 +178,33 @@ def _tick_costs(axes: Any, form: Any, xs: Sequence[float]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def label_points(figure: Any, axes: Any, points: Sequence[tuple[float, float, str]], marks: Any) -> None:
-    """Name points beside their markers, where there is room: right, left, above, below; else not at all."""
+def label_points(
+    figure: Any, axes: Any, points: Sequence[tuple[float, float, str]], marks: Sequence[Any], steps: Sequence[Any]
+) -> None:
+    """Name points beside their markers, where neither a marker, a name nor the line of steps is; else not at all."""
+    from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
     figure.canvas.draw()
     to_pixels = axes.transData.transform
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in (to_pixels(mark) for mark in marks)]
+    corners = [to_pixels(step) for step in steps]
+    for (x0, y0), (x1, y1) in pairwise(corners):
+        taken += [Bbox.from_extents(x0, y0 - 1, x1, y0 + 1), Bbox.from_extents(x1 - 1, y0, x1 + 1, y1)]
     frame = axes.get_window_extent()
+    near = [(5, 0), (-5, 0), (0, 5), (0, -5), (4, 5), (-4, 5), (4, -5), (-4, -5)]
     for x, y, text in points:
-        for dx, dy, ha, va in ((5, 0, "left", "center"), (-5, 0, "right", "center"), (0, 5, "center", "bottom"),
-                               (0, -5, "center", "top"), (4, 5, "left", "bottom"), (-4, 5, "right", "bottom"),
-                               (4, -5, "left", "top"), (-4, -5, "right", "top")):  # fmt: skip
+        for dx, dy in [*near, *((3 * dx, 3 * dy) for dx, dy in near), *((6 * dx, 6 * dy) for dx, dy in near[2:])]:
+            far = max(abs(dx), abs(dy)) > 6
             note = axes.annotate(
-                shorten(text, 30), (x, y), (dx, dy), textcoords="offset points", ha=ha, va=va, size=5.6, color=INK
-            )
-            box = note.get_window_extent()
-            if frame.x0 <= box.x0 and box.x1 <= frame.x1 and not any(box.overlaps(other) for other in taken):
+                shorten(text, 30), (x, y), (dx, dy), textcoords="offset points", size=5.6, color=INK,
+                ha="center" if dx == 0 else "left" if dx > 0 else "right",
+                va="center" if dy == 0 else "bottom" if dy > 0 else "top",
+                arrowprops={"arrowstyle": "-", "lw": 0.4, "color": MUTED, "shrinkB": 2.5} if far else None,
+            )  # fmt: skip
+            box = Text.get_window_extent(note)
+            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+            if inside and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
                 break
             note.remove()

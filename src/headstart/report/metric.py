@@ -64,6 +64,15 @@ class Metric:
             return f"{low:.1f} to {high:.1f}%".replace("-", "−")
         return f"{number(low)} to {number(high)}"
 
+    def cell(self, score: float | None) -> str:
+        """A score in a table whose heading names the unit: `84.2`."""
+        return self.text(score).removesuffix("%")
+
+    @property
+    def heading(self) -> str:
+        """The name with its unit: `accuracy (%)`."""
+        return self.title + (" (%)" if self.share else "")
+
     def gap(self, difference: float | None, signed: bool = True) -> str:
         """A difference of scores, better being positive, in points (hundredths) for shares."""
         if difference is None or isnan(difference):

@@ -62,8 +62,8 @@ def all_runs(ledger: Ledger, analysis: Analysis) -> Table:
     metric = analysis.design.metric
     columns = [
         Column("run_id", "Run"), Column("status", "Status"), Column("overrides", "Settings"),
-        Column("seed", "Seed", True), Column("val", f"Val {metric.title}", True),
-        Column("test", f"Test {metric.title}", True), Column("total_seconds", "Time", True),
+        Column("seed", "Seed", True), Column("val", f"Val {metric.heading}", True),
+        Column("test", f"Test {metric.heading}", True), Column("total_seconds", "Time", True),
         Column("rerun", "Repeat with"),
     ]  # fmt: skip
     table = Table("runs", "All runs, with the command that repeats each", columns, shown=1000)
@@ -74,8 +74,8 @@ def all_runs(ledger: Ledger, analysis: Analysis) -> Table:
         table.add(
             run.run_id, Cell(run.status, look=run.status), asked,
             Cell("–" if run.seed is None else str(run.seed), nan if run.seed is None else run.seed),
-            Cell(metric.text(val), nan if val is None else metric.raw(val)),
-            Cell(metric.text(test), nan if test is None else metric.raw(test)),
+            Cell(metric.cell(val), nan if val is None else metric.raw(val)),
+            Cell(metric.cell(test), nan if test is None else metric.raw(test)),
             Cell(seconds_text(seconds), seconds), rerun_command(run),
         )  # fmt: skip
     return table

@@ -26,15 +26,15 @@ def comparison(analysis: Analysis) -> Table:
     several_sizes = len({scene.n for scene in analysis.summaries}) > 1
     columns = [Column("contender", "Contender" if len(design.factors) > 1 else design.lead.capitalize())]
     columns += [Column("dataset", "Data")] * several_data
-    columns += [Column("n_per_class", "Examples a class", True)] * several_sizes
+    columns += [Column("n_per_class", "Per class", True, "training examples a class")] * several_sizes
     columns += [
         Column("num_seeds", "Seeds", True), Column("mean", "Mean", True, "mean over seeds"),
         Column("ci95_low,ci95_high", "95% t-interval", True, "Student t-interval of the mean over seeds"),
         Column("median", "Median", True), Column("best", "Best", True),
         Column("worst", "Worst", True), Column("val_mean", "Val mean", True, "what settings were selected on"),
-        Column("selected", "Selected settings"), *COST_COLUMNS,
+        Column("selected", "Settings"), *COST_COLUMNS,
     ]  # fmt: skip
-    table = Table("comparison", f"Test {metric.title} of the selected settings, with cost", columns, shown=400)
+    table = Table("comparison", f"Test {metric.heading} of the selected settings, with cost", columns, shown=400)
     for scene, rows in _largest_first(analysis):
         top = max(row.interval.mean for row in rows)
         for row in sorted(rows, key=lambda row: -row.interval.mean):
@@ -43,9 +43,9 @@ def comparison(analysis: Analysis) -> Table:
             cells += [Cell(scene.size_text, scene.n)] * several_sizes
             cells += [
                 Cell(str(row.interval.n), row.interval.n),
-                Cell(metric.text(row.interval.mean), metric.raw(row.interval.mean), row.interval.mean == top),
+                Cell(metric.cell(row.interval.mean), metric.raw(row.interval.mean), row.interval.mean == top),
                 interval_cell(metric, row.interval.low, row.interval.high),
-                *(Cell(metric.text(value), metric.raw(value)) for value in (row.median, row.best, row.worst, row.val)),
+                *(Cell(metric.cell(value), metric.raw(value)) for value in (row.median, row.best, row.worst, row.val)),
                 _selected(row), *_cost_cells(row),
             ]  # fmt: skip
             table.add(*cells)
@@ -59,7 +59,7 @@ def comparison(analysis: Analysis) -> Table:
 def interval_cell(metric: Metric, low: float, high: float) -> Cell:
     """An interval of scores, in the measure's own direction."""
     ends = tuple(sorted((metric.raw(low), metric.raw(high))) if isfinite(low) else (nan, nan))
-    return Cell(metric.range(low, high), ends)
+    return Cell(metric.range(low, high).removesuffix("%"), ends)
 
 
 def gap_cell(metric: Metric, low: float, high: float) -> Cell:
@@ -144,14 +144,14 @@ def ranking(analysis: Analysis) -> Table | None:
         Column("iqm", "IQM", True, "mean of the middle half of all runs"),
         Column("iqm_low,iqm_high", "95% bootstrap", True, "percentile bootstrap of runs within each data set"),
     ]  # fmt: skip
-    table = Table("data-sets", f"Test {metric.title} over {len(across.scenes)} data sets", columns)
+    table = Table("data-sets", f"Test {metric.heading} over {len(across.scenes)} data sets", columns)
     ranks = across.ranks.mean_ranks if across.ranks else [nan] * len(across.contenders)
     for i in sorted(range(len(across.contenders)), key=lambda i: -across.means[:, i].mean()):
         values = [*across.means[:, i], across.means[:, i].mean()]
         table.add(
-            _contender(across.contenders[i]), *(Cell(metric.text(float(v)), metric.raw(float(v))) for v in values),
+            _contender(across.contenders[i]), *(Cell(metric.cell(float(v)), metric.raw(float(v))) for v in values),
             Cell(number(ranks[i], 3), ranks[i]),
-            Cell(metric.text(across.middle[i][0]), metric.raw(across.middle[i][0])),
+            Cell(metric.cell(across.middle[i][0]), metric.raw(across.middle[i][0])),
             interval_cell(metric, *across.middle[i][1:]),
         )  # fmt: skip
     table.note = (
@@ -214,16 +214,16 @@ def shifts(analysis: Analysis, scene: Scene) -> Table | None:
     for name in names:
         columns += [Column(name, name, True), Column(f"{name}_low,{name}_high", "95% t-interval", True)]
         columns += [Column(f"{name}_change", "Change", True)]
-    table = Table("shifts", f"Test {metric.title} on the own and on shifted test sets: {place_text(scene)}", columns)
+    table = Table("shifts", f"Test {metric.heading} on the own and on shifted test sets: {place_text(scene)}", columns)
     for row in sorted(analysis.summaries[scene], key=lambda row: -row.interval.mean):
         inside, outside = row.interval.mean, found.get(row.cell.contender, {})
-        cells: list[Cell | str] = [_contender(row.cell.contender), Cell(metric.text(inside), metric.raw(inside))]
+        cells: list[Cell | str] = [_contender(row.cell.contender), Cell(metric.cell(inside), metric.raw(inside))]
         for name in names:
             interval = outside.get(name)
             if interval is None:
                 cells += ["–", Cell("–", (nan, nan)), "–"]
                 continue
-            cells += [Cell(metric.text(interval.mean), metric.raw(interval.mean))]
+            cells += [Cell(metric.cell(interval.mean), metric.raw(interval.mean))]
             cells += [interval_cell(metric, interval.low, interval.high)]
             cells += [Cell(metric.gap(interval.mean - inside), (interval.mean - inside) * (100 if metric.share else 1))]
         table.add(*cells)
@@ -240,14 +240,14 @@ def budgets(analysis: Analysis, scene: Scene) -> Table | None:
     columns = [Column("contender", "Contender"), Column("trials", "Settings tried", True)]
     columns += [Column(f"val_best_of_{n}", f"Best of {n}", True) for n in steps]
     columns += [Column("test_mean", "Test of the selected", True), Column("test_low,test_high", "95% t-interval", True)]
-    title = f"Expected best val {metric.title} by number of settings tried: {place_text(scene)}"
+    title = f"Expected best val {metric.heading} by number of settings tried: {place_text(scene)}"
     table = Table("budgets", title, columns, note="Unbiased estimate without replacement (Tang et al. 2020).")
     for budget in found:
         values = [budget.unbiased[n - 1] if n <= len(budget.trials) else nan for n in steps]
         test = budget.selected_test
         table.add(
             _contender(budget.contender), Cell(str(len(budget.trials)), len(budget.trials)),
-            *(Cell(metric.text(value), metric.raw(value)) for value in values),
-            Cell(metric.text(test.mean), metric.raw(test.mean)), interval_cell(metric, test.low, test.high),
+            *(Cell(metric.cell(value), metric.raw(value)) for value in values),
+            Cell(metric.cell(test.mean), metric.raw(test.mean)), interval_cell(metric, test.low, test.high),
         )  # fmt: skip
     return table

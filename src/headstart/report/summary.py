@@ -1,5 +1,6 @@
 """The report for programs: `summary.json`."""
 
+from dataclasses import asdict
 from math import inf
 from typing import Any
 
@@ -40,7 +41,8 @@ def summarised(
         "scenes": scenes,
         "across_data": None if across is None else _across(analysis),
         "crossovers": [
-            {"dataset": dataset, "reference": reference.label, "contender": contender.label, "examples_a_class": c.place,
+            {"dataset": dataset, "reference": reference.label, "contender": contender.label,
+             "examples_a_class": c.place,
              "low": None if c.open_below else c.low, "high": None if c.open_above else c.high,
              "open_below": c.open_below, "open_above": c.open_above, "ahead_at_smallest": c.ahead_at_smallest,
              "ahead_at_largest": c.ahead_at_largest, "num_seeds": c.num_seeds}
@@ -58,7 +60,7 @@ def summarised(
         ],
         "examples": None if exhibits.pair is None else {
             "first": exhibits.pair[0].label, "second": exhibits.pair[1].label,
-            "seeds": {str(seed): {key: getattr(t, key) for key in t.__slots__} for seed, t in exhibits.examples.items()},
+            "seeds": {str(seed): asdict(test) for seed, test in exhibits.examples.items()},
         },
         "best_run": exhibits.best.run_id if exhibits.best else None,
         "notes": [*ledger.notes, *design.notes, *exhibits.notes],
