@@ -64,7 +64,7 @@ class FeatureStore:
     def get(self, key: Mapping[str, Any]) -> dict[str, Tensor] | None:
         """The entry's arrays, memory-mapped `(N, …)`; `None` if it is not there.
 
-        Checksums are verified once per process and file (about a second for 2 to 3 GB); a damaged entry is removed.
+        Checksums are verified once per process and file (about a second for 2 GB); a damaged entry is removed.
         """
         digest = digest_of(key)
         folder = self.root / digest

@@ -13,6 +13,7 @@ from torch import Tensor
 from headstart.training.probe_loop import ProbeLoop
 from headstart.training.probe_spec import Probe, ProbeData, ProbeOutcome, Report
 from headstart.training.stacked_heads import layers_of, num_columns
+from headstart.training.threads import SMALL, threads_for
 from headstart.training.vector_optim import Torch
 
 
@@ -90,26 +91,20 @@ def _stack_size(probe: Probe, device: torch.device) -> int:
     return max(1, (2**22 if device.type == "cpu" else 2**31) // max(num_bytes, 1))
 
 
-def _is_small(probe: Probe) -> bool:
-    """Whether a batch's products are too small to be worth more than one thread."""
+def _num_operations(probe: Probe) -> int:
+    """Of a batch's largest product; unlimited for a head that trains by itself."""
     layers = layers_of(probe.head)
     if layers is None or isinstance(probe.rule, Torch):
-        return False
-    return 2 * probe.batch_size * max(layer.num_inputs * layer.num_outputs for layer in layers) < 2**26
+        return SMALL
+    return 2 * probe.batch_size * max(layer.num_inputs * layer.num_outputs for layer in layers)
 
 
 def _train_stack(probes: Sequence[Probe], stack: list[int], data: ProbeData, report: Report) -> dict[int, ProbeOutcome]:
     members = [probes[position] for position in stack]
-    num_threads = torch.get_num_threads()
     devices = [data.features.device] if data.features.is_cuda else []
-    try:
-        if _is_small(members[0]):
-            torch.set_num_threads(1)
-        with torch.random.fork_rng(devices=devices):
-            loop = ProbeLoop(members, data, lambda member, row: report(stack[member], row))
-            return dict(zip(stack, loop.run(), strict=True))
-    finally:
-        torch.set_num_threads(num_threads)
+    with threads_for(_num_operations(members[0])), torch.random.fork_rng(devices=devices):
+        loop = ProbeLoop(members, data, lambda member, row: report(stack[member], row))
+        return dict(zip(stack, loop.run(), strict=True))
 
 
 def _share_time(outcomes: dict[int, ProbeOutcome], elapsed: float) -> None:
