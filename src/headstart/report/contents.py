@@ -75,10 +75,11 @@ def compose(ledger: Ledger, analysis: Analysis, words: Answer, exhibits: Exhibit
         hero += maker.drawn([maker.seconds])
         if analysis.across is not None:
             hero += maker.drawn([figures.ranks(analysis.across, "ranks")])
-    sections = [
-        _completeness(maker), _comparison(maker), _differences(maker), _data_sets(maker), _examples(maker), _cost(maker),
-        _less_data(maker), _budget(maker), _shifted(maker), _inside(maker), _failures(maker), _reproducibility(maker),
-    ]  # fmt: skip
+    parts = (
+        _completeness, _comparison, _differences, _data_sets, _examples, _cost, _less_data, _budget, _shifted, _inside,
+        _failures, _reproducibility,
+    )  # fmt: skip
+    sections = [part(maker) for part in parts]
     notes = [*ledger.notes, *analysis.design.notes, *exhibits.notes]
     page = Page(ledger.name, _facts(maker), words, hero, sections, _condensed(notes), _swatches(maker.looks))
     tables = [table for section in sections for table in (*section.tables, *section.folded)]

@@ -202,6 +202,7 @@ def label_points(
                 va="center" if dy == 0 else "bottom" if dy > 0 else "top",
                 arrowprops={"arrowstyle": "-", "lw": 0.4, "color": MUTED, "shrinkB": 2.5} if far else None,
             )  # fmt: skip
+            note.get_window_extent()  # moves the text to its place; its own box leaves out the line
             box = Text.get_window_extent(note)
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
             if inside and not any(box.overlaps(other) for other in taken):

@@ -111,6 +111,8 @@ def draw(
         figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
         FigureCanvasAgg(figure)
         paint(figure)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once, not again for every file
         return finish(figure, name, title, alt, caption)
 
 
