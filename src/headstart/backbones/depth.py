@@ -6,29 +6,18 @@ order cannot contradict the data flow, whatever the matcher says. Blocks used in
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import nn
 
 from headstart.backbones.backbone import DepthGroup, Granularity
+from headstart.backbones.uses import Uses, named_tensors, trace_uses
 from headstart.errors import InputError
 
 _MERGED_WITH_PREVIOUS = 99999.0
 """timm's mark for what belongs to the block before it."""
-_METADATA = frozenset({"shape", "dtype", "device", "requires_grad", "is_cuda", "is_meta", "layout", "ndim", "grad"})
-_QUERIES = frozenset({"size", "dim", "numel", "is_floating_point", "stride", "is_contiguous", "is_complex"})
-
-
-@dataclass
-class Uses:
-    """When each tensor, by name, and each module without tensors was first used in a forward pass."""
-
-    tensors: dict[str, int] = field(default_factory=dict)
-    modules: list[tuple[int, nn.Module]] = field(default_factory=list)
 
 
 @dataclass
@@ -56,71 +45,6 @@ def depth_groups(model: nn.Module, size: tuple[int, int], granularity: Granulari
     if granularity == "stages":
         names = _join_stages(names, spans)
     return _describe(model, {name: tensors for name, tensors in names.items() if tensors}, uses, prefix)
-
-
-def named_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers (non-persistent ones too), each once, by name."""
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
-
-
-def trace_uses(model: nn.Module, size: tuple[int, int]) -> Uses:
-    """Run `model` in eval mode on the meta device (no arithmetic, nothing in it changes) and note what is used when."""
-    meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in named_tensors(model).items()}
-    recorder = _Recorder({id(tensor): name for name, tensor in meta.items()})
-    modes = [(module, module.training) for module in model.modules()]
-    hooks = [m.register_forward_pre_hook(recorder.called) for m in model.modules() if not _owns_tensors(m)]
-    floats = next(model.parameters()).dtype
-    try:
-        for module, _ in modes:
-            module.training = False
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), recorder:
-            pixels = torch.empty(1, 3, *size, dtype=floats, device="meta")
-            torch.func.functional_call(model, meta, (pixels,))
-    finally:
-        for module, training in modes:
-            module.training = training
-        for hook in hooks:
-            hook.remove()
-    return recorder.uses
-
-
-class _Recorder(TorchFunctionMode):
-    """Notes each tensor's first use as an operand of any torch function, however its module comes to use it."""
-
-    def __init__(self, names: Mapping[int, str]) -> None:
-        super().__init__()
-        self.names = names
-        self.uses = Uses()
-        self.clock = 0
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
-        asked = getattr(getattr(func, "__self__", None), "__name__", "") if name == "__get__" else name
-        if asked not in _METADATA and asked not in _QUERIES:
-            self.clock += 1
-            for operand in _flatten((args, kwargs)):
-                if (tensor := self.names.get(id(operand))) is not None:
-                    self.uses.tensors.setdefault(tensor, self.clock)
-        return func(*args, **kwargs)
-
-    def called(self, module: nn.Module, inputs: object) -> None:
-        self.clock += 1
-        self.uses.modules.append((self.clock, module))
-
-
-def _flatten(values: object) -> Iterator[object]:
-    if isinstance(values, dict):
-        values = list(values.values())
-    if isinstance(values, (tuple, list)):
-        for value in values:
-            yield from _flatten(value)
-    else:
-        yield values
-
-
-def _owns_tensors(module: nn.Module) -> bool:
-    return next(module.parameters(), None) is not None or next(module.buffers(), None) is not None
 
 
 # --- which names make a block ---------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
-"""timm's vision models as backbones."""
+"""timm's vision models as configured: checked, identified and built."""
 
-import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -8,21 +7,12 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
 from headstart.backbones import hub, weights
-from headstart.backbones.backbone import (
-    Backbone,
-    BackboneFactory,
-    DepthGroup,
-    Granularity,
-    Inputs,
-    Reading,
-    WeightsRecord,
-)
-from headstart.backbones.cuts import Cuts
-from headstart.backbones.depth import depth_groups, named_tensors
+from headstart.backbones.backbone import BackboneFactory, Reading, WeightsRecord
+from headstart.backbones.timm_create import Created, create, skipped_init
+from headstart.backbones.timm_model import Preprocessing, TimmBackbone
 from headstart.compat import mend_torchvision
 from headstart.errors import InputError, unknown
 from headstart.ranges import Count, Fraction, Positive, ProperFraction
@@ -33,108 +23,6 @@ _OURS = frozenset(
 )
 """Arguments of `timm.create_model` that are set here and cannot be given."""
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What a picture goes through on its way in: `size` in pixels, `mean` and `std` per channel of values 0 to 1."""
-
-    size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str
-    crop_pct: float
-
-
-class TimmBackbone(Backbone):
-    """A timm model without its classifier: `{"pixels": (B, 3, H, W)}` → pooled features `(B, num_features)`.
-
-    Pixels are uint8, or float from 0 to 1; they are scaled and normalised here, on the device they are on.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        num_features: int,
-        preprocessing: Preprocessing,
-        record: WeightsRecord,
-        channels_last: bool = False,
-    ) -> None:
-        super().__init__()
-        self.model: nn.Module = model
-        if channels_last:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.num_features = num_features
-        self.preprocessing = preprocessing
-        self.weights = record
-        self.channels_last = channels_last
-        self._forget()
-
-    def _forget(self) -> None:
-        self._affine: dict[tuple[torch.device, bool], tuple[Tensor, Tensor]] = {}
-        self._groups: dict[Granularity, list[DepthGroup]] = {}
-        self._grouped: list[tuple[str, int]] = []
-        self._cuts: Cuts | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what is found again when asked for: graphs and groups hold references into this very model."""
-        state = self.__dict__.copy()
-        state.update(_affine={}, _groups={}, _grouped=[], _cuts=None)
-        return state
-
-    def forward(self, inputs: Inputs) -> Tensor:
-        return self.model(self.normalised(inputs["pixels"]))
-
-    def normalised(self, pixels: Tensor) -> Tensor:
-        """`(pixels - mean) / std` in the model's dtype and memory format; one multiplication and addition."""
-        shift, scale = self._shift_and_scale(pixels.device, pixels.is_floating_point())
-        memory = torch.channels_last if self.channels_last else torch.contiguous_format
-        values = torch.addcmul(shift, pixels.to(torch.float32, memory_format=memory), scale)
-        return values.to(next(self.model.parameters()).dtype)
-
-    def _shift_and_scale(self, device: torch.device, unit: bool) -> tuple[Tensor, Tensor]:
-        """Kept per device, outside parameters and buffers: they are the data's, not the model's."""
-        if (device, unit) not in self._affine:
-            with torch.inference_mode(False):
-                mean, std = (
-                    torch.tensor(values, dtype=torch.float64).reshape(1, -1, 1, 1)
-                    for values in (self.preprocessing.mean, self.preprocessing.std)
-                )
-                scale = 1 / (std if unit else 255 * std)
-                self._affine[device, unit] = ((-mean / std).float().to(device), scale.float().to(device))
-        return self._affine[device, unit]
-
-    def groups(self, granularity: Granularity = "blocks") -> list[DepthGroup]:
-        present = [(name, id(tensor)) for name, tensor in named_tensors(self.model).items()]
-        if present != self._grouped:  # first asked, or adapters came or went
-            self._groups, self._cuts, self._grouped = {}, None, present
-        if granularity not in self._groups:
-            size = (self.preprocessing.size, self.preprocessing.size)
-            self._groups[granularity] = depth_groups(self.model, size, granularity, prefix="model.")
-        return list(self._groups[granularity])
-
-    @property
-    def boundaries(self) -> list[str]:
-        return self._exact_cuts(fresh=True).boundaries()
-
-    def prefix(self, inputs: Inputs, boundary: str) -> dict[str, Tensor]:
-        return self._exact_cuts().prefix(self.normalised(inputs["pixels"]), boundary)
-
-    def suffix(self, activations: Inputs, boundary: str) -> Tensor:
-        return self._exact_cuts().suffix(activations, boundary)
-
-    def _exact_cuts(self, fresh: bool = False) -> Cuts:
-        """Found once; `fresh` looks whether the model's tensors are still the same ones, which takes a moment."""
-        if fresh or self._cuts is None:
-            groups = self.groups()
-            if self._cuts is None:
-                self._cuts = Cuts(self.model, groups, self._random_pixels)
-        return self._cuts
-
-    def _random_pixels(self) -> Tensor:
-        size = self.preprocessing.size
-        pixels = torch.randint(0, 256, (2, 3, size, size), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-        return self.normalised(pixels.to(next(self.model.parameters()).device))
 
 
 class Timm(BackboneFactory):
@@ -245,10 +133,10 @@ class Timm(BackboneFactory):
             weights.load_strictly(created.model, state, record.source)
         return TimmBackbone(created.model, probe.num_features, self.preprocessing, record, self.channels_last)
 
-    def _create(self, without_init: bool = False, **changes: Any) -> "_Created":
+    def _create(self, without_init: bool = False) -> Created:
         """The model with timm's conversion of its checkpoints, whose weights are still to be loaded."""
-        with _skipped_init() if without_init else nullcontext():
-            return _create(self.name, **{"num_classes": 0, **self._create_arguments(), **changes})
+        with skipped_init() if without_init else nullcontext():
+            return create(self.name, num_classes=0, **self._create_arguments())
 
     def _create_arguments(self) -> dict[str, Any]:
         arguments = dict(self.arguments)
@@ -269,16 +157,16 @@ class Timm(BackboneFactory):
         architecture, _, tag = self.name.partition(".")
         if not timm.is_model(architecture):
             raise unknown("backbone.model", self.name, timm.list_models())
+        tagged = timm.list_models(f"{architecture}.*", pretrained=True)
+        if tag and self.name not in tagged:
+            raise unknown("weights of backbone.model", self.name, tagged)
         config = timm.get_pretrained_cfg(self.name)
-        if tag and (config is None or config.tag != tag):
-            raise unknown(
-                "weights of backbone.model", self.name, timm.list_models(f"{architecture}.*", pretrained=True)
-            )
         return config or timm.models.PretrainedCfg()
 
     @cached_property
     def _probe(self) -> "_Probe":
         """The model without memory, and the width of its features; made once, to check the settings."""
+        _ = self._config  # a name that timm does not know is told first
         problems = [
             f"backbone.arguments cannot set {name!r}: it is set here." for name in sorted(_OURS & {*self.arguments})
         ]
@@ -303,20 +191,19 @@ class Timm(BackboneFactory):
             raise InputError(f"backbone.model={self.name} gives features of shape {shape}, but must give (B, D).")
         return _Probe(created.model, created.filter_fn, shape[1])
 
-    def _run_without_memory(self, device: torch.device) -> "tuple[_Created, tuple[int, ...]]":
+    def _run_without_memory(self, device: torch.device) -> tuple[Created, tuple[int, ...]]:
         size = self.preprocessing.size
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             with device:
                 created = self._create(without_init=True)
-            modes = created.model.training
             features = created.model.eval()(torch.zeros(1, 3, size, size, device=device))
-            created.model.train(modes)
+            created.model.train()
         return created, tuple(features.shape)
 
     # --- weights ------------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _located(self) -> "weights.WeightsFile | hub.HubFile":
+    def _located(self) -> weights.WeightsFile | hub.HubFile:
         if self.weights != "hub":
             return weights.locate(self.weights)
         if self._config.hf_hub_id is None:
@@ -333,7 +220,7 @@ class Timm(BackboneFactory):
         state = weights.read_state_dict(path)
         if isinstance(file, weights.WeightsFile) and file.by_order:
             with torch.device("meta"):
-                full = _create(self.name, **self._create_arguments()).model.state_dict()
+                full = create(self.name, **self._create_arguments()).model.state_dict()
             state = weights.rename_by_order(state, full, file.source)
         state = weights.convert(state, model, filter_fn)
         classifier = model.pretrained_cfg.get("classifier") or ()
@@ -343,49 +230,5 @@ class Timm(BackboneFactory):
 
 
 @dataclass(frozen=True)
-class _Created:
-    model: nn.Module
-    filter_fn: Callable | None
-
-
-@dataclass(frozen=True)
-class _Probe(_Created):
+class _Probe(Created):
     num_features: int
-
-
-_creating = threading.Lock()
-
-
-def _create(name: str, **arguments: Any) -> _Created:
-    """`timm.create_model`, stopped right before it would load weights.
-
-    timm keeps each architecture's conversion of checkpoints to itself and hands it to its loader alone, which loosens
-    its checks when the classifier is gone. So the loader is stood in for, to learn the conversion and load strictly.
-    """
-    mend_torchvision()
-    import timm
-    from timm.models import _builder
-
-    found: list[Callable | None] = []
-
-    def note(*args: Any, filter_fn: Callable | None = None, **kwargs: Any) -> None:
-        found.append(filter_fn)
-
-    with _creating:
-        loader, _builder.load_pretrained = _builder.load_pretrained, note
-        try:
-            model = timm.create_model(name, pretrained=True, **arguments)
-        finally:
-            _builder.load_pretrained = loader
-    return _Created(model, found[0] if found else None)
-
-
-class _skipped_init(TorchFunctionMode):  # noqa: N801 (used as a function)
-    """Leaves random initial values out where every tensor is about to be loaded anyway."""
-
-    _SKIPPED = frozenset({"normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "erfinv_", "bernoulli_"})
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if getattr(func, "__name__", "") in self._SKIPPED and args and isinstance(args[0], Tensor):
-            return args[0]
-        return func(*args, **(kwargs or {}))

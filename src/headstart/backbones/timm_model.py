@@ -1,0 +1,116 @@
+"""A live timm model in the shape of every backbone."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from headstart.backbones.backbone import Backbone, DepthGroup, Granularity, Inputs, WeightsRecord
+from headstart.backbones.cuts import Cuts
+from headstart.backbones.depth import depth_groups
+from headstart.backbones.uses import named_tensors
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a picture goes through on its way in: `size` in pixels, `mean` and `std` per channel of values 0 to 1."""
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    crop_pct: float
+
+
+class TimmBackbone(Backbone):
+    """A timm model without its classifier: `{"pixels": (B, 3, H, W)}` → pooled features `(B, num_features)`.
+
+    Pixels are uint8, or float from 0 to 1; they are scaled and normalised here, on the device they are on.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        num_features: int,
+        preprocessing: Preprocessing,
+        record: WeightsRecord,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model: nn.Module = model
+        if channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.num_features = num_features
+        self.preprocessing = preprocessing
+        self.weights = record
+        self.channels_last = channels_last
+        self._forget()
+
+    def _forget(self) -> None:
+        self._affine: dict[tuple[torch.device, bool], tuple[Tensor, ...]] = {}
+        self._groups: dict[Granularity, list[DepthGroup]] = {}
+        self._grouped: list[tuple[str, int]] = []
+        self._cuts: Cuts | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is found again when asked for: graphs and groups hold references into this very model."""
+        state = self.__dict__.copy()
+        state.update(_affine={}, _groups={}, _grouped=[], _cuts=None)
+        return state
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        return self.model(self.normalised(inputs["pixels"]))
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """`(pixels - mean) / std` in the model's dtype and memory format; one multiplication and addition."""
+        shift, scale = self._shift_and_scale(pixels.device, pixels.is_floating_point())
+        memory = torch.channels_last if self.channels_last else torch.contiguous_format
+        values = torch.addcmul(shift, pixels.to(torch.float32, memory_format=memory), scale)
+        return values.to(next(self.model.parameters()).dtype)
+
+    def _shift_and_scale(self, device: torch.device, unit: bool) -> tuple[Tensor, ...]:
+        """Kept per device, outside parameters and buffers: they are the data's, not the model's."""
+        if (device, unit) not in self._affine:
+            with torch.inference_mode(False):
+                mean, std = (
+                    torch.tensor(values, dtype=torch.float64).reshape(1, -1, 1, 1)
+                    for values in (self.preprocessing.mean, self.preprocessing.std)
+                )
+                scale = 1 / (std if unit else 255 * std)
+                self._affine[device, unit] = tuple(
+                    t.float().to(device, non_blocking=True) for t in (-mean / std, scale)
+                )
+        return self._affine[device, unit]
+
+    def groups(self, granularity: Granularity = "blocks") -> list[DepthGroup]:
+        present = [(name, id(tensor)) for name, tensor in named_tensors(self.model).items()]
+        if present != self._grouped:  # first asked, or adapters came or went
+            self._groups, self._cuts, self._grouped = {}, None, present
+        if granularity not in self._groups:
+            size = (self.preprocessing.size, self.preprocessing.size)
+            self._groups[granularity] = depth_groups(self.model, size, granularity, prefix="model.")
+        return list(self._groups[granularity])
+
+    @property
+    def boundaries(self) -> list[str]:
+        return self._exact_cuts(fresh=True).boundaries()
+
+    def prefix(self, inputs: Inputs, boundary: str) -> dict[str, Tensor]:
+        return self._exact_cuts().prefix(self.normalised(inputs["pixels"]), boundary)
+
+    def suffix(self, activations: Inputs, boundary: str) -> Tensor:
+        return self._exact_cuts().suffix(activations, boundary)
+
+    def _exact_cuts(self, fresh: bool = False) -> Cuts:
+        """Found once; `fresh` looks whether the model's tensors are still the same ones, which takes a moment."""
+        if fresh or self._cuts is None:
+            groups = self.groups()
+            if self._cuts is None:
+                self._cuts = Cuts(self.model, groups, self._random_pixels)
+        return self._cuts
+
+    def _random_pixels(self) -> Tensor:
+        size = self.preprocessing.size
+        pixels = torch.randint(0, 256, (2, 3, size, size), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+        return self.normalised(pixels.to(next(self.model.parameters()).device))

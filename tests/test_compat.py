@@ -1,0 +1,36 @@
+import subprocess
+import sys
+
+from headstart.compat import mend_torchvision
+
+
+def run(code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_torchvision_imports_after_mending_and_mending_again_is_harmless():
+    run(
+        "from headstart.compat import mend_torchvision as mend\n"
+        "mend(); mend()\n"
+        "import torch, torchvision.transforms.v2 as v2\n"
+        "assert v2.functional.horizontal_flip(torch.arange(3).reshape(1, 1, 3)).tolist() == [[[2, 1, 0]]]\n"
+        "mend()"
+    )
+
+
+def test_operators_of_a_torchvision_that_fits_are_left_alone():
+    run(
+        "import torch\n"
+        "from headstart import compat\n"
+        "compat._operators_load = lambda: True\n"
+        "compat.mend_torchvision()\n"
+        "assert not compat._keep and not hasattr(torch.ops.torchvision, 'qnms')"
+    )
+
+
+def test_mending_in_a_process_that_has_torchvision_does_nothing():
+    mend_torchvision()
+    import torchvision.ops  # noqa: F401
+
+    mend_torchvision()
