@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from headstart.data.batches import Batches
+from headstart.training import stacked_heads
 from headstart.training.heads import MLP, Linear
 from headstart.training.probe import fusion_key, train_probes
 from headstart.training.probe_loop import total_steps
@@ -316,3 +317,35 @@ def test_every_epoch_is_reported_and_shares_of_time_add_up():
     )
     assert sorted(seen) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
     assert all(outcome.seconds > 0 and outcome.num_together == 3 for outcome in outcomes)
+
+
+def test_probes_on_batches_of_like_lengths_follow_the_sampler():
+    features, labels = problem()
+    lengths = np.random.default_rng(0).integers(1, 40, 91)
+    probes = [probe(rule=each, lengths=lengths, seed=seed) for each in ADAMW for seed in (0, 1)]
+    assert len({fusion_key(each) for each in probes}) == 2
+    together = train_probes(features, labels, probes, 3)
+    for each, outcome in zip(probes, together, strict=True):
+        assert same_numbers(train_probes(features, labels, [each], 3)[0], outcome)
+    assert not same_numbers(together[0], train_probes(features, labels, [replace(probes[0], lengths=None)], 3)[0])
+
+
+def test_on_a_gpu_products_are_batched_which_gives_the_same_numbers(monkeypatch):
+    features, labels = problem()
+    each = probe(MLP(16))
+    one_by_one = train_probes(features, labels, [each], 3)[0]
+    monkeypatch.setattr(stacked_heads, "_product", stacked_heads._batched_product)
+    batched = train_probes(features, labels, [each], 3)[0]
+    for one, other in zip(one_by_one.history, batched.history, strict=True):
+        assert one["val/loss"] == pytest.approx(other["val/loss"], rel=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_gives_the_numbers_of_the_cpu():
+    features, labels = problem()
+    probes = [probe(rule=each, gradient_clip_val=1.0, class_weights=[1.0, 2.0, 0.5]) for each in ADAMW]
+    for one, other in zip(
+        train_probes(features, labels, probes, 3), train_probes(features, labels, probes, 3, "cuda"), strict=True
+    ):
+        for row, same in zip(one.history, other.history, strict=True):
+            assert row["val/loss"] == pytest.approx(same["val/loss"], rel=1e-3)

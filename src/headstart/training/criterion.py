@@ -31,6 +31,7 @@ class StackedCrossEntropy:
         mass = at_label + everywhere.sum(1, keepdim=True)
         tables = torch.stack([everywhere, at_label, mass, weights])
         self.tables = tables.to(device, torch.float32)
+        self.classes = torch.arange(num_classes, device=device).unsqueeze(-1)
 
     def __call__(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Losses `(K, B)`, whose mean is the batch's loss, and that loss's gradient `(K, C, B)`.
@@ -50,7 +51,7 @@ class StackedCrossEntropy:
             gradient.mul_(mass.gather(1, labels).unsqueeze(1))
         if self.is_smoothed:
             gradient.sub_(everywhere.unsqueeze(-1))
-        gradient.scatter_add_(1, at, share.neg_().unsqueeze(1))
+        gradient.sub_((self.classes == at) * share.unsqueeze(1))
         if not self.is_weighted:
             return losses, gradient.div_(num_examples)
         total = weights.gather(1, labels).sum(1, keepdim=True)

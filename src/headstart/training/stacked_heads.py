@@ -64,6 +64,7 @@ class StackedHeads(Learner):
         self.num_decayed = sum(_padded(rows * columns) for rows, columns in self.widths)
         self.parameters = torch.zeros(len(heads), num_columns(self.layers), device=device)
         self.gradients = torch.zeros_like(self.parameters)
+        self._view()
         for row, head in zip(self.parameters, heads, strict=True):
             state = head.state_dict()
             for tensor, (name, shape) in zip(self._tensors(row[None]), self._names(), strict=True):
@@ -102,15 +103,15 @@ class StackedHeads(Learner):
 
     def forward(self, batch: Batch) -> Tensor:
         self.batch, self.hidden, self.masks = batch, [], []
-        return self._scores(self.parameters, batch, training=True)
+        return self._scores(self.weights, self.biases, batch, training=True)
 
     def predict(self, rows: slice, features: Tensor) -> Tensor:
-        return self._scores(self.parameters[rows], [(slice(None), features)], training=False)
+        weights, biases = self._halves(self.parameters[rows])
+        return self._scores(weights, biases, [(slice(None), features)], training=False)
 
-    def _scores(self, parameters: Tensor, batch: Batch, training: bool) -> Tensor:
-        weights, biases = self._halves(parameters)
-        num_examples = len(batch[0][1])
-        flow = self._workspace(len(parameters), 0, num_examples)
+    def _scores(self, weights: list[Tensor], biases: list[Tensor], batch: Batch, training: bool) -> Tensor:
+        num_heads, num_examples = len(weights[0]), len(batch[0][1])
+        flow = self._workspace(num_heads, 0, num_examples)
         for rows, features in batch:
             _product(weights[0][rows], features.T, out=flow[rows])
         flow.add_(biases[0])
@@ -118,7 +119,7 @@ class StackedHeads(Learner):
             hidden = flow.relu_()
             if training:
                 self._drop(depth - 1, hidden)
-            flow = self._workspace(len(parameters), depth, num_examples)
+            flow = self._workspace(num_heads, depth, num_examples)
             _product(weights[depth], hidden, out=flow)
             flow.add_(biases[depth])
         return flow
@@ -141,8 +142,7 @@ class StackedHeads(Learner):
     def backward(self, gradient: Tensor, add: bool) -> None:
         num_heads, _, num_examples = gradient.shape
         target = torch.zeros_like(self.gradients) if add else self.gradients
-        weights, _ = self._halves(self.parameters)
-        weight_gradients, bias_gradients = self._halves(target)
+        weight_gradients, bias_gradients = self._halves(target) if add else self.gradient_views
         flow = self._workspace(num_heads, -1, num_examples).copy_(gradient)
         for depth in reversed(range(len(self.layers))):
             torch.sum(flow, -1, keepdim=True, out=bias_gradients[depth])
@@ -153,7 +153,7 @@ class StackedHeads(Learner):
             hidden, mask = self.hidden[depth - 1], self.masks[depth - 1]
             _product(flow, hidden.transpose(1, 2), out=weight_gradients[depth])
             below = self._workspace(num_heads, depth - 1, num_examples)
-            _product(weights[depth].transpose(1, 2), flow, out=below)
+            _product(self.weights[depth].transpose(1, 2), flow, out=below)
             flow = below.mul_(hidden > 0)
             if mask is not None:
                 flow.mul_(mask)
@@ -172,6 +172,7 @@ class StackedHeads(Learner):
     def keep(self, members: Sequence[int]) -> None:
         rows = torch.tensor(members, device=self.parameters.device)
         self.parameters, self.gradients = self.parameters[rows], self.gradients[rows]
+        self._view()
         self.dropouts = [dropout[rows] for dropout in self.dropouts]
         self.clips = None if self.clips is None else self.clips[rows]
         self.optimizer.keep(members)
@@ -182,6 +183,10 @@ class StackedHeads(Learner):
         return {
             name: (tensor[0] if name.endswith("weight") else tensor[0, :, 0]).clone() for (name, _), tensor in named
         }
+
+    def _view(self) -> None:
+        self.weights, self.biases = self._halves(self.parameters)
+        self.gradient_views = self._halves(self.gradients)
 
     def _halves(self, flat: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         tensors = self._tensors(flat)
@@ -206,9 +211,13 @@ def _padded(count: int) -> int:
 def _product(left: Tensor, right: Tensor, out: Tensor) -> None:
     """`out[k] = left[k] @ right[k]`; a matrix stands for itself K times."""
     if out.is_cuda:
-        left, right = (factor.expand(len(out), *factor.shape[-2:]) for factor in (left, right))
-        out.copy_(torch.bmm(left, right))
+        _batched_product(left, right, out)
         return
     rows = (factor.unbind() if factor.dim() == 3 else repeat(factor) for factor in (left, right))
     for one, other, result in zip(*rows, out.unbind(), strict=False):
         torch.mm(one, other, out=result)
+
+
+def _batched_product(left: Tensor, right: Tensor, out: Tensor) -> None:
+    left, right = (factor.expand(len(out), *factor.shape[-2:]) for factor in (left, right))
+    out.copy_(torch.bmm(left, right))
