@@ -118,8 +118,9 @@ def _headline(analysis: Analysis, leader: Summary, second: Summary, d: Differenc
         )
     if d.interval.excludes_zero and d.interval.mean > 0:
         reach = smallest_p(d.num_pairs) * d.family <= 0.05
+        among = f" among {d.family} comparisons" if d.family > 1 else ""
         confirm = "The test does not" if reach else f"{d.num_pairs} seeds cannot"
-        return f"{first} scored highest {where(scene)}: {score}, {gap} ahead of {other}. {confirm} confirm it."
+        return f"{first} scored highest {where(scene)}: {score}, {gap} ahead of {other}. {confirm} confirm it{among}."
     return f"{first} ({score}) and {other} ({runner_up}) cannot be told apart {where(scene)}."
 
 

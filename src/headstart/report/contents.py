@@ -68,13 +68,13 @@ def compose(ledger: Ledger, analysis: Analysis, words: Answer, exhibits: Exhibit
     maker = Maker(ledger, analysis, exhibits, looks(analysis.design.contenders))
     hero: list[Drawing] = []
     if analysis.focus is not None:
-        hero = maker.drawn([figures.scores(analysis, analysis.focus, maker.looks, "scores")])
-        maker.seconds = figures.pareto(
-            analysis, analysis.focus, maker.looks, "train_seconds", _cost_name("train_seconds")
-        )
-        hero += maker.drawn([maker.seconds])
+        hero = [figures.scores(analysis, analysis.focus, maker.looks, "scores")]
         if analysis.across is not None:
-            hero += maker.drawn([figures.ranks(analysis.across, "ranks")])
+            hero = [*maker.drawn([figures.ranks(analysis.across, "ranks")]), *hero]
+        else:
+            name = _cost_name("train_seconds")
+            maker.seconds = figures.pareto(analysis, analysis.focus, maker.looks, "train_seconds", name)
+            hero += maker.drawn([maker.seconds])
     parts = (
         _completeness, _comparison, _differences, _data_sets, _examples, _cost, _less_data, _budget, _shifted, _inside,
         _failures, _reproducibility,
@@ -199,7 +199,8 @@ def _cost(maker: Maker) -> Section:
     if scene is not None:
         section.drawings = maker.drawn(
             figures.pareto(maker.analysis, scene, maker.looks, cost, _cost_name(cost))
-            for cost in list(figures.COSTS)[1:]
+            for cost in figures.COSTS
+            if maker.seconds is None or cost != "train_seconds"
         )
     if maker.seconds is not None:
         section.lead = f"Test {maker.analysis.design.metric.title} against training seconds is drawn beside the answer."

@@ -232,7 +232,7 @@ def ranks(across: AcrossData, name: str) -> Drawing | None:
             axes.plot([rank, rank, end], [0, depth, depth], color=INK, lw=0.6, clip_on=False)
             text = f"{shorten(label, 24)}  {rank:.2f}" if left else f"{rank:.2f}  {shorten(label, 24)}"
             axes.text(
-                end, depth, text + " " if left else " " + text, ha="right" if left else "left", va="center", size=6
+                end, depth, text + "  " if left else "  " + text, ha="right" if left else "left", va="center", size=6
             )
         for level, (first, last) in enumerate(bars):
             y = 0.45 + 0.6 * level

@@ -1,0 +1,111 @@
+"""Sweeps as they are found on disks: whole, truncated, foreign, empty."""
+
+import json
+import shutil
+
+import pytest
+
+from headstart.errors import InputError
+from headstart.report.reading import read_sweeps
+
+
+@pytest.fixture
+def sweep(make_sweep, tmp_path):
+    return make_sweep(tmp_path / "sweep")
+
+
+def statuses(ledger):
+    return sorted({run.status for run in ledger.runs})
+
+
+def first(sweep):
+    return next(path for path in sorted(sweep.iterdir()) if path.is_dir())
+
+
+def test_every_listed_run_is_read(sweep):
+    ledger = read_sweeps([sweep])
+    assert (len(ledger.runs), statuses(ledger), ledger.notes) == (12, ["completed"], [])
+    assert ledger.runs[0].metrics["test/accuracy"] > 0
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "empty"), ('{"schema": 1, "status"', "not whole JSON"), ("[1, 2]", "not a JSON object"),
+        ('{"schema": 9, "status": "completed"}', "schema"), ('{"schema": 1, "status": "fine"}', "status"),
+        ('{"schema": 1, "status": "completed", "run_id": "other"}', "another run"), ("[" * 100_000, "not whole JSON"),
+        ("\x00\x01", "not whole JSON"),
+    ],
+)  # fmt: skip
+def test_a_result_that_cannot_be_used_makes_its_run_unreadable_and_says_why(sweep, content, words):
+    run = first(sweep)
+    (run / "result.json").write_text(content)
+    ledger = read_sweeps([sweep])
+    found = next(r for r in ledger.runs if r.run_id == run.name)
+    assert found.status == "unreadable"
+    assert words in found.error[1]
+    assert found.choices, "what it was asked to do is still known, from sweep.json"
+
+
+def test_values_of_the_wrong_kind_are_not_measurements(sweep):
+    path = first(sweep) / "result.json"
+    result = json.loads(path.read_text())
+    result |= {"metrics": {"test/accuracy": "high", "val/accuracy": True, "test/loss": float("nan")}, "cost": [1]}
+    result |= {"choices": None, "settings": "none", "data": 3, "weights": [], "git": "x", "overrides": {"a": 1}}
+    path.write_text(json.dumps(result))
+    run = next(r for r in read_sweeps([sweep]).runs if r.run_id == path.parent.name)
+    assert (run.status, dict(run.metrics), dict(run.cost)) == ("completed", {}, {})
+
+
+def test_missing_and_unfinished_runs_are_told_apart(sweep):
+    runs = [path for path in sorted(sweep.iterdir()) if path.is_dir()]
+    shutil.rmtree(runs[0])
+    (runs[1] / "result.json").unlink()
+    ledger = read_sweeps([sweep])
+    by_id = {run.run_id: run.status for run in ledger.runs}
+    assert (by_id[runs[0].name], by_id[runs[1].name]) == ("missing", "unfinished")
+
+
+def test_runs_that_are_not_listed_are_left_out_and_named(sweep):
+    shutil.copytree(first(sweep), sweep / "stranger")
+    ledger = read_sweeps([sweep])
+    assert len(ledger.runs) == 12
+    assert "stranger" in ledger.notes[0]
+
+
+@pytest.mark.parametrize("content", [None, "", "{", '{"runs": 3}'])
+def test_without_a_usable_listing_the_directories_are_taken_and_a_note_says_so(sweep, content):
+    path = sweep / "sweep.json"
+    path.unlink() if content is None else path.write_text(content)
+    ledger = read_sweeps([sweep])
+    assert len(ledger.runs) == 12
+    assert "sweep.json" in ledger.notes[0]
+
+
+def test_a_listing_cannot_lead_out_of_its_directory(sweep, tmp_path):
+    shutil.copytree(first(sweep), tmp_path / "outside")
+    (sweep / "sweep.json").write_text(json.dumps({"schema": 1, "runs": [{"run_id": "../outside"}, {"run_id": ".."}, 7]}))
+    with pytest.raises(InputError, match="holds no run"):
+        read_sweeps([sweep])
+
+
+def test_the_same_run_in_two_directories_counts_once(sweep, tmp_path):
+    shutil.copytree(sweep, tmp_path / "copy")
+    ledger = read_sweeps([sweep, tmp_path / "copy"])
+    assert len(ledger.runs) == 12
+    assert any("more than one" in note for note in ledger.notes)
+
+
+def test_earlier_attempts_count_in_what_the_sweep_cost(sweep):
+    attempt = first(sweep) / "attempts" / "1"
+    attempt.mkdir(parents=True)
+    (attempt / "result.json").write_text('{"cost": {"total_seconds": 12.5}}')
+    run = next(r for r in read_sweeps([sweep]).runs if r.run_id == first(sweep).name)
+    assert (run.attempts, run.attempt_seconds) == (1, 12.5)
+
+
+def test_directories_without_runs_are_refused_all_together(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError) as error:
+        read_sweeps([tmp_path / "empty", tmp_path / "nowhere"])
+    assert len(error.value.messages) == 2

@@ -1,0 +1,154 @@
+"""The statistics against closed forms, published numbers and other implementations."""
+
+from itertools import combinations, product
+from math import isnan, nan
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from headstart.report import statistics
+from headstart.report.statistics import (
+    compare_examples, expected_best, expected_best_unbiased, friedman, holm, improvement_probability,
+    interquartile_interval, interquartile_mean, pairs_needed, sign_flip_p, smallest_p, t_interval,
+)  # fmt: skip
+
+SCORES = [0.60, 0.70, 0.75, 0.80, 0.90]
+
+
+def test_t_interval_is_scipys():
+    values = np.random.default_rng(0).normal(0.8, 0.02, 5)
+    found = t_interval(values)
+    low, high = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_t_interval_of_one_value_is_not_known_and_of_equal_values_excludes_nothing():
+    assert isnan(t_interval([0.5]).low)
+    assert not t_interval([0.5]).known
+    assert not t_interval([0.1, 0.1, 0.1]).excludes_zero
+
+
+@pytest.mark.parametrize(("n", "p"), [(1, 1.0), (3, 0.25), (5, 0.0625), (6, 0.03125)])
+def test_smallest_p_is_reached_by_differences_of_one_sign(n, p):
+    assert smallest_p(n) == p
+    assert sign_flip_p(np.arange(1, n + 1) / 10) == p
+
+
+def test_pairs_needed_are_the_fewest_that_reach_the_level():
+    assert pairs_needed() == 6
+    assert pairs_needed(num_comparisons=15) == 10
+    assert smallest_p(10) * 15 <= 0.05 < smallest_p(9) * 15
+
+
+def test_sign_flip_is_scipys_exact_permutation_test():
+    d = np.random.default_rng(1).normal(0.3, 1, 9)
+    reference = stats.permutation_test(
+        (d,), lambda x, axis=-1: np.sum(x, axis=axis), permutation_type="samples", n_resamples=np.inf, vectorized=True
+    )
+    assert sign_flip_p(d) == pytest.approx(reference.pvalue)
+
+
+def test_sign_flip_counts_ties_and_is_certain_of_nothing_where_all_are_zero():
+    assert sign_flip_p([0.0, 0.0, 0.0]) == 1.0
+    flips = [abs(sum(s * d for s, d in zip(signs, (0.1, 0.2, 0.3), strict=True))) for signs in product((1, -1), repeat=3)]
+    assert sign_flip_p([0.1, 0.2, -0.3]) == np.mean([x >= 0 for x in flips])
+
+
+def test_sign_flip_of_many_pairs_is_near_the_normal_limit():
+    d = np.random.default_rng(2).normal(0.1, 1, 60)
+    p = 2 * stats.norm.sf(abs(d.sum()) / np.sqrt((d**2).sum()))
+    assert sign_flip_p(d) == pytest.approx(p, rel=0.05)
+
+
+def test_holm_has_the_published_adjustment_and_leaves_unknown_ones_out():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    adjusted = holm([0.01, nan, 0.04])
+    assert adjusted[0] == pytest.approx(0.02)
+    assert isnan(adjusted[1])
+
+
+def test_improvement_probability_and_iqm_are_rliables():
+    x, y = np.array([[1, 2], [2, 2], [1, 1], [2, 1]]), np.array([[1, 1], [2, 2], [3, 3]])
+    assert improvement_probability(list(x.T), list(y.T)) == pytest.approx(1 / 3)
+    assert interquartile_mean(x) == 1.5
+
+
+def test_improvement_probability_is_mann_whitneys_share():
+    x, y = np.random.default_rng(3).normal(size=(2, 7))
+    assert improvement_probability([x], [y]) == pytest.approx(stats.mannwhitneyu(x, y).statistic / 49)
+
+
+def test_interquartile_interval_holds_its_estimate_and_repeats():
+    tasks = [np.random.default_rng(i).normal(i, 1, 6) for i in range(4)]
+    middle, low, high = interquartile_interval(tasks)
+    assert low < middle < high
+    assert interquartile_interval(tasks) == (middle, low, high)
+
+
+def test_expected_best_has_the_published_values():
+    assert [expected_best(SCORES, n) for n in range(1, 6)] == pytest.approx([0.75, 0.806, 0.834, 0.85112, 0.8628], abs=5e-5)
+    unbiased = [expected_best_unbiased(SCORES, n) for n in range(1, 6)]
+    assert unbiased == pytest.approx([0.75, 0.82, 0.855, 0.88, 0.90])
+
+
+def test_expected_best_is_the_mean_over_all_draws():
+    for n in (2, 3):
+        assert expected_best(SCORES, n) == pytest.approx(np.mean([max(draw) for draw in product(SCORES, repeat=n)]))
+        assert expected_best_unbiased(SCORES, n) == pytest.approx(np.mean([max(d) for d in combinations(SCORES, n)]))
+
+
+def test_friedman_and_nemenyi_are_those_of_other_implementations():
+    scores = np.random.default_rng(4).normal(size=(9, 4)) + np.arange(4) * 0.6
+    found = friedman(scores)
+    assert (found.statistic, found.p) == pytest.approx(tuple(stats.friedmanchisquare(*scores.T)))
+    reference = pytest.importorskip("scikit_posthocs").posthoc_nemenyi_friedman(scores)
+    np.testing.assert_allclose(found.pairwise_p, reference.to_numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("k", "q"), [(3, 2.343), (5, 2.728), (10, 3.164)])
+def test_critical_difference_has_demsars_constants(k, q):
+    """Demšar 2006, table 5(a)."""
+    found = friedman(np.random.default_rng(5).normal(size=(12, k)))
+    assert found.critical_difference == pytest.approx(q * np.sqrt(k * (k + 1) / 72), rel=1e-3)
+
+
+def test_friedman_of_ties_everywhere_says_nothing():
+    found = friedman(np.ones((4, 3)))
+    assert found.p == 1.0
+    assert found.mean_ranks == [2.0, 2.0, 2.0]
+
+
+def test_example_comparison_counts_and_has_the_exact_mcnemar_p():
+    first = np.array([True] * 70 + [False] * 30)
+    second = np.array([True] * 60 + [False] * 35 + [True] * 5)
+    found = compare_examples(first, second)
+    assert (found.both, found.only_first, found.only_second, found.neither) == (60, 10, 5, 25)
+    assert found.p == pytest.approx(stats.binomtest(5, 15, 0.5).pvalue)
+    assert found.difference == pytest.approx(0.05)
+
+
+def test_example_bootstrap_is_that_of_drawing_examples():
+    dice = np.random.default_rng(6)
+    first, second = dice.random(400) < 0.8, dice.random(400) < 0.7
+    found = compare_examples(first, second)
+    gaps = first.astype(float) - second
+    drawn = gaps[dice.integers(0, 400, (4000, 400))].mean(axis=1)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.008)
+
+
+def test_example_comparison_of_equal_answers_finds_no_difference():
+    found = compare_examples(np.ones(5, bool), np.ones(5, bool))
+    assert (found.p, found.low, found.high) == (1.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_intervals_over_seeds_cover_the_truth_as_often_as_they_say(n):
+    """Nominal 95% against simulated sweeps; the bound is three standard errors of the simulation."""
+    dice = np.random.default_rng(n)
+    hits = sum(t_interval(values).low <= 0.8 <= t_interval(values).high for values in dice.normal(0.8, 0.02, (6000, n)))
+    assert hits / 6000 == pytest.approx(0.95, abs=0.0095)
+
+
+def test_confidence_is_the_one_that_is_written_everywhere():
+    assert statistics.CONFIDENCE == 0.95
