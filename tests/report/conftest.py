@@ -20,7 +20,15 @@ def make_sweep() -> Callable[..., Path]:
     spec.loader.exec_module(module)
 
     def make(directory: Path, **options) -> Path:
-        defaults = {"runs": 12, "strategies": 3, "seeds": 4, "sizes": [20], "datasets": 1, "failed": 0.0, "missing": 0.0}
+        defaults = {
+            "runs": 12,
+            "strategies": 3,
+            "seeds": 4,
+            "sizes": [20],
+            "datasets": 1,
+            "failed": 0.0,
+            "missing": 0.0,
+        }
         module.write(argparse.Namespace(directory=directory, **{**defaults, **options}))
         return directory
 

@@ -10,19 +10,33 @@ import numpy as np
 import pytest
 
 from headstart.errors import InputError
+from headstart.report import style
+from headstart.report.analysis import analyse
 from headstart.report.build import build
+from headstart.report.design import read_design
+from headstart.report.exhibits import gather
+from headstart.report.reading import read_sweeps
 
-EVIL = "<script>alert(1)</script> & \"quotes\" $x$ {{7*7}} \\n|*_"
+EVIL = '<script>alert(1)</script> & "quotes" $x$ {{7*7}} \\n|*_'
 
 
 @pytest.fixture(scope="module")
 def sweep(make_sweep, tmp_path_factory):
-    return make_sweep(tmp_path_factory.mktemp("report") / "demo", runs=75, strategies=3, seeds=4, sizes=[5, 40], failed=0.05)
+    return make_sweep(
+        tmp_path_factory.mktemp("report") / "demo", runs=75, strategies=3, seeds=4, sizes=[5, 40], failed=0.05
+    )
 
 
 @pytest.fixture(scope="module")
 def report(sweep):
     return build([sweep])
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Figures are painted but not written, where a test is not about them."""
+    picture = '<svg role="img" aria-label="not drawn"></svg>'
+    monkeypatch.setattr(style, "finish", lambda _, *words: style.Drawing(*words, picture, {"svg": b"", "pdf": b""}))
 
 
 def edit(sweep, change):
@@ -107,10 +121,15 @@ def test_the_selected_setting_is_the_best_on_validation_never_on_test(sweep, rep
         for row in scene["contenders"]:
             cell = {}
             for r in runs:
-                if (r["choices"]["strategy"], r["settings"]["data.n_per_class"]) == (row["contender"], scene["n_per_class"]):
+                if (r["choices"]["strategy"], r["settings"]["data.n_per_class"]) == (
+                    row["contender"],
+                    scene["n_per_class"],
+                ):
                     cell.setdefault(r["settings"]["optimizer.lr"], []).append(r["metrics"])
             most = max(len(found) for found in cell.values())
-            means = {lr: np.mean([m["val/accuracy"] for m in found]) for lr, found in cell.items() if len(found) == most}
+            means = {
+                lr: np.mean([m["val/accuracy"] for m in found]) for lr, found in cell.items() if len(found) == most
+            }
             best = max(means, key=means.get)
             assert row["mean"] == pytest.approx(np.mean([m["test/accuracy"] for m in cell[best]]))
 
@@ -120,11 +139,13 @@ def test_the_answer_never_claims_what_the_seeds_cannot_show(report):
     assert any("smallest p that the exact test can give is 0.125" in sentence for sentence in report.answer)
 
 
+@pytest.mark.usefixtures("quick")
 def test_enough_seeds_make_a_winner(make_sweep, tmp_path):
     report = build([make_sweep(tmp_path / "s", runs=16, strategies=2, seeds=8)])
     assert " won " in report.answer[0]
 
 
+@pytest.mark.usefixtures("quick")
 def test_one_seed_gives_neither_interval_nor_test(make_sweep, tmp_path):
     report = build([make_sweep(tmp_path / "s", runs=3, seeds=1)])
     assert "nothing shows that it would again" in report.answer[0]
@@ -146,8 +167,8 @@ def test_everything_from_configs_errors_and_data_is_escaped(make_sweep, tmp_path
     edit(sweep, poison)
     (sweep / "sweep.json").write_text(json.dumps({**json.loads((sweep / "sweep.json").read_text()), "name": EVIL}))
     for folder in sweep.glob("*/hardest"):
-        (folder / "hardest.json").write_text(json.dumps([{"id": EVIL, "label": EVIL, "predicted": EVIL, "text": EVIL,
-                                                         "probability": "x", "image": "../../secret.png"}]))  # fmt: skip
+        example = {"id": EVIL, "label": EVIL, "predicted": EVIL, "text": EVIL, "probability": "x"}
+        (folder / "hardest.json").write_text(json.dumps([{**example, "image": "../../secret.png"}]))
     report = build([sweep])
     page = report.page.read_text()
     assert "<script>alert" not in page
@@ -159,26 +180,47 @@ def test_everything_from_configs_errors_and_data_is_escaped(make_sweep, tmp_path
         assert any(EVIL in row["rerun"] for row in csv.DictReader(file))
 
 
-@pytest.mark.parametrize("name", ["history.csv", "plan.json", "predictions.npz", "hardest/hardest.json", "hardest/0.png"])
+@pytest.mark.parametrize(
+    "name", ["history.csv", "plan.json", "predictions.npz", "hardest/hardest.json", "hardest/0.png"]
+)
 @pytest.mark.parametrize("content", [b"", b"\x00garbage{", b"[[1]]", None])
-def test_broken_or_missing_files_of_a_run_never_stop_a_report(make_sweep, tmp_path, name, content):
+def test_a_broken_or_missing_file_of_a_run_is_a_note_or_a_gap_that_is_named(make_sweep, tmp_path, name, content):
     sweep = make_sweep(tmp_path / "s", runs=4, strategies=2, seeds=2)
     for run in sweep.glob("*/"):
         path = run / name
         if path.exists():
             path.unlink() if content is None else path.write_bytes(content)
+    exhibits = gather(analyse(read_design(read_sweeps([sweep]))))
+    kept = {"history.csv": exhibits.curves, "plan.json": exhibits.plans, "predictions.npz": exhibits.examples}
+    if name in kept:
+        assert not kept[name]
+        assert (content is None) == (not exhibits.notes)
+    if name == "hardest/0.png":
+        assert [example.picture is None for example in exhibits.hardest[:2]] == [True, False]
+    if name == "hardest/hardest.json":
+        assert exhibits.hardest, "taken from the predictions instead"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_report_of_runs_with_every_other_file_broken_names_what_is_not_there(make_sweep, tmp_path):
+    sweep = make_sweep(tmp_path / "s", runs=4, strategies=2, seeds=2)
+    for path in sweep.glob("*/*"):
+        if path.name in ("history.csv", "plan.json", "predictions.npz"):
+            path.write_bytes(b"\x00{")
+    shutil.rmtree(next(sweep.glob("*/hardest")))
     report = build([sweep])
-    text = report.page.read_text()
-    if name in ("history.csv", "plan.json", "predictions.npz"):
-        assert "kept no" in text or any(name in note for note in report.notes)
+    assert "kept no histories and no thaw plans" in report.page.read_text()
+    assert any("predictions.npz" in note for note in report.notes)
 
 
+@pytest.mark.usefixtures("quick")
 def test_everything_failed_is_a_report_that_says_so(make_sweep, tmp_path):
     report = build([make_sweep(tmp_path / "s", runs=6, failed=1.0)])
     assert report.answer[0] == "None of 6 runs completed, so there is nothing to compare."
     assert "OutOfMemoryError" in report.page.read_text()
 
 
+@pytest.mark.usefixtures("quick")
 def test_runs_of_mixed_measures_are_compared_by_the_one_most_have_and_a_note_says_so(make_sweep, tmp_path):
     sweep = make_sweep(tmp_path / "s", runs=12)
 
@@ -192,6 +234,7 @@ def test_runs_of_mixed_measures_are_compared_by_the_one_most_have_and_a_note_say
     assert json.loads(report.summary.read_text())["scenes"][0]["contenders"][0]["n"] == 3
 
 
+@pytest.mark.usefixtures("quick")
 def test_less_is_better_where_the_measure_is_a_loss(make_sweep, tmp_path):
     sweep = make_sweep(tmp_path / "s", runs=12)
     edit(sweep, lambda r: r.update(metrics={k: v for k, v in r["metrics"].items() if k.endswith("/loss")}))
@@ -201,6 +244,7 @@ def test_less_is_better_where_the_measure_is_a_loss(make_sweep, tmp_path):
     assert rows["differences"][0]["difference"] > 0
 
 
+@pytest.mark.usefixtures("quick")
 def test_runs_on_different_splits_are_not_paired(make_sweep, tmp_path):
     sweep = make_sweep(tmp_path / "s", runs=8, strategies=2)
     edit(sweep, lambda r: r["data"].update(split_sha256=r["run_id"]))
@@ -208,6 +252,7 @@ def test_runs_on_different_splits_are_not_paired(make_sweep, tmp_path):
     assert any("different splits" in sentence for sentence in report.answer)
 
 
+@pytest.mark.usefixtures("quick")
 def test_several_data_sets_are_ranked_and_compared_on_their_means(make_sweep, tmp_path):
     report = build([make_sweep(tmp_path / "s", runs=24, strategies=3, seeds=2, datasets=4)])
     across = json.loads(report.summary.read_text())["across_data"]
@@ -216,6 +261,7 @@ def test_several_data_sets_are_ranked_and_compared_on_their_means(make_sweep, tm
     assert "4 data sets" in report.answer[0]
 
 
+@pytest.mark.usefixtures("quick")
 def test_figures_that_are_no_longer_made_are_removed_and_nothing_else(make_sweep, tmp_path):
     sweep = make_sweep(tmp_path / "s", runs=12)
     out = build([sweep]).directory
@@ -226,6 +272,7 @@ def test_figures_that_are_no_longer_made_are_removed_and_nothing_else(make_sweep
     assert (out / "mine.txt").read_text() == "kept"
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_place_that_cannot_be_written_is_an_input_error(sweep, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
@@ -234,6 +281,7 @@ def test_a_place_that_cannot_be_written_is_an_input_error(sweep, tmp_path):
         build([])
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_report_of_copies_is_the_same_wherever_they_lie(sweep, report, tmp_path):
     copy = tmp_path / sweep.name
     shutil.copytree(sweep, copy, ignore=shutil.ignore_patterns("report"))

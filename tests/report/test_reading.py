@@ -84,7 +84,9 @@ def test_without_a_usable_listing_the_directories_are_taken_and_a_note_says_so(s
 
 def test_a_listing_cannot_lead_out_of_its_directory(sweep, tmp_path):
     shutil.copytree(first(sweep), tmp_path / "outside")
-    (sweep / "sweep.json").write_text(json.dumps({"schema": 1, "runs": [{"run_id": "../outside"}, {"run_id": ".."}, 7]}))
+    (sweep / "sweep.json").write_text(
+        json.dumps({"schema": 1, "runs": [{"run_id": "../outside"}, {"run_id": ".."}, 7]})
+    )
     with pytest.raises(InputError, match="holds no run"):
         read_sweeps([sweep])
 

@@ -9,8 +9,18 @@ from scipy import stats
 
 from headstart.report import statistics
 from headstart.report.statistics import (
-    compare_examples, expected_best, expected_best_unbiased, friedman, holm, improvement_probability,
-    interquartile_interval, interquartile_mean, pairs_needed, sign_flip_p, smallest_p, t_interval,
+    compare_examples,
+    expected_best,
+    expected_best_unbiased,
+    friedman,
+    holm,
+    improvement_probability,
+    interquartile_interval,
+    interquartile_mean,
+    pairs_needed,
+    sign_flip_p,
+    smallest_p,
+    t_interval,
 )  # fmt: skip
 
 SCORES = [0.60, 0.70, 0.75, 0.80, 0.90]
@@ -51,7 +61,9 @@ def test_sign_flip_is_scipys_exact_permutation_test():
 
 def test_sign_flip_counts_ties_and_is_certain_of_nothing_where_all_are_zero():
     assert sign_flip_p([0.0, 0.0, 0.0]) == 1.0
-    flips = [abs(sum(s * d for s, d in zip(signs, (0.1, 0.2, 0.3), strict=True))) for signs in product((1, -1), repeat=3)]
+    flips = [
+        abs(sum(s * d for s, d in zip(signs, (0.1, 0.2, 0.3), strict=True))) for signs in product((1, -1), repeat=3)
+    ]
     assert sign_flip_p([0.1, 0.2, -0.3]) == np.mean([x >= 0 for x in flips])
 
 
@@ -87,7 +99,9 @@ def test_interquartile_interval_holds_its_estimate_and_repeats():
 
 
 def test_expected_best_has_the_published_values():
-    assert [expected_best(SCORES, n) for n in range(1, 6)] == pytest.approx([0.75, 0.806, 0.834, 0.85112, 0.8628], abs=5e-5)
+    assert [expected_best(SCORES, n) for n in range(1, 6)] == pytest.approx(
+        [0.75, 0.806, 0.834, 0.85112, 0.8628], abs=5e-5
+    )
     unbiased = [expected_best_unbiased(SCORES, n) for n in range(1, 6)]
     assert unbiased == pytest.approx([0.75, 0.82, 0.855, 0.88, 0.90])
 

@@ -167,9 +167,8 @@ def friedman(scores: np.ndarray) -> RankTest:
     num_tasks, k = scores.shape
     assert num_tasks >= 2
     assert k >= 3
-    statistic, p = friedmanchisquare(*scores.T)
-    if not isfinite(p):  # every contender tied on every task
-        statistic, p = 0.0, 1.0
+    tied = bool((scores == scores[:, :1]).all())  # of which scipy makes 0 / 0
+    statistic, p = (0.0, 1.0) if tied else friedmanchisquare(*scores.T)
     ranks = rankdata(-scores, axis=1).mean(axis=0)
     spread = sqrt(k * (k + 1) / (6 * num_tasks))
     gaps = np.abs(ranks[:, None] - ranks[None, :]) / spread * sqrt(2)
