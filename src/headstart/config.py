@@ -43,7 +43,7 @@ GROUPS = {
 }
 """Config groups whose node is a `_target_`, with the kind that the target must be."""
 IDENTITY_SCHEMA = 1
-INCIDENTAL = frozenset({"name", "choices", "overrides", "logger", "features", "trainer.num_workers"})
+INCIDENTAL = frozenset({"name", "choices", "overrides", "companions", "logger", "features", "trainer.num_workers"})
 INCIDENTAL_DATA = frozenset({"root", "path", "shifts", "cache_bytes"})
 """Keys that cannot change a run's numbers, given the fingerprint of its data."""
 
@@ -107,6 +107,7 @@ class Config:
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     choices: dict[str, Any] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
+    companions: list[str] = field(default_factory=list)
 
 
 def register() -> None:

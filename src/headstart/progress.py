@@ -12,12 +12,12 @@ QUIET_SECONDS = 10.0
 class Progress:
     """Shows one run's epochs: metrics so far and what remains."""
 
-    def __init__(self, title: str, max_epochs: int, live: bool | None = None) -> None:
+    def __init__(self, title: str, max_epochs: int, note: str = "", live: bool | None = None) -> None:
         self.title, self.max_epochs = title, max_epochs
         self.live = sys.stderr.isatty() if live is None else live
         self.began = self.last = time.monotonic()
         self.first_epoch: int | None = None
-        self._write(f"{title}  starting")
+        self._write(f"{title}  {note or 'starting'}")
 
     def step(self, epoch: int, step: int, num_steps: int) -> None:
         """Within an epoch: a bar, on a terminal only."""

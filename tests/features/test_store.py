@@ -257,7 +257,7 @@ def test_two_processes_that_fill_the_same_entry_share_the_work(store):
 
 
 def test_both_are_right_where_the_file_system_cannot_lock(store, monkeypatch):
-    monkeypatch.setattr("headstart.features.claim.fcntl", None)
+    monkeypatch.setattr("headstart.claim.fcntl", None)
 
     def meanwhile():
         first = list(batches(arrays()))

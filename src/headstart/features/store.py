@@ -22,9 +22,9 @@ from uuid import uuid4
 import numpy as np
 from torch import Tensor
 
+from headstart.claim import Claim
 from headstart.errors import InputError
 from headstart.features.array_file import ArrayWriter, as_tensor, crc32_of
-from headstart.features.claim import Claim
 
 _FORMAT = 1
 _META = "meta.json"

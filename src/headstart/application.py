@@ -1,0 +1,184 @@
+"""Hydra, set up so that a config is checked, data and weights included, before anything is written."""
+
+import argparse
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core import utils as hydra_utils
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, configure_log
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from headstart import result
+from headstart.composition import COMPOSITION_ERRORS, CONFIG_NAME, check_targets, explained, search_path
+from headstart.errors import InputError
+
+
+class Application(Hydra):
+    """Hydra's own application with guarded composition."""
+
+    def compose_config(self, *args: Any, **kwargs: Any) -> DictConfig:
+        """As Hydra's, but a config that names a target outside the allowed packages is refused."""
+        logs = kwargs.pop("with_log_configuration", False)
+        cfg = super().compose_config(*args, **kwargs)
+        check_targets(cfg)
+        if logs:
+            configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
+        return cfg
+
+    def run(
+        self,
+        config_name: str | None,
+        task_function: Callable[[Any], Any],
+        overrides: list[str],
+        with_log_configuration: bool = True,
+    ) -> JobReturn:
+        """One run; raises `InputError` before its directory is made if anything is wrong with it."""
+        from headstart import preparation
+
+        cfg = self.compose_config(config_name, overrides, RunMode.RUN, with_log_configuration=True)
+        preparation.prepare(preparation.job_config(cfg))
+        callbacks = Callbacks(cfg)
+        callbacks.on_run_start(config=cfg, config_name=config_name)
+        if _already_completed(Path(cfg.hydra.run.dir)):
+            done = JobReturn()
+            done.status, done.return_value = hydra_utils.JobStatus.COMPLETED, True
+            return done
+        done = hydra_utils.run_job(
+            hydra_context=HydraContext(config_loader=self.config_loader, callbacks=callbacks),
+            task_function=task_function,
+            config=cfg,
+            job_dir_key="hydra.run.dir",
+            job_subdir_key=None,
+        )
+        callbacks.on_run_end(config=cfg, config_name=config_name, job_return=done)
+        return done
+
+    def multirun(
+        self,
+        config_name: str | None,
+        task_function: Callable[[Any], Any],
+        overrides: list[str],
+        with_log_configuration: bool = True,
+    ) -> Any:
+        """A comparison, by the configured sweeper."""
+        cfg = self.compose_config(config_name, overrides, RunMode.MULTIRUN, with_log_configuration=True)
+        callbacks = Callbacks(cfg)
+        callbacks.on_multirun_start(config=cfg, config_name=config_name)
+        context = HydraContext(config_loader=self.config_loader, callbacks=callbacks)
+        sweeper = Plugins.instance().instantiate_sweeper(config=cfg, hydra_context=context, task_function=task_function)
+        try:
+            return sweeper.sweep(arguments=[str(word) for word in cfg.hydra.overrides.task])
+        finally:
+            callbacks.on_multirun_end(config=cfg, config_name=config_name)
+
+
+def train(words: list[str]) -> int:
+    """`headstart train`: one run or, with `-m`, a comparison. Returns the exit status."""
+    for flag, key in (("--dry-run", "dry_run"), ("--retry-failed", "retry_failed")):
+        if flag in words:
+            if "-m" not in words and "--multirun" not in words:
+                raise InputError(f"{flag} is for comparisons: add -m.")
+            words = [*(word for word in words if word != flag), f"hydra.sweeper.{key}=true"]
+    return hydra_main(words)
+
+
+def plan(words: list[str]) -> int:
+    """`headstart plan`: what would train when, in a picture or, with `--json`, for tools."""
+    as_json = "--json" in words
+    cfg = compose([word for word in words if word != "--json"])
+
+    from headstart.planning import show
+    from headstart.preparation import draw_sketch, job_config
+
+    show(*draw_sketch(job_config(cfg)), as_json)
+    return 0
+
+
+def compose(words: list[str]) -> DictConfig:
+    """The config that `words` describe, guarded, as `train` would run it."""
+    args = get_args_parser().parse_args(words)
+    app = _application(args)
+    try:
+        return app.compose_config(args.config_name or CONFIG_NAME, args.overrides, RunMode.RUN)
+    except COMPOSITION_ERRORS as error:
+        raise explained(error, app.config_loader, args.overrides) from error
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def hydra_main(words: list[str]) -> int:
+    """What `hydra.main` does, over our configs; returns the exit status instead of leaving the process."""
+    args = get_args_parser().parse_args(words)
+    app = _application(args)
+    try:
+        return _act(app, args)
+    except COMPOSITION_ERRORS as error:
+        raise explained(error, app.config_loader, args.overrides) from error
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _application(args: argparse.Namespace) -> Application:
+    if not OmegaConf.has_resolver("run_id"):
+        OmegaConf.register_new_resolver("run_id", _resolve_run_id)
+    path = search_path(args.config_path, args.config_dir)
+    GlobalHydra.instance().clear()
+    app = Application.create_main_hydra2("headstart", path)
+    assert isinstance(app, Application)
+    return app
+
+
+def _act(app: Application, args: argparse.Namespace) -> int:
+    name, overrides = args.config_name or CONFIG_NAME, args.overrides
+    if args.help:
+        app.app_help(config_name=name, args_parser=get_args_parser(), args=args)
+    elif args.hydra_help:
+        app.hydra_help(config_name=name, args_parser=get_args_parser(), args=args)
+    elif args.cfg:
+        app.show_cfg(name, overrides, args.cfg, args.package, args.resolve)
+    elif args.shell_completion:
+        app.shell_completion(config_name=name, overrides=overrides)
+    elif args.info:
+        app.show_info(args.info, config_name=name, overrides=overrides)
+    else:
+        return _train(app, name, overrides, args.multirun)
+    return 0
+
+
+def _train(app: Application, name: str, overrides: list[str], multirun: bool) -> int:
+    warnings.filterwarnings("ignore", module="hydra")
+    if not multirun:
+        done = app.run(name, execute, [*overrides, "hydra.mode=RUN"])
+        return 0 if done.return_value is True else 1
+    return 0 if app.multirun(name, execute, [*overrides, "hydra.mode=MULTIRUN"]) else 1
+
+
+def execute(cfg: DictConfig) -> bool:
+    """What every launcher calls with a composed config; true if its runs completed."""
+    from headstart import experiment
+
+    return experiment.execute(cfg)
+
+
+def _resolve_run_id(*, _root_: DictConfig) -> str:
+    from headstart.preparation import job_config, prepare
+
+    return prepare(job_config(_root_)).run_id
+
+
+def _already_completed(directory: Path) -> bool:
+    """Say so if this very run was done before; it is never done twice."""
+    done = result.read(directory)
+    if done is None or done["status"] != "completed":
+        return False
+    accuracy = done["metrics"]["test/accuracy"]
+    print(f"Already completed, nothing to do: {directory} (test accuracy {accuracy:.1%}).")
+    return True

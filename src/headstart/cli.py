@@ -1,0 +1,103 @@
+"""The command line. It only parses and calls; `--help` imports neither torch nor Hydra."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+HELP = """\
+headstart compares ways of transfer learning on your data: extract features or fine-tune, and how.
+
+usage: headstart COMMAND [ARGUMENTS]
+
+  train  [KEY=VALUE ...] [-m]      one run, or with -m a comparison
+  plan   [KEY=VALUE ...] [--json]  what would train when, at which rate; trains nothing
+  report DIR... [--open]           tables, figures and a page of evidence
+  status DIR                       what of a comparison is done, failed, running, missing
+  rerun  RUN_DIR [--check]         the same run again, and whether it gave the same numbers
+  store  [list | prune]            activations kept from frozen backbones
+
+examples
+  headstart train strategy=feature_extraction
+  headstart train -m strategy=from_scratch,feature_extraction,fine_tune seed=0,1,2 name=first
+  headstart train -m strategy=lp_ft,fine_tune data=image_folder data.root=photos seed=0,1,2
+  headstart train -m ... --dry-run         what it would do, and what is done already
+  headstart train --help                   every config group and its choices
+  headstart plan strategy=gradual_unfreeze backbone=resnet50
+
+shell completion:  eval "$(headstart -sc install=bash)"     (or zsh, fish)
+"""
+COMMANDS = ("train", "plan", "report", "status", "rerun", "store")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0 only if everything asked for succeeded."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if words[0] == "--version":
+        from headstart import __version__
+
+        print(f"headstart {__version__}")
+        return 0
+    if words[0] in ("-sc", "--shell-completion"):
+        return _complete(words)
+    if words[0] not in COMMANDS:
+        from headstart.errors import unknown
+
+        return _refuse(str(unknown("command", words[0], COMMANDS)))
+    return _guarded(lambda: _dispatch(words[0], words[1:]))
+
+
+def _dispatch(command: str, words: list[str]) -> int:
+    if command in ("train", "plan"):
+        from headstart import application
+
+        return application.train(words) if command == "train" else application.plan(words)
+    from headstart import commands
+
+    return getattr(commands, command)(words)
+
+
+def _guarded(call: Callable[[], int]) -> int:
+    """Turn what can go wrong into one message and an exit status: 2 for bad input, 1 for a failed run."""
+    from headstart.errors import InputError
+
+    try:
+        return call()
+    except InputError as error:
+        return _refuse(*error.messages)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. The same command goes on from here; finished runs are not repeated.\n")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _complete(words: list[str]) -> int:
+    """Hydra's completion, with this program's commands before it."""
+    line = os.environ.get("COMP_LINE", "")
+    typed = line.split()
+    if any(word.startswith("query=") for word in words) and (len(typed) < 2 or (len(typed) == 2 and line[-1] != " ")):
+        print(" ".join(f"{command} " for command in COMMANDS))
+        return 0
+    if len(typed) > 1 and typed[1] in COMMANDS:
+        if typed[1] not in ("train", "plan"):
+            return 0
+        os.environ["COMP_LINE"] = line.replace(f" {typed[1]}", "", 1)
+    from headstart import application
+
+    return application.hydra_main(words)
+
+
+def _refuse(*messages: str) -> int:
+    if len(messages) == 1:
+        sys.stderr.write(f"headstart: {messages[0]}\n")
+    else:
+        sys.stderr.write(f"headstart: {len(messages)} problems\n" + "".join(f"  - {m}\n" for m in messages))
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

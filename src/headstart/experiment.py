@@ -1,0 +1,500 @@
+"""A run, from data to result: every part of it is built here, top to bottom, in the order that data flows."""
+
+import logging
+import shutil
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from headstart import result
+from headstart.backbones.backbone import Backbone, WeightsRecord
+from headstart.cache import cache_dir
+from headstart.claim import CLAIM, Claim
+from headstart.config import TrainerConfig
+from headstart.data.module import DataModule, ShiftSet
+from headstart.data.source import Source
+from headstart.features.store import FeatureStore
+from headstart.preparation import Job, job_config, prepare
+from headstart.progress import Progress
+from headstart.recording import PeakMemory, Recorder
+from headstart.seeding import seed_for
+from headstart.strategies import drawing
+from headstart.training import scoring
+from headstart.training.activations import FrozenFeatures
+from headstart.training.epochs import (
+    EpochRows,
+    FlopMeter,
+    PlateauThaw,
+    early_stopping,
+    keepers,
+    load_weights,
+)
+from headstart.training.module import DivergedError, TransferModule
+from headstart.training.probe import train_probes
+from headstart.training.probe_spec import EarlyStopping, Probe, ProbeOutcome
+from headstart.training.solver import solve
+from headstart.training.thaw import Thaw
+from headstart.training.vector_optim import rule
+
+log = logging.getLogger(__name__)
+
+METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Logits `(N, C)` by the best epoch's weights on one test set, with what they are measured against."""
+
+    logits: Tensor
+    labels: np.ndarray
+    ids: Sequence[str]
+
+
+def run(jobs: Sequence[Job], directories: Sequence[Path]) -> list[dict[str, Any]]:
+    """Carry out one job, or several probes of the same features together, each into its own directory.
+
+    Returns:
+        The results as they were written. A run that fails is recorded as failed; only an interrupt is raised.
+    """
+    records = [_open(job, directory) for job, directory in zip(jobs, directories, strict=True)]
+    try:
+        _settle(jobs[0].cfg.trainer)
+        if jobs[0].is_probe:
+            return train_heads(jobs, records)
+        assert len(jobs) == 1, "only probes are trained together"
+        return [train(jobs[0], records[0])]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a run that exits, or runs out of memory, fails alone
+        return [record.fail(error) for record in records]
+
+
+def train(job: Job, record: Recorder) -> dict[str, Any]:
+    """Train a model as its plan says, and score it: data → backbone → head → module → trainer → fit → test."""
+    settings, folder = job.cfg.trainer, record.directory / "checkpoints"
+    data = _data(job)
+    backbone = _backbone(job)
+    head = _head(job, backbone.num_features)
+    groups = backbone.groups(job.strategy.granularity)
+    module = TransferModule(
+        backbone,
+        head,
+        groups,
+        data.num_classes,
+        job.parts["optimizer"],
+        job.seed,
+        _class_weights(job),
+        settings.label_smoothing,
+        job.parts["augmentation"],
+        job.strategy.regularizer,
+    )
+    progress = Progress(_title(job), settings.max_epochs)
+    thaw = Thaw(job.plan, job.parts["scheduler"], groups)
+    rows = EpochRows(thaw, record.row, progress)
+    flops = FlopMeter(thaw)
+    best = folder / "best.ckpt"
+    callbacks = [thaw, PlateauThaw(thaw, best), rows, flops, *keepers(folder), *_early_stopping(settings)]
+    trainer = _trainer(settings, callbacks, record.directory)
+    device = trainer.strategy.root_device
+    memory, began = PeakMemory(device), time.perf_counter()
+    resume = folder / "last.ckpt"
+    trainer.fit(module, data, ckpt_path=resume if resume.is_file() else None, weights_only=False)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    seconds = time.perf_counter() - began
+    load_weights(module, best)
+    scored = _scored(job, data, module.to(device).eval(), device)
+    cost = {
+        "train_seconds": seconds,
+        "feature_seconds": 0.0,
+        "train_flops": flops.total,
+        "feature_flops": 0.0,
+        "peak_memory_bytes": memory.read(),
+        "trainable_parameters": job.num_trainable + _count(head),
+        "total_parameters": _count(backbone) + _count(head),
+        "fused_with": 0,
+    }
+    done = _conclude(job, record, rows.rows, scored, cost, backbone.weights)
+    _tidy(folder, settings.keep_checkpoint)
+    progress.done(_last_line(done))
+    return done
+
+
+def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[str, Any]]:
+    """Run the frozen backbone once over the data and train every job's head on what it gives."""
+    first, settings = jobs[0], jobs[0].cfg.trainer
+    device = _device(settings)
+    memory = PeakMemory(device)
+    frozen = FrozenFeatures(
+        FeatureStore(Path(first.cfg.features.root or cache_dir("features")), int(first.cfg.features.budget_gb * 1e9)),
+        {**first.features_identity, "versions": _versions()},
+        partial(_backbone, first),
+        device,
+        settings.precision,
+        num_workers=settings.num_workers,
+    )
+    progress = Progress(_title(first), settings.max_epochs, note=f"{len(jobs)} heads together" if len(jobs) > 1 else "")
+    source, reading = first.source, first.reading.description
+    features = frozen.of(first.examples, source.fingerprint, reading)
+    views = frozen.views(
+        first.examples, source.fingerprint, reading, first.parts["augmentation"], first.augmentation_name
+    )
+    shifted = {
+        name: (shift, frozen.of(shift.examples(**first.reading.arguments), shift.fingerprint, reading))
+        for name, shift in source.shifts.items()
+    }
+    heads = [_head(job, features.shape[1]) for job in jobs]
+    outcomes = _fitted(jobs, heads, features, views, device, progress)
+    results = [
+        _conclude_probe(job, record, head, outcome, features, shifted, frozen, memory)
+        for job, record, head, outcome in zip(jobs, records, heads, outcomes, strict=True)
+    ]
+    progress.done(_last_line(results[0]) if len(results) == 1 else f"{len(results)} heads trained")
+    return results
+
+
+def execute(cfg: DictConfig) -> bool:
+    """What a launcher calls for one composed config and its companions; true if all their runs are completed.
+
+    Each run is worked on by one process at a time; those that are done, or that another is at, are left alone.
+    """
+    hydra = HydraConfig.get()
+    first = Path(hydra.runtime.output_dir)
+    configs = {
+        first: cfg,
+        **{first.parent / name: OmegaConf.load(first.parent / name / "config.yaml") for name in cfg.companions},
+    }
+    with ExitStack() as claims:
+        free = [path for path in configs if claims.enter_context(Claim(path / CLAIM, wait=False)).held]
+        mine = [path for path in free if result.read(path) is None]
+        if mine:
+            run([prepare(job_config(configs[path], hydra)) for path in mine], mine)
+    return all(result.completed(path) for path in configs)
+
+
+def _open(job: Job, directory: Path) -> Recorder:
+    """Begin a run's record: its config and plan are on the disk before anything is trained."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if not (directory / "log.txt").exists():
+        note = "Trained together with other runs; the log is in the first one's directory.\n"
+        result.write_bytes(directory / "log.txt", note.encode())
+    result.write_bytes(directory / "config.yaml", OmegaConf.to_yaml(job.cfg, resolve=True).encode())
+    result.write_json(directory / "plan.json", job.plan.to_dict())
+    result.write_bytes(directory / "plan.svg", drawing.svg(job.plan, job.parts["scheduler"]).encode())
+    source = job.source
+    base = {
+        "run_id": job.run_id,
+        "choices": dict(job.cfg.choices),
+        "settings": dict(job.identity["settings"]),
+        "overrides": list(job.cfg.overrides),
+        "seed": job.seed,
+        "data": {
+            "name": source.name,
+            "fingerprint": source.fingerprint,
+            "split_sha256": job.split.sha256,
+            "sizes": job.split.sizes,
+            "classes": list(source.classes),
+        },
+        "environment": {**result.environment(), "threads": torch.get_num_threads()},
+        "git": result.git(str(Path.cwd())),
+        "rerun": f"headstart rerun {directory}",
+    }
+    return Recorder(directory, base, job.cfg.name, job.parts["logger"])
+
+
+def _settle(settings: TrainerConfig) -> None:
+    """Bring process-wide switches in line with the run."""
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for words in (".*does not have many workers.*", ".*Checkpoint directory.*exists.*", ".*lr_scheduler.step.*"):
+        warnings.filterwarnings("ignore", words)
+
+
+def _data(job: Job) -> DataModule:
+    source, settings = job.source, job.cfg.trainer
+    augmentation = job.parts["augmentation"]
+    shifts = {
+        name: ShiftSet(shift.examples(**job.reading.arguments), shift.labels, _shifted_indices(job, shift))
+        for name, shift in source.shifts.items()
+    }
+    return DataModule(
+        job.examples,
+        source.labels,
+        job.split,
+        len(source.classes),
+        augmentation,
+        settings.batch_size,
+        job.seed,
+        settings.num_workers,
+        shifts,
+    )
+
+
+def _shifted_indices(job: Job, shift: Source) -> np.ndarray:
+    """Which of a shifted set's examples are scored: all, or the test examples where it shows this source's own."""
+    return job.split.test if job.source.paired_shifts else np.arange(len(shift.labels))
+
+
+def _backbone(job: Job) -> Backbone:
+    torch.manual_seed(seed_for(job.seed, "backbone"))
+    backbone = job.factory.build(job.strategy.pretrained)
+    if job.strategy.adapter is not None:
+        torch.manual_seed(seed_for(job.seed, "adapter"))
+        job.strategy.adapter.inject(backbone)
+    return backbone
+
+
+def _head(job: Job, num_features: int) -> nn.Module:
+    torch.manual_seed(seed_for(job.seed, "head"))
+    return job.parts["head"].build(num_features, len(job.source.classes))
+
+
+def _class_weights(job: Job) -> Tensor | None:
+    if job.cfg.trainer.class_weights == "none":
+        return None
+    return scoring.class_weights(job.source.labels[job.split.train], len(job.source.classes))
+
+
+def _early_stopping(settings: TrainerConfig) -> list[pl.Callback]:
+    if settings.patience is None:
+        return []
+    return [early_stopping(settings.patience, settings.min_delta, settings.monitor)]
+
+
+def _trainer(settings: TrainerConfig, callbacks: list[pl.Callback], directory: Path) -> pl.Trainer:
+    return pl.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy="ddp_find_unused_parameters_true" if settings.devices > 1 else "auto",
+        precision=settings.precision,  # type: ignore[arg-type]
+        max_epochs=settings.max_epochs,
+        max_steps=settings.max_steps or -1,
+        accumulate_grad_batches=settings.accumulate_grad_batches,
+        gradient_clip_val=settings.gradient_clip_val,
+        limit_train_batches=settings.limit_batches,
+        limit_val_batches=settings.limit_batches,
+        deterministic="warn" if settings.deterministic else None,
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=directory,
+    )
+
+
+def _device(settings: TrainerConfig) -> torch.device:
+    if settings.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda")
+    if settings.accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def _fitted(
+    jobs: Sequence[Job],
+    heads: Sequence[nn.Module],
+    features: Tensor,
+    views: Sequence[Tensor],
+    device: torch.device,
+    progress: Progress,
+) -> list[ProbeOutcome]:
+    """Heads trained on features: exactly where that was asked for, the others together."""
+    labels, num_classes = torch.from_numpy(jobs[0].source.labels), len(jobs[0].source.classes)
+    exact = [place for place, job in enumerate(jobs) if job.parts["head"].solver == "lbfgs"]
+    others = [place for place in range(len(jobs)) if place not in exact]
+    outcomes = {place: _solved(jobs[place], features, labels) for place in exact}
+    report = lambda place, row: progress.epoch(row) if place == 0 else None  # noqa: E731
+    probes = [_probe(jobs[place], heads[place]) for place in others]
+    trained = train_probes(features, labels, probes, num_classes, device, views=views, report=report) if probes else []
+    outcomes |= dict(zip(others, trained, strict=True))
+    return [outcomes[place] for place in range(len(jobs))]
+
+
+def _solved(job: Job, features: Tensor, labels: Tensor) -> ProbeOutcome:
+    weights = _class_weights(job)
+    return solve(
+        features,
+        labels,
+        job.split.train,
+        job.split.val,
+        len(job.source.classes),
+        job.parts["head"].l2,
+        label_smoothing=job.cfg.trainer.label_smoothing,
+        class_weights=None if weights is None else weights.tolist(),
+    )
+
+
+def _probe(job: Job, head: nn.Module) -> Probe:
+    settings, optimizer = job.cfg.trainer, job.parts["optimizer"]
+    weights = _class_weights(job)
+    stop = EarlyStopping(settings.patience, settings.min_delta, settings.monitor) if settings.patience else None
+    options = dict(optimizer.keywords)
+    return Probe(
+        head,
+        rule(optimizer.func, options.pop("lr"), options.pop("weight_decay", 0.0), **options),
+        train=job.split.train,
+        val=job.split.val,
+        seed=job.seed,
+        batch_size=settings.batch_size,
+        max_epochs=settings.max_epochs,
+        max_steps=settings.max_steps,
+        schedule=job.parts["scheduler"].factor,
+        label_smoothing=settings.label_smoothing,
+        class_weights=None if weights is None else weights.tolist(),
+        early_stopping=stop,
+        gradient_clip_val=settings.gradient_clip_val,
+        accumulate_grad_batches=settings.accumulate_grad_batches,
+    )
+
+
+def _conclude_probe(
+    job: Job,
+    record: Recorder,
+    head: nn.Module,
+    outcome: ProbeOutcome,
+    features: Tensor,
+    shifted: Mapping[str, tuple[Source, Tensor]],
+    frozen: FrozenFeatures,
+    memory: PeakMemory,
+) -> dict[str, Any]:
+    """Score a trained head and write its record; one that diverged is recorded as failed."""
+    source, test = job.source, job.split.test
+    frozen_rates = {f"lr/{group}": 0.0 for group in job.plan.groups[:-1]}
+    order = ("epoch", "step", "phase", *METRICS, "seconds")
+    rows = [
+        {**{name: {"phase": 0, **row}[name] for name in order}, **frozen_rates, "lr/head": row["lr/head"]}
+        for row in outcome.history
+    ]
+    record.rows(rows)
+    cost = {
+        "train_seconds": outcome.seconds,
+        "feature_seconds": frozen.seconds,
+        "train_flops": _head_flops(head, features.shape[1]) * len(job.split.train) * len(rows),
+        "feature_flops": frozen.flops,
+        "peak_memory_bytes": memory.read(),
+        "trainable_parameters": _count(head),
+        "total_parameters": job.sketch.total_parameters + _count(head),
+        "fused_with": outcome.num_together - 1,
+    }
+    if outcome.divergence is not None or outcome.best_state is None:
+        where = outcome.divergence
+        return record.fail(DivergedError(where.epoch, where.step) if where else RuntimeError("no epoch ended"), cost)
+    head.load_state_dict(outcome.best_state)
+    head.eval()
+    with torch.inference_mode():
+        scored = {"test": Scored(head(features[test]), source.labels[test], [source.ids[i] for i in test])}
+        for name, (shift, shift_features) in shifted.items():
+            chosen = _shifted_indices(job, shift)
+            logits = head(shift_features[chosen])
+            scored[f"shift/{name}"] = Scored(logits, shift.labels[chosen], [shift.ids[i] for i in chosen])
+    if job.cfg.trainer.keep_checkpoint:
+        state = {f"head.{name}": tensor for name, tensor in outcome.best_state.items()}
+        (record.directory / "checkpoints").mkdir(exist_ok=True)
+        torch.save({"state_dict": state, "epoch": outcome.best_epoch}, record.directory / "checkpoints" / "best.ckpt")
+    kind = job.identity["weights"]["weights"]
+    sha256 = kind.removeprefix("sha256:") if kind and kind.startswith("sha256:") else None
+    return _conclude(job, record, rows, scored, cost, WeightsRecord(job.cfg.backbone.weights, sha256))
+
+
+def _scored(job: Job, data: DataModule, module: TransferModule, device: torch.device) -> dict[str, Scored]:
+    """Logits on the test set and on every shifted one."""
+    settings = job.cfg.trainer
+    loaders = {"test": (job.source, data.test_dataloader())}
+    shifts = data.shift_dataloaders()
+    loaders |= {f"shift/{name}": (shift, shifts[name]) for name, shift in job.source.shifts.items()}
+    scored = {}
+    for name, (source, loader) in loaders.items():
+        seen: list[np.ndarray] = []
+        batches = islice(loader, settings.limit_batches)
+        logits = scoring.predict(module, _noting(batches, seen), device, settings.precision)
+        order = np.argsort(np.concatenate(seen), kind="stable")
+        chosen = np.concatenate(seen)[order]
+        scored[name] = Scored(logits[torch.from_numpy(order)], source.labels[chosen], [source.ids[i] for i in chosen])
+    return scored
+
+
+def _noting(batches: Iterable[Mapping[str, Any]], seen: list[np.ndarray]) -> Iterator[Mapping[str, Any]]:
+    for batch in batches:
+        seen.append(batch["index"].numpy())
+        yield batch
+
+
+def _conclude(
+    job: Job,
+    record: Recorder,
+    rows: Sequence[Mapping[str, Any]],
+    scored: Mapping[str, Scored],
+    cost: Mapping[str, Any],
+    weights: WeightsRecord,
+) -> dict[str, Any]:
+    """Turn what was scored into metrics, predictions and the result; the epoch is the one that was best on val."""
+    best = max(rows, key=lambda row: (row["val/accuracy"], -row["epoch"]))
+    metrics: dict[str, Any] = {name: best[name] for name in METRICS}
+    for name, part in scored.items():
+        metrics |= scoring.metrics(part.logits, torch.from_numpy(part.labels), name)
+    metrics["best_epoch"] = best["epoch"]
+    test = scored["test"]
+    return record.complete(
+        metrics,
+        cost,
+        {name: scoring.predictions(part.logits, part.labels, part.ids) for name, part in scored.items()},
+        weights={"source": weights.source, "sha256": weights.sha256, "ignored": list(weights.ignored)},
+        details=scoring.details(test.logits, torch.from_numpy(test.labels), job.source.classes),
+        reading={**job.reading.description, **job.examples.statistics(), "views": job.parts["augmentation"].views},
+    )
+
+
+def _tidy(folder: Path, keep: bool) -> None:
+    """What is only needed while a run goes on."""
+    if keep:
+        (folder / "last.ckpt").unlink(missing_ok=True)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _head_flops(head: nn.Module, num_features: int) -> float:
+    """Floating-point operations of one example forward and backward through a head on fixed features."""
+    with FlopCounterMode(display=False) as counter, torch.enable_grad():
+        head(torch.zeros(2, num_features, device=next(head.parameters()).device)).sum().backward()
+    head.zero_grad(set_to_none=True)
+    return counter.get_total_flops() / 2
+
+
+def _versions() -> dict[str, Any]:
+    packages = result.environment()["packages"]
+    return {name: packages[name] for name in ("torch", "timm", "transformers", "pillow")}
+
+
+def _title(job: Job) -> str:
+    return f"{job.cfg.choices.get('strategy', 'run')} seed={job.seed} [{job.run_id}]"
+
+
+def _last_line(done: Mapping[str, Any]) -> str:
+    if done["status"] != "completed":
+        return f"failed: {done['error']['message']}"
+    metrics = done["metrics"]
+    return (
+        f"test {metrics['test/accuracy']:.1%} (best val {metrics['val/accuracy']:.1%} at epoch {metrics['best_epoch']})"
+    )

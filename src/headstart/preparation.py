@@ -1,0 +1,253 @@
+"""From a config to a job that is known to work: everything that can be wrong with it is said here, all at once."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from headstart import config
+from headstart.backbones.backbone import Backbone, BackboneFactory, Reading
+from headstart.compat import mend_torchvision
+from headstart.data.source import Examples, Source
+from headstart.data.splits import Split, split, split_problems
+from headstart.errors import InputError, collect
+from headstart.strategies.plan import Plan, Row
+from headstart.strategies.strategy import Strategy
+from headstart.training.rows import rows
+
+_MEMORY: dict[tuple[str, str], Any] = {}
+SPLIT_KEYS = frozenset({"n_per_class", "val_fraction", "test_fraction", "split_seed"})
+"""Settings of a source that change how its examples are divided, not what they are."""
+_KEPT = 16
+"""Checked parts that are remembered, so that the jobs of a sweep do not check the same thing again."""
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """A backbone without its weights: what a plan needs to know of it."""
+
+    groups: tuple[str, ...]
+    num_features: int
+    parameters: Mapping[Row, int]
+    """Numbers of parameters by row, adapters among them."""
+
+    @property
+    def total_parameters(self) -> int:
+        return sum(self.parameters.values())
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is known to work, with its parts at hand."""
+
+    cfg: DictConfig
+    parts: Mapping[str, Any]
+    source: Source
+    factory: BackboneFactory
+    sketch: Sketch
+    plan: Plan
+    identity: Mapping[str, Any]
+
+    @cached_property
+    def run_id(self) -> str:
+        return config.run_id(self.identity)
+
+    @property
+    def seed(self) -> int:
+        return int(self.cfg.seed)
+
+    @property
+    def strategy(self) -> Strategy:
+        return self.parts["strategy"]
+
+    @cached_property
+    def reading(self) -> Reading:
+        return self.factory.reading()
+
+    @cached_property
+    def split(self) -> Split:
+        """Which examples train, select and test at this seed."""
+        data, own = self.source, self.parts["data"]
+        seed = getattr(own, "split_seed", None)
+        return split(data.labels, data.parts, own.fractions, self.seed, own.n_per_class, data.classes, seed)
+
+    @property
+    def examples(self) -> Examples:
+        """All examples as this backbone reads them; those of the last job are kept."""
+        key = _key(self.identity["data"], self.reading.description)
+        return _remember("examples", key, lambda: self.source.examples(**self.reading.arguments), kept=1)
+
+    @property
+    def num_trainable(self) -> int:
+        """Parameters of the backbone that train in any phase."""
+        phases = self.plan.phases
+        return sum(n for row, n in self.sketch.parameters.items() if any(phase.trains(*row) for phase in phases))
+
+    @property
+    def features_identity(self) -> dict[str, Any]:
+        """Everything about the frozen backbone that can change its features; random weights follow the seed."""
+        pretrained = self.identity["weights"]["weights"] is not None
+        return {"backbone": self.identity["weights"], "seed": None if pretrained else self.seed}
+
+    @property
+    def augmentation_name(self) -> dict[str, Any]:
+        """What the augmentation does, for the names of cached views."""
+        node = OmegaConf.to_container(self.cfg.augmentation, resolve=True)
+        assert isinstance(node, dict)
+        return {str(name): value for name, value in node.items() if name != "views"}
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether only a head is trained, on features that never change."""
+        fixed = self.plan.head_only() and self.plan.frozen_norm == "eval" and not self.parts["augmentation"].mixes
+        return fixed and self.cfg.trainer.limit_batches is None
+
+
+def prepare(cfg: DictConfig) -> Job:
+    """Bind and check a composed config; nothing is written and nothing trained.
+
+    Raises:
+        InputError: with every problem that was found.
+    """
+    parts, factory, nodes = _bound(cfg)
+    strategy: Strategy = parts["strategy"]
+    _check_modalities(parts)
+    found: dict[str, Any] = {}
+    collect(
+        [
+            lambda: found.update(source=_checked_source(parts["data"], nodes["data"])),
+            lambda: found.update(weights=_checked_weights(factory, nodes["backbone"], strategy.pretrained)),
+            lambda: found.update(sketch=_sketch(factory, nodes["backbone"], strategy)),
+        ]
+    )
+    source, sketch = found["source"], found["sketch"]
+    collect(
+        [
+            partial(_check_split, source, parts["data"]),
+            lambda: found.update(plan=strategy.plan(sketch.groups, parts["unfreeze"], cfg.trainer.max_epochs)),
+        ]
+    )
+    job_plan: Plan = found["plan"]
+    if parts["head"].solver == "lbfgs" and not job_plan.head_only():
+        raise InputError(
+            "head.solver=lbfgs solves for a head on frozen features, but the strategy trains the backbone too. "
+            "Use head.solver=gradient, or strategy=feature_extraction."
+        )
+    identity = {
+        "settings": config.settings(cfg),
+        "data": source.fingerprint,
+        "shifts": {name: shifted.fingerprint for name, shifted in source.shifts.items()},
+        "weights": found["weights"],
+    }
+    return Job(cfg, parts, source, factory, sketch, job_plan, identity)
+
+
+def job_config(cfg: DictConfig, hydra: Any = None) -> DictConfig:
+    """The part of a composed config that is ours, with the choices and overrides that led to it noted down."""
+    hydra = cfg.get("hydra") if hydra is None else hydra
+    ours = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    if hydra is None:
+        return ours
+    groups = (*config.GROUPS, "trainer", "experiment")
+    chosen = {name.partition("@")[0]: choice for name, choice in hydra.runtime.choices.items()}
+    with open_dict(ours):
+        ours.choices = ours.choices or {name: chosen[name] for name in groups if chosen.get(name) is not None}
+        ours.overrides = ours.overrides or list(hydra.overrides.task)
+    return ours
+
+
+def draw_sketch(cfg: DictConfig) -> tuple[Sketch, Plan, Mapping[str, Any]]:
+    """Sketch, plan and parts of a config, without looking at data or weights."""
+    parts, factory, nodes = _bound(cfg)
+    sketch = _sketch(factory, nodes["backbone"], parts["strategy"])
+    return sketch, parts["strategy"].plan(sketch.groups, parts["unfreeze"], cfg.trainer.max_epochs), parts
+
+
+def _bound(cfg: DictConfig) -> tuple[dict[str, Any], BackboneFactory, dict[str, Any]]:
+    """Parts, the backbone's factory at the data's size, and the resolved nodes that they were made from."""
+    mend_torchvision()
+    parts = config.bind(cfg)
+    nodes = {"data": OmegaConf.to_container(cfg.data, resolve=True)}
+    size = getattr(parts["data"], "size", None)
+    nodes["backbone"] = [OmegaConf.to_container(cfg.backbone, resolve=True), size]
+    factory: BackboneFactory = parts["backbone"]
+    return parts, factory if size is None else factory.resized(size), nodes
+
+
+def outline(factory: BackboneFactory) -> Backbone:
+    """The backbone on the meta device: shapes without numbers."""
+    with torch.device("meta"):
+        return factory.build(False)
+
+
+def _check_modalities(parts: Mapping[str, Any]) -> None:
+    data, backbone, augmentation = (parts[name].modality for name in ("data", "backbone", "augmentation"))
+    if data != backbone:
+        raise InputError(
+            f"The backbone must read what the data holds, but data is {data} and backbone is for {backbone}. "
+            f"Choose a backbone for {data}, or other data."
+        )
+    if augmentation not in (data, "any"):
+        raise InputError(
+            f"augmentation must be for {data}, but the one chosen is for {augmentation}. Use augmentation=none."
+        )
+
+
+def _checked_source(source: Source, node: Mapping[str, Any]) -> Source:
+    key = {name: value for name, value in node.items() if name not in SPLIT_KEYS}
+
+    def check() -> Source:
+        source.check()
+        return source
+
+    return _remember("source", _key(key), check)
+
+
+def _checked_weights(factory: BackboneFactory, node: Any, pretrained: bool) -> dict[str, Any]:
+    def check() -> dict[str, Any]:
+        factory.check(pretrained)
+        return factory.identity(pretrained)
+
+    return _remember("weights", _key(node, pretrained), check)
+
+
+def _sketch(factory: BackboneFactory, node: Any, strategy: Strategy) -> Sketch:
+    adapter = vars(strategy.adapter) if strategy.adapter else None
+
+    def draw() -> Sketch:
+        factory.check(False)
+        backbone = outline(factory)
+        if strategy.adapter is not None:
+            strategy.adapter.check(backbone)
+            with torch.device("meta"):
+                strategy.adapter.inject(backbone)
+        groups = backbone.groups(strategy.granularity)
+        table = rows(groups, backbone)
+        counts = {row: sum(parameter.numel() for parameter in named.values()) for row, named in table.items()}
+        return Sketch(tuple(group.name for group in groups), backbone.num_features, counts)
+
+    return _remember("sketch", _key(node, strategy.granularity, adapter), draw)
+
+
+def _check_split(source: Source, own: Source) -> None:
+    problems = split_problems(source.labels, source.parts, own.fractions, own.n_per_class, source.classes)
+    if problems:
+        raise InputError(*problems)
+
+
+def _key(*values: Any) -> str:
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def _remember(what: str, key: str, make: Callable[[], Any], kept: int = _KEPT) -> Any:
+    """What `make` gave the last time for this key; only the latest few of each kind are kept."""
+    if (what, key) not in _MEMORY:
+        alike = [entry for entry in _MEMORY if entry[0] == what]
+        for old in alike[: max(0, len(alike) - kept + 1)]:
+            del _MEMORY[old]
+        _MEMORY[what, key] = make()
+    return _MEMORY[what, key]

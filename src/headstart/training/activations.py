@@ -1,0 +1,121 @@
+"""Activations of frozen depth groups: computed once, in eval mode and without a graph, kept in the feature store."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+
+from headstart.backbones.backbone import Backbone
+from headstart.data.augmentation import Augmentation
+from headstart.data.batches import Batches
+from headstart.data.module import BatchDataset
+from headstart.data.source import Examples
+from headstart.features.store import FeatureStore
+from headstart.training.scoring import PRECISIONS
+
+FEATURES = "features"
+"""Name of the pooled features among a backbone's activations."""
+VIEW_SEED = 0
+"""Dice of augmented views: the same for every run, so that runs of other seeds find them in the store."""
+
+
+@dataclass
+class FrozenFeatures:
+    """Where a frozen backbone's features come from: the store or, the first time, one pass over the data.
+
+    Args:
+        store: keeps them from run to run.
+        identity: everything that can change them but what is asked for here (weights, precision, library versions).
+        backbone: gives the backbone when it is needed; not called when the store has all.
+    """
+
+    store: FeatureStore
+    identity: Mapping[str, Any]
+    backbone: Callable[[], Backbone]
+    device: torch.device
+    precision: str
+    batch_size: int = 64
+    num_workers: int = 0
+    seconds: float = 0.0
+    """Time it took to compute all features that were asked for, whoever did it."""
+    flops: float = 0.0
+    """Floating-point operations that went into them."""
+
+    def of(self, examples: Examples, fingerprint: str, reading: Mapping[str, Any]) -> Tensor:
+        """Features `(N, D)` of all examples of a source as they are."""
+        return self._kept(examples, {"data": fingerprint, "reading": dict(reading), "view": None}, None, 0)
+
+    def views(
+        self, examples: Examples, fingerprint: str, reading: Mapping[str, Any], augmentation: Augmentation, name: Any
+    ) -> list[Tensor]:
+        """Features `(N, D)` of `augmentation.views` versions of all examples, the first of them as they are.
+
+        `name` describes the augmentation. No list at all where it changes nothing.
+        """
+        if not augmentation.changes_examples or augmentation.views == 1:
+            return []
+        base = {"data": fingerprint, "reading": dict(reading)}
+        plain = self._kept(examples, {**base, "view": None}, None, 0, counted=False)
+        keys = [{**base, "view": [view, VIEW_SEED, name]} for view in range(1, augmentation.views)]
+        return [plain, *(self._kept(examples, key, augmentation, key["view"][0]) for key in keys)]
+
+    def _kept(
+        self,
+        examples: Examples,
+        key: Mapping[str, Any],
+        augmentation: Augmentation | None,
+        view: int,
+        counted: bool = True,
+    ) -> Tensor:
+        full_key = {**self.identity, **key, "precision": self.precision}
+        kept = self.store.get(full_key)
+        if kept is None:
+            kept = self.store.fill(full_key, self._computed(examples, augmentation, view), len(examples))
+        seconds, flops = kept["cost"].sum(0).tolist() if counted else (0.0, 0.0)
+        self.seconds, self.flops = self.seconds + seconds, self.flops + flops
+        return kept[FEATURES]
+
+    def _computed(
+        self, examples: Examples, augmentation: Augmentation | None, view: int
+    ) -> Iterator[dict[str, Tensor]]:
+        backbone = self.backbone().to(self.device).eval()
+        everything = np.arange(len(examples))
+        dataset = BatchDataset(examples, np.zeros(len(examples), dtype=np.int64), augmentation, VIEW_SEED, "views")
+        draws = Batches(everything, self.batch_size, None)
+        draws.set_epoch(view)
+        mixed = PRECISIONS.get(self.precision)
+        loader = DataLoader(
+            dataset,
+            sampler=draws,
+            batch_size=None,
+            num_workers=self.num_workers,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
+            generator=torch.Generator(),  # a loader without its own would move torch's dice
+        )
+        per_example: float | None = None  # counted on the first batch
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, mixed or torch.bfloat16, enabled=mixed is not None),
+        ):
+            began = time.perf_counter()
+            for batch in loader:
+                inputs = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch["inputs"].items()}
+                size = len(batch["labels"])
+                with FlopCounterMode(display=False) if per_example is None else nullcontext() as counter:
+                    features = backbone(inputs).float().cpu()
+                if counter is not None:
+                    per_example = counter.get_total_flops() / size
+                seconds, began = (time.perf_counter() - began) / size, time.perf_counter()
+                shares = torch.tensor([seconds, per_example or 0.0], dtype=torch.float64)
+                yield {FEATURES: features, "cost": shares.repeat(size, 1)}
+
+
+def _as_it_is(batch: dict[str, Any]) -> dict[str, Any]:
+    return batch

@@ -1,0 +1,65 @@
+"""Scores of a trained model on test sets: metrics by torchmetrics, predictions for the record."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_confusion_matrix,
+    multiclass_f1_score,
+)
+
+PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+def predict(
+    model: Callable[[Mapping[str, Tensor]], Tensor],
+    batches: Iterable[Mapping[str, Any]],
+    device: torch.device,
+    precision: str = "32-true",
+) -> Tensor:
+    """Outputs of `model` for every batch, in order, float32 on the CPU; no graph, autocast as in training."""
+    outputs = []
+    mixed = PRECISIONS.get(precision)
+    with torch.inference_mode(), torch.autocast(device.type, mixed or torch.bfloat16, enabled=mixed is not None):
+        for batch in batches:
+            inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch["inputs"].items()}
+            outputs.append(model(inputs).float())
+    return torch.cat(outputs).cpu()
+
+
+def metrics(logits: Tensor, labels: Tensor, prefix: str) -> dict[str, float]:
+    """`<prefix>/loss`, `<prefix>/accuracy` and `<prefix>/macro_f1` of logits `(N, C)` against labels `(N,)`.
+
+    Macro-F1 is the mean over the classes that occur in `labels` or are predicted.
+    """
+    num_classes = logits.shape[1]
+    return {
+        f"{prefix}/loss": float(F.cross_entropy(logits.double(), labels)),
+        f"{prefix}/accuracy": float(multiclass_accuracy(logits, labels, num_classes, average="micro")),
+        f"{prefix}/macro_f1": float(multiclass_f1_score(logits, labels, num_classes, average="macro")),
+    }
+
+
+def details(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Confusion matrix (rows: the truth, columns: the prediction) and the accuracy within each class."""
+    confusion = multiclass_confusion_matrix(logits, labels, len(classes))
+    recall = confusion.diagonal() / confusion.sum(1).clamp(min=1)
+    per_class = {name: float(value) for name, value in zip(classes, recall, strict=True)}
+    return {"classes": list(classes), "confusion": confusion.tolist(), "per_class_accuracy": per_class}
+
+
+def predictions(logits: Tensor, labels: np.ndarray, ids: Iterable[str]) -> dict[str, np.ndarray]:
+    """What `predictions.npz` keeps of a test set: id, label and class probabilities (N, C) in float16."""
+    probability = torch.softmax(logits, dim=1).numpy().astype(np.float16)
+    return {"id": np.asarray(list(ids)), "label": labels.astype(np.int64), "probability": probability}
+
+
+def class_weights(labels: np.ndarray, num_classes: int) -> Tensor:
+    """`(C,)`: inverse frequency in `labels`, with mean 1 over the examples (scikit-learn's "balanced")."""
+    counts = np.bincount(labels, minlength=num_classes)
+    return torch.tensor(len(labels) / (num_classes * np.maximum(counts, 1)), dtype=torch.float32)
