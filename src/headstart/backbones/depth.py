@@ -81,7 +81,7 @@ Label = tuple[tuple[object, ...] | None, str, bool]
 """A block's key (`None`: no block), its title, and whether the title is the block's own (not a part's beside it)."""
 
 
-_NUMBERED = re.compile(r"^((?:[A-Za-z_]\w*\.)+\d+(?:\.blocks\.\d+|\.\d+)?)(?=\.)")
+_NUMBERED = re.compile(r"^([A-Za-z_]\w*\.\d+(?:\.blocks\.\d+|\.\d+)?)(?=\.)")
 _NUMBERED_COARSE = re.compile(r"^([A-Za-z_]\w*(?:\.\d+)?)(?=\.)")
 _CHILD = re.compile(r"^(\w+)(?=\.)")
 

@@ -1,6 +1,7 @@
 """When each tensor of a model comes into use in a forward pass."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -26,17 +27,16 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 def trace_uses(model: nn.Module, size: tuple[int, int]) -> Uses:
     """Run `model` in eval mode on the meta device (no arithmetic, nothing in it changes) and note what is used when."""
-    meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in named_tensors(model).items()}
-    recorder = _Recorder({id(tensor): name for name, tensor in meta.items()})
+    recorder = _Recorder()
     modes = [(module, module.training) for module in model.modules()]
     hooks = [m.register_forward_pre_hook(recorder.called) for m in model.modules() if not _owns_tensors(m)]
     floats = next(model.parameters()).dtype
     try:
         for module, _ in modes:
             module.training = False
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), recorder:
-            pixels = torch.empty(1, 3, *size, dtype=floats, device="meta")
-            torch.func.functional_call(model, meta, (pixels,))
+        with _on_meta(model) as names, torch.no_grad(), torch.random.fork_rng(devices=[]), recorder:
+            recorder.names = names
+            model(torch.empty(1, 3, *size, dtype=floats, device="meta"))
     finally:
         for module, training in modes:
             module.training = training
@@ -45,12 +45,40 @@ def trace_uses(model: nn.Module, size: tuple[int, int]) -> Uses:
     return recorder.uses
 
 
+@contextmanager
+def _on_meta(model: nn.Module) -> Iterator[dict[int, str]]:
+    """Put meta tensors in the place of the model's, and the model's very own back; gives their names by id.
+
+    (`torch.func.functional_call` does not put them back where a module is shared, as in CoaT.)
+    """
+    names = {id(tensor): name for name, tensor in named_tensors(model).items()}
+    stand_ins: dict[int, Tensor] = {}
+    taken: list[tuple[nn.Module, str, Tensor]] = []
+    try:
+        for module in model.modules():
+            for slots in (module._parameters, module._buffers):
+                for name, tensor in slots.items():
+                    if tensor is None:
+                        continue
+                    if id(tensor) not in stand_ins:
+                        stand_in = torch.empty_like(tensor, device="meta", requires_grad=False)
+                        is_parameter = isinstance(tensor, nn.Parameter)
+                        stand_ins[id(tensor)] = nn.Parameter(stand_in, False) if is_parameter else stand_in
+                    taken.append((module, name, tensor))
+        for module, name, tensor in taken:
+            setattr(module, name, stand_ins[id(tensor)])  # not into the dict: LSTMs keep a list beside it
+        yield {id(stand_in): names[tensor] for tensor, stand_in in stand_ins.items()}
+    finally:
+        for module, name, tensor in taken:
+            setattr(module, name, tensor)
+
+
 class _Recorder(TorchFunctionMode):
     """Notes each tensor's first use as an operand of any torch function, however its module comes to use it."""
 
-    def __init__(self, names: Mapping[int, str]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.names = names
+        self.names: Mapping[int, str] = {}
         self.uses = Uses()
         self.clock = 0
 
