@@ -10,19 +10,26 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from headstart.backbones.backbone import Backbone
+from headstart.backbones.backbone import Backbone, DepthGroup
 from headstart.data.augmentation import Augmentation
 from headstart.seeding import seed_for
 from headstart.strategies.plan import HEAD, Kind, Row
 from headstart.strategies.regularizers import Regularizer
-from headstart.training.thaw import Group, hold, rows
+from headstart.training.rows import rows
+from headstart.training.thaw import hold
 
 DECAYED = frozenset({"weight", "adapter"})
 """Kinds that get weight decay; norms and biases get none, as the field does."""
 
 
 class DivergedError(RuntimeError):
-    """The training loss became NaN or infinite."""
+    """The training loss became NaN or infinite, at an epoch and a step (both from 0)."""
+
+    def __init__(self, epoch: int, step: int) -> None:
+        super().__init__(
+            f"The training loss was not finite at epoch {epoch}, step {step}. Try a lower optimizer.lr, "
+            "trainer.gradient_clip_val=1, or trainer.precision=32-true."
+        )
 
 
 class TransferModule(pl.LightningModule):
@@ -46,7 +53,7 @@ class TransferModule(pl.LightningModule):
         self,
         backbone: Backbone,
         head: nn.Module,
-        groups: list[Group],
+        groups: list[DepthGroup],
         num_classes: int,
         optimizer: Callable[..., torch.optim.Optimizer],
         seed: int,
@@ -79,11 +86,10 @@ class TransferModule(pl.LightningModule):
         features = self.backbone.suffix(inputs, self.boundary) if self.boundary else self.backbone(inputs)
         return self.head(features)
 
-    def loss(self, logits: Tensor, labels: Tensor, smooth: bool = True) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy; `labels` are indices `(B,)` or shares `(B, C)`."""
         weight = self.class_weights if isinstance(self.class_weights, Tensor) else None
-        smoothing = self.label_smoothing if smooth else 0.0
-        return F.cross_entropy(logits.float(), labels, weight=weight, label_smoothing=smoothing)
+        return F.cross_entropy(logits.float(), labels, weight=weight, label_smoothing=self.label_smoothing)
 
     def on_fit_start(self) -> None:
         if self.regularizer is not None:
@@ -108,11 +114,15 @@ class TransferModule(pl.LightningModule):
         self._note_divergence(detached)
         self.train_loss.update(detached, weight=len(labels))
         self.train_accuracy.update(logits.detach(), labels)
+        if "num_global" in batch:
+            # processes average their gradients: scaled so that every example of the batch weighs the same
+            loss = loss * (len(labels) * self.trainer.world_size / batch["num_global"])
         return loss if self.regularizer is None else loss + self.regularizer.penalty()
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         logits, labels = self(batch["inputs"]), batch["labels"]
-        self.val_loss.update(self.loss(logits, labels, smooth=False), weight=len(labels))
+        # neither smoothed nor weighted, so that val/loss means the same in every run
+        self.val_loss.update(F.cross_entropy(logits.float(), labels), weight=len(labels))
         self.val_accuracy.update(logits, labels)
 
     def on_validation_epoch_end(self) -> None:
@@ -128,6 +138,7 @@ class TransferModule(pl.LightningModule):
             "val/loss": _read(self.val_loss),
             "val/accuracy": _read(self.val_accuracy),
         }
+        self.log_dict(self.metrics)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One parameter group per row, all from the start, whether frozen or not."""
@@ -157,10 +168,7 @@ class TransferModule(pl.LightningModule):
     def _raise_if_diverged(self) -> None:
         step = int(self.bad_step)
         if step >= 0:
-            raise DivergedError(
-                f"The training loss was not finite at epoch {self.current_epoch}, step {step}. Try a lower "
-                "optimizer.lr, trainer.gradient_clip_val=1, or trainer.precision=32-true."
-            )
+            raise DivergedError(self.current_epoch, step)
 
 
 def _head_rows(head: nn.Module) -> dict[Row, dict[str, nn.Parameter]]:

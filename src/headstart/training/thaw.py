@@ -1,53 +1,15 @@
 """The one place that applies a thaw plan to a live model: requires_grad, eval mode and learning rates."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from headstart.strategies.plan import HEAD, Kind, Plan, Plateau, Row
+from headstart.backbones.backbone import DepthGroup
+from headstart.strategies.plan import HEAD, Plan, Plateau
 from headstart.strategies.schedule import Schedule
-
-
-class Group(Protocol):
-    """A depth group of a live model, as `backbones` gives it."""
-
-    name: str
-    parameters: Mapping[str, nn.Parameter]
-    modules: tuple[nn.Module, ...]
-
-
-def rows(groups: Sequence[Group], model: nn.Module) -> dict[Row, dict[str, nn.Parameter]]:
-    """Every parameter of the depth groups by its row, (group, kind); rows without parameters are left out."""
-    kinds = _kinds(model)
-    table: dict[Row, dict[str, nn.Parameter]] = {}
-    for group in groups:
-        for name, parameter in group.parameters.items():
-            table.setdefault((group.name, kinds[id(parameter)]), {})[name] = parameter
-    return table
-
-
-def _kinds(model: nn.Module) -> dict[int, Kind]:
-    kinds: dict[int, Kind] = {}
-    for module_name, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            kinds[id(parameter)] = _kind(module, f"{module_name}.{name}", name)
-    return kinds
-
-
-def _kind(module: nn.Module, qualified: str, name: str) -> Kind:
-    if ".lora_" in qualified:
-        return "adapter"
-    if is_norm(module):
-        return "norm_bias" if name.endswith("bias") else "norm"
-    return "bias" if name.endswith("bias") else "weight"
-
-
-def is_norm(module: nn.Module) -> bool:
-    """Whether a module normalises: by class name, as timm, torch and transformers each bring their own."""
-    return "norm" in type(module).__name__.lower()
 
 
 class Thaw(pl.Callback):
@@ -57,7 +19,7 @@ class Thaw(pl.Callback):
     mode whatever calls `train()` (see `TransferModule.train`).
     """
 
-    def __init__(self, plan: Plan, schedule: Schedule, groups: Sequence[Group]) -> None:
+    def __init__(self, plan: Plan, schedule: Schedule, groups: Sequence[DepthGroup]) -> None:
         self.plan, self.schedule = plan, schedule
         self.groups = list(groups)
         self.phase = -1
@@ -141,7 +103,7 @@ class Thaw(pl.Callback):
         return self.plan.warmup(self.phase, group, epochs_in)
 
 
-def frozen_modules(plan: Plan, phase: int, groups: Sequence[Group]) -> list[tuple[nn.Module, str]]:
+def frozen_modules(plan: Plan, phase: int, groups: Sequence[DepthGroup]) -> list[tuple[nn.Module, str]]:
     """Modules that are not in training mode in this phase, each with how it is frozen: `eval` or `batch_stats`.
 
     A group in which nothing trains is frozen whole. In one that trains in part, a norm layer whose own rows are

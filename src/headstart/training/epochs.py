@@ -1,0 +1,135 @@
+"""What happens once an epoch while Lightning trains: a row of history, plateaus that thaw, and floating-point work."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from torch.utils.flop_counter import FlopCounterMode
+
+from headstart.progress import Progress
+from headstart.training.thaw import Thaw
+
+Row = dict[str, Any]
+
+
+class EpochRows(pl.Callback):
+    """Builds one row an epoch and hands it on; after a resume it begins with the rows that were there."""
+
+    def __init__(self, thaw: Thaw, on_row: Callable[[Row], None], progress: Progress) -> None:
+        self.thaw, self.on_row, self.progress = thaw, on_row, progress
+        self.rows: list[Row] = []
+        self.began = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.began = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.progress.step(trainer.current_epoch, batch_idx + 1, int(trainer.num_training_batches))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        row = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "phase": self.thaw.phase,
+            **pl_module.metrics,
+            "seconds": time.perf_counter() - self.began,
+            **{f"lr/{group}": rate for group, rate in self.thaw.rates(trainer).items()},
+        }
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            self.on_row(row)
+            self.progress.epoch(row)
+
+
+class PlateauThaw(pl.Callback):
+    """Begins the next phase when the current one has come to its plateau, from the best weights if asked."""
+
+    def __init__(self, thaw: Thaw, best: Path) -> None:
+        self.thaw, self.best = thaw, best
+        self.restore = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"restore": self.restore}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.restore = state_dict["restore"]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.restore:
+            load_weights(pl_module, self.best)
+            self.restore = False
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        until = self.thaw.until
+        if until is None:
+            return
+        value = pl_module.metrics[until.monitor] * (-1 if until.monitor.endswith("accuracy") else 1)
+        if self.thaw.watch(value):
+            self.thaw.next_phase(trainer.global_step)
+            self.restore = until.restore_best
+
+
+class FlopMeter(pl.Callback):
+    """Counts the floating-point operations of training: the first step of each phase, times the examples trained on."""
+
+    def __init__(self, thaw: Thaw) -> None:
+        self.thaw = thaw
+        self.per_example: dict[int, float] = {}
+        self.total = 0.0
+        self.counter: FlopCounterMode | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"total": self.total, "per_example": self.per_example}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.total, self.per_example = state_dict["total"], dict(state_dict["per_example"])
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if self.thaw.phase not in self.per_example:
+            self.counter = FlopCounterMode(display=False)
+            self.counter.__enter__()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        size = len(batch["labels"])
+        if self.counter is not None:
+            self.counter.__exit__(None, None, None)
+            self.per_example[self.thaw.phase] = self.counter.get_total_flops() / size
+            self.counter = None
+        self.total += self.per_example[self.thaw.phase] * size
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        if self.counter is not None:
+            self.counter.__exit__(None, None, None)
+            self.counter = None
+
+
+def keepers(folder: Path) -> list[pl.Callback]:
+    """Keepers of `best.ckpt` (weights at the best val accuracy, ties to the earliest) and `last.ckpt` (everything)."""
+    best = ModelCheckpoint(
+        folder, "best", monitor="val/accuracy", mode="max", save_weights_only=True, enable_version_counter=False
+    )
+    last = ModelCheckpoint(folder, "last", enable_version_counter=False, save_on_train_epoch_end=True)
+    return [best, last]
+
+
+def early_stopping(patience: int, min_delta: float, monitor: str) -> EarlyStopping:
+    """Stops training after `patience` epochs in which `monitor` did not improve by `min_delta`."""
+    mode = "max" if monitor.endswith("accuracy") else "min"
+    return EarlyStopping(monitor, patience=patience, min_delta=min_delta, mode=mode, check_finite=False)
+
+
+def load_weights(module: pl.LightningModule, path: Path) -> Mapping[str, Any]:
+    """Put the weights of a checkpoint into `module`, strictly; the checkpoint is returned."""
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    module.load_state_dict(checkpoint["state_dict"], strict=True)
+    return checkpoint
