@@ -1,0 +1,181 @@
+"""Labelled texts of the `datasets` library: by name on the Hugging Face hub, or a local folder in its layout."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from headstart.data.images import Share
+from headstart.data.listing import PARTS
+from headstart.data.records import as_text
+from headstart.data.table import listed
+from headstart.data.text_sources import LabelledTexts, TextSource
+from headstart.errors import InputError, unknown
+from headstart.ranges import Count, Index
+
+_ANSWER_SECONDS = 5.0
+"""How long the hub may take to answer before the local cache alone is asked."""
+_UNLABELLED = "-1"
+"""What stands for the labels of a test split that were kept back."""
+
+
+class TextHub(TextSource):
+    """Texts of a dataset of the `datasets` library, with its own splits as far as they have labels.
+
+    Args:
+        dataset: Its name on the hub (`owner/name`), or a folder that `datasets` reads.
+        subset: Configuration of the dataset (`sst2` of `nyu-mll/glue`); `None` for its only one.
+        revision: Branch, tag or commit; `None` for the newest, or the one in the local cache when offline.
+        text_column: Column with the text.
+        label_column: Column with the class.
+        pair_column: Column with a second text that belongs to the first; `None` for none.
+        max_length: Most tokens of a text, what is longer is cut off; `None` for the backbone's own.
+        val_fraction: Share of the training texts drawn for val, where the dataset has no such split.
+        test_fraction: Share drawn for test, where the dataset has no such split, or one without labels.
+        n_per_class: Training texts of each class; `None` for all. Smaller subsets are part of larger ones.
+        split_seed: Seed of what is drawn for val and test; `None` for the run's.
+        shifts: Extra test sets by name, each the name of another split of the dataset (`validation_mismatched`).
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        subset: str | None = None,
+        revision: str | None = None,
+        text_column: str = "text",
+        label_column: str = "label",
+        pair_column: str | None = None,
+        max_length: Count | None = None,
+        val_fraction: Share = 0.15,
+        test_fraction: Share = 0.15,
+        n_per_class: Count | None = None,
+        split_seed: Index | None = None,
+        shifts: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(max_length, val_fraction, test_fraction, n_per_class, split_seed)
+        self.name = dataset if subset is None else f"{dataset}/{subset}"
+        self._place = (dataset, subset, revision)
+        self._columns = (text_column, label_column, pair_column)
+        self._shift_splits = dict(shifts or {})
+        self._splits: Mapping[str, Any] | None = None
+        self._only: str | None = None
+
+    def _read(self) -> LabelledTexts:
+        splits = self._loaded()
+        if self._only is not None:
+            if self._only not in splits:
+                raise unknown(f"split of {self.name} (data.shifts)", self._only, splits)
+            return self._gathered({self._only: ""})
+        named = {name: PARTS[name.lower()] for name in splits if name.lower() in PARTS}
+        if "train" not in named.values():
+            raise InputError(f"{self.name} has no split for training, but only {listed(sorted(splits))}.")
+        return self._gathered({name: part for name, part in named.items() if name not in self._shift_splits.values()})
+
+    def _loaded(self) -> Mapping[str, Any]:
+        if self._splits is None:
+            self._splits = load_splits(*self._place)
+        return self._splits
+
+    def _gathered(self, chosen: Mapping[str, str]) -> LabelledTexts:
+        """The texts of the chosen splits, in one; splits without labels are left out."""
+        text, label, pair = self._columns
+        ids: list[str] = []
+        texts: list[str] = []
+        pairs: list[str] = []
+        names: list[str] = []
+        parts: list[str] = []
+        problems: list[str] = []
+        for split, part in chosen.items():
+            table = self._loaded()[split]
+            self._require(table.column_names)
+            labels = _class_names(table, label)
+            if set(labels) <= {_UNLABELLED, ""}:
+                continue
+            columns = {name: [as_text(value) for value in table[name]] for name in filter(None, (text, pair))}
+            for column, values in {**columns, label: labels}.items():
+                blank = [str(row) for row, value in enumerate(values) if not value]
+                if blank:
+                    problems.append(
+                        f"{self.name} has nothing in column {column!r} of its split {split}, row {listed(blank, 10)}."
+                    )
+            ids += [f"{split}/{row}" for row in range(len(labels))]
+            texts += columns[text]
+            pairs += columns[pair] if pair else []
+            names += labels
+            parts += [part] * len(labels)
+        given = tuple(parts) if any(parts) else None
+        return LabelledTexts(
+            self.name, tuple(ids), tuple(texts), tuple(pairs) if pair else None, tuple(names), given, tuple(problems)
+        )
+
+    def _require(self, columns: list[str]) -> None:
+        settings = ("data.text_column", "data.label_column", "data.pair_column")
+        absent = [
+            f"{self.name} has no column {name!r}, which {setting} names. {unknown('column', name, columns)}"
+            for setting, name in zip(settings, self._columns, strict=True)
+            if name is not None and name not in columns
+        ]
+        if absent:
+            raise InputError(*absent)
+
+    def _shifted(self) -> Mapping[str, TextSource]:
+        dataset, subset, revision = self._place
+        text, label, pair = self._columns
+        made: dict[str, TextSource] = {}
+        for name, split in self._shift_splits.items():
+            made[name] = shift = TextHub(dataset, subset, revision, text, label, pair, self.max_length)
+            shift._splits, shift._only = self._splits, split
+        return made
+
+
+def load_splits(dataset: str, subset: str | None, revision: str | None) -> Mapping[str, Any]:
+    """The splits of a dataset, by name.
+
+    Raises:
+        InputError: if the library is missing, or the dataset cannot be had.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise InputError("data=text_hub needs the library datasets: pip install 'headstart[text]'.") from error
+    folder = Path(dataset).expanduser()
+    if not folder.is_dir() and not _answers():
+        datasets.config.HF_HUB_OFFLINE = True  # then only the local cache is asked, and at once
+    try:
+        if (folder / "dataset_dict.json").is_file():
+            return datasets.load_from_disk(str(folder))
+        where = str(folder) if folder.is_dir() else dataset
+        return datasets.load_dataset(where, subset, revision=None if folder.is_dir() else revision)
+    except Exception as error:  # the library raises all kinds, its own and those of what it builds on
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(
+            f"The dataset {dataset!r}{f' ({subset})' if subset else ''} cannot be had: {reason} data.dataset must be "
+            "the name of a dataset on the hub (and the network must be there, or the dataset in the local cache), or "
+            "a folder that the library datasets reads; data.subset chooses among several configurations."
+        ) from error
+
+
+def _answers() -> bool:
+    """Whether the hub can be reached; the library's own retries would take most of a minute."""
+    import socket
+    from urllib.parse import urlparse
+
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    address = urlparse(constants.ENDPOINT)
+    try:
+        port = address.port or (443 if address.scheme == "https" else 80)
+        with socket.create_connection((address.hostname or "", port), timeout=_ANSWER_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+def _class_names(table: Any, column: str) -> list[str]:
+    """Labels as text: numbers by the names the dataset gives them."""
+    names = getattr(table.features[column], "names", None)
+    values = table[column]
+    if names is None:
+        return [as_text(value) for value in values]
+    return [_UNLABELLED if value is None or value < 0 else names[value] for value in values]

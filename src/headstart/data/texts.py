@@ -1,0 +1,132 @@
+"""Texts as token ids: tokenised once, kept on disk, padded to the longest of each batch."""
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headstart.cache import cache_dir, replacing
+from headstart.data.source import Examples
+
+READER = "tokens 1"
+"""Changes with every change of what is kept, so that nothing kept from before is taken for the same."""
+_CHUNK = 4096
+_log = logging.getLogger(__name__)
+
+
+class Tokenizer(Protocol):
+    """What a backbone gives for reading texts."""
+
+    identity: str
+    """A hash of everything that decides how a text is cut into tokens."""
+    pad_id: int
+    mask_id: int
+    """Stands for a token that is hidden: the model's mask, or the nearest thing it has."""
+    has_types: bool
+    """Whether tokens of a first and a second text are told apart."""
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> Mapping[str, Any]:
+        """For each text (with its second text): `ids`, `types`, `special` (1: no word of the text), all of at most
+        `max_length` tokens, and `full`, the number of tokens before any were cut off."""
+
+
+class Texts(Examples):
+    """Tokenised texts: `input_ids`, `attention_mask`, `masked_ids` and, where tokens have types, `token_type_ids`.
+
+    All are `(B, L)` int64 with L the longest of the batch, padded on the right. `masked_ids` are the ids with every
+    token hidden that is a word of the text: what token dropout takes from.
+    """
+
+    def __init__(
+        self, texts: Sequence[str], pairs: Sequence[str] | None, fingerprint: str, tokenizer: Tokenizer, max_length: int
+    ) -> None:
+        self._max_length = max_length
+        self._pad_id, self._mask_id, self._has_types = tokenizer.pad_id, tokenizer.mask_id, tokenizer.has_types
+        key = hashlib.sha256(f"{READER} {fingerprint} {tokenizer.identity} {max_length}".encode()).hexdigest()[:24]
+        self._kept = _tokens(key, texts, pairs, tokenizer, max_length)
+
+    def __len__(self) -> int:
+        return len(self._kept["full"])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self._kept["offsets"])
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        chosen = np.asarray(indices, dtype=np.int64)
+        starts, lengths = self._kept["offsets"][chosen], self.lengths[chosen]
+        places = np.arange(lengths.max())
+        real = places < lengths[:, None]
+        flat = np.minimum(starts[:, None] + places, len(self._kept["ids"]) - 1)
+        ids = np.where(real, self._kept["ids"][flat], self._pad_id)
+        word = real & ~self._kept["special"][flat]
+        inputs = {
+            "input_ids": ids,
+            "attention_mask": real.astype(np.int64),
+            "masked_ids": np.where(word, self._mask_id, ids),
+        }
+        if self._has_types:
+            inputs["token_type_ids"] = np.where(real, self._kept["types"][flat], 0)
+        return {name: torch.from_numpy(values.astype(np.int64)) for name, values in inputs.items()}
+
+    def statistics(self) -> dict[str, Any]:
+        """Numbers of tokens before anything was cut off, and the share of texts that are longer than `max_length`."""
+        full = self._kept["full"]
+        return {
+            "num_tokens": int(full.sum()),
+            "tokens_per_example": {
+                "mean": round(float(full.mean()), 2),
+                "median": float(np.median(full)),
+                "p95": float(np.percentile(full, 95)),
+                "max": int(full.max()),
+            },
+            "max_length": self._max_length,
+            "truncation_rate": float((full > self._max_length).mean()),
+        }
+
+
+def _tokens(
+    key: str, texts: Sequence[str], pairs: Sequence[str] | None, tokenizer: Tokenizer, max_length: int
+) -> dict[str, np.ndarray]:
+    """All tokens in a row, with where each text begins; found on disk if it was made before."""
+    path = cache_dir("tokens", f"{key}.npz")
+    kept = _load(path)
+    if kept is None:
+        kept = _encode(texts, pairs, tokenizer, max_length)
+        try:
+            with replacing(path) as draft, draft.open("wb") as file:
+                np.savez(file, **kept)  # type: ignore[arg-type]
+        except OSError as error:
+            _log.warning("Tokens cannot be kept in %s (%s).", path.parent, error)
+    return kept
+
+
+def _load(path: Any) -> dict[str, np.ndarray] | None:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in ("ids", "types", "special", "offsets", "full")}
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+    except Exception as error:  # a damaged archive raises what zipfile and zlib raise
+        _log.warning("Tokens in %s cannot be read (%s); made again.", path, error)
+        return None
+
+
+def _encode(
+    texts: Sequence[str], pairs: Sequence[str] | None, tokenizer: Tokenizer, max_length: int
+) -> dict[str, np.ndarray]:
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("ids", "types", "special", "lengths", "full")}
+    for start in range(0, len(texts), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        encoded = tokenizer.encode(texts[chunk], None if pairs is None else pairs[chunk], max_length)
+        parts["lengths"].append(np.array([len(ids) for ids in encoded["ids"]], dtype=np.int64))
+        parts["full"].append(np.array(encoded["full"], dtype=np.int64))
+        for name, kind in (("ids", np.int32), ("types", np.uint8), ("special", np.bool_)):
+            parts[name].append(np.concatenate([np.asarray(row, dtype=kind) for row in encoded[name]]))
+    kept = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    kept["offsets"] = np.concatenate([[0], np.cumsum(kept.pop("lengths"))])
+    return kept
