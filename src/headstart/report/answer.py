@@ -5,10 +5,12 @@ Every sentence is made from numbers of the analysis and says no more than they d
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isfinite
+from statistics import fmean
 
 from headstart.report.analysis import Analysis, Difference, Summary
 from headstart.report.design import Contender, Scene
-from headstart.report.metric import p_equals, p_text, plural
+from headstart.report.metric import p_equals, p_text, plural, seconds_text
 from headstart.report.qualifications import (
     completeness,
     cost,
@@ -185,7 +187,24 @@ def _across_data(analysis: Analysis) -> Answer | None:
             f"are {ranks.critical_difference:.2f} apart."
         )
     _add(result, "How sure", text)
+    _add(result, "At what cost", _cost_across(analysis, across.contenders[first], across.contenders[second]))
     floor = smallest_p(count)
     limit = f"{count} data sets are the sample here: the smallest p they can give is {p_text(floor)}"
     _add(result, "What these data cannot tell", limit + (", so no difference could reach 5%." if floor > 0.05 else "."))
     return result
+
+
+def _cost_across(analysis: Analysis, first: Contender, second: Contender) -> str | None:
+    """Training seconds of a run, averaged over the data sets."""
+    across = analysis.across
+    assert across is not None
+    means = []
+    for contender in (first, second):
+        rows = [row for scene in across.scenes for row in analysis.summaries[scene] if row.cell.contender is contender]
+        means.append(fmean(row.costs["train_seconds"] for row in rows))
+    if not all(isfinite(mean) for mean in means):
+        return None
+    return (
+        f"Averaged over the data sets, one run of {first.label} trained for {seconds_text(means[0])}, one of "
+        f"{second.label} for {seconds_text(means[1])}."
+    )

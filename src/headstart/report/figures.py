@@ -186,8 +186,11 @@ def label_points(
     from matplotlib.transforms import Bbox
 
     figure.canvas.draw()
-    to_pixels = axes.transData.transform
-    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in (to_pixels(mark) for mark in marks)]
+    to_pixels, point = axes.transData.transform, figure.dpi / 72
+    taken = [
+        Bbox.from_bounds(x - 3.6 * point, y - 3.6 * point, 7.2 * point, 7.2 * point)
+        for x, y in (to_pixels(mark) for mark in marks)
+    ]
     corners = [to_pixels(step) for step in steps]
     for (x0, y0), (x1, y1) in pairwise(corners):
         taken += [Bbox.from_extents(x0, y0 - 1, x1, y0 + 1), Bbox.from_extents(x1 - 1, y0, x1 + 1, y1)]
@@ -230,10 +233,9 @@ def ranks(across: AcrossData, name: str) -> Drawing | None:
             depth = top + 0.9 + (place if left else k - 1 - place)
             end = 1 - 0.35 if left else k + 0.35
             axes.plot([rank, rank, end], [0, depth, depth], color=INK, lw=0.6, clip_on=False)
-            text = f"{shorten(label, 24)}  {rank:.2f}" if left else f"{rank:.2f}  {shorten(label, 24)}"
-            axes.text(
-                end, depth, text + "  " if left else "  " + text, ha="right" if left else "left", va="center", size=6
-            )
+            text = f"{shorten(label, 24)} {rank:.2f}" if left else f"{rank:.2f} {shorten(label, 24)}"
+            side, gap = ("right", -3) if left else ("left", 3)
+            axes.annotate(text, (end, depth), (gap, 0), textcoords="offset points", ha=side, va="center", size=6)
         for level, (first, last) in enumerate(bars):
             y = 0.45 + 0.6 * level
             axes.plot(

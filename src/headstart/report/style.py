@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 from headstart.report.design import Contender
 
 MILLIMETRE = 1 / 25.4
+DOTS = 200
+"""Pixels an inch in which text is measured; files hold outlines, not pixels."""
 COLUMN = 85 * MILLIMETRE
 """Width of a column of print, in inches: the width of every figure."""
 
@@ -108,11 +110,12 @@ def draw(
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with rc_context(SETTINGS):
-        figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
+        figure = Figure(figsize=(width, height), dpi=DOTS, layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.02))
         FigureCanvasAgg(figure)
         paint(figure)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once, not again for every file
+        for _ in range(2):  # names beside the axes move with them, so the first layout is not yet the last
+            figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # not again for every file
         return finish(figure, name, title, alt, caption)
 
 
