@@ -1,0 +1,182 @@
+"""transformers' models of text as configured: checked, identified and built."""
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+
+from headstart.backbones import huggingface_files as files
+from headstart.backbones import weights as weights_files
+from headstart.backbones.backbone import Backbone, BackboneFactory, Reading, WeightsRecord
+from headstart.backbones.huggingface_depth import Layout, find_layout
+from headstart.backbones.pooling import Pooling
+from headstart.errors import InputError
+from headstart.ranges import Count
+
+_LONGEST = 512
+"""Most tokens where nothing else limits them and nothing is asked for."""
+_VOLATILE = frozenset({"_name_or_path", "transformers_version", "architectures", "torch_dtype", "dtype"})
+"""Entries of a configuration that change no number."""
+
+
+class HuggingFace(BackboneFactory):
+    """What text and audio have in common: where the model lies, what it is, and its weights."""
+
+    def __init__(self, model: str, weights: str) -> None:
+        self.name = model
+        self.weights = weights
+
+    def _model(self, config: Any) -> torch.nn.Module:
+        """The headless model with random weights, as far as it is used."""
+        raise NotImplementedError
+
+    def _run(self, model: torch.nn.Module) -> torch.Tensor:
+        """Run the model once on nothing in particular: its last hidden states `(1, T, D)`."""
+        raise NotImplementedError
+
+    @cached_property
+    def place(self) -> files.Place:
+        """Where config, tokenizer or feature extractor, and by default the weights are."""
+        own = self.weights not in ("hub", "none") and not self._is_file
+        return files.locate(self.weights if own else self.name, "backbone.weights" if own else "backbone.model")
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the depth of the model lies. Raises `InputError` if it has none."""
+        for device in ("meta", "cpu"):
+            try:
+                with torch.random.fork_rng(devices=[]), torch.device(device):
+                    return find_layout(self._model(self.config), self.config.num_hidden_layers, self._run)
+            except (RuntimeError, NotImplementedError):  # a model that looks at values on its way
+                if device == "cpu":
+                    raise
+        raise AssertionError
+
+    @cached_property
+    def config(self) -> Any:
+        """transformers' configuration of the model."""
+        return files.read_config(self.place)
+
+    @property
+    def _is_file(self) -> bool:
+        return self.weights.endswith(weights_files.SUFFIXES)
+
+    def _identity(self, pretrained: bool) -> dict[str, Any]:
+        config = {name: value for name, value in self.config.to_dict().items() if name not in _VOLATILE}
+        text = json.dumps(config, sort_keys=True, default=str)
+        weights = None
+        if pretrained and self.weights != "none":
+            place = self.place
+            weights = place.source if place.repository else f"sha256:{place.sha256()}"
+        return {
+            "library": "transformers",
+            "model": type(self.config).__name__.removesuffix("Config"),
+            "config": hashlib.sha256(text.encode()).hexdigest()[:16],
+            "weights": weights,
+        }
+
+    def _check_weights(self, pretrained: bool) -> None:
+        if self._is_file:
+            raise InputError(
+                f"backbone.weights={self.weights} is a file, but a transformers model is a folder with a config.json: "
+                "give the folder."
+            )
+        if pretrained and self.weights != "none":
+            self.place.weights_name()
+
+
+class HuggingFaceText(HuggingFace):
+    """Any encoder or decoder of text in transformers (https://github.com/huggingface/transformers).
+
+    Args:
+        model: Its name on the hub (`owner/name`, `owner/name@revision`), a folder that `save_pretrained` wrote, or
+            `package:<name>` for one that an installed package holds.
+        weights: `hub` (those that come with the model), another folder or `package:<name>` (then its configuration and
+            tokenizer count too), or `none` for random ones.
+        pooling: From the tokens' vectors to the text's: that of the first token (`cls`), the mean of all, that of the
+            last (for decoders, whose last token alone has seen the whole text), or the pretrained pooler's.
+        max_length: Most tokens of a text; `None` for what the model can take, at most 512.
+    """
+
+    modality: Literal["text"] = "text"
+
+    def __init__(
+        self, model: str, weights: str = "hub", pooling: Pooling = "mean", max_length: Count | None = None
+    ) -> None:
+        super().__init__(model, weights)
+        self.pooling: Pooling = pooling
+        self.max_length = max_length
+
+    def check(self, pretrained: bool) -> None:
+        self._check_weights(pretrained)
+        if self.config.is_encoder_decoder:
+            raise InputError(
+                f"backbone.model={self.name} has an encoder and a decoder; choose a model that is one or the other."
+            )
+        problems = []
+        if self.pooling == "pooler" and not files.accepts_pooler(self.config):
+            problems.append(f"backbone.model={self.name} has no pooler: choose backbone.pooling=mean, cls or last.")
+        if self.pooling == "cls" and not self.tokenizer.has_cls:
+            problems.append(
+                f"backbone.model={self.name} puts no token for the whole text before it: choose backbone.pooling=last "
+                "or mean."
+            )
+        if self.max_length is not None and self.limit is not None and self.max_length > self.limit:
+            problems.append(
+                f"backbone.max_length must be at most {self.limit} for this model, but is {self.max_length}."
+            )
+        if problems:
+            raise InputError(*problems)
+        self.layout  # noqa: B018
+
+    def identity(self, pretrained: bool) -> dict[str, Any]:
+        return {**self._identity(pretrained), "pooling": self.pooling}
+
+    def reading(self) -> Reading:
+        max_length = self.max_length or min(self.limit or _LONGEST, _LONGEST)
+        return Reading(
+            {"tokenizer": self.tokenizer, "max_length": max_length},
+            {"tokenizer": self.tokenizer.identity, "max_length": max_length},
+        )
+
+    def build(self, pretrained: bool) -> Backbone:
+        """Under `torch.device("meta")`, `pretrained=False` allocates nothing: for plans."""
+        from headstart.backbones.huggingface_model import TextBackbone
+
+        layout, config = self.layout, self.config
+        if pretrained and self.weights != "none":
+            model, record = files.load(self.place, config, self.pooling == "pooler")
+        else:
+            model, record = self._model(config), WeightsRecord("none")
+        return TextBackbone(model.train(), layout, self.pooling, record)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, as the data needs it."""
+        from headstart.backbones.huggingface_tokenizer import read_tokenizer
+
+        return read_tokenizer(self.place)
+
+    @cached_property
+    def limit(self) -> int | None:
+        """Most tokens that the model's positions and tokenizer allow; `None` where nothing limits them."""
+        positions = getattr(self.config, "max_position_embeddings", None)
+        if positions is not None and self._positions_begin_after_padding():
+            positions -= self.config.pad_token_id + 1
+        limits = [limit for limit in (positions, self.tokenizer.limit) if limit and limit > 0]
+        return min(limits, default=None)
+
+    def _positions_begin_after_padding(self) -> bool:
+        """Whether positions count from behind the padding token's id, as RoBERTa's do."""
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            embeddings = getattr(self._model(self.config), "embeddings", None)
+        table = getattr(embeddings, "position_embeddings", None)
+        return getattr(table, "padding_idx", None) is not None
+
+    def _model(self, config: Any) -> torch.nn.Module:
+        return files.create(config, self.pooling == "pooler")
+
+    def _run(self, model: torch.nn.Module) -> torch.Tensor:
+        return model(input_ids=torch.zeros(1, 8, dtype=torch.long)).last_hidden_state

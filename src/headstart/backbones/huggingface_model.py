@@ -1,0 +1,207 @@
+"""Live transformers models in the shape of every backbone."""
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from headstart.backbones.backbone import Backbone, DepthGroup, Granularity, Inputs, WeightsRecord
+from headstart.backbones.huggingface_depth import STEM, TAIL, Layout, depth_groups, spanning_modules
+from headstart.backbones.pooling import Pooling, pool
+
+FEATURES = "features"
+"""The name of the activations after the last group: the pooled features."""
+HIDDEN = "hidden"
+
+
+class _ReachedError(Exception):
+    """Ends a forward pass at the boundary that was asked for."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+
+class TransformersBackbone(Backbone):
+    """A transformers model without its head; subclasses say how inputs become hidden states.
+
+    What the model itself does outside its layers (dropout of embeddings, SpecAugment) follows the stem: it is off
+    where the stem is frozen.
+    """
+
+    def __init__(self, model: nn.Module, layout: Layout, pooling: Pooling, record: WeightsRecord) -> None:
+        super().__init__()
+        self.model: nn.Module = model
+        self.layout = layout
+        self.pooling = pooling
+        self.num_features = layout.num_features
+        self.weights = record
+        self._exact: list[str] | None = None
+
+    @abstractmethod
+    def states(self, inputs: Inputs) -> tuple[Any, Tensor | None]:
+        """The model's output, and a mask `(B, T)` that is 1 (or true) where its hidden states are no padding."""
+
+    @abstractmethod
+    def context(self, inputs: Inputs) -> dict[str, Tensor]:
+        """What `resume` needs beside hidden states, from the inputs: batch-first tensors."""
+
+    @abstractmethod
+    def resume(self, hidden: Tensor, context: Inputs) -> tuple[Any, Tensor | None]:
+        """As `states`, from the hidden states that enter the layers; what makes them from inputs is passed over."""
+
+    @abstractmethod
+    def example(self) -> dict[str, Tensor]:
+        """A small batch with padding, on the model's device, to prove cuts with."""
+
+    def extra(self) -> dict[str, nn.Module]:
+        """Modules beside the model, by name, that work on its hidden states."""
+        return {}
+
+    def pooled(self, output: Any, mask: Tensor | None) -> Tensor:
+        """Features `(B, D)` of the model's output."""
+        if self.pooling == "pooler":
+            return output.pooler_output
+        return pool(output.last_hidden_state, mask, self.pooling)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        self._settle()
+        return self.pooled(*self.states(inputs))
+
+    def groups(self, granularity: Granularity = "blocks") -> list[DepthGroup]:
+        return depth_groups(self.model, self.layout, granularity, "model.", self.extra())
+
+    # --- cuts: the model's own forward, begun late or ended early ----------------------------------------------------
+
+    @property
+    def boundaries(self) -> list[str]:
+        if self._exact is None:
+            self._exact = list(self._proven())
+        return [*self._exact, self._last]
+
+    @property
+    def _last(self) -> str:
+        return self.groups()[-1].name
+
+    def prefix(self, inputs: Inputs, boundary: str) -> dict[str, Tensor]:
+        if boundary == self._last:
+            return {FEATURES: self(inputs)}
+        self._settle()
+        layers = self.layout.layers(self.model)
+        if boundary == STEM:
+            hook = layers[0].register_forward_pre_hook(_stop_before, with_kwargs=True)
+        else:
+            hook = layers[self._place(boundary)].register_forward_hook(_stop_after)
+        try:
+            self.states(inputs)
+        except _ReachedError as reached:
+            return {HIDDEN: reached.hidden, **self.context(inputs)}
+        finally:
+            hook.remove()
+        raise AssertionError(f"no layer was reached before {boundary}")
+
+    def suffix(self, activations: Inputs, boundary: str) -> Tensor:
+        if boundary == self._last:
+            return activations[FEATURES]
+        self._settle()
+        hidden = activations[HIDDEN]
+        passed = 0 if boundary == STEM else self._place(boundary) + 1
+        with _standing_in(self.layout.layers(self.model), passed, hidden, self.layout.tuple_size):
+            return self.pooled(*self.resume(hidden, activations))
+
+    def _place(self, boundary: str) -> int:
+        assert boundary.startswith("blocks."), f"no boundary {boundary!r}; see boundaries"
+        return int(boundary.removeprefix("blocks."))
+
+    def _proven(self) -> Iterator[str]:
+        """The boundaries at which the two halves gave the whole's features of a small batch, bit for bit."""
+        if next(self.model.parameters()).is_meta:
+            return
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            with torch.no_grad():
+                example = self.example()
+                whole = self(example)
+                for name in [group.name for group in self.groups()][:-1]:
+                    if name != TAIL and self._same(example, name, whole):
+                        yield name
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def _same(self, example: Inputs, boundary: str, whole: Tensor) -> bool:
+        try:
+            return torch.equal(self.suffix(self.prefix(example, boundary), boundary), whole)
+        except (TypeError, RuntimeError, ValueError, AttributeError, IndexError):
+            return False  # its layers hand on more than hidden states: it cannot be cut here
+
+    def _settle(self) -> None:
+        """Bring what spans several groups in line with the stem, whose work it does itself."""
+        spanning, stem = spanning_modules(self.model, self.layout)
+        on = self.training and any(module.training for module in stem)
+        for module in spanning:
+            module.training = on
+
+
+class TextBackbone(TransformersBackbone):
+    """`{"input_ids": (B, L), "attention_mask": (B, L), "token_type_ids": (B, L)?}` → pooled features `(B, D)`."""
+
+    def __init__(self, model: nn.Module, layout: Layout, pooling: Pooling, record: WeightsRecord) -> None:
+        super().__init__(model, layout, pooling, record)
+        taken = inspect.signature(model.forward).parameters
+        self._taken = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in taken]
+
+    def states(self, inputs: Inputs) -> tuple[Any, Tensor | None]:
+        arguments = {name: inputs[name] for name in self._taken if name in inputs}
+        return self.model(**arguments), inputs["attention_mask"]
+
+    def context(self, inputs: Inputs) -> dict[str, Tensor]:
+        return {"attention_mask": inputs["attention_mask"]}
+
+    def resume(self, hidden: Tensor, context: Inputs) -> tuple[Any, Tensor | None]:
+        mask = context["attention_mask"]
+        return self.model(input_ids=torch.zeros_like(mask), attention_mask=mask), mask
+
+    def example(self) -> dict[str, Tensor]:
+        device = next(self.model.parameters()).device
+        mask = torch.tensor([[1] * 6, [1] * 4 + [0] * 2], device=device)
+        vocabulary = self.model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+        ids = torch.randint(0, vocabulary, mask.shape, generator=torch.Generator().manual_seed(0)).to(device)
+        return {"input_ids": ids, "attention_mask": mask}
+
+
+def _stop_before(module: nn.Module, args: tuple, kwargs: dict) -> None:
+    raise _ReachedError(args[0] if args else kwargs["hidden_states"])
+
+
+def _stop_after(module: nn.Module, args: tuple, output: Any) -> None:
+    raise _ReachedError(output[0] if isinstance(output, tuple) else output)
+
+
+@contextmanager
+def _standing_in(layers: list[nn.Module], passed: int, hidden: Tensor, tuple_size: int) -> Iterator[None]:
+    """The first `passed` layers give `hidden` without doing anything; with none passed, the first one is fed it."""
+    output = (hidden, *[None] * (tuple_size - 1)) if tuple_size else hidden
+    hook = None
+    if passed:
+        for layer in layers[:passed]:
+            layer.forward = lambda *args, **kwargs: output
+    else:
+        hook = layers[0].register_forward_pre_hook(partial(_feed, hidden), with_kwargs=True)
+    try:
+        yield
+    finally:
+        if hook is not None:
+            hook.remove()
+        for layer in layers[:passed]:
+            del layer.forward
+
+
+def _feed(hidden: Tensor, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    return ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})

@@ -1,0 +1,80 @@
+"""A tokenizer of transformers as the data room needs one."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from headstart.backbones.huggingface_files import TOKENIZER_FILES, Place
+from headstart.compat import mend_torchvision
+from headstart.errors import InputError
+
+
+class TextTokenizer:
+    """Cuts texts into the ids of a model's vocabulary; the same files give the same `identity`."""
+
+    def __init__(self, tokenizer: Any, identity: str) -> None:
+        self._tokenizer = tokenizer
+        self.identity = identity
+        padding = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, 0)
+        self.pad_id: int = next(token for token in padding if token is not None)
+        hiding = (tokenizer.mask_token_id, tokenizer.unk_token_id, self.pad_id)
+        self.mask_id: int = next(token for token in hiding if token is not None)
+        self.has_types = "token_type_ids" in tokenizer.model_input_names
+        self.has_cls = tokenizer.cls_token_id is not None
+        self.limit: int | None = tokenizer.model_max_length if tokenizer.model_max_length < 10**6 else None
+        """Most tokens by the tokenizer's own account."""
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> dict[str, Any]:
+        """For each text (with its second text): `ids`, `types`, `special` (1: no word of the text), all of at most
+        `max_length` tokens (the longer text of a pair is shortened first), and `full`, the number before that."""
+        encoded = self._encode(list(texts), None if pairs is None else list(pairs))
+        full = [len(ids) for ids in encoded["ids"]]
+        long = [place for place, length in enumerate(full) if length > max_length]
+        if long:
+            shortened = self._encode(
+                [texts[place] for place in long],
+                None if pairs is None else [pairs[place] for place in long],
+                truncation="longest_first",
+                max_length=max_length,
+            )
+            for name, rows in encoded.items():
+                for place, row in zip(long, shortened[name], strict=True):
+                    rows[place] = row
+        return {**encoded, "full": full}
+
+    def _encode(self, texts: list[str], pairs: list[str] | None, **truncation: Any) -> dict[str, list[list[int]]]:
+        encoded = self._tokenizer(
+            texts,
+            pairs,
+            padding=False,
+            return_attention_mask=False,
+            return_token_type_ids=self.has_types,
+            return_special_tokens_mask=True,
+            verbose=False,
+            **truncation,
+        )
+        ids = [row or [self.pad_id] for row in encoded["input_ids"]]  # a text that comes to nothing
+        types = encoded["token_type_ids"] if self.has_types else [[0] * len(row) for row in ids]
+        special = [row or [1] for row in encoded["special_tokens_mask"]]
+        return {"ids": ids, "types": [row or [0] for row in types], "special": special}
+
+
+def read_tokenizer(place: Place) -> TextTokenizer:
+    """The tokenizer that lies with a model. Raises `InputError` if there is none that can be read."""
+    mend_torchvision()
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place.folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # files that are absent or damaged: each tokenizer raises its own
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"{place.source} holds no tokenizer that transformers can read: {reason} Put the tokenizer's files beside "
+            "config.json (its save_pretrained writes them)."
+        ) from error
+    digest = hashlib.sha256()
+    for name in TOKENIZER_FILES:
+        path = place.folder / name
+        if path.is_file():
+            digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return TextTokenizer(tokenizer, digest.hexdigest())
