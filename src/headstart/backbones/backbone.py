@@ -100,3 +100,5 @@ class Reading:
 
     arguments: dict[str, Any] = field(default_factory=dict)
     description: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
+    """The largest values that may be set over some of the arguments."""

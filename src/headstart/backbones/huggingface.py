@@ -139,6 +139,7 @@ class HuggingFaceText(HuggingFace):
         return Reading(
             {"tokenizer": self.tokenizer, "max_length": max_length},
             {"tokenizer": self.tokenizer.identity, "max_length": max_length},
+            {} if self.limit is None else {"max_length": self.limit},
         )
 
     def build(self, pretrained: bool) -> Backbone:
