@@ -107,7 +107,7 @@ def train(job: Job, record: Recorder) -> dict[str, Any]:
     rows = EpochRows(thaw, record.row, progress)
     flops = FlopMeter(thaw)
     best = folder / "best.ckpt"
-    callbacks = [thaw, PlateauThaw(thaw, best), rows, flops, *keepers(folder), *_early_stopping(settings)]
+    callbacks = [thaw, PlateauThaw(thaw, folder), rows, flops, *keepers(folder), *_early_stopping(settings)]
     trainer = _trainer(settings, callbacks, record.directory)
     device = trainer.strategy.root_device
     memory, began = PeakMemory(device), time.perf_counter()
@@ -129,6 +129,7 @@ def train(job: Job, record: Recorder) -> dict[str, Any]:
         "fused_with": 0,
     }
     done = _conclude(job, record, rows.rows, scored, cost, backbone.weights)
+    _keep_adapter(job, module, record.directory)
     _tidy(folder, settings.keep_checkpoint)
     progress.done(_last_line(done))
     return done
@@ -460,6 +461,18 @@ def _conclude(
         details=scoring.details(test.logits, torch.from_numpy(test.labels), job.source.classes),
         reading={**job.reading.description, **job.examples.statistics(), "views": job.parts["augmentation"].views},
     )
+
+
+def _keep_adapter(job: Job, module: TransferModule, directory: Path) -> None:
+    """Write a run's adapter to `adapter/`, and the weights with it folded in, if asked, to `best.ckpt`."""
+    adapter, best = job.strategy.adapter, directory / "checkpoints" / "best.ckpt"
+    if adapter is None:
+        return
+    adapter.save(module.backbone, directory / "adapter")
+    if adapter.merge:
+        adapter.fold(module.backbone)
+        checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+        torch.save({**checkpoint, "state_dict": module.state_dict()}, best)
 
 
 def _tidy(folder: Path, keep: bool) -> None:

@@ -15,7 +15,7 @@ from headstart.compat import mend_torchvision
 from headstart.data.source import Examples, Source
 from headstart.data.splits import Split, split, split_problems
 from headstart.errors import InputError, collect
-from headstart.strategies.plan import Plan, Row
+from headstart.strategies.plan import Kind, Plan, Row
 from headstart.strategies.strategy import Strategy
 from headstart.training.rows import rows
 
@@ -38,6 +38,11 @@ class Sketch:
     @property
     def total_parameters(self) -> int:
         return sum(self.parameters.values())
+
+    @property
+    def kinds(self) -> dict[str, tuple[Kind, ...]]:
+        """The kinds of parameters in each depth group."""
+        return {group: tuple(kind for name, kind in self.parameters if name == group) for group in self.groups}
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,9 @@ class Job:
 
     @cached_property
     def reading(self) -> Reading:
-        return self.factory.reading()
+        """How this backbone reads the data, with what was set over it (`data.max_length`, say)."""
+        reading, own = self.factory.reading(), self.source.overrides
+        return Reading({**reading.arguments, **own}, {**reading.description, **own}, reading.limits)
 
     @cached_property
     def split(self) -> Split:
@@ -128,7 +135,8 @@ def prepare(cfg: DictConfig) -> Job:
     collect(
         [
             partial(_check_split, source, parts["data"]),
-            lambda: found.update(plan=strategy.plan(sketch.groups, parts["unfreeze"], cfg.trainer.max_epochs)),
+            partial(_check_overrides, source, factory.reading()),
+            lambda: found.update(plan=strategy.plan(sketch.kinds, parts["unfreeze"], cfg.trainer.max_epochs)),
         ]
     )
     job_plan: Plan = found["plan"]
@@ -164,7 +172,7 @@ def draw_sketch(cfg: DictConfig) -> tuple[Sketch, Plan, Mapping[str, Any]]:
     """Sketch, plan and parts of a config, without looking at data or weights."""
     parts, factory, nodes = _bound(cfg)
     sketch = _sketch(factory, nodes["backbone"], parts["strategy"])
-    return sketch, parts["strategy"].plan(sketch.groups, parts["unfreeze"], cfg.trainer.max_epochs), parts
+    return sketch, parts["strategy"].plan(sketch.kinds, parts["unfreeze"], cfg.trainer.max_epochs), parts
 
 
 def _bound(cfg: DictConfig) -> tuple[dict[str, Any], BackboneFactory, dict[str, Any]]:
@@ -231,6 +239,16 @@ def _sketch(factory: BackboneFactory, node: Any, strategy: Strategy) -> Sketch:
         return Sketch(tuple(group.name for group in groups), backbone.num_features, counts)
 
     return _remember("sketch", _key(node, strategy.granularity, adapter), draw)
+
+
+def _check_overrides(source: Source, reading: Reading) -> None:
+    too_much = [
+        f"data.{name} must be at most {reading.limits[name]} for this backbone, but is {value}."
+        for name, value in source.overrides.items()
+        if name in reading.limits and value > reading.limits[name]
+    ]
+    if too_much:
+        raise InputError(*too_much)
 
 
 def _check_split(source: Source, own: Source) -> None:

@@ -14,6 +14,10 @@ Kind = Literal["weight", "bias", "norm", "norm_bias", "adapter"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 NORM_KINDS: frozenset[str] = frozenset({"norm", "norm_bias"})
 FrozenNorm = Literal["eval", "batch_stats", "train"]
+"""How norm layers in frozen parts normalise: by the statistics they came with; by the batch's, keeping theirs; by the
+batch's, updating theirs. Dropout and drop-path are off in frozen parts whichever it is."""
+ThawedNorm = Literal["train", "eval"]
+"""How norm layers in parts that train normalise: by the batch's statistics, updating theirs; by theirs as they came."""
 HEAD = "head"
 """The last depth group of every plan: the classifier alone. It always trains."""
 
@@ -59,8 +63,11 @@ class Plan:
     phases: tuple[Phase, ...]
     max_epochs: int
     frozen_norm: FrozenNorm = "eval"
+    thawed_norm: ThawedNorm = "train"
     warmup_epochs: float = 0.0
     """Epochs over which a group that thaws after the start climbs from 0 to its rate."""
+    restart: bool = False
+    """Whether the schedule runs from its beginning to its end in every phase, not once over all of them."""
     granularity: str = "blocks"
 
     def __post_init__(self) -> None:
@@ -68,11 +75,19 @@ class Plan:
         assert self.phases, "a plan has at least one phase"
         for phase in self.phases:
             assert set(phase.rates) == set(self.groups), phase.name
+        assert not self.restart or all(phase.start is not None for phase in self.phases), "restarts need known ends"
 
     def phase_at(self, epoch: int) -> int:
         """Index of the phase that epoch `epoch` lies in, by the calendar alone (plateaus are not foreseen)."""
         started = [i for i, phase in enumerate(self.phases) if phase.start is not None and phase.start <= epoch]
         return started[-1]
+
+    def span(self, phase: int) -> tuple[int, int]:
+        """The epochs, first and past the last, over which the schedule runs while `phase` lasts."""
+        if not self.restart:
+            return 0, self.max_epochs
+        starts = [*(p.start or 0 for p in self.phases), self.max_epochs]
+        return starts[phase], starts[phase + 1]
 
     def thawed_in(self, phase: int, group: str) -> int | None:
         """Index of the phase, at or before `phase`, from which the group has trained without a break."""

@@ -35,6 +35,7 @@ class L2SP(Regularizer):
     def penalty(self) -> "Tensor":
         import torch
 
+        self.origin = [o.to(w.device) for o, w in zip(self.origin, self.pretrained, strict=True)]  # models move later
         pulled = [(w - origin).square().sum() for w, origin in zip(self.pretrained, self.origin, strict=True)]
         decayed = [weight.square().sum() for weight in self.fresh]
         return self.alpha / 2 * torch.stack(pulled).sum() + self.beta / 2 * torch.stack(decayed).sum()

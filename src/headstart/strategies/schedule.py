@@ -6,8 +6,14 @@ run or training many probes together cannot bring it out of step.
 
 import math
 from abc import ABC, abstractmethod
+from typing import Annotated
 
-from headstart.ranges import Fraction, Positive, ProperFraction
+from annotated_types import Ge
+
+from headstart.ranges import Fraction, ProperFraction
+
+Divisor = Annotated[float, Ge(1)]
+"""A number from 1: what the base rate is divided by."""
 
 
 class Schedule(ABC):
@@ -52,7 +58,7 @@ class OneCycle(Schedule):
     `OneCycleLR` does with its defaults; momentum is left alone.
     """
 
-    def __init__(self, rise: Fraction = 0.3, start_divisor: Positive = 25.0, end_divisor: Positive = 10_000.0) -> None:
+    def __init__(self, rise: Fraction = 0.3, start_divisor: Divisor = 25.0, end_divisor: Divisor = 10_000.0) -> None:
         self.rise, self.start, self.end = rise, 1 / start_divisor, 1 / (start_divisor * end_divisor)
 
     def factor(self, step: int, total_steps: int) -> float:
@@ -65,7 +71,7 @@ class OneCycle(Schedule):
 class SlantedTriangular(Schedule):
     """Up in a line for the share `cut`, then down in a line to 1 / `ratio` (Howard & Ruder 2018, eq. 3)."""
 
-    def __init__(self, cut: Fraction = 0.1, ratio: Positive = 32.0) -> None:
+    def __init__(self, cut: Fraction = 0.1, ratio: Divisor = 32.0) -> None:
         self.cut, self.ratio = cut, ratio
 
     def factor(self, step: int, total_steps: int) -> float:

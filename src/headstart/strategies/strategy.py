@@ -3,25 +3,30 @@
 A strategy is data: every one that the field knows is a few keys of this class (see `conf/strategy/`).
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Literal
+
+from annotated_types import Gt, Le
 
 from headstart.errors import InputError
-from headstart.ranges import Count, Fraction, Positive
+from headstart.ranges import Count, Positive
 from headstart.strategies.adapters import Adapter
-from headstart.strategies.plan import HEAD, KINDS, FrozenNorm, Kind, Phase, Plan
+from headstart.strategies.plan import HEAD, KINDS, FrozenNorm, Kind, Phase, Plan, ThawedNorm
 from headstart.strategies.regularizers import Regularizer
-from headstart.strategies.unfreeze import Unfreeze, Window, match
+from headstart.strategies.unfreeze import Never, Unfreeze, Window, match
 
+Decay = Annotated[float, Gt(0), Le(1)]
+"""A number above 0, up to 1."""
 OWN_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "adapter")
 
 
 class Strategy:
     """Which rows of the backbone may train, each at a multiple of the head's rate.
 
-    `groups` are shell patterns over depth-group names; `last_k` and `first_k` count blocks. `kinds` narrows every
-    group to some of its parameters; with an adapter the default is the adapter's alone. The multiplier of a group
-    `d` groups below the head is `backbone_rate × layer_decay ** d`.
+    `groups` are shell patterns over depth-group names; `last_k` counts blocks from the head (the tail comes with
+    them), `first_k` from the input (the stem comes with them). `kinds` narrows every group to some of its parameters;
+    with an adapter the default is the adapter's alone. A group with no such parameter stays frozen. The multiplier of
+    a group `d` groups below the head is `backbone_rate × layer_decay ** d`.
     """
 
     def __init__(
@@ -33,8 +38,9 @@ class Strategy:
         first_k: Count | None = None,
         kinds: list[Kind] | None = None,
         backbone_rate: Positive = 1.0,
-        layer_decay: Fraction = 1.0,
+        layer_decay: Decay = 1.0,
         frozen_norm: FrozenNorm = "eval",
+        thawed_norm: ThawedNorm = "train",
         granularity: Literal["blocks", "stages"] = "blocks",
         adapter: Adapter | None = None,
         regularizer: Regularizer | None = None,
@@ -44,39 +50,53 @@ class Strategy:
         own = kinds if kinds is not None else [] if adapter else OWN_KINDS
         self.kinds: tuple[Kind, ...] = (*own, "adapter") if adapter else tuple(own)
         self.backbone_rate, self.layer_decay = backbone_rate, layer_decay
-        self.frozen_norm, self.granularity = frozen_norm, granularity
+        self.frozen_norm, self.thawed_norm, self.granularity = frozen_norm, thawed_norm, granularity
         self.adapter, self.regularizer = adapter, regularizer
 
-    def trainable(self, groups: Sequence[str]) -> tuple[str, ...]:
+    def trainable(self, kinds: Mapping[str, Collection[Kind]]) -> tuple[str, ...]:
         """The backbone groups that may train at all, from the input to the output.
 
-        Raises:
-            InputError: if a pattern names no group, or the model has fewer blocks than asked for.
-        """
-        given = [name for name in ("last_k", "first_k") if getattr(self, name) is not None]
-        if len(given) + (self.patterns is not None) > 1:
-            raise InputError("Only one of strategy.groups, strategy.last_k and strategy.first_k may be set.")
-        if self.patterns is not None:
-            return match(self.patterns, groups, "strategy.groups")
-        if self.last_k is not None:
-            return self._counted(groups, self.last_k, "last_k")
-        if self.first_k is not None:
-            return self._counted(groups, self.first_k, "first_k")
-        return tuple(groups)
+        `kinds` are those of the parameters in each depth group (input to output, without the head).
 
-    def plan(self, groups: Sequence[str], unfreeze: Unfreeze, max_epochs: int) -> Plan:
-        """The thaw plan for a backbone with these depth groups (input to output, without the head)."""
-        trainable = self.trainable(groups)
-        windows = unfreeze.windows(trainable, max_epochs)
-        if bool(trainable) != any(window.thawed for window in windows):
-            raise InputError(_mismatch(trainable, unfreeze))
-        if not self.pretrained and len(windows) > 1:
+        Raises:
+            InputError: if a pattern names no group, the model has fewer blocks than asked for, or nothing in the groups
+                that were asked for is of a kind that trains.
+        """
+        chosen = self._chosen(tuple(kinds))
+        able = tuple(group for group in chosen if not set(self.kinds).isdisjoint(kinds[group]))
+        if chosen and not able:
+            found = sorted({kind for group in chosen for kind in kinds[group]}, key=KINDS.index)
             raise InputError(
-                f"Random weights must train from the start, but unfreeze={type(unfreeze).__name__} keeps them frozen "
-                "for a while. Use unfreeze=at_start, or a strategy that starts from pretrained weights."
+                f"Something in the groups that train must be of strategy.kinds={list(self.kinds)}, but "
+                f"{', '.join(chosen)} have only {', '.join(found)}. Choose other kinds or another strategy."
             )
-        phases = tuple(self._phase(window, groups) for window in windows)
-        return Plan((*groups, HEAD), phases, max_epochs, self.frozen_norm, unfreeze.warmup_epochs, self.granularity)
+        return able
+
+    def plan(self, kinds: Mapping[str, Collection[Kind]], unfreeze: Unfreeze, max_epochs: int) -> Plan:
+        """The thaw plan for a backbone whose depth groups hold parameters of these kinds (see `trainable`)."""
+        trainable = self.trainable(kinds)
+        if bool(trainable) == isinstance(unfreeze, Never):
+            raise InputError(_mismatch(tuple(kinds), trainable, unfreeze))
+        windows = unfreeze.windows(trainable, max_epochs)
+        if not any(window.thawed for window in windows) and trainable:
+            raise InputError(_mismatch(tuple(kinds), trainable, unfreeze))
+        if not self.pretrained and trainable != windows[0].thawed:
+            raise InputError(
+                f"Random weights must train from the start, but unfreeze={type(unfreeze).__name__} keeps groups frozen "
+                f"for a while, of {', '.join(trainable)}. Use unfreeze=at_start, or a strategy that starts from "
+                "pretrained weights."
+            )
+        phases = tuple(self._phase(window, tuple(kinds)) for window in windows)
+        return Plan(
+            (*kinds, HEAD),
+            phases,
+            max_epochs,
+            self.frozen_norm,
+            self.thawed_norm,
+            unfreeze.warmup_epochs,
+            unfreeze.restart,
+            self.granularity,
+        )
 
     def _phase(self, window: Window, groups: Sequence[str]) -> Phase:
         rates: dict[str, dict[Kind, float]] = {}
@@ -86,8 +106,29 @@ class Strategy:
         rates[HEAD] = dict.fromkeys(KINDS, window.scale.get(HEAD, 1.0))
         return Phase(window.name, window.start, rates, window.until)
 
-    def _counted(self, groups: Sequence[str], count: int, key: str) -> tuple[str, ...]:
+    def _chosen(self, groups: tuple[str, ...]) -> tuple[str, ...]:
+        given = [name for name in ("last_k", "first_k") if getattr(self, name) is not None]
+        given += ["groups"] if self.patterns is not None else []
+        if len(given) > 1:
+            raise InputError(
+                "Only one of strategy.groups, strategy.last_k and strategy.first_k may be set, but "
+                f"{' and '.join(given)} are. Set the others to null."
+            )
+        if self.patterns is not None:
+            return match(self.patterns, groups, "strategy.groups")
+        if self.last_k is not None:
+            return self._counted(groups, self.last_k, "last_k")
+        if self.first_k is not None:
+            return self._counted(groups, self.first_k, "first_k")
+        return groups
+
+    def _counted(self, groups: tuple[str, ...], count: int, key: str) -> tuple[str, ...]:
         blocks = [group for group in groups if group not in ("stem", "tail")]
+        if not blocks:
+            raise InputError(
+                f"strategy.{key} counts blocks, but the model has none. Its groups: {', '.join(groups)}. Name some of "
+                "them in strategy.groups instead."
+            )
         if count > len(blocks):
             raise InputError(
                 f"strategy.{key} must be at most the number of blocks, {len(blocks)}, but is {count}. "
@@ -98,14 +139,14 @@ class Strategy:
         return tuple(groups[groups.index(blocks[-count]) :])
 
 
-def _mismatch(trainable: Sequence[str], unfreeze: Unfreeze) -> str:
+def _mismatch(groups: Sequence[str], trainable: Sequence[str], unfreeze: Unfreeze) -> str:
     schedule = type(unfreeze).__name__
     if trainable:
         return (
-            f"The strategy trains {len(trainable)} groups of the backbone, but unfreeze={schedule} thaws none of them. "
+            f"The strategy trains {', '.join(trainable)}, but unfreeze={schedule} thaws none of them. "
             "Use unfreeze=at_start or gradual, or strategy=feature_extraction."
         )
     return (
-        f"The strategy keeps the whole backbone frozen, but unfreeze={schedule} would thaw it. "
+        f"The strategy keeps the whole backbone ({', '.join(groups)}) frozen, but unfreeze={schedule} would thaw it. "
         "Use unfreeze=never, or another strategy, such as gradual_unfreeze."
     )

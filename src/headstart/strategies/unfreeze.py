@@ -25,14 +25,22 @@ class Window:
 
 
 class Unfreeze(ABC):
-    """A schedule of thawing. The head trains in every phase."""
+    """A schedule of thawing. The head trains in every phase.
 
-    def __init__(self, warmup_epochs: NonNegative = 0.0) -> None:
-        self.warmup_epochs = warmup_epochs
+    A group that thaws after the start climbs to its rate over `warmup_epochs`. With `restart` the rate schedule runs
+    from its beginning to its end in every phase, as when each phase is a training of its own.
+    """
+
+    def __init__(self, warmup_epochs: NonNegative = 0.0, restart: bool = False) -> None:
+        self.warmup_epochs, self.restart = warmup_epochs, restart
 
     @abstractmethod
     def windows(self, groups: Sequence[str], max_epochs: int) -> list[Window]:
-        """Phases for `groups`: those of the backbone that the strategy may train, from the input to the output."""
+        """Phases for `groups`: those of the backbone that the strategy may train, from the input to the output.
+
+        Raises:
+            InputError: if the phases cannot be carried out.
+        """
 
 
 class Never(Unfreeze):
@@ -58,21 +66,23 @@ class AtStart(Unfreeze):
 class Gradual(Unfreeze):
     """Head first; every `every` epochs the next `num_groups` groups, from the head down (Howard & Ruder 2018)."""
 
-    def __init__(self, every: Count = 1, num_groups: Count = 1, warmup_epochs: NonNegative = 0.0) -> None:
-        super().__init__(warmup_epochs)
+    def __init__(
+        self, every: Count = 1, num_groups: Count = 1, warmup_epochs: NonNegative = 0.0, restart: bool = False
+    ) -> None:
+        super().__init__(warmup_epochs, restart)
         self.every, self.num_groups = every, num_groups
 
     def windows(self, groups: Sequence[str], max_epochs: int) -> list[Window]:
         thawed = _from_the_head_down(groups, self.num_groups)
         last = (len(thawed) - 1) * self.every
         if last >= max_epochs:
-            least = -(-len(groups) // max(1, (max_epochs - 1) // self.every))
+            num_thaws = (max_epochs - 1) // self.every
+            fewer = f", or unfreeze.num_groups={-(-len(groups) // num_thaws)}" if num_thaws else ""
             raise InputError(
                 f"Every group must thaw before training ends, but with unfreeze.every={self.every} and "
                 f"unfreeze.num_groups={self.num_groups} the last of {len(groups)} groups ({', '.join(groups)}) would "
                 f"thaw at epoch {last} of trainer.max_epochs={max_epochs} (epochs count from 0). Set "
-                f"trainer.max_epochs={last + 1} or more, or unfreeze.num_groups={least}, or "
-                f"strategy.granularity=stages."
+                f"trainer.max_epochs={last + 1} or more{fewer}, or strategy.granularity=stages."
             )
         return [Window(_name(t), i * self.every, t) for i, t in enumerate(thawed)]
 
@@ -80,7 +90,7 @@ class Gradual(Unfreeze):
 class OnPlateau(Unfreeze):
     """The next `num_groups` groups thaw when `monitor` stops improving, like early stopping.
 
-    With `restore_best` the weights of the best epoch so far are put back before the next groups thaw.
+    With `restore_best` the weights of the phase's best epoch by `monitor` are put back before the next groups thaw.
     """
 
     def __init__(
@@ -98,14 +108,15 @@ class OnPlateau(Unfreeze):
 
     def windows(self, groups: Sequence[str], max_epochs: int) -> list[Window]:
         thawed = _from_the_head_down(groups, self.num_groups)
-        earliest = (len(thawed) - 1) * self.plateau.patience
+        last = len(thawed) - 1
+        earliest = last * (self.plateau.patience + 1)  # a phase's first epoch is its best so far
         if earliest >= max_epochs:
             raise InputError(
-                f"Every group must have a chance to thaw, but {len(thawed) - 1} plateaus of unfreeze.patience="
+                f"Every group must have a chance to thaw, but {last} plateaus of unfreeze.patience="
                 f"{self.plateau.patience} do not fit into trainer.max_epochs={max_epochs}. Groups: "
-                f"{', '.join(groups)}. Raise trainer.max_epochs above {earliest} or unfreeze.num_groups."
+                f"{', '.join(groups)}. Set trainer.max_epochs={earliest + 1} or more, or raise unfreeze.num_groups, or "
+                f"set strategy.granularity=stages."
             )
-        last = len(thawed) - 1
         return [
             Window(_name(t), None if i else 0, t, until=self.plateau if i < last else None)
             for i, t in enumerate(thawed)
@@ -115,15 +126,22 @@ class OnPlateau(Unfreeze):
 class HeadFirst(Unfreeze):
     """The head alone for `epochs`, then all groups with every rate, the head's too, times `rate` (LP-FT)."""
 
-    def __init__(self, epochs: Count = 5, rate: Positive = 1.0, warmup_epochs: NonNegative = 0.0) -> None:
-        super().__init__(warmup_epochs)
+    def __init__(
+        self,
+        epochs: Count = 5,
+        rate: Positive = 1.0,
+        warmup_epochs: NonNegative = 0.0,
+        restart: bool = False,
+    ) -> None:
+        super().__init__(warmup_epochs, restart)
         self.epochs, self.rate = epochs, rate
 
     def windows(self, groups: Sequence[str], max_epochs: int) -> list[Window]:
         if self.epochs >= max_epochs:
             raise InputError(
-                f"The groups must thaw before training ends, but unfreeze.epochs={self.epochs} of head training leave "
-                f"none of trainer.max_epochs={max_epochs}. Set unfreeze.epochs below it, or raise trainer.max_epochs."
+                f"The groups ({', '.join(groups)}) must thaw before training ends, but unfreeze.epochs={self.epochs} "
+                f"of head training leave none of trainer.max_epochs={max_epochs}. Set unfreeze.epochs below it, or "
+                "raise trainer.max_epochs."
             )
         scale = dict.fromkeys([*groups, HEAD], self.rate)
         return [Window("head", 0, ()), Window("all", self.epochs, tuple(groups), scale)]
@@ -133,11 +151,11 @@ class Phases(Unfreeze):
     """An explicit list: `{start: EPOCH, groups: [PATTERN, …], rate: X, rates: {PATTERN: X, …}, name: …}`.
 
     `groups` are thawed in that phase, all others frozen; `rate` scales every row of the phase, `rates` those of
-    matching groups (`head` among them). Patterns are shell patterns over group names.
+    matching groups (`head` among them) on top of it. Patterns are shell patterns over group names.
     """
 
-    def __init__(self, phases: list[dict[str, Any]], warmup_epochs: NonNegative = 0.0) -> None:
-        super().__init__(warmup_epochs)
+    def __init__(self, phases: list[dict[str, Any]], warmup_epochs: NonNegative = 0.0, restart: bool = False) -> None:
+        super().__init__(warmup_epochs, restart)
         self.phases = phases
 
     def windows(self, groups: Sequence[str], max_epochs: int) -> list[Window]:
@@ -148,8 +166,8 @@ class Phases(Unfreeze):
         starts = [window.start or 0 for window in windows]
         if starts[0] != 0 or sorted(set(starts)) != starts or starts[-1] >= max_epochs:
             raise InputError(
-                f"Phases must start at epoch 0, in rising order, before trainer.max_epochs={max_epochs}, but "
-                f"unfreeze.phases start at {starts}."
+                f"Phases must start at epoch 0, then in rising order, before trainer.max_epochs={max_epochs}, but "
+                f"unfreeze.phases start at {starts}. Their groups: {', '.join(groups)}."
             )
         return windows
 
@@ -159,12 +177,12 @@ class Phases(Unfreeze):
             raise InputError(f"{key} has unknown keys {sorted(unknown)}; it takes start, groups, rate, rates, name.")
         start, rate, rates = phase.get("start", 0), phase.get("rate", 1.0), phase.get("rates") or {}
         numbers = [rate, *rates.values()]
-        if not isinstance(start, int) or start < 0 or any(not _is_rate(number) for number in numbers):
+        if not _is_epoch(start) or not all(map(_is_rate, numbers)):
             raise InputError(f"{key}: start must be an epoch from 0 and rates must be above 0, but got {dict(phase)}.")
         thawed = match(phase.get("groups", []), groups, f"{key}.groups")
         scale = dict.fromkeys([*groups, HEAD], float(rate))
         for pattern, value in rates.items():
-            for group in match([pattern], [*groups, HEAD], f"{key}.rates"):
+            for group in match([pattern], [*thawed, HEAD], f"{key}.rates"):
                 scale[group] = rate * value
         windows.append(Window(str(phase.get("name", _name(thawed))), start, thawed, scale))
 
@@ -178,8 +196,18 @@ def match(patterns: Sequence[str], groups: Sequence[str], key: str) -> tuple[str
 
 
 def _from_the_head_down(groups: Sequence[str], num_groups: int) -> list[tuple[str, ...]]:
+    """What is thawed in each phase: nothing, then ever `num_groups` more."""
+    if num_groups > len(groups):
+        raise InputError(
+            f"unfreeze.num_groups must be at most the number of groups that train, {len(groups)}, but is {num_groups}. "
+            f"Groups: {', '.join(groups)}."
+        )
     cuts = [*range(len(groups), 0, -num_groups), 0]
     return [tuple(groups[cut:]) for cut in cuts]
+
+
+def _is_epoch(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _is_rate(value: Any) -> bool:

@@ -30,6 +30,11 @@ class EpochRows(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            for row in self.rows:  # of the epochs before a resume: what keeps them starts anew
+                self.on_row(row)
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.began = time.perf_counter()
 
@@ -52,10 +57,15 @@ class EpochRows(pl.Callback):
 
 
 class PlateauThaw(pl.Callback):
-    """Begins the next phase when the current one has come to its plateau, from the best weights if asked."""
+    """Tells `thaw` of each epoch's monitored value; keeps the phase's best weights, and puts them back if asked.
 
-    def __init__(self, thaw: Thaw, best: Path) -> None:
-        self.thaw, self.best = thaw, best
+    Args:
+        thaw: begins the next phase once the current one has come to its plateau.
+        folder: where the best weights are kept meanwhile.
+    """
+
+    def __init__(self, thaw: Thaw, folder: Path) -> None:
+        self.thaw, self.best = thaw, folder / "plateau.ckpt"
         self.restore = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -74,13 +84,21 @@ class PlateauThaw(pl.Callback):
         if until is None:
             return
         value = pl_module.metrics[until.monitor] * (-1 if until.monitor.endswith("accuracy") else 1)
-        if self.thaw.watch(value):
-            self.thaw.next_phase(trainer.global_step)
-            self.restore = until.restore_best
+        is_best = self.thaw.watch(value)
+        if is_best and until.restore_best:
+            trainer.save_checkpoint(self.best, weights_only=True)
+        self.restore = self.thaw.is_due and until.restore_best
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.best.unlink(missing_ok=True)
 
 
 class FlopMeter(pl.Callback):
-    """Counts the floating-point operations of training: the first step of each phase, times the examples trained on."""
+    """Counts the floating-point operations of training: the first step of each phase, times the examples trained on.
+
+    Frozen parts count as what is done in them; all processes are counted, evaluation is not.
+    """
 
     def __init__(self, thaw: Thaw) -> None:
         self.thaw = thaw
@@ -105,7 +123,7 @@ class FlopMeter(pl.Callback):
             self.counter.__exit__(None, None, None)
             self.per_example[self.thaw.phase] = self.counter.get_total_flops() / size
             self.counter = None
-        self.total += self.per_example[self.thaw.phase] * size
+        self.total += self.per_example[self.thaw.phase] * batch.get("num_global", size)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
         if self.counter is not None:

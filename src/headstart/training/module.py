@@ -1,6 +1,6 @@
 """The model in training: backbone and head, loss and metrics, as a LightningModule. It never waits for the device."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from headstart.backbones.backbone import Backbone, DepthGroup
 from headstart.data.augmentation import Augmentation
 from headstart.seeding import seed_for
-from headstart.strategies.plan import HEAD, Kind, Row
+from headstart.strategies.plan import HEAD, FrozenNorm, Row
 from headstart.strategies.regularizers import Regularizer
 from headstart.training.rows import rows
 from headstart.training.thaw import hold
@@ -47,7 +47,7 @@ class TransferModule(pl.LightningModule):
         regularizer: a penalty that takes the place of weight decay.
     """
 
-    frozen_modules: list[tuple[nn.Module, str]] = []
+    frozen_modules: Sequence[tuple[nn.Module, FrozenNorm]] = ()
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class TransferModule(pl.LightningModule):
         self.num_classes, self.seed, self.label_smoothing = num_classes, seed, label_smoothing
         self.optimizer, self.augmentation, self.regularizer = optimizer, augmentation, regularizer
         self.register_buffer("class_weights", class_weights, persistent=False)
-        self.rows: dict[Row, dict[str, nn.Parameter]] = rows(groups, backbone) | _head_rows(head)
+        self.rows = rows([*groups, _head_group(head)], nn.ModuleList([backbone, head]))
         self.boundary: str | None = None  # set while batches bring activations of frozen groups instead of inputs
         self.metrics: dict[str, float] = {}
         self.train_loss, self.train_accuracy = MeanMetric(nan_strategy="disable"), _accuracy(num_classes)
@@ -91,8 +91,8 @@ class TransferModule(pl.LightningModule):
         weight = self.class_weights if isinstance(self.class_weights, Tensor) else None
         return F.cross_entropy(logits.float(), labels, weight=weight, label_smoothing=self.label_smoothing)
 
-    def on_fit_start(self) -> None:
-        if self.regularizer is not None:
+    def setup(self, stage: str) -> None:
+        if self.regularizer is not None:  # before a checkpoint is loaded: a resumed run is pulled to the same start
             weights = [(row, p) for row, named in self.rows.items() if row[1] == "weight" for p in named.values()]
             self.regularizer.start(
                 [parameter for (group, _), parameter in weights if group != HEAD],
@@ -141,19 +141,27 @@ class TransferModule(pl.LightningModule):
         self.log_dict(self.metrics)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One parameter group per row, all from the start, whether frozen or not."""
+        """A parameter group or two per row, all from the start, whether frozen or not.
+
+        Weight decay is for matrices and kernels: norms, biases and other vectors get none, as the field does.
+        """
         base = self.optimizer([nn.Parameter(torch.zeros(1))]).defaults
         decay = 0.0 if self.regularizer is not None else base.get("weight_decay", 0.0)
-        groups = [
-            {
-                "params": list(named.values()),
-                "row": row,
-                "base_lr": float(base["lr"]),
-                **({"weight_decay": decay if row[1] in DECAYED else 0.0} if "weight_decay" in base else {}),
-            }
-            for row, named in self.rows.items()
-        ]
-        return self.optimizer(groups)
+        groups: dict[tuple[Row, bool], list[nn.Parameter]] = {}
+        for row, named in self.rows.items():
+            for parameter in named.values():
+                groups.setdefault((row, row[1] in DECAYED and parameter.ndim > 1), []).append(parameter)
+        return self.optimizer(
+            [
+                {
+                    "params": parameters,
+                    "row": row,
+                    "base_lr": float(base["lr"]),
+                    **({"weight_decay": decay if is_decayed else 0.0} if "weight_decay" in base else {}),
+                }
+                for (row, is_decayed), parameters in groups.items()
+            ]
+        )
 
     def _mix(self, inputs: Mapping[str, Tensor], labels: Tensor, batch_idx: int) -> tuple[Mapping[str, Tensor], Tensor]:
         assert self.augmentation is not None
@@ -171,12 +179,8 @@ class TransferModule(pl.LightningModule):
             raise DivergedError(self.current_epoch, step)
 
 
-def _head_rows(head: nn.Module) -> dict[Row, dict[str, nn.Parameter]]:
-    table: dict[Row, dict[str, nn.Parameter]] = {}
-    for name, parameter in head.named_parameters():
-        kind: Kind = "bias" if name.endswith("bias") else "weight"
-        table.setdefault((HEAD, kind), {})[name] = parameter
-    return table
+def _head_group(head: nn.Module) -> DepthGroup:
+    return DepthGroup(HEAD, dict(head.named_parameters()), dict(head.named_buffers()), (head,))
 
 
 def _accuracy(num_classes: int) -> Metric:

@@ -36,4 +36,5 @@ def _kind(module: nn.Module, qualified: str, name: str) -> Kind:
 
 def is_norm(module: nn.Module) -> bool:
     """Whether a module normalises: by class name, as timm, torch and transformers each bring their own."""
-    return "norm" in type(module).__name__.lower()
+    name = type(module).__name__.lower()
+    return "norm" in name and "normfree" not in name

@@ -8,8 +8,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from headstart.backbones.backbone import DepthGroup
-from headstart.strategies.plan import HEAD, Plan, Plateau
+from headstart.strategies.plan import FrozenNorm, Plan, Plateau
 from headstart.strategies.schedule import Schedule
+from headstart.training.rows import is_norm
 
 
 class Thaw(pl.Callback):
@@ -24,20 +25,22 @@ class Thaw(pl.Callback):
         self.groups = list(groups)
         self.phase = -1
         self.begun: list[int] = []  # optimizer step at which each phase so far began
-        self.best, self.waited = float("inf"), 0
+        self.best, self.waited, self.is_due = float("inf"), 0, False
 
     def state_dict(self) -> dict[str, Any]:
-        return {"phase": self.phase, "begun": self.begun, "best": self.best, "waited": self.waited}
+        return {name: getattr(self, name) for name in ("phase", "begun", "best", "waited", "is_due")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.phase, self.begun = state_dict["phase"], list(state_dict["begun"])
-        self.best, self.waited = state_dict["best"], state_dict["waited"]
+        for name, value in state_dict.items():
+            setattr(self, name, list(value) if name == "begun" else value)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        phase = self._phase_for(trainer.current_epoch)
+        foreseen = self.plan.phase_at(trainer.current_epoch)
+        phase = self.phase + 1 if self.is_due else max(self.phase, foreseen)
         if phase != self.phase:
             self.phase = phase
             self.begun += [trainer.global_step] * (phase + 1 - len(self.begun))
+            self.best, self.waited, self.is_due = float("inf"), 0, False
         self.apply(pl_module)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int):
@@ -52,20 +55,24 @@ class Thaw(pl.Callback):
                 parameter.requires_grad_(trains)
                 if not trains:
                     parameter.grad = None  # a stale zero gradient would still be decayed
-        for norm in _norms_with_buffers(part for group in self.groups for part in group.modules):
-            norm.track_running_stats = norm.running_mean is not None
-        module.frozen_modules = frozen_modules(self.plan, self.phase, self.groups)
+        for norm in _norms_with_buffers([module.backbone]):
+            if isinstance(norm, _NormBase):
+                norm.track_running_stats = norm.running_mean is not None
+        module.frozen_modules = frozen_modules(self.plan, self.phase, self.groups, module.backbone)
         module.train(module.training)
 
     def set_rates(self, trainer: pl.Trainer) -> None:
         """Set each optimizer group's rate for the coming step: base × schedule × row × phase × warm-up."""
-        phase = self.plan.phases[self.phase]
-        factor = self.schedule.factor(trainer.global_step, int(trainer.estimated_stepping_batches))
-        steps_per_epoch = max(1, trainer.num_training_batches // trainer.accumulate_grad_batches)
-        epochs_in = [(trainer.global_step + 1 - start) / steps_per_epoch for start in self.begun]
+        phase, step = self.plan.phases[self.phase], trainer.global_step
+        steps_per_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
+        start, end = (epoch * steps_per_epoch for epoch in self.plan.span(self.phase))
+        end = min(end, int(trainer.estimated_stepping_batches))
+        factor = self.schedule.factor(step - start, end - start)
+        epochs_in = [(step + 1 - begun) / steps_per_epoch for begun in self.begun]
         for group in trainer.optimizers[0].param_groups:
             row = group["row"]
-            group["lr"] = group["base_lr"] * factor * phase.multiplier(*row) * self._warmup(row[0], epochs_in)
+            warmup = self.plan.warmup(self.phase, row[0], epochs_in)
+            group["lr"] = group["base_lr"] * factor * phase.multiplier(*row) * warmup
 
     def rates(self, trainer: pl.Trainer) -> dict[str, float]:
         """The highest current rate within each depth group, head last; 0 where frozen."""
@@ -75,58 +82,59 @@ class Thaw(pl.Callback):
         return highest
 
     def watch(self, value: float) -> bool:
-        """Take note of the epoch's monitored value; true if the phase has come to its plateau."""
-        until = self.plan.phases[self.phase].until
-        if until is None:
-            return False
-        if value < self.best - until.min_delta:
-            self.best, self.waited = value, 0
-        else:
-            self.waited += 1
-        return self.waited >= until.patience
+        """Take note of the epoch's monitored value, the lower the better; true if it is the phase's best so far.
 
-    def next_phase(self, step: int) -> None:
-        """Begin the next phase with the coming epoch; `step` is the first optimizer step of it."""
-        self.phase, self.best, self.waited = self.phase + 1, float("inf"), 0
-        self.begun.append(step)
+        Once the phase has come to its plateau, the next one begins with the coming epoch.
+        """
+        assert self.until is not None, "this phase waits for no plateau"
+        is_best = value < self.best - self.until.min_delta
+        self.best, self.waited = (value, 0) if is_best else (self.best, self.waited + 1)
+        self.is_due = self.waited >= self.until.patience
+        return is_best
 
     @property
     def until(self) -> Plateau | None:
         """The plateau that the current phase waits for."""
         return self.plan.phases[self.phase].until
 
-    def _phase_for(self, epoch: int) -> int:
-        foreseen = self.plan.phase_at(epoch)
-        return max(self.phase, foreseen) if self.phase >= 0 else foreseen
 
-    def _warmup(self, group: str, epochs_in: Sequence[float]) -> float:
-        return self.plan.warmup(self.phase, group, epochs_in)
-
-
-def frozen_modules(plan: Plan, phase: int, groups: Sequence[DepthGroup]) -> list[tuple[nn.Module, str]]:
+def frozen_modules(
+    plan: Plan, phase: int, groups: Sequence[DepthGroup], backbone: nn.Module
+) -> list[tuple[nn.Module, FrozenNorm]]:
     """Modules that are not in training mode in this phase, each with how it is frozen: `eval` or `batch_stats`.
 
-    A group in which nothing trains is frozen whole. In one that trains in part, a norm layer whose own rows are
-    frozen keeps its buffers.
+    A group in which nothing trains is frozen whole, and so is a module that reaches over it (its dropout, layer drop or
+    masking would touch the frozen group). In a group that trains in part, a norm layer whose own rows are frozen keeps
+    its buffers. Only norm layers that `frozen_norm` speaks of are left in training mode.
     """
-    frozen: list[tuple[nn.Module, str]] = []
+    rates = plan.phases[phase]
+    frozen: list[tuple[nn.Module, FrozenNorm]] = []
     for group in groups:
-        if group.name == HEAD or plan.phases[phase].trains(group.name, "norm") or plan.frozen_norm == "train":
-            continue
-        if not plan.phases[phase].trains(group.name):
+        norms = list(_norms_with_buffers(group.modules))
+        if not rates.trains(group.name):
             frozen += [(child, "eval") for module in group.modules for child in module.modules()]
-        frozen += [(norm, plan.frozen_norm) for norm in _norms_with_buffers(group.modules)]
+            frozen += [(norm, plan.frozen_norm) for norm in norms]
+        elif not rates.trains(group.name, "norm"):
+            frozen += [(norm, plan.frozen_norm) for norm in norms]
+        elif plan.thawed_norm == "eval":
+            frozen += [(norm, "eval") for norm in norms]
+    if not all(rates.trains(group.name) for group in groups):
+        owned = {id(child) for group in groups for module in group.modules for child in module.modules()}
+        frozen += [(module, "eval") for module in backbone.modules() if id(module) not in owned]
     return frozen
 
 
-def hold(frozen: Sequence[tuple[nn.Module, str]]) -> None:
+def hold(frozen: Sequence[tuple[nn.Module, FrozenNorm]]) -> None:
     """Put frozen modules into their mode again, after a call of `train()`."""
     for module, how in frozen:
-        module.training = how == "batch_stats"
+        module.training = how != "eval" and isinstance(module, _NormBase)
         if how == "batch_stats":
             # a norm layer in training that tracks nothing uses the batch's statistics and leaves its buffers alone
             module.track_running_stats = False  # type: ignore[assignment]
 
 
-def _norms_with_buffers(modules: Iterable[nn.Module]) -> Iterator[_NormBase]:
-    return (child for module in modules for child in module.modules() if isinstance(child, _NormBase))
+def _norms_with_buffers(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    for module in modules:
+        for child in module.modules():
+            if is_norm(child) and next(child.buffers(recurse=False), None) is not None:
+                yield child
