@@ -63,8 +63,8 @@ class FrozenFeatures:
             return []
         base = {"data": fingerprint, "reading": dict(reading)}
         plain = self._kept(examples, {**base, "view": None}, None, 0, counted=False)
-        keys = [{**base, "view": [view, VIEW_SEED, name]} for view in range(1, augmentation.views)]
-        return [plain, *(self._kept(examples, key, augmentation, key["view"][0]) for key in keys)]
+        named = {view: {**base, "view": [view, VIEW_SEED, name]} for view in range(1, augmentation.views)}
+        return [plain, *(self._kept(examples, key, augmentation, view) for view, key in named.items())]
 
     def _kept(
         self,

@@ -1,0 +1,160 @@
+"""A run in miniature: shipped strategies on tiny models and random pictures, as `experiment.train` puts it together."""
+
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch import nn
+
+from headstart import config
+from headstart.backbones.timm import Timm
+from headstart.composition import conf_dir
+from headstart.data.module import DataModule
+from headstart.data.source import Examples
+from headstart.data.splits import Split
+from headstart.progress import Progress
+from headstart.strategies.schedule import Schedule
+from headstart.strategies.strategy import Strategy
+from headstart.strategies.unfreeze import Unfreeze
+from headstart.training.epochs import EpochRows, FlopMeter, PlateauThaw, keepers
+from headstart.training.module import TransferModule
+from headstart.training.rows import rows
+from headstart.training.thaw import Thaw
+
+SIZE, NUM_CLASSES = 32, 3
+CNN = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "zero_init_last": False}
+VIT = {"embed_dim": 16, "depth": 3, "num_heads": 2, "patch_size": 8, "init_values": 0.1, "proj_drop_rate": 0.1}
+FAMILIES = {
+    "cnn": Timm("resnet18", weights="none", size=SIZE, drop_path_rate=0.1, arguments=CNN),
+    "vit": Timm("vit_tiny_patch16_224", weights="none", size=SIZE, drop_path_rate=0.1, arguments=VIT),
+}
+WORDS = {
+    "gradual_unfreeze": ["unfreeze.num_groups=2"],
+    "lp_ft": ["unfreeze.epochs=2"],
+    "partial": ["strategy.last_k=2"],
+    "lora": ["strategy.adapter.r=2"],
+}
+"""What brings the shipped strategies to the size of these models and runs."""
+OPTIMIZERS = {
+    "adamw": lambda groups: torch.optim.AdamW(groups, lr=1e-2, weight_decay=0.1),
+    "sgd": lambda groups: torch.optim.SGD(groups, lr=1e-1, momentum=0.9, nesterov=True, weight_decay=0.01),
+}
+
+
+class Pictures(Examples):
+    """Random pictures whose brightness tells the class."""
+
+    def __init__(self, labels):
+        noise = torch.Generator().manual_seed(0)
+        self.pixels = torch.randint(0, 120, (len(labels), 3, SIZE, SIZE), generator=noise, dtype=torch.uint8)
+        self.pixels += torch.from_numpy(60 * labels).to(torch.uint8)[:, None, None, None]
+
+    def __len__(self):
+        return len(self.pixels)
+
+    def batch(self, indices):
+        return {"pixels": self.pixels[torch.as_tensor(indices)]}
+
+
+@cache
+def shipped(words):
+    """The strategy, unfreeze and scheduler that a command line with these words would choose."""
+    config.register()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("train", list(words))
+    kinds = {"strategy": Strategy, "unfreeze": Unfreeze, "scheduler": Schedule}
+    nodes = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in kinds}
+    return tuple(config.construct(nodes[name], name, kind) for name, kind in kinds.items())
+
+
+@dataclass
+class Rig:
+    """A run that is set up and not begun."""
+
+    folder: Path
+    module: TransferModule
+    data: DataModule
+    thaw: Thaw
+    trainer: Any
+    flops: FlopMeter
+    table: EpochRows
+    told: list = field(default_factory=list)
+
+    def fit(self):
+        last = self.folder / "last.ckpt"
+        self.trainer.fit(self.module, self.data, ckpt_path=last if last.is_file() else None, weights_only=True)
+        return self
+
+    def state(self):
+        return {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
+
+    def history(self):
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in self.table.rows]
+
+
+def build(
+    folder,
+    family,
+    words,
+    *,
+    max_epochs=4,
+    optimizer="adamw",
+    seed=0,
+    num_train=24,
+    batch_size=8,
+    callbacks=(),
+    backbone=None,
+    **trainer,
+):
+    import pytorch_lightning as pl  # after the package has mended torchvision
+
+    strategy, unfreeze, schedule = shipped(tuple(words))
+    torch.manual_seed(seed)
+    backbone = backbone or FAMILIES[family].build(False)
+    if strategy.adapter is not None:
+        strategy.adapter.inject(backbone)
+    head = nn.Linear(backbone.num_features, NUM_CLASSES)
+    groups = backbone.groups(strategy.granularity)
+    present = rows(groups, backbone)
+    kinds = {group.name: tuple(kind for name, kind in present if name == group.name) for group in groups}
+    plan = strategy.plan(kinds, unfreeze, max_epochs)
+    labels = np.arange(num_train + 18) % NUM_CLASSES
+    parts = Split(
+        *(np.arange(*span) for span in ((num_train,), (num_train, num_train + 12), (num_train + 12, num_train + 18)))
+    )
+    data = DataModule(Pictures(labels), labels, parts, NUM_CLASSES, batch_size=batch_size, seed=seed)
+    opt = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
+    module = TransferModule(backbone, head, groups, NUM_CLASSES, opt, seed, regularizer=strategy.regularizer)
+    thaw, told = Thaw(plan, schedule, groups), []
+    table, flops = EpochRows(thaw, told.append, Progress("test", max_epochs, live=False)), FlopMeter(thaw)
+    settings = {"accelerator": "cpu", "devices": 1, "max_epochs": max_epochs, "logger": False, **trainer}
+    trainer = pl.Trainer(
+        callbacks=[thaw, PlateauThaw(thaw, folder), table, flops, *keepers(folder), *callbacks],
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False,
+        default_root_dir=folder, **settings,
+    )  # fmt: skip
+    return Rig(folder, module, data, thaw, trainer, flops, table, told)
+
+
+@pytest.fixture
+def rig(tmp_path):
+    """Sets a run up: `rig(family, strategy, *words, **settings)`; runs of one `folder` go on from each other."""
+
+    def set_up(family="cnn", strategy="fine_tune", *words, folder="run", **settings):
+        return build(tmp_path / folder, family, (f"strategy={strategy}", *WORDS.get(strategy, ()), *words), **settings)
+
+    return set_up
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
