@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from importlib import import_module
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from headstart.errors import InputError, collect, unknown
 
@@ -115,6 +118,21 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name="schema", node=Config, provider="headstart")
+
+
+def load(directory: Path) -> DictConfig:
+    """The config that a run's directory keeps, held against the schema.
+
+    Raises:
+        InputError: if there is none, or it has keys or types that the schema does not know.
+    """
+    path = directory / "config.yaml"
+    try:
+        return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path)))
+    except OSError as error:
+        raise InputError(f"{directory} must be a run's directory, but {path} cannot be read: {error}.") from error
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise InputError(f"{path} is not a run's config: {str(error).splitlines()[0]}.") from error
 
 
 def check_spine(cfg: DictConfig) -> None:
@@ -288,6 +306,3 @@ def _flatten(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, node
-
-
-__all__ = ["MISSING", "Config", "bind", "check_spine", "check_targets", "construct", "run_id", "settings"]

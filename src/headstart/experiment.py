@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from headstart import result
+from headstart import config, result
 from headstart.backbones.backbone import Backbone, WeightsRecord
 from headstart.cache import cache_dir
 from headstart.claim import CLAIM, Claim
@@ -175,10 +175,7 @@ def execute(cfg: DictConfig) -> bool:
     """
     hydra = HydraConfig.get()
     first = Path(hydra.runtime.output_dir)
-    configs = {
-        first: cfg,
-        **{first.parent / name: OmegaConf.load(first.parent / name / "config.yaml") for name in cfg.companions},
-    }
+    configs = {first: cfg} | {first.parent / name: config.load(first.parent / name) for name in cfg.companions}
     with ExitStack() as claims:
         free = [path for path in configs if claims.enter_context(Claim(path / CLAIM, wait=False)).held]
         mine = [path for path in free if result.read(path) is None]

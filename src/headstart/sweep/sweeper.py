@@ -1,6 +1,7 @@
 """A comparison from its overrides to its last run. What is on the disk is the truth; nothing is done twice."""
 
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from headstart import result
+from headstart import config, result
 from headstart.composition import Composer
 from headstart.errors import InputError
 from headstart.preparation import Job, job_config, prepare
@@ -44,7 +45,7 @@ class StoredConfigs:
         first, *others = sweep_overrides
         cfg = master_config.copy()
         with open_dict(cfg):
-            for key, value in OmegaConf.load(self.directory / first / "config.yaml").items():
+            for key, value in config.load(self.directory / first).items():
                 cfg[key] = value
             cfg.companions = others
             cfg.hydra.sweep.dir = str(self.directory)
@@ -53,7 +54,7 @@ class StoredConfigs:
 
 
 class Sweep:
-    """Draws up, checks and carries out the runs of one comparison."""
+    """Draws up, checks and carries out the runs of one comparison; see `hydra_plugins` for its options."""
 
     def __init__(
         self,
@@ -82,9 +83,8 @@ class Sweep:
         if self.dry_run:
             show_dry_run(self.ledger, jobs.values())
             return True
-        self.ledger.enrol(
-            str(self.config.name), " ".join(["headstart", *sys.argv[1:]]), [_entry(job) for job in jobs.values()]
-        )
+        command = shlex.join(["headstart", *sys.argv[1:]])
+        self.ledger.enrol(str(self.config.name), command, [_entry(job) for job in jobs.values()])
         if self.retry_failed:
             for run_id in jobs:
                 self.ledger.set_failed_aside(run_id)
@@ -110,7 +110,7 @@ class Sweep:
     def carry_out(self, jobs: Mapping[str, Job]) -> None:
         """Launch what is not done, again and again, until every run has a result, from here or from elsewhere."""
         deaths = dict.fromkeys(jobs, 0)
-        launcher, clock = self._launcher(), Outlook(len(jobs))
+        launcher, outlook = self._launcher(), Outlook(len(jobs))
         while True:
             states = {run_id: self.ledger.state(run_id) for run_id in jobs}
             pending = {run_id: job for run_id, job in jobs.items() if states[run_id] in ("missing", "interrupted")}
@@ -122,39 +122,45 @@ class Sweep:
             for run_id, job in pending.items():
                 path = self.ledger.path(run_id) / "config.yaml"
                 result.write_bytes(path, OmegaConf.to_yaml(job.cfg, resolve=True).encode())
-            for batch in self._batches(units(pending)):
-                clock.announce([jobs[run_id] for unit in batch for run_id in unit], pending)
-                self._launch(launcher, batch, clock.launched)
-                clock.launched += len(batch)
+            outlook.begin(len(pending))
+            for batch in self._batches(pending, deaths):
+                outlook.announce(sum(len(unit) for unit in batch))
+                self._launch(launcher, batch)
             self._bury(pending, deaths)
 
     def _launcher(self) -> Launcher:
-        context = HydraContext(
-            config_loader=StoredConfigs(self.ledger.directory.absolute()), callbacks=self.context.callbacks
-        )  # type: ignore[arg-type]
+        configs = StoredConfigs(self.ledger.directory.absolute())
+        context = HydraContext(config_loader=configs, callbacks=self.context.callbacks)  # type: ignore[arg-type]
         return Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=self.task_function, config=self.config
         )
 
-    def _batches(self, pending: Sequence[Unit]) -> list[list[Unit]]:
-        """One unit at a time where they run one after another anyway, so that progress can be told between them."""
-        if str(self.config.hydra.launcher._target_).endswith("BasicLauncher"):
-            return [[unit] for unit in pending]
-        return [list(pending)]
+    def _batches(self, pending: Mapping[str, Job], deaths: Mapping[str, int]) -> list[list[Unit]]:
+        """What is launched in one go: all, or one unit after the other where they run so anyway, to tell progress.
 
-    def _launch(self, launcher: Launcher, batch: Sequence[Unit], first: int) -> None:
+        Runs whose worker has died go last and each alone, so that one that kills does not take others with it.
+        """
+        suspects: list[list[Unit]] = [[(run_id,)] for run_id in pending if deaths[run_id]]
+        rest = units({run_id: job for run_id, job in pending.items() if not deaths[run_id]})
+        if str(self.config.hydra.launcher._target_).endswith("BasicLauncher"):
+            return [*([unit] for unit in rest), *suspects]
+        return [rest, *suspects] if rest else suspects
+
+    def _launch(self, launcher: Launcher, batch: Sequence[Unit]) -> None:
         try:
-            launcher.launch([list(unit) for unit in batch], initial_job_idx=first)
+            launcher.launch([list(unit) for unit in batch], initial_job_idx=0)
         except Exception as error:
             # a worker that dies takes some launchers' whole batch with it; the disk tells what is left to do
             log.warning("The launcher stopped early: %r", error)
+            if all(self.ledger.state(run_id) == "missing" for unit in batch for run_id in unit):
+                raise
 
     def _bury(self, pending: Mapping[str, Job], deaths: dict[str, int]) -> None:
         """Count the deaths of workers; a run that keeps killing its workers is recorded as failed."""
         for run_id, job in pending.items():
-            if self.ledger.state(run_id) == "interrupted":
+            if self.ledger.state(run_id) in ("interrupted", "missing"):
                 deaths[run_id] += 1
-                log.warning("The worker of run %s died (%d of %d).", run_id, deaths[run_id], MOST_DEATHS)
+                log.warning("Run %s came to no end (%d of %d times).", run_id, deaths[run_id], MOST_DEATHS)
             if deaths[run_id] >= MOST_DEATHS:
                 self.ledger.bury(run_id, f"The process that worked on this run died {MOST_DEATHS} times over.", job)
 
@@ -163,17 +169,22 @@ class Outlook:
     """Tells a person which run of how many comes next, and about how long the rest will take."""
 
     def __init__(self, total: int) -> None:
-        self.total, self.began, self.launched = total, time.monotonic(), 0
-        self.done = 0
+        self.total = total
 
-    def announce(self, coming: Sequence[Job], pending: Mapping[str, Job]) -> None:
-        first = self.total - len(pending) + self.done + 1
-        last = first + len(coming) - 1
-        left = len(pending) - self.done
-        remaining = (time.monotonic() - self.began) / self.done * left if self.done else None
-        runs = f"run {first}" if first == last else f"runs {first} to {last}"
-        sys.stderr.write(f"{runs} of {self.total}{f', about {duration(remaining)} left' if remaining else ''}\n")
-        self.done += len(coming)
+    def begin(self, num_pending: int) -> None:
+        """A round of launching begins."""
+        self.pending, self.begun, self.began = num_pending, 0, time.monotonic()
+
+    def announce(self, num_coming: int) -> None:
+        """The next runs are launched."""
+        first = self.total - self.pending + self.begun + 1
+        runs = f"run {first}" if num_coming == 1 else f"runs {first} to {first + num_coming - 1}"
+        left = ""
+        if self.begun:
+            seconds = (time.monotonic() - self.began) / self.begun * (self.pending - self.begun)
+            left = f", about {duration(seconds)} left"
+        sys.stderr.write(f"── {runs} of {self.total}{left}\n")
+        self.begun += num_coming
 
 
 def _entry(job: Job) -> Entry:

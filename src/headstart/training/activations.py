@@ -61,7 +61,7 @@ class FrozenFeatures:
         """
         if not augmentation.changes_examples or augmentation.views == 1:
             return []
-        base = {"data": fingerprint, "reading": dict(reading)}
+        base: dict[str, Any] = {"data": fingerprint, "reading": dict(reading)}
         plain = self._kept(examples, {**base, "view": None}, None, 0, counted=False)
         named = {view: {**base, "view": [view, VIEW_SEED, name]} for view in range(1, augmentation.views)}
         return [plain, *(self._kept(examples, key, augmentation, view) for view, key in named.items())]

@@ -45,4 +45,6 @@ class HeadstartSweeper(Sweeper):
         """Carry out the comparison; true if every run of it is completed."""
         from headstart.sweep.sweeper import Sweep
 
+        assert self.hydra_context is not None
+        assert self.config is not None
         return Sweep(self.hydra_context, self.task_function, self.config, **self.options).run(arguments)
