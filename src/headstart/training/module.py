@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from headstart.backbones.backbone import Backbone, DepthGroup
@@ -30,6 +30,30 @@ class DivergedError(RuntimeError):
             f"The training loss was not finite at epoch {epoch}, step {step}. Try a lower optimizer.lr, "
             "trainer.gradient_clip_val=1, or trainer.precision=32-true."
         )
+
+
+class MeanLoss(Metric):
+    """The mean over examples of losses that are batch means, without waiting for the device.
+
+    torchmetrics' `MeanMetric` either looks for NaN, which waits, or takes all batches for equally large.
+    """
+
+    full_state_update = False
+    total: Tensor
+    num_examples: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), "sum")
+        self.add_state("num_examples", torch.tensor(0.0), "sum")
+
+    def update(self, loss: Tensor, num_examples: int) -> None:
+        """Take note of a batch's mean loss, a scalar."""
+        self.total = self.total + loss * num_examples
+        self.num_examples = self.num_examples + num_examples
+
+    def compute(self) -> Tensor:
+        return self.total / self.num_examples
 
 
 class TransferModule(pl.LightningModule):
@@ -70,8 +94,8 @@ class TransferModule(pl.LightningModule):
         self.rows = rows([*groups, _head_group(head)], nn.ModuleList([backbone, head]))
         self.boundary: str | None = None  # set while batches bring activations of frozen groups instead of inputs
         self.metrics: dict[str, float] = {}
-        self.train_loss, self.train_accuracy = MeanMetric(nan_strategy="disable"), _accuracy(num_classes)
-        self.val_loss, self.val_accuracy = MeanMetric(nan_strategy="disable"), _accuracy(num_classes)
+        self.train_loss, self.train_accuracy = MeanLoss(), _accuracy(num_classes)
+        self.val_loss, self.val_accuracy = MeanLoss(), _accuracy(num_classes)
         self.register_buffer("bad_step", torch.tensor(-1), persistent=False)
         self.bad_step: Tensor
 
@@ -112,7 +136,7 @@ class TransferModule(pl.LightningModule):
         loss = self.loss(logits, targets)
         detached = loss.detach()
         self._note_divergence(detached)
-        self.train_loss.update(detached, weight=len(labels))
+        self.train_loss.update(detached, len(labels))
         self.train_accuracy.update(logits.detach(), labels)
         if "num_global" in batch:
             # processes average their gradients: scaled so that every example of the batch weighs the same
@@ -122,7 +146,7 @@ class TransferModule(pl.LightningModule):
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         logits, labels = self(batch["inputs"]), batch["labels"]
         # neither smoothed nor weighted, so that val/loss means the same in every run
-        self.val_loss.update(F.cross_entropy(logits.float(), labels), weight=len(labels))
+        self.val_loss.update(F.cross_entropy(logits.float(), labels), len(labels))
         self.val_accuracy.update(logits, labels)
 
     def on_validation_epoch_end(self) -> None:
