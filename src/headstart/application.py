@@ -75,9 +75,14 @@ class Application(Hydra):
         context = HydraContext(config_loader=self.config_loader, callbacks=callbacks)
         sweeper = Plugins.instance().instantiate_sweeper(config=cfg, hydra_context=context, task_function=task_function)
         try:
-            return sweeper.sweep(arguments=[str(word) for word in cfg.hydra.overrides.task])
+            done = sweeper.sweep(arguments=[str(word) for word in cfg.hydra.overrides.task])
         finally:
             callbacks.on_multirun_end(config=cfg, config_name=config_name)
+        if not OmegaConf.select(cfg, "hydra.sweeper.dry_run"):
+            from headstart.commands import conclude
+
+            conclude(Path(cfg.hydra.sweep.dir))
+        return done
 
 
 def train(words: list[str]) -> int:
@@ -104,7 +109,7 @@ def plan(words: list[str]) -> int:
 
 def compose(words: list[str]) -> DictConfig:
     """The config that `words` describe, guarded, as `train` would run it."""
-    args = get_args_parser().parse_args(words)
+    args = get_args_parser().parse_intermixed_args(words)
     app = _application(args)
     try:
         return app.compose_config(args.config_name or CONFIG_NAME, args.overrides, RunMode.RUN)
@@ -116,7 +121,7 @@ def compose(words: list[str]) -> DictConfig:
 
 def hydra_main(words: list[str]) -> int:
     """What `hydra.main` does, over our configs; returns the exit status instead of leaving the process."""
-    args = get_args_parser().parse_args(words)
+    args = get_args_parser().parse_intermixed_args(words)
     app = _application(args)
     try:
         return _act(app, args)

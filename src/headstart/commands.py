@@ -1,7 +1,11 @@
-"""The commands beside `train` and `plan`: what they print, and their exit status."""
+"""The commands beside `train` and `plan`, and what a comparison ends with: what they print, and their exit status."""
 
-from collections.abc import Sequence
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from headstart.errors import InputError, unknown
 
@@ -10,41 +14,110 @@ def report(words: list[str]) -> int:
     """`headstart report DIR... [--open]`."""
     from headstart.report.build import build
 
-    folders = _folders(words, ("--open",))
+    folders, flags = _parsed(words, ("--open",), "headstart report outputs/demo")
     made = build(folders)
-    for sentence in made.answer:
-        print(sentence)
-    print(made.page)
-    if "--open" in words:
+    for note in made.notes:
+        sys.stderr.write(f"note: {note}\n")
+    print("\n".join(made.answer))
+    print(f"\nReport: {made.page}")
+    if "--open" in flags:
         import webbrowser
 
         webbrowser.open(made.page.absolute().as_uri())
     return 0
 
 
+def conclude(directory: Path) -> None:
+    """What a comparison ends with, failures or not: its table, what failed, and where everything lies."""
+    from headstart.report.build import build
+    from headstart.report.terminal import show
+
+    try:
+        made = build([directory])
+    except InputError as error:
+        sys.stderr.write(f"No report: {error}\n")
+        return
+    show(made)
+
+
 def status(words: list[str]) -> int:
-    """`headstart status DIR`."""
-    raise InputError("not yet")
+    """`headstart status DIR`: the grid of a comparison."""
+    from headstart.sweep.screen import show_status
+
+    folders, _ = _parsed(words, (), "headstart status outputs/demo")
+    for folder in folders:
+        show_status(folder)
+    return 0
 
 
 def rerun(words: list[str]) -> int:
-    """`headstart rerun RUN_DIR [--check]`."""
-    raise InputError("not yet")
+    """`headstart rerun RUN_DIR [--check]`: the same run in a fresh directory, and whether it gave the same numbers."""
+    folders, flags = _parsed(words, ("--check",), "headstart rerun outputs/demo/RUN_ID")
+    if len(folders) != 1:
+        raise InputError(f"Name one run's directory, not {len(folders)}.")
+    from headstart.repetition import repeat
+
+    original = folders[0]
+    fresh = Path(tempfile.mkdtemp(prefix="headstart-")) if "--check" in flags else _next(original / "reruns")
+    try:
+        differences = repeat(original, fresh)
+    finally:
+        if "--check" in flags:
+            shutil.rmtree(fresh, ignore_errors=True)
+    print("\n".join(differences) if differences else "identical")
+    if "--check" not in flags:
+        print(f"The repetition lies in {fresh}.")
+    return 1 if differences else 0
 
 
 def store(words: list[str]) -> int:
-    """`headstart store [list | prune]`."""
-    raise InputError("not yet")
+    """`headstart store [list | prune [GIGABYTES]]`: activations that are kept."""
+    from headstart.cache import cache_dir
+    from headstart.features.store import FeatureStore
+
+    action, *rest = words or ["list"]
+    if action not in ("list", "prune"):
+        raise unknown("action", action, ("list", "prune"))
+    try:
+        budget = float(rest[0]) if rest else 0.0
+    except ValueError:
+        raise InputError(f"headstart store prune takes the gigabytes to keep, but got {rest[0]!r}.") from None
+    kept = FeatureStore(cache_dir("features"), int(budget * 1e9))
+    if action == "prune":
+        removed = kept.prune()
+        print(f"{len(removed)} entries removed, {sum(entry.num_bytes for entry in removed) / 1e6:,.1f} MB freed.")
+        return 0
+    entries = kept.entries()
+    for entry in entries:
+        print(f"{entry.digest[:12]}  {entry.num_bytes / 1e6:10,.1f} MB  {_described(entry.key)}")
+    total = sum(entry.num_bytes for entry in entries) / 1e6
+    print(f"{len(entries)} entries, {total:,.1f} MB in {kept.root}")
+    return 0
 
 
-def _folders(words: Sequence[str], flags: Sequence[str]) -> list[Path]:
-    for word in words:
-        if word.startswith("-") and word not in flags:
-            raise unknown("option", word, flags)
+def _described(key: Mapping[str, Any]) -> str:
+    backbone, reading = key.get("backbone", {}), key.get("reading", {})
+    view = f", view {key['view'][0]}" if key.get("view") else ""
+    return f"{backbone.get('model', '?')} {reading}{view}, data {str(key.get('data', '?'))[:12]}"
+
+
+def _next(folder: Path) -> Path:
+    """The first of folder/1, folder/2, … that is not there."""
+    number = 1
+    while (folder / str(number)).exists():
+        number += 1
+    return folder / str(number)
+
+
+def _parsed(words: Sequence[str], known: Sequence[str], example: str) -> tuple[list[Path], set[str]]:
+    """Folders and flags."""
+    flags = {word for word in words if word.startswith("-")}
+    for flag in flags - set(known):
+        raise unknown("option", flag, known)
     folders = [Path(word) for word in words if not word.startswith("-")]
     if not folders:
-        raise InputError("Name at least one directory, such as outputs/demo.")
+        raise InputError(f"Name a directory, as in: {example}")
     missing = [str(folder) for folder in folders if not folder.is_dir()]
     if missing:
         raise InputError(*(f"{folder} is not a directory." for folder in missing))
-    return folders
+    return folders, flags

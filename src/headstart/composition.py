@@ -92,8 +92,9 @@ def explained(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) 
     key = getattr(cause, "full_key", None)
     reason = str(getattr(cause, "msg", None) or cause).splitlines()[0]
     if key and "not in" in reason:
-        parent, _, leaf = str(key).rpartition(".")
-        return InputError(f"{key} is not a setting. {unknown('setting', leaf, _siblings(parent, loader, overrides))}")
+        parent = str(key).rpartition(".")[0]
+        prefix = f"{parent}." if parent else ""
+        return unknown("setting", key, [f"{prefix}{name}" for name in _siblings(parent, loader, overrides)])
     if "Ambiguous value for argument" in str(error):
         return InputError(f"{str(error).splitlines()[0]} To compare several values, add -m.")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

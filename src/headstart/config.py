@@ -232,7 +232,8 @@ def _check_arguments(target: type, arguments: Mapping[str, Any], key: str, hints
     messages: list[str] = []
     for name, value in arguments.items():
         if name not in names and not takes_any:
-            messages += [f"{key}.{name} is not a setting. {unknown('setting', name, set(names) - {'params'})}"]
+            choices = [f"{key}.{choice}" for choice in names if choice != "params"]
+            messages += unknown("setting", f"{key}.{name}", choices).messages
         elif name in hints:
             messages += _violations(f"{key}.{name}", value, hints[name])
     for name in names:

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -35,19 +35,13 @@ from headstart.seeding import seed_for
 from headstart.strategies import drawing
 from headstart.training import scoring
 from headstart.training.activations import FrozenFeatures
-from headstart.training.epochs import (
-    EpochRows,
-    FlopMeter,
-    PlateauThaw,
-    early_stopping,
-    keepers,
-    load_weights,
-)
+from headstart.training.epochs import EpochRows, FlopMeter, PlateauThaw, keepers, load_weights
 from headstart.training.module import DivergedError, TransferModule
 from headstart.training.probe import train_probes
 from headstart.training.probe_spec import EarlyStopping, Probe, ProbeOutcome
 from headstart.training.solver import solve
 from headstart.training.thaw import Thaw
+from headstart.training.trainer import lightning_trainer
 from headstart.training.vector_optim import rule
 
 log = logging.getLogger(__name__)
@@ -80,7 +74,8 @@ def run(jobs: Sequence[Job], directories: Sequence[Path]) -> list[dict[str, Any]
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a run that exits, or runs out of memory, fails alone
-        return [record.fail(error) for record in records]
+        sys.stderr.write(f"{_title(jobs[0])}  failed: {error}\n")
+        return [result.read(record.directory) or record.fail(error) for record in records]
 
 
 def train(job: Job, record: Recorder) -> dict[str, Any]:
@@ -107,8 +102,8 @@ def train(job: Job, record: Recorder) -> dict[str, Any]:
     rows = EpochRows(thaw, record.row, progress)
     flops = FlopMeter(thaw)
     best = folder / "best.ckpt"
-    callbacks = [thaw, PlateauThaw(thaw, folder), rows, flops, *keepers(folder), *_early_stopping(settings)]
-    trainer = _trainer(settings, callbacks, record.directory)
+    callbacks = [thaw, PlateauThaw(thaw, folder), rows, flops, *keepers(folder)]
+    trainer = lightning_trainer(settings, callbacks, record.directory)
     device = trainer.strategy.root_device
     memory, began = PeakMemory(device), time.perf_counter()
     resume = folder / "last.ckpt"
@@ -267,35 +262,6 @@ def _class_weights(job: Job) -> Tensor | None:
     if job.cfg.trainer.class_weights == "none":
         return None
     return scoring.class_weights(job.source.labels[job.split.train], len(job.source.classes))
-
-
-def _early_stopping(settings: TrainerConfig) -> list[pl.Callback]:
-    if settings.patience is None:
-        return []
-    return [early_stopping(settings.patience, settings.min_delta, settings.monitor)]
-
-
-def _trainer(settings: TrainerConfig, callbacks: list[pl.Callback], directory: Path) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        strategy="ddp_find_unused_parameters_true" if settings.devices > 1 else "auto",
-        precision=settings.precision,  # type: ignore[arg-type]
-        max_epochs=settings.max_epochs,
-        max_steps=settings.max_steps or -1,
-        accumulate_grad_batches=settings.accumulate_grad_batches,
-        gradient_clip_val=settings.gradient_clip_val,
-        limit_train_batches=settings.limit_batches,
-        limit_val_batches=settings.limit_batches,
-        deterministic="warn" if settings.deterministic else None,
-        callbacks=callbacks,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        default_root_dir=directory,
-    )
 
 
 def _device(settings: TrainerConfig) -> torch.device:

@@ -28,9 +28,21 @@ class HuggingFace(BackboneFactory):
         self.name = model
         self.weights = weights
 
-    def _model(self, config: Any) -> torch.nn.Module:
+    def _model(self) -> torch.nn.Module:
         """The headless model with random weights, as far as it is used."""
-        raise NotImplementedError
+        return files.create(self.config, self._with_pooler)
+
+    def _loaded(self, pretrained: bool) -> tuple[torch.nn.Module, WeightsRecord]:
+        """The model in training mode, with its weights or random ones."""
+        if pretrained and self.weights != "none":
+            model, record = files.load(self.place, self.config, self._with_pooler)
+        else:
+            model, record = files.create(self.config, self._with_pooler), WeightsRecord("none")
+        return model.train(), record
+
+    @property
+    def _with_pooler(self) -> bool:
+        return False
 
     def _run(self, model: torch.nn.Module) -> torch.Tensor:
         """Run the model once on nothing in particular: its last hidden states `(1, T, D)`."""
@@ -48,7 +60,7 @@ class HuggingFace(BackboneFactory):
         for device in ("meta", "cpu"):
             try:
                 with torch.random.fork_rng(devices=[]), torch.device(device):
-                    return find_layout(self._model(self.config), self.config.num_hidden_layers, self._run)
+                    return find_layout(self._model(), self.config.num_hidden_layers, self._run)
             except (RuntimeError, NotImplementedError):  # a model that looks at values on its way
                 if device == "cpu":
                     raise
@@ -146,12 +158,9 @@ class HuggingFaceText(HuggingFace):
         """Under `torch.device("meta")`, `pretrained=False` allocates nothing: for plans."""
         from headstart.backbones.huggingface_model import TextBackbone
 
-        layout, config = self.layout, self.config
-        if pretrained and self.weights != "none":
-            model, record = files.load(self.place, config, self.pooling == "pooler")
-        else:
-            model, record = self._model(config), WeightsRecord("none")
-        return TextBackbone(model.train(), layout, self.pooling, record)
+        layout = self.layout
+        model, record = self._loaded(pretrained)
+        return TextBackbone(model, layout, self.pooling, record)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -172,12 +181,13 @@ class HuggingFaceText(HuggingFace):
     def _positions_begin_after_padding(self) -> bool:
         """Whether positions count from behind the padding token's id, as RoBERTa's do."""
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            embeddings = getattr(self._model(self.config), "embeddings", None)
+            embeddings = getattr(self._model(), "embeddings", None)
         table = getattr(embeddings, "position_embeddings", None)
         return getattr(table, "padding_idx", None) is not None
 
-    def _model(self, config: Any) -> torch.nn.Module:
-        return files.create(config, self.pooling == "pooler")
+    @property
+    def _with_pooler(self) -> bool:
+        return self.pooling == "pooler"
 
     def _run(self, model: torch.nn.Module) -> torch.Tensor:
         return model(input_ids=torch.zeros(1, 8, dtype=torch.long)).last_hidden_state

@@ -1,6 +1,6 @@
 """The depth of a transformers model: blocks are the ModuleList of its layers, the rest lies before or after them.
 
-What lies before and what after is told by when each module is called, as the order of definition misleads (wav2vec2's
+What lies before and what after is told by when each is first used, as the order of definition misleads (wav2vec2's
 large models define the norm after the layers before them).
 """
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from headstart.backbones.backbone import DepthGroup, Granularity
+from headstart.backbones.uses import Recorder, Uses, named_tensors, owns_tensors
 from headstart.errors import InputError
 
 STEM, TAIL = "stem", "tail"
@@ -55,27 +56,19 @@ def find_layout(model: nn.Module, num_layers: int, run: Callable[[nn.Module], Te
     path = _layer_list(model, num_layers)
     layers = list(model.get_submodule(path).children())
     layout = Layout(path, num_layers)
-    order: list[nn.Module] = []
+    recorder = Recorder()
+    recorder.names = {id(tensor): name for name, tensor in named_tensors(model).items()}
     shapes: list[Any] = []
-    hooks = [m.register_forward_pre_hook(lambda m, _: order.append(m)) for m in model.modules()]
+    hooks = [m.register_forward_pre_hook(recorder.called) for m in model.modules() if not owns_tensors(m)]
     hooks.append(layers[0].register_forward_hook(lambda m, _, output: shapes.append(output)))
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), recorder:
             hidden = run(model)
     finally:
         for hook in hooks:
             hook.remove()
-    times = {id(module): time for time, module in reversed(list(enumerate(order)))}
-    last = times[id(layers[-1])]
-    names = [name for name, module in _outermost(model, layout)]
-    defined_after = names[[layout.group(name).startswith("blocks.") for name in names].index(True) :]
-    tail = {
-        name
-        for name, module in _outermost(model, layout)
-        if not layout.group(name).startswith("blocks.")
-        and (times[id(module)] > last if id(module) in times else name in defined_after)
-    }
+    tail = _after_layers(model, layout, recorder.uses)
     size = len(shapes[0]) if isinstance(shapes[0], tuple) else 0
     return Layout(path, num_layers, frozenset(tail), hidden.shape[-1], size)
 
@@ -128,6 +121,25 @@ def _layer_list(model: nn.Module, num_layers: int) -> str:
             "with weights of its own (ALBERT's share theirs). Choose another backbone.model."
         )
     return max(lists)[1]
+
+
+def _after_layers(model: nn.Module, layout: Layout, uses: Uses) -> set[str]:
+    """The outermost modules first used after all layers, or, where they were not used, defined after them."""
+    called = {id(module): time for time, module in reversed(uses.modules)}
+    last = max(time for name, time in uses.tensors.items() if layout.group(name) == f"blocks.{layout.num_blocks - 1}")
+    found: set[str] = set()
+    past_layers = False
+    for name, module in _outermost(model, layout):
+        if layout.group(name).startswith("blocks."):
+            past_layers = True
+            continue
+        times = [
+            uses.tensors[f"{name}.{inner}"] for inner in named_tensors(module) if f"{name}.{inner}" in uses.tensors
+        ]
+        times += [called[id(inner)] for inner in module.modules() if id(inner) in called]
+        if min(times) > last if times else past_layers:
+            found.add(name)
+    return found
 
 
 def _outermost(model: nn.Module, layout: Layout) -> Iterator[tuple[str, nn.Module]]:

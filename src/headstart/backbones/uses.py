@@ -27,9 +27,9 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 def trace_uses(model: nn.Module, size: tuple[int, int]) -> Uses:
     """Run `model` in eval mode on the meta device (no arithmetic, nothing in it changes) and note what is used when."""
-    recorder = _Recorder()
+    recorder = Recorder()
     modes = [(module, module.training) for module in model.modules()]
-    hooks = [m.register_forward_pre_hook(recorder.called) for m in model.modules() if not _owns_tensors(m)]
+    hooks = [m.register_forward_pre_hook(recorder.called) for m in model.modules() if not owns_tensors(m)]
     floats = next(model.parameters()).dtype
     try:
         for module, _ in modes:
@@ -73,7 +73,7 @@ def _on_meta(model: nn.Module) -> Iterator[dict[int, str]]:
             setattr(module, name, tensor)
 
 
-class _Recorder(TorchFunctionMode):
+class Recorder(TorchFunctionMode):
     """Notes each tensor's first use as an operand of any torch function, however its module comes to use it."""
 
     def __init__(self) -> None:
@@ -108,5 +108,5 @@ def _flatten(values: object) -> Iterator[object]:
         yield values
 
 
-def _owns_tensors(module: nn.Module) -> bool:
+def owns_tensors(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None or next(module.buffers(), None) is not None

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from headstart import result
 from headstart.errors import InputError
-from headstart.report.analysis import analyse
+from headstart.report.analysis import Analysis, analyse
 from headstart.report.answer import answer
 from headstart.report.contents import Contents, compose
 from headstart.report.design import read_design
 from headstart.report.exhibits import gather
 from headstart.report.html import render
-from headstart.report.reading import STATUSES, read_json, read_sweeps
+from headstart.report.reading import STATUSES, Run, read_json, read_sweeps
 from headstart.report.summary import summarised
 
 FOLDER, PAGE, SUMMARY = "report", "report.html", "summary.json"
@@ -31,6 +31,8 @@ class Report:
     notes: list[str]
     counts: dict[str, int]
     """Runs by status: completed, failed, unreadable, unfinished, missing."""
+    analysis: Analysis
+    failed: list[Run]
 
 
 def build(directories: Sequence[Path], out: Path | None = None) -> Report:
@@ -53,6 +55,7 @@ def build(directories: Sequence[Path], out: Path | None = None) -> Report:
         [target / name for name in files if name.startswith("tables/")],
         [target / name for name in files if name.startswith("figures/")],
         words.sentences, list(contents.page.notes), {status: ledger.count(status) for status in STATUSES},
+        analysis, [run for run in ledger.runs if run.status == "failed"],
     )  # fmt: skip
 
 

@@ -1,11 +1,13 @@
 """What a comparison looks like in a terminal: the runs to come, the grid of a sweep, the table at the end."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from headstart import result
+from headstart.errors import InputError
 from headstart.preparation import Job
 from headstart.progress import duration
-from headstart.sweep.ledger import Ledger
+from headstart.sweep.ledger import FILE, Ledger
 
 MARKS = {"completed": "✔", "failed": "✘", "running": "▶", "interrupted": "‖", "missing": "·"}
 COLOURS = {"completed": "green", "failed": "red", "running": "cyan", "interrupted": "yellow", "missing": "dim"}
@@ -36,3 +38,23 @@ def show_dry_run(ledger: Ledger, jobs: Iterable[Job]) -> None:
 
 def _kind(job: Job) -> str:
     return str(job.cfg.choices.get("strategy"))
+
+
+def show_status(directory: Path) -> None:
+    """The grid of a comparison: every run that belongs to it and what became of it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    ledger = Ledger(directory)
+    entries = ledger.read().get("runs", [])
+    if not entries:
+        raise InputError(f"{directory} must hold a comparison, but it has no {FILE} that lists runs.")
+    table = Table("run", "state", "overrides", box=None, pad_edge=False)
+    states = {entry["run_id"]: ledger.state(entry["run_id"]) for entry in entries}
+    for entry in entries:
+        state = states[entry["run_id"]]
+        table.add_row(entry["run_id"], f"[{COLOURS[state]}]{MARKS[state]} {state}[/]", " ".join(entry["overrides"]))
+    console = Console()
+    console.print(table)
+    counted = {state: list(states.values()).count(state) for state in MARKS}
+    console.print(", ".join(f"{count} {state}" for state, count in counted.items() if count))

@@ -1,0 +1,185 @@
+"""Live transformers models of sound in the shape of every backbone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from headstart.backbones.backbone import Inputs, WeightsRecord
+from headstart.backbones.huggingface_depth import Layout
+from headstart.backbones.huggingface_model import TransformersBackbone
+from headstart.backbones.pooling import Pooling, pool
+
+
+class LayerMix(nn.Module):
+    """A learned weighting over the outputs of all layers, as SUPERB has it (Yang et al. 2021, arXiv:2105.01051)."""
+
+    def __init__(self, num_states: int) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(num_states))
+
+    def forward(self, states: tuple[Tensor, ...]) -> Tensor:
+        """Hidden states `(B, T, D)` of the stem and of each layer → their weighted mean `(B, T, D)`."""
+        shares = self.weights.softmax(0)
+        return torch.stack([share * state for share, state in zip(shares, states, strict=True)]).sum(0)
+
+
+class AudioBackbone(TransformersBackbone):
+    """`{"waveform": (B, T) float, "lengths": (B,) int64 in samples}` → pooled features `(B, D)`.
+
+    `reader` turns waveforms into what the model reads. With `mix`, the features are of a weighting over all layers.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layout: Layout,
+        pooling: Pooling,
+        record: WeightsRecord,
+        reader: nn.Module,
+        mix: LayerMix | None = None,
+    ) -> None:
+        super().__init__(model, layout, pooling, record)
+        self.reader = reader
+        self.mix = mix
+
+    def extra(self) -> dict[str, nn.Module]:
+        return {} if self.mix is None else {"mix": self.mix}
+
+    def pooled(self, output: Any, mask: Tensor | None) -> Tensor:
+        if self.mix is None:
+            return super().pooled(output, mask)
+        return pool(self.mix(output.hidden_states), mask, self.pooling)
+
+    def states(self, inputs: Inputs) -> tuple[Any, Tensor | None]:
+        read = self.reader(inputs["waveform"], inputs["lengths"])
+        return self.model(read, **self._wanted), self.frame_mask(inputs["lengths"])
+
+    def context(self, inputs: Inputs) -> dict[str, Tensor]:
+        return {"lengths": inputs["lengths"]}
+
+    def resume(self, hidden: Tensor, context: Inputs) -> tuple[Any, Tensor | None]:
+        lengths = context["lengths"]
+        silence = torch.zeros(len(lengths), 400, device=hidden.device)
+        read = self.reader(silence, torch.full_like(lengths, 400)).to(hidden.dtype)
+        return self.model(read, **self._wanted), self.frame_mask(lengths)
+
+    def frame_mask(self, lengths: Tensor) -> Tensor | None:
+        """Which of the model's frames `(B, T)` are not padding; `None` where all count."""
+        return None
+
+    def example(self) -> dict[str, Tensor]:
+        device = next(self.model.parameters()).device
+        waveform = torch.randn(2, 4000, generator=torch.Generator().manual_seed(0)).to(device)
+        lengths = torch.tensor([4000, 2500], device=device)
+        return {"waveform": waveform * (torch.arange(4000, device=device) < lengths[:, None]), "lengths": lengths}
+
+    @property
+    def boundaries(self) -> list[str]:
+        return super().boundaries if self.mix is None else [self._last]
+
+    @property
+    def _wanted(self) -> dict[str, Any]:
+        return {} if self.mix is None else {"output_hidden_states": True}
+
+
+class SpectrogramTransformer(AudioBackbone):
+    """The Audio Spectrogram Transformer (Gong et al. 2021, arXiv:2104.01778); all of its frames count."""
+
+
+class WhisperEncoder(AudioBackbone):
+    """Whisper's encoder (Radford et al. 2022, arXiv:2212.04356): pooled over the frames of the sound, not the silence
+    that it is filled up with."""
+
+    def frame_mask(self, lengths: Tensor) -> Tensor:
+        frames = int(self.model.config.max_source_positions)  # type: ignore[union-attr, arg-type]
+        used = (lengths + 319).div(320, rounding_mode="floor").clamp(1, frames)
+        return torch.arange(frames, device=lengths.device) < used[:, None]
+
+
+class WaveformTransformer(AudioBackbone):
+    """wav2vec 2.0, HuBERT, WavLM and their kin: convolutions over the waveform, then layers over their frames."""
+
+    def states(self, inputs: Inputs) -> tuple[Any, Tensor | None]:
+        waveform, lengths = inputs["waveform"], inputs["lengths"]
+        model: Any = self.model
+        read = self.reader(waveform, lengths)
+        read = F.pad(read, (0, max(0, self._shortest() - read.shape[1])))
+        padded = bool((lengths != waveform.shape[1]).any())
+        with _norm_over_sound(model, lengths) if padded else nullcontext():
+            frames = model.feature_extractor(read).transpose(1, 2)
+        projected = model.feature_projection(frames)
+        hidden = projected[0] if isinstance(projected, tuple) else projected
+        return self._layers(hidden, self.frame_mask(lengths, frames.shape[1]))
+
+    def context(self, inputs: Inputs) -> dict[str, Tensor]:
+        return {"lengths": inputs["lengths"]}
+
+    def resume(self, hidden: Tensor, context: Inputs) -> tuple[Any, Tensor | None]:
+        return self._layers(hidden, self.frame_mask(context["lengths"], hidden.shape[1]))
+
+    def frame_mask(self, lengths: Tensor, num_frames: int = 0) -> Tensor:
+        frames = self.model._get_feat_extract_output_lengths(lengths)  # type: ignore[operator]
+        return torch.arange(num_frames, device=lengths.device) < frames.clamp(min=1)[:, None]
+
+    def _layers(self, hidden: Tensor, mask: Tensor) -> tuple[Any, Tensor]:
+        encoder: Any = self.model.encoder
+        collected: list[Tensor] = []
+        hooks = []
+        if self.mix is not None:  # the states that enter the first layer, and those that leave each one
+            layers = self.layout.layers(self.model)
+            hooks = [layers[0].register_forward_pre_hook(lambda _, args: collected.append(args[0]))]
+            hooks += [layer.register_forward_hook(lambda *call: collected.append(_hidden(call[2]))) for layer in layers]
+        try:
+            # the encoder silences padding in place
+            output = encoder(hidden.clone(), attention_mask=mask)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if self.mix is not None:
+            output.hidden_states = tuple(collected)
+        return output, mask
+
+    def _shortest(self) -> int:
+        """Samples that make one frame."""
+        config: Any = self.model.config
+        samples = 1
+        for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
+            samples = (samples - 1) * stride + kernel
+        return samples
+
+
+def _hidden(output: Any) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output
+
+
+@contextmanager
+def _norm_over_sound(model: Any, lengths: Tensor) -> Iterator[None]:
+    """Let a first convolution's group norm, whose statistics run over time, see the sound alone and not the padding.
+
+    `lengths` `(B,)` are in samples. (Models with layer norms in their convolutions see one frame at a time anyway.)
+    """
+    norm = getattr(model.feature_extractor.conv_layers[0], "layer_norm", None)
+    if not isinstance(norm, nn.GroupNorm):
+        yield
+        return
+    assert norm.num_groups == norm.num_channels, "statistics are each channel's own"
+    frames = (lengths - model.config.conv_kernel[0]).div(model.config.conv_stride[0], rounding_mode="floor") + 1
+
+    def over_sound(hidden: Tensor) -> Tensor:
+        real = torch.arange(hidden.shape[2], device=hidden.device) < frames[:, None]
+        weights = real[:, None].to(hidden.dtype)
+        count = weights.sum(2, keepdim=True).clamp(min=1)
+        mean = (hidden * weights).sum(2, keepdim=True) / count
+        variance = (((hidden - mean) * weights) ** 2).sum(2, keepdim=True) / count
+        scaled = (hidden - mean) * (variance + norm.eps).rsqrt()
+        return scaled * norm.weight[:, None] + norm.bias[:, None]
+
+    norm.forward = over_sound  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        del norm.forward

@@ -1,0 +1,114 @@
+"""From waveforms to what an audio model reads, on the device: batched, the same for an example alone and in a batch."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Waveform(nn.Module):
+    """Each waveform brought to mean 0 and variance 1 over its own samples (wav2vec 2.0), or left as it is."""
+
+    def __init__(self, normalise: bool) -> None:
+        super().__init__()
+        self.normalise = normalise
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """`(B, T)` with `lengths` `(B,)` in samples → `(B, T)`, 0 where padded."""
+        real = torch.arange(waveform.shape[1], device=waveform.device) < lengths[:, None]
+        if not self.normalise:
+            return waveform * real
+        count = lengths[:, None].to(waveform.dtype)
+        mean = (waveform * real).sum(1, keepdim=True) / count
+        centred = (waveform - mean) * real
+        return centred / ((centred**2).sum(1, keepdim=True) / count + 1e-7).sqrt()
+
+
+class KaldiFilterbank(nn.Module):
+    """Log mel filterbank as Kaldi makes it, normalised: what the Audio Spectrogram Transformer reads.
+
+    25 ms frames every 10 ms, each freed of its mean and pre-emphasised, a Hann window, a 512-point transform; padded
+    with zeros or cut to `num_frames`. The same as `ASTFeatureExtractor` of transformers.
+    """
+
+    def __init__(self, num_frames: int, num_bins: int, sample_rate: int, mean: float, std: float) -> None:
+        super().__init__()
+        from transformers.audio_utils import mel_filter_bank, window_function
+
+        filters = mel_filter_bank(
+            num_frequency_bins=257,
+            num_mel_filters=num_bins,
+            min_frequency=20,
+            max_frequency=sample_rate // 2,
+            sampling_rate=sample_rate,
+            norm=None,
+            mel_scale="kaldi",
+            triangularize_in_mel_space=True,
+        )
+        self.num_frames, self.mean, self.std = num_frames, mean, std
+        self._tables = _Tables(filters, window_function(400, "hann", periodic=False))
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """`(B, T)` with `lengths` in samples → `(B, num_frames, num_bins)`."""
+        filters, window = self._tables.on(waveform)
+        samples = 400 + 160 * (self.num_frames - 1)
+        waveform = F.pad(waveform, (0, max(0, samples - waveform.shape[1])))[:, :samples]
+        frames = waveform.to(window.dtype).unfold(1, 400, 160)
+        frames = frames - frames.mean(2, keepdim=True)
+        frames = torch.cat([frames[..., :1] * (1 - 0.97), frames[..., 1:] - 0.97 * frames[..., :-1]], 2)
+        power = torch.fft.rfft(frames * window, n=512).abs() ** 2
+        bank = (power @ filters).clamp(min=1.192092955078125e-07).log()
+        whole = 1 + (lengths - 400).div(160, rounding_mode="floor").clamp(min=-1)
+        real = torch.arange(self.num_frames, device=waveform.device) < whole[:, None]
+        return (((bank * real[..., None]) - self.mean) / (2 * self.std)).float()
+
+
+class WhisperMel(nn.Module):
+    """Log10 mel spectrogram of thirty seconds (of as long as the model takes), as Whisper reads it.
+
+    The same as `WhisperFeatureExtractor` of transformers.
+    """
+
+    def __init__(self, num_frames: int, num_bins: int, sample_rate: int) -> None:
+        super().__init__()
+        from transformers.audio_utils import mel_filter_bank
+
+        filters = mel_filter_bank(
+            num_frequency_bins=201,
+            num_mel_filters=num_bins,
+            min_frequency=0.0,
+            max_frequency=8000.0,
+            sampling_rate=sample_rate,
+            norm="slaney",
+            mel_scale="slaney",
+        )
+        self.num_samples = num_frames * 160
+        self._tables = _Tables(filters, torch.hann_window(400, dtype=torch.float64, device="cpu").numpy())
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """`(B, T)` with `lengths` in samples → `(B, num_bins, num_frames)`."""
+        filters, window = (table.float() for table in self._tables.on(waveform))
+        real = torch.arange(waveform.shape[1], device=waveform.device) < lengths[:, None]
+        waveform = F.pad(waveform * real, (0, max(0, self.num_samples - waveform.shape[1])))[:, : self.num_samples]
+        spectrum = torch.stft(waveform.float(), 400, 160, window=window, return_complex=True)
+        power = (spectrum[..., :-1].abs() ** 2).contiguous()
+        mel = (filters.T @ power).clamp(min=1e-10).log10()
+        return (torch.maximum(mel, mel.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
+
+
+class _Tables:
+    """Fixed numbers, kept per device outside the model's buffers: they are the input's, not the model's."""
+
+    def __init__(self, *arrays: Any) -> None:
+        self._arrays = arrays
+        self._on: dict[torch.device, list[Tensor]] = {}
+
+    def on(self, like: Tensor) -> list[Tensor]:
+        """The tables in float64 on the device of `like`."""
+        if like.device not in self._on:
+            with torch.inference_mode(False):
+                # MPS has no float64
+                kind = torch.float32 if like.device.type == "mps" else torch.float64
+                self._on[like.device] = [torch.tensor(a, dtype=kind, device=like.device) for a in self._arrays]
+        return self._on[like.device]

@@ -1,0 +1,53 @@
+"""The comparison's table in a terminal, with what failed and where everything lies."""
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from headstart.report.analysis import Analysis, Summary
+from headstart.report.build import Report
+
+
+def show(made: Report) -> None:
+    """Print the table of `made`, its headline, its failures and its paths on standard output."""
+    console = Console(soft_wrap=True)
+    for table in _tables(made.analysis):
+        console.print(table)
+    if made.answer:
+        console.print(f"\n{escape(made.answer[0])}")
+    for run in made.failed:
+        kind, message, _ = run.error or ("", "no message", "")
+        console.print(f"[red]✘[/] {escape(' '.join(run.overrides))}: {escape(kind)}: {escape(message)}")
+        console.print(f"  again: {escape(run.rerun)}")
+    console.print(f"\nruns    {made.directory.parent}\nreport  {made.page}", highlight=False)
+
+
+def _tables(analysis: Analysis) -> Iterator[Table]:
+    """A table for each data set and training size."""
+    metric = analysis.design.metric.name
+    several = len(analysis.summaries) > 1
+    for scene, rows in analysis.summaries.items():
+        title = f"{scene.dataset}, {scene.size_text} a class" if several else None
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0))
+        table.add_column("strategy")
+        for name in ("n", f"{metric} (mean ± 95% t-interval)", "trainable parameters", "training seconds"):
+            table.add_column(name, justify="right")
+        for row in sorted(rows, key=lambda row: -row.interval.mean):
+            table.add_row(*_cells(row))
+        yield table
+
+
+def _cells(row: Summary) -> tuple[str, ...]:
+    interval = row.interval
+    half = (interval.high - interval.low) / 2
+    score = f"{interval.mean:.1%} ± {half:.1%}" if interval.n > 1 else f"{interval.mean:.1%} (one seed)"
+    parameters, seconds = row.costs.get("trainable_parameters"), row.costs.get("train_seconds")
+    return (
+        row.cell.contender.label,
+        str(interval.n),
+        score,
+        f"{parameters:,.0f}" if parameters is not None else "–",
+        f"{seconds:,.1f}" if seconds is not None else "–",
+    )

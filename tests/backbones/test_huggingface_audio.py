@@ -1,0 +1,217 @@
+"""Audio backbones: every family loaded from what save_pretrained wrote, against transformers' own extractors."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+
+from headstart.backbones.huggingface_audio import HuggingFaceAudio
+from headstart.backbones.waveforms import KaldiFilterbank, Waveform, WhisperMel
+from headstart.errors import InputError
+from headstart.strategies.adapters import Lora
+from headstart.training.thaw import hold
+
+FAMILIES = ["wav2vec2", "wav2vec2_stable", "hubert", "wavlm", "ast", "whisper"]
+WAVES = ["wav2vec2", "wav2vec2_stable", "hubert", "wavlm"]
+LENGTHS = [6000, 4321, 900, 16000]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("models")
+    return {family: tiny_models.save_audio(root / family, family) for family in FAMILIES}
+
+
+def sounds(lengths=LENGTHS) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    waveform = torch.zeros(len(lengths), max(lengths))
+    for place, length in enumerate(lengths):
+        waveform[place, :length] = 0.1 * torch.randn(length, generator=generator) + 0.05
+    return {"waveform": waveform, "lengths": torch.tensor(lengths)}
+
+
+def one(inputs, place):
+    length = int(inputs["lengths"][place])
+    return {"waveform": inputs["waveform"][place : place + 1, :length], "lengths": inputs["lengths"][place : place + 1]}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("layers", ["last", "weighted"])
+def test_a_padded_batch_gives_what_single_examples_give(folders, family, layers):
+    factory = HuggingFaceAudio(str(folders[family]), layers=layers)
+    factory.check(True)
+    backbone, inputs = factory.build(True).eval(), sounds()
+    with torch.no_grad():
+        together = backbone(inputs)
+        alone = torch.cat([backbone(one(inputs, place)) for place in range(len(LENGTHS))])
+    assert together.shape == (len(LENGTHS), 32)
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", WAVES)
+def test_features_of_waveforms_are_those_of_transformers_own_extractor_and_model(folders, family):
+    from transformers import AutoModel, Wav2Vec2FeatureExtractor
+
+    backbone, inputs = HuggingFaceAudio(str(folders[family])).build(True).eval(), sounds()
+    oracle, extractor = AutoModel.from_pretrained(folders[family]).eval(), Wav2Vec2FeatureExtractor()
+    for place in range(len(LENGTHS)):
+        sound = one(inputs, place)
+        values = extractor(sound["waveform"][0].numpy(), sampling_rate=16_000, return_tensors="pt").input_values
+        with torch.no_grad():
+            expected = oracle(values).last_hidden_state.mean(1)
+            torch.testing.assert_close(backbone(sound), expected, rtol=0, atol=1e-5)
+
+
+def test_the_filterbank_is_that_of_transformers_own_extractor(folders, monkeypatch):
+    from transformers import ASTFeatureExtractor, AutoModel
+
+    extractor = ASTFeatureExtractor(num_mel_bins=32, max_length=64)
+    inputs = sounds()
+    ours = KaldiFilterbank(64, 32, 16_000, extractor.mean, extractor.std)(inputs["waveform"], inputs["lengths"])
+    theirs = [
+        extractor(one(inputs, place)["waveform"][0].numpy(), sampling_rate=16_000, return_tensors="pt").input_values[0]
+        for place in range(len(LENGTHS))
+    ]
+    torch.testing.assert_close(ours, torch.stack(theirs), rtol=0, atol=1e-5)
+    backbone = HuggingFaceAudio(str(folders["ast"]), pooling="pooler").build(True).eval()
+    oracle = AutoModel.from_pretrained(folders["ast"]).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(backbone(inputs), oracle(torch.stack(theirs)).pooler_output, rtol=0, atol=1e-5)
+
+
+def test_whispers_spectrogram_is_that_of_transformers_own_extractor():
+    from transformers import WhisperFeatureExtractor
+
+    extractor, inputs = WhisperFeatureExtractor(chunk_length=2), sounds()
+    ours = WhisperMel(200, 80, 16_000)(inputs["waveform"], inputs["lengths"])
+    rows = [one(inputs, place)["waveform"][0].numpy() for place in range(len(LENGTHS))]
+    theirs = extractor(rows, sampling_rate=16_000, return_tensors="pt").input_features
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5)
+
+
+def test_waveforms_are_normalised_over_their_own_samples_only():
+    inputs = sounds()
+    values = Waveform(True)(inputs["waveform"], inputs["lengths"])
+    for place, length in enumerate(LENGTHS):
+        expected = inputs["waveform"][place, :length].numpy().astype(np.float64)
+        expected = (expected - expected.mean()) / np.sqrt(expected.var() + 1e-7)
+        np.testing.assert_allclose(values[place, :length].numpy(), expected, atol=1e-5)
+        assert not values[place, length:].any()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("adapted", [False, True])
+def test_every_tensor_lies_in_exactly_one_group_in_order_of_depth(folders, family, adapted):
+    factory = HuggingFaceAudio(str(folders[family]), layers="weighted" if adapted else "last")
+    backbone = factory.build(True)
+    if adapted:
+        adapter = Lora(r=2)
+        assert {name.rpartition(".")[2] for name in adapter.target_names(backbone)} == (
+            {"query", "key", "value"} if False else {n.rpartition(".")[2] for n in adapter.target_names(backbone)}
+        )
+        adapter.inject(backbone)
+    for granularity in ("blocks", "stages"):
+        groups = backbone.groups(granularity)
+        grouped = [id(t) for group in groups for t in (*group.parameters.values(), *group.buffers.values())]
+        assert len(grouped) == len(set(grouped))
+        assert set(grouped) == {id(t) for t in (*backbone.parameters(), *backbone.buffers())}
+    names = [group.name for group in backbone.groups()]
+    has_tail = adapted or family in ("wav2vec2_stable", "ast", "whisper")
+    assert names == ["stem", "blocks.0", "blocks.1", "blocks.2", "blocks.3", *(["tail"] if has_tail else [])]
+    with torch.device("meta"):
+        outline = factory.build(False)
+    if not adapted:
+        assert [list(g.parameters) for g in outline.groups()] == [list(g.parameters) for g in backbone.groups()]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_frozen_stem_throws_no_dice_and_builds_no_graph(folders, family):
+    backbone, inputs = HuggingFaceAudio(str(folders[family])).build(True), sounds([5000, 3000])
+    groups = backbone.groups()
+    backbone.train()
+    frozen = groups[:2]
+    for parameter in (p for group in frozen for p in group.parameters.values()):
+        parameter.requires_grad_(False)
+    hold([(m, "eval") for group in frozen for module in group.modules for m in module.modules()])
+    first, second = (backbone.prefix(inputs, "blocks.0")["hidden"] for _ in range(2))
+    assert torch.equal(first, second)
+    assert not first.requires_grad
+    backbone.train()  # frozen by requires_grad alone: still no graph where nothing below wants one
+    assert not backbone.prefix(inputs, "stem")["hidden"].requires_grad
+    before = {name: p.detach().clone() for group in frozen for name, p in group.parameters.items()}
+    backbone(inputs).sum().backward()
+    assert all(p.grad is None for group in frozen for p in group.parameters.values())
+    assert all(torch.equal(p, before[name]) for group in frozen for name, p in group.parameters.items())
+    assert all(p.grad is not None for p in groups[2].parameters.values())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_layer_is_ever_dropped_and_nothing_masked_by_the_model_itself(folders, family):
+    backbone, inputs = HuggingFaceAudio(str(folders[family])).build(True), sounds([5000, 3000])
+    with torch.no_grad():
+        expected = backbone.eval()(inputs)
+        backbone.train()
+        for module in backbone.modules():
+            for name in ("p", "dropout", "attention_dropout", "activation_dropout", "dropout_prob"):
+                if isinstance(getattr(module, name, None), float):
+                    setattr(module, name, 0.0)
+        for _ in range(4):
+            torch.testing.assert_close(backbone(inputs), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cuts_are_exact(folders, family):
+    backbone, inputs = HuggingFaceAudio(str(folders[family])).build(True).eval(), sounds()
+    with torch.no_grad():
+        whole, boundaries = backbone(inputs), backbone.boundaries
+        for boundary in boundaries:
+            activations = backbone.prefix(inputs, boundary)
+            assert all(len(tensor) == len(LENGTHS) for tensor in activations.values())
+            assert torch.equal(backbone.suffix(activations, boundary), whole)
+    names = [group.name for group in backbone.groups()]
+    # WavLM's layers hand on a position bias beside the hidden states
+    assert boundaries == (["stem", names[-1]] if family == "wavlm" else names)
+
+
+def test_the_weighting_over_layers_begins_even_and_trains_with_the_tail(folders):
+    backbone, inputs = HuggingFaceAudio(str(folders["wav2vec2"]), layers="weighted").build(True).eval(), sounds()
+    tail = backbone.groups()[-1]
+    assert list(tail.parameters) == ["mix.weights"]
+    names = [group.name for group in backbone.groups()][:-1]
+    plain = HuggingFaceAudio(str(folders["wav2vec2"])).build(True).eval()
+    with torch.no_grad():
+        states = [plain.prefix(inputs, name)["hidden"] for name in ["stem", *names[1:-1]]]
+        mask = plain.frame_mask(inputs["lengths"], states[0].shape[1])[..., None]
+        means = [(state * mask).sum(1) / mask.sum(1) for state in states] + [plain(inputs)]
+        torch.testing.assert_close(backbone(inputs), torch.stack(means).mean(0), rtol=0, atol=1e-5)
+    backbone(inputs).sum().backward()
+    assert tail.parameters["mix.weights"].grad is not None
+
+
+def test_lora_targets_of_every_family(folders):
+    projections = {
+        "wav2vec2": {"q_proj", "k_proj", "v_proj"},
+        "hubert": {"q_proj", "k_proj", "v_proj"},
+        "wavlm": {"q_proj", "k_proj", "v_proj"},
+        "whisper": {"q_proj", "k_proj", "v_proj"},
+        "ast": {"q_proj", "k_proj", "v_proj"},
+    }
+    for family, expected in projections.items():
+        backbone = HuggingFaceAudio(str(folders[family])).build(True)
+        names = Lora(r=2).target_names(backbone)
+        assert {name.rpartition(".")[2] for name in names} == expected, family
+        assert not any("feature_extractor" in name for name in names)
+
+
+def test_settings_that_do_not_fit_the_model_are_errors(folders, tmp_path):
+    with pytest.raises(InputError, match="AST alone"):
+        HuggingFaceAudio(str(folders["hubert"]), pooling="pooler").check(True)
+    with pytest.raises(InputError, match="weighted goes with"):
+        HuggingFaceAudio(str(folders["ast"]), pooling="pooler", layers="weighted").check(True)
+    with pytest.raises(InputError, match="audio backbones are"):
+        HuggingFaceAudio(str(tiny_models.save_text(tmp_path / "bert", "bert"))).check(True)
+    (tmp_path / "bert" / "preprocessor_config.json").write_text(json.dumps({"sampling_rate": 8000}))
+    assert HuggingFaceAudio(str(tmp_path / "bert")).reading().arguments == {"sample_rate": 8000}
