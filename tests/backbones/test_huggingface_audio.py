@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_models
 import torch
 
 from headstart.backbones.huggingface_audio import HuggingFaceAudio
@@ -20,7 +19,7 @@ LENGTHS = [6000, 4321, 900, 16000]
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> dict[str, Path]:
+def folders(tmp_path_factory, tiny_models) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("models")
     return {family: tiny_models.save_audio(root / family, family) for family in FAMILIES}
 
@@ -108,11 +107,7 @@ def test_every_tensor_lies_in_exactly_one_group_in_order_of_depth(folders, famil
     factory = HuggingFaceAudio(str(folders[family]), layers="weighted" if adapted else "last")
     backbone = factory.build(True)
     if adapted:
-        adapter = Lora(r=2)
-        assert {name.rpartition(".")[2] for name in adapter.target_names(backbone)} == (
-            {"query", "key", "value"} if False else {n.rpartition(".")[2] for n in adapter.target_names(backbone)}
-        )
-        adapter.inject(backbone)
+        Lora(r=2).inject(backbone)
     for granularity in ("blocks", "stages"):
         groups = backbone.groups(granularity)
         grouped = [id(t) for group in groups for t in (*group.parameters.values(), *group.buffers.values())]
@@ -206,7 +201,7 @@ def test_lora_targets_of_every_family(folders):
         assert not any("feature_extractor" in name for name in names)
 
 
-def test_settings_that_do_not_fit_the_model_are_errors(folders, tmp_path):
+def test_settings_that_do_not_fit_the_model_are_errors(folders, tmp_path, tiny_models):
     with pytest.raises(InputError, match="AST alone"):
         HuggingFaceAudio(str(folders["hubert"]), pooling="pooler").check(True)
     with pytest.raises(InputError, match="weighted goes with"):
