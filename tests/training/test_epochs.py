@@ -1,0 +1,261 @@
+"""Once an epoch: rates as formulas give them, plateaus that thaw, and runs cut off at any epoch that go on."""
+
+import math
+import os
+import signal
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.optim.lr_scheduler import OneCycleLR
+
+STEPS = 3
+"""Optimizer steps of an epoch."""
+
+
+def cosine(step, total):
+    warm = round(0.05 * total)
+    return (step + 1) / (warm + 1) if step < warm else (1 + math.cos(math.pi * (step - warm) / (total - warm))) / 2
+
+
+def one_cycle(step, total):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = OneCycleLR(optimizer, 1.0, total_steps=total, cycle_momentum=False)
+    for _ in range(step):
+        optimizer.step()
+        scheduler.step()
+    return optimizer.param_groups[0]["lr"]
+
+
+def slanted(step, total):
+    cut = math.floor(total * 0.1)
+    share = step / cut if step < cut else 1 - (step - cut) / (total - cut)
+    return (1 + share * 31) / 32
+
+
+SCHEDULES = {
+    "constant": lambda step, total: 1.0,
+    "cosine": cosine,
+    "one_cycle": one_cycle,
+    "slanted_triangular": slanted,
+}
+GROUPS = {
+    "cnn": ["stem", "layer1.0", "layer2.0", "layer3.0", "layer4.0"],
+    "vit": ["stem", "blocks.0", "blocks.1", "blocks.2", "tail"],
+}
+
+
+def multiplier(strategy, family, place, epoch):
+    """Of the group at `place` from the input, 5 being the head."""
+    if place == 5:
+        return 0.1 if strategy == "lp_ft" and epoch >= 2 else 1.0
+    return {
+        "discriminative": lambda: 0.85 ** (5 - place),
+        "feature_extraction": lambda: 0.0,
+        "gradual_unfreeze": lambda: float(place >= 5 - 2 * epoch),
+        "lp_ft": lambda: 0.1 * (epoch >= 2),
+        "partial": lambda: float(place >= {"cnn": 3, "vit": 2}[family]),
+        "lora": lambda: float(family == "cnn" or place in (1, 2, 3)),
+    }.get(strategy, lambda: 1.0)()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "family", "scheduler", "optimizer"),
+    [
+        ("discriminative", "cnn", "cosine", "sgd"),
+        ("discriminative", "vit", "one_cycle", "adamw"),
+        ("feature_extraction", "vit", "constant", "sgd"),
+        ("gradual_unfreeze", "cnn", "slanted_triangular", "adamw"),
+        ("gradual_unfreeze", "vit", "cosine", "adamw"),
+        ("lp_ft", "cnn", "cosine", "sgd"),
+        ("lp_ft", "vit", "one_cycle", "sgd"),
+        ("partial", "vit", "slanted_triangular", "sgd"),
+        ("lora", "vit", "constant", "adamw"),
+        ("l2_sp", "cnn", "one_cycle", "sgd"),
+    ],
+)
+def test_history_holds_the_rate_of_every_group_at_every_epochs_last_step(rig, strategy, family, scheduler, optimizer):
+    run = rig(family, strategy, f"scheduler={scheduler}", optimizer=optimizer).fit()
+    base = {"adamw": 1e-2, "sgd": 1e-1}[optimizer]
+    stages = strategy == "gradual_unfreeze" and family == "cnn"
+    assert [row["epoch"] for row in run.history()] == [0, 1, 2, 3]
+    for row in run.history():
+        epoch, step = row["epoch"], STEPS * (row["epoch"] + 1) - 1
+        restarts = strategy == "lp_ft"  # both of its phases take two epochs
+        factor = SCHEDULES[scheduler](step % (2 * STEPS) if restarts else step, 2 * STEPS if restarts else 4 * STEPS)
+        names = [name.removesuffix(".0") if stages else name for name in GROUPS[family]]
+        expected = {
+            f"lr/{name}": base * factor * multiplier(strategy, family, place, epoch)
+            for place, name in enumerate([*names, "head"])
+        }
+        assert {name: rate for name, rate in row.items() if name.startswith("lr/")} == pytest.approx(expected, rel=1e-9)
+        assert row["step"] == step + 1
+
+
+def test_newly_thawed_groups_climb_to_their_rate(rig):
+    class Rates(pl.Callback):
+        def __init__(self):
+            self.seen = {}
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            rates = {group["row"][0]: group["lr"] for group in trainer.optimizers[0].param_groups}
+            self.seen[trainer.global_step - 1] = rates
+
+    rates = Rates()
+    rig("vit", "gradual_unfreeze", "unfreeze.warmup_epochs=1.5", "scheduler=constant", callbacks=[rates]).fit()
+    for step, seen in rates.seen.items():
+        for place, name in enumerate(GROUPS["vit"]):
+            thawed = STEPS * math.ceil((5 - place) / 2)
+            climb = min(1.0, (step + 1 - thawed) / (1.5 * STEPS)) if step >= thawed else 0.0
+            assert seen[name] == pytest.approx(0.01 * climb)
+        assert seen["head"] == 0.01
+
+
+def test_max_steps_end_the_schedule(rig):
+    run = rig("vit", "fine_tune", "scheduler=cosine", max_steps=5).fit()
+    history = run.history()
+    assert [row["step"] for row in history] == [3, 5]
+    assert history[-1]["lr/stem"] == pytest.approx(0.01 * cosine(4, 5))
+
+
+class Scripted(pl.Callback):
+    """Puts a written-down val/loss in the place of the measured one; keeps the weights at each epoch's ends."""
+
+    def __init__(self, losses):
+        self.losses, self.start, self.end = losses, {}, {}
+
+    def on_validation_end(self, trainer, pl_module):
+        pl_module.metrics["val/loss"] = self.losses[trainer.current_epoch]
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        self.start[trainer.current_epoch] = {n: t.clone() for n, t in pl_module.state_dict().items()}
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.end[trainer.current_epoch] = {n: t.clone() for n, t in pl_module.state_dict().items()}
+
+
+LOSSES = [3.0, 2.0, 2.5, 1.9, 9.0, 8.0, 7.0, 7.5, 1.0, 1.0]
+PLATEAU = ["unfreeze=on_plateau", "unfreeze.num_groups=2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "phases"),
+    [
+        # best so far is per phase: 2.0 in the first; 1.9 in the second; 8, then 7 in the third
+        ((), [0, 0, 0, 1, 1, 2, 2, 2, 3, 3]),
+        (("unfreeze.patience=2",), [0, 0, 0, 0, 0, 0, 1, 1, 1, 1]),
+        (("unfreeze.min_delta=1.0",), [0, 0, 1, 1, 2, 2, 3, 3, 3, 3]),
+    ],
+)
+def test_the_next_groups_thaw_when_val_stops_improving(rig, words, phases):
+    run = rig("vit", "gradual_unfreeze", *PLATEAU, *words, max_epochs=10, callbacks=[Scripted(LOSSES)]).fit()
+    assert [row["phase"] for row in run.history()] == phases
+    for row in run.history():
+        assert [row[f"lr/{name}"] > 0 for name in GROUPS["vit"]] == [
+            place >= 5 - 2 * row["phase"] for place in range(5)
+        ]
+    assert not (run.folder / "plateau.ckpt").exists()
+
+
+def test_plateaus_of_accuracy_are_those_of_the_measured_one(rig):
+    run = rig("cnn", "gradual_unfreeze", *PLATEAU, "unfreeze.monitor=val/accuracy", max_epochs=10).fit()
+    history = run.history()
+    best, expected, phase = -1.0, [], 0
+    for row in history:
+        expected.append(phase)
+        improved = row["val/accuracy"] > best
+        best = max(best, row["val/accuracy"])
+        if not improved and phase < 3:
+            phase, best = phase + 1, -1.0
+    assert [row["phase"] for row in history] == expected
+
+
+def test_the_phases_best_weights_come_back_before_the_next_thaw(rig):
+    script = Scripted(LOSSES)
+    rig("vit", "gradual_unfreeze", *PLATEAU, "unfreeze.restore_best=true", max_epochs=10, callbacks=[script]).fit()
+    best_before = {3: 1, 5: 3, 8: 6}
+    for epoch in range(1, 10):
+        source = script.end[best_before.get(epoch, epoch - 1)]
+        assert all(torch.equal(tensor, source[name]) for name, tensor in script.start[epoch].items()), epoch
+
+
+class Cut(pl.Callback):
+    def __init__(self, epoch, batch=1, by=None):
+        self.epoch, self.batch, self.by = epoch, batch, by
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if (trainer.current_epoch, batch_idx) == (self.epoch, self.batch):
+            if self.by:
+                os.kill(os.getpid(), self.by)
+            raise InterruptedError
+
+
+def same(one, other):
+    assert other.history() == one.history()
+    assert other.told == other.table.rows
+    mine, others = one.state(), other.state()
+    assert all(torch.equal(tensor, others[name]) for name, tensor in mine.items())
+    assert other.flops.total == one.flops.total
+    assert other.trainer.callbacks[-2].best_model_score == one.trainer.callbacks[-2].best_model_score
+    best = [torch.load(run.folder / "best.ckpt", weights_only=True)["state_dict"] for run in (one, other)]
+    assert all(torch.equal(tensor, best[1][key]) for key, tensor in best[0].items())
+
+
+GRADUAL = ("gradual_unfreeze", ["scheduler=one_cycle", "unfreeze.warmup_epochs=1.5"], 4)
+ON_PLATEAU = ("gradual_unfreeze", [*PLATEAU, "unfreeze.restore_best=true", "unfreeze.min_delta=0.1"], 8)
+
+
+@pytest.mark.parametrize(("strategy", "words", "max_epochs"), [GRADUAL, ON_PLATEAU], ids=["gradual", "on_plateau"])
+@pytest.mark.parametrize("family", ["cnn", "vit"])
+def test_a_run_cut_off_at_any_epoch_ends_with_the_same_bits(rig, family, strategy, words, max_epochs):
+    whole = rig(family, strategy, *words, max_epochs=max_epochs).fit()
+    assert len({row["phase"] for row in whole.history()}) > 2
+    for epoch in range(max_epochs):
+        settings = {"max_epochs": max_epochs, "folder": f"cut{epoch}"}
+        with pytest.raises(InterruptedError):
+            rig(family, strategy, *words, callbacks=[Cut(epoch, batch=epoch % STEPS)], **settings).fit()
+        same(whole, rig(family, strategy, *words, **settings).fit())
+
+
+def test_a_run_cut_off_in_every_epoch_ends_with_the_same_bits(rig):
+    strategy, words, max_epochs = ON_PLATEAU
+    whole = rig("cnn", strategy, *words, max_epochs=max_epochs).fit()
+    settings = {"max_epochs": max_epochs, "folder": "cut"}
+    for epoch in range(max_epochs):
+        with pytest.raises(InterruptedError):
+            rig("cnn", strategy, *words, callbacks=[Cut(epoch)], **settings).fit()
+    same(whole, rig("cnn", strategy, *words, **settings).fit())
+
+
+def test_a_killed_run_goes_on_with_the_same_bits(rig):
+    whole = rig("cnn", "gradual_unfreeze").fit()
+    for epoch in (1, 3):
+        child = os.fork()
+        if child == 0:
+            rig("cnn", "gradual_unfreeze", callbacks=[Cut(epoch, by=signal.SIGKILL)], folder="killed").fit()
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    same(whole, rig("cnn", "gradual_unfreeze", folder="killed").fit())
+
+
+def test_work_is_counted_as_torchs_counter_counts_each_step(rig):
+    """Against a counter around every single step."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    class Every(pl.Callback):
+        total = 0
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            self.counter = FlopCounterMode(display=False)
+            self.counter.__enter__()
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            self.counter.__exit__(None, None, None)
+            self.total += self.counter.get_total_flops()
+
+    for family in ("cnn", "vit"):
+        every = Every()
+        rig(family, "gradual_unfreeze", num_train=21, folder=f"all {family}", callbacks=[every]).fit()
+        run = rig(family, "gradual_unfreeze", num_train=21, folder=family).fit()
+        assert run.flops.total == pytest.approx(every.total, rel=1e-6)
+        assert [run.flops.per_example[phase] for phase in range(4)] == sorted(run.flops.per_example.values())
