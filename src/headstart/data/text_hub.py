@@ -1,5 +1,7 @@
 """Labelled texts of the `datasets` library: by name on the Hugging Face hub, or a local folder in its layout."""
 
+import contextlib
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from headstart.data.text_sources import LabelledTexts, TextSource
 from headstart.errors import InputError, unknown
 from headstart.ranges import Count, Index
 
-_ANSWER_SECONDS = 5.0
+_ANSWER_SECONDS = 4.0
 """How long the hub may take to answer before the local cache alone is asked."""
 _UNLABELLED = "-1"
 """What stands for the labels of a test split that were kept back."""
@@ -156,20 +158,22 @@ def load_splits(dataset: str, subset: str | None, revision: str | None) -> Mappi
 
 def _answers() -> bool:
     """Whether the hub can be reached; the library's own retries would take most of a minute."""
-    import socket
-    from urllib.parse import urlparse
-
-    from huggingface_hub import constants
+    from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:
         return False
-    address = urlparse(constants.ENDPOINT)
-    try:
-        port = address.port or (443 if address.scheme == "https" else 80)
-        with socket.create_connection((address.hostname or "", port), timeout=_ANSWER_SECONDS):
-            return True
-    except OSError:
-        return False
+    answered, ended = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        with contextlib.suppress(Exception):  # the clients' network errors have no common base
+            get_session().head(constants.ENDPOINT, timeout=_ANSWER_SECONDS)
+            answered.set()
+        ended.set()
+
+    # name resolution may hang, which no request's timeout covers
+    threading.Thread(target=ask, daemon=True).start()
+    ended.wait(2 * _ANSWER_SECONDS)
+    return answered.is_set()
 
 
 def _class_names(table: Any, column: str) -> list[str]:
