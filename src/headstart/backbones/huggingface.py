@@ -59,7 +59,7 @@ class HuggingFace(BackboneFactory):
         """Where the depth of the model lies. Raises `InputError` if it has none."""
         for device in ("meta", "cpu"):
             try:
-                with torch.random.fork_rng(devices=[]), torch.device(device):
+                with files.quiet(), torch.random.fork_rng(devices=[]), torch.device(device):
                     return find_layout(self._model(), self.config.num_hidden_layers, self._run)
             except (RuntimeError, NotImplementedError):  # a model that looks at values on its way
                 if device == "cpu":

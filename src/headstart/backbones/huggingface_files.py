@@ -166,7 +166,7 @@ def model_class(config: Any) -> Any:
 
 def create(config: Any, with_pooler: bool) -> nn.Module:
     """The model with random weights, from torch's global generator."""
-    with _quiet():
+    with quiet():
         return model_class(config)._from_config(config, **_pooler_argument(config, with_pooler))
 
 
@@ -178,7 +178,7 @@ def load(place: Place, config: Any, with_pooler: bool) -> tuple[nn.Module, Weigh
     """
     place.fetch()
     try:
-        with _quiet():
+        with quiet():
             model, info = model_class(config).from_pretrained(
                 place.folder,
                 config=config,
@@ -226,7 +226,7 @@ def _pooler_argument(config: Any, with_pooler: bool) -> dict[str, bool]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' load report and progress bars: what matters of them is in our errors."""
     from transformers.utils import logging
 

@@ -85,7 +85,7 @@ class FrozenFeatures:
     def _computed(
         self, examples: Examples, augmentation: Augmentation | None, view: int
     ) -> Iterator[dict[str, Tensor]]:
-        backbone = self.backbone().to(self.device).eval()
+        backbone = self.backbone().to(self.device).eval().requires_grad_(False)
         everything = np.arange(len(examples))
         dataset = BatchDataset(examples, np.zeros(len(examples), dtype=np.int64), augmentation, VIEW_SEED, "views")
         draws = Batches(everything, self.batch_size, None)
