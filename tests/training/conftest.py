@@ -143,6 +143,12 @@ def build(
 
 
 @pytest.fixture
+def families():
+    """The tiny models' factories, by family."""
+    return FAMILIES
+
+
+@pytest.fixture
 def rig(tmp_path):
     """Sets a run up: `rig(family, strategy, *words, **settings)`; runs of one `folder` go on from each other."""
 

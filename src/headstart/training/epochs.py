@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from headstart.progress import Progress
 from headstart.training.thaw import Thaw
+from headstart.training.work import counter
 
 Row = dict[str, Any]
 
@@ -114,7 +115,7 @@ class FlopMeter(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if self.thaw.phase not in self.per_example:
-            self.counter = FlopCounterMode(display=False)
+            self.counter = counter()
             self.counter.__enter__()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

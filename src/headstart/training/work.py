@@ -1,0 +1,118 @@
+"""Floating-point operations of training: counted while it runs, and foretold from shapes alone."""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from headstart.backbones.backbone import DepthGroup
+from headstart.strategies.plan import HEAD, Phase, Plan
+from headstart.training.rows import rows
+
+Shape = Sequence[int]
+FlashBackward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+Flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+
+def counter() -> FlopCounterMode:
+    """torch's counter, right about two kinds of operations.
+
+    Its formula for the weight gradient of a convolution takes groups for one, so that a depthwise convolution counts as
+    many times as it has channels; and it passes over fused attention on a CPU.
+    """
+    corrected = {
+        torch.ops.aten.convolution_backward: _convolution_backward,
+        Flash: lambda query, key, value, *rest, **named: sdpa_flop_count(query, key, value),
+        FlashBackward: lambda grad, query, key, value, *rest, **named: sdpa_backward_flop_count(
+            grad, query, key, value
+        ),
+    }
+    return FlopCounterMode(display=False, custom_mapping=corrected)
+
+
+def foretold(
+    backbone: nn.Module,
+    head: nn.Module,
+    groups: Sequence[DepthGroup],
+    plan: Plan,
+    inputs: Mapping[str, Tensor],
+    trains_features: bool = True,
+) -> list[float]:
+    """Operations per example of a step in each phase of `plan`: forward, and backward as far as that phase needs it.
+
+    All on the meta device: `inputs` are a batch of shapes, two examples or more. With `trains_features` false the
+    backbone's part is left out, as it is where features are kept and only a head trains.
+    """
+    num_examples = len(next(iter(inputs.values())))
+    table = rows(
+        [*groups, DepthGroup(HEAD, dict(head.named_parameters()), {}, (head,))], nn.ModuleList([backbone, head])
+    )
+    known: dict[frozenset[Any], float] = {}
+    for phase in plan.phases:
+        key = frozenset(row for row in table if phase.trains(*row))
+        if key not in known:
+            known[key] = _step(backbone, head, table, phase, inputs, trains_features) / num_examples
+    return [known[frozenset(row for row in table if phase.trains(*row))] for phase in plan.phases]
+
+
+def _step(backbone: nn.Module, head: nn.Module, table: Any, phase: Phase, inputs: Any, trains_features: bool) -> float:
+    for row, parameters in table.items():
+        for parameter in parameters.values():
+            parameter.requires_grad_(phase.trains(*row))
+            parameter.grad = None
+    with counter() as count, _FusedAttention(), torch.enable_grad():
+        features = backbone(inputs)
+        before = 0 if trains_features else count.get_total_flops()
+        head(features).sum().backward()
+    return count.get_total_flops() - before
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Lets attention on the meta device be the one operation that it is on other devices."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        return self.attend(*args, **(kwargs or {}))
+
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        **more: Any,
+    ) -> Tensor:
+        is_fused = (
+            dropout_p == 0.0 and query.shape[-1] == value.shape[-1] and query.ndim == 4 and not more.get("enable_gqa")
+        )
+        if is_fused and (attn_mask is None or not attn_mask.requires_grad):
+            return Flash(query, key, value, 0.0, is_causal)[0]
+        return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, **more)
+
+
+def _convolution_backward(
+    grad_shape: Shape,
+    input_shape: Shape,
+    weight_shape: Shape,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+    output_mask: Sequence[bool],
+    **named: Any,
+) -> int:
+    """Either gradient of a convolution, for its input and for its weight, takes as many operations as the forward."""
+    positions = (input_shape if transposed else grad_shape)[2:]
+    forward = 2 * input_shape[0] * prod(positions) * prod(weight_shape)
+    return forward * (int(output_mask[0]) + int(output_mask[1]))
