@@ -1,0 +1,174 @@
+"""timm's vision models on sounds, as configured: checked, identified and built."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from headstart.backbones import weights as weights_files
+from headstart.backbones.backbone import BackboneFactory, Reading
+from headstart.backbones.spectrogram_mel import LogMel, MelSettings, mel_filters
+from headstart.backbones.spectrogram_model import SpectrogramBackbone, one_channel
+from headstart.backbones.timm import Timm
+from headstart.backbones.timm_create import create, skipped_init
+from headstart.errors import InputError
+from headstart.ranges import Count, NonNegative, Positive, ProperFraction
+
+
+class Spectrogram(BackboneFactory):
+    """Any image model of timm on log-mel spectrograms, in one channel; weights for three are summed over them.
+
+    Args:
+        model, weights, drop_rate, drop_path_rate, channels_last, arguments: As for `headstart.backbones.timm.Timm`.
+        size: Side in pixels of the square that spectrograms are resized to; `None` for as they are, but for models of
+            one size only (vision transformers) what the weights were trained at.
+        seconds: Length that sounds are cut or padded to where the data does not say.
+        sample_rate: Samples a second that sounds are resampled to.
+        n_fft: Samples of each Fourier transform.
+        win_length: Samples of the (Hann) window in it.
+        hop_length: Samples from one frame to the next.
+        num_mels: Mel bands: the height of the picture.
+        f_min, f_max: Lowest and highest frequency in Hz; `f_max` `None` for half the sample rate.
+        top_db: Floor, in decibels below a sound's loudest.
+        mean, std: Normalisation in decibels; `None` for each sound's own.
+    """
+
+    modality: Literal["audio"] = "audio"
+
+    def __init__(
+        self,
+        model: str,
+        weights: str = "hub",
+        drop_rate: ProperFraction = 0.0,
+        drop_path_rate: ProperFraction = 0.0,
+        size: Count | None = None,
+        seconds: Positive = 5.0,
+        sample_rate: Count = 16_000,
+        n_fft: Count = 1024,
+        win_length: Count = 640,
+        hop_length: Count = 320,
+        num_mels: Count = 64,
+        f_min: NonNegative = 50.0,
+        f_max: Positive | None = None,
+        top_db: Positive = 80.0,
+        mean: float | None = None,
+        std: Positive | None = None,
+        channels_last: bool = True,
+        arguments: dict[str, Any] | None = None,
+    ) -> None:
+        self.name = model
+        self.size = size
+        self.seconds = seconds
+        top = sample_rate / 2 if f_max is None else f_max
+        self.settings = MelSettings(sample_rate, n_fft, win_length, hop_length, num_mels, f_min, top, top_db, mean, std)
+        self._pictures = Timm(
+            model, weights, drop_rate, drop_path_rate, size, channels_last=channels_last, arguments=arguments
+        )
+
+    # --- what is asked before building --------------------------------------------------------------------------------
+
+    def check(self, pretrained: bool) -> None:
+        problems = _problems(self.settings)
+        if problems:
+            raise InputError(*problems)
+        self._pictures.check(pretrained)
+        self._runs  # noqa: B018
+
+    def identity(self, pretrained: bool) -> dict[str, Any]:
+        colour = self._pictures.identity(pretrained)
+        kept = {name: value for name, value in colour.items() if name not in ("mean", "std")}
+        return {**kept, "spectrogram": asdict(self.settings), "side": self._side, "channels": "summed"}
+
+    def reading(self) -> Reading:
+        arguments = {"sample_rate": self.settings.sample_rate, "seconds": self.seconds, "padding": "fixed"}
+        return Reading(arguments, dict(arguments))
+
+    @property
+    def _side(self) -> int | None:
+        """Where spectrograms must be square, the number of pixels of a side."""
+        fixed = "img_size" in self._pictures.identity(False)["arguments"]
+        return self._pictures.preprocessing.size if fixed else self.size
+
+    @cached_property
+    def _runs(self) -> bool:
+        """Whether the model takes one channel and pictures of this shape; raises `InputError` where it does not."""
+        try:
+            with torch.no_grad():
+                backbone = self._without_memory()
+                num_samples = round(self.seconds * self.settings.sample_rate)
+                sound = torch.empty(2, num_samples, device="meta"), torch.empty(2, dtype=torch.long, device="meta")
+                shape = backbone.eval()(dict(zip(("waveform", "lengths"), sound, strict=True))).shape
+        except InputError:
+            raise
+        except Exception as error:  # timm raises all kinds
+            raise InputError(
+                f"backbone.model={self.name} cannot read spectrograms of {self.settings.num_mels} mel bands and "
+                f"{self.seconds} s in one channel: {' '.join(str(error).split())[:300]}. Choose backbone.size, other "
+                "backbone.num_mels, or another model."
+            ) from error
+        return tuple(shape) == (2, backbone.num_features)
+
+    def _without_memory(self) -> SpectrogramBackbone:
+        with torch.device("meta"):
+            return self.build(False)
+
+    # --- building -----------------------------------------------------------------------------------------------------
+
+    def build(self, pretrained: bool) -> SpectrogramBackbone:
+        """Under `torch.device("meta")`, `pretrained=False` allocates nothing: for plans."""
+        load = pretrained and self._pictures.weights != "none"
+        with torch.random.fork_rng(devices=[]), nullcontext() if load else torch.device("meta"):
+            colour = self._pictures.build(pretrained)
+        with skipped_init() if load else nullcontext():
+            model = create(self.name, num_classes=0, in_chans=1, **self._pictures.identity(False)["arguments"]).model
+        if load:
+            state = one_channel(colour.model.state_dict(), model, _adapt())
+            weights_files.load_strictly(model, state, colour.weights.source)
+        return SpectrogramBackbone(
+            model,
+            colour.num_features,
+            colour.preprocessing,
+            colour.weights,
+            colour.channels_last,
+            LogMel(self.settings),
+            self._side,
+            round(self.seconds * self.settings.sample_rate),
+        )
+
+
+def _adapt() -> Callable[[int, Tensor], Tensor]:
+    """timm's own way from three channels to fewer."""
+    from timm.models import adapt_input_conv
+
+    return adapt_input_conv
+
+
+def _problems(settings: MelSettings) -> list[str]:
+    """What keeps a spectrogram from being made so."""
+    problems = []
+    if settings.win_length > settings.n_fft:
+        problems.append(
+            f"backbone.win_length must be at most backbone.n_fft, but {settings.win_length} > {settings.n_fft}."
+        )
+    if settings.hop_length > settings.win_length:
+        problems.append(
+            f"backbone.hop_length must be at most backbone.win_length, or sound between the frames is lost, but "
+            f"{settings.hop_length} > {settings.win_length}."
+        )
+    if (settings.mean is None) != (settings.std is None):
+        problems.append("backbone.mean and backbone.std go together: give both, or neither for each sound's own.")
+    if not settings.f_min < settings.f_max <= settings.sample_rate / 2:
+        problems.append(
+            f"backbone.f_min < backbone.f_max <= half of backbone.sample_rate must hold, but got {settings.f_min}, "
+            f"{settings.f_max} and {settings.sample_rate / 2}."
+        )
+    elif empty := int((mel_filters(settings) <= 0).all(1).sum()):
+        problems.append(
+            f"backbone.num_mels={settings.num_mels} is more than backbone.n_fft={settings.n_fft} can tell apart: "
+            f"{empty} bands would hold nothing. Use fewer bands, a larger n_fft, or a higher f_min."
+        )
+    return problems

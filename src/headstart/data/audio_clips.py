@@ -1,0 +1,183 @@
+"""Sounds decoded, resampled and cut as a backbone asks for them, kept as numbers."""
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headstart.data.array_cache import CacheBytes, decoded
+from headstart.data.parallel import map_threads
+from headstart.data.source import Examples
+from headstart.errors import InputError
+
+SUFFIXES = (".aif", ".aiff", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav")
+READER = "sounds 1"
+"""Changes with every change of decoding, resampling or cutting, so that nothing kept from before is taken for it."""
+MIN_SECONDS = 0.025
+"""The shortest sound there may be: one window of a usual spectrogram."""
+DEFAULT_SECONDS = 10.0
+"""Most of a sound that is read where neither the data nor the backbone says otherwise."""
+Padding = Literal["longest", "fixed"]
+"""Up to what sounds are padded: the longest of their batch, or always the same length."""
+_HEADER = 16
+"""Bytes before the samples of a kept sound: its length and the length it had before it was cut, in samples."""
+
+
+def require_decoder() -> None:
+    """Raise `InputError` if what decodes and resamples files is not installed."""
+    missing = [name for name in ("soundfile", "soxr") if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"Reading files of sound needs {' and '.join(missing)}: pip install 'headstart[audio]' "
+            f"(or {' '.join(missing)})."
+        )
+
+
+def read_sound(content: bytes) -> tuple[np.ndarray, int]:
+    """Samples `(T,)` float32, the mean of all channels, and how many there are in a second."""
+    import soundfile
+
+    samples, sample_rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+    return samples.mean(axis=1, dtype=np.float32), sample_rate
+
+
+def verify_sound(content: bytes) -> None:
+    """Decode a sound in full; raises whatever the decoder raises, and `ValueError` for what is no usable sound."""
+    _check_complete(content)
+    samples, sample_rate = read_sound(content)
+    if not len(samples):
+        raise ValueError("no sound in it")
+    if not np.isfinite(samples).all():
+        raise ValueError("some samples are not numbers")
+    if len(samples) < MIN_SECONDS * sample_rate:
+        raise ValueError(f"too short: {len(samples) / sample_rate:.4f} s, at least {MIN_SECONDS} s are needed")
+
+
+def resampled(samples: np.ndarray, sample_rate: int, wanted: int) -> np.ndarray:
+    """Samples `(T,)` at `sample_rate` a second as `(T * wanted / sample_rate,)`, by a filter of high quality."""
+    if sample_rate == wanted:
+        return samples
+    import soxr
+
+    return soxr.resample(samples, sample_rate, wanted, quality="HQ")
+
+
+class SoundFiles:
+    """Reads the files at `paths` by their place: samples `(T,)` float32 at `sample_rate`."""
+
+    def __init__(self, paths: Sequence[Path], sample_rate: int) -> None:
+        self._paths = list(paths)
+        self._sample_rate = sample_rate
+
+    def __call__(self, place: int) -> np.ndarray:
+        return resampled(*read_sound(self._paths[place].read_bytes()), self._sample_rate)
+
+
+class Clips(Examples):
+    """Sounds of at most `seconds`: `waveform` `(B, T)` float32, 0 where padded, and `lengths` `(B,)` int64 in samples.
+
+    What is longer is cut to its middle; what is shorter is followed by silence, up to the longest of the batch or
+    (`padding="fixed"`) to `seconds`. Read once into one array on disk or in memory (see `array_cache.decoded`); on
+    demand where neither holds it.
+
+    Args:
+        read: Gives the samples `(T,)` float32 of a sound by its place, at `sample_rate`, in full.
+        num_clips: How many there are.
+        identity: Names what `read` gives, for finding it again.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int], np.ndarray],
+        num_clips: int,
+        identity: str,
+        sample_rate: int,
+        seconds: float,
+        padding: Padding = "longest",
+        cache_bytes: CacheBytes = "auto",
+    ) -> None:
+        self._read = read
+        self._num_clips = num_clips
+        self._sample_rate = sample_rate
+        self._most = max(1, round(seconds * sample_rate))
+        self._padding = padding
+        key = hashlib.sha256(f"{READER} {identity} {sample_rate} {self._most}".encode()).hexdigest()[:24]
+        kept = decoded("sounds", key, (num_clips, _HEADER + 4 * self._most), self._fill, cache_bytes)
+        self._samples = None if kept is None else kept[:, _HEADER:].view(np.float32)
+        self._sizes = None if kept is None else np.ascontiguousarray(kept[:, :_HEADER]).view(np.int64)
+
+    def __len__(self) -> int:
+        return self._num_clips
+
+    @property
+    def lengths(self) -> np.ndarray | None:
+        if self._sizes is None or self._padding == "fixed" or (self._sizes[:, 0] == self._sizes[0, 0]).all():
+            return None
+        return self._sizes[:, 0]
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        chosen = np.asarray(indices, dtype=np.int64)
+        if self._samples is None or self._sizes is None:
+            waveform, lengths = self._stacked(chosen)
+        else:
+            lengths = self._sizes[chosen, 0]
+            waveform = self._samples[chosen, : self._width(lengths)]
+        return {"waveform": torch.from_numpy(np.ascontiguousarray(waveform)), "lengths": torch.from_numpy(lengths)}
+
+    def statistics(self) -> dict[str, Any]:
+        """How long the sounds are before they are cut, and the share of them that are cut."""
+        if self._sizes is None:
+            return {}
+        full = self._sizes[:, 1] / self._sample_rate
+        return {
+            "num_seconds": round(float(full.sum()), 3),
+            "seconds_per_example": {
+                "mean": round(float(full.mean()), 3),
+                "median": round(float(np.median(full)), 3),
+                "p95": round(float(np.percentile(full, 95)), 3),
+                "max": round(float(full.max()), 3),
+            },
+            "max_seconds": self._most / self._sample_rate,
+            "truncation_rate": float((self._sizes[:, 1] > self._most).mean()),
+        }
+
+    def _width(self, lengths: np.ndarray) -> int:
+        return self._most if self._padding == "fixed" else int(lengths.max())
+
+    def _cut(self, place: int) -> tuple[np.ndarray, int]:
+        """The middle of a sound, and how many samples it has in full."""
+        samples = self._read(place)
+        start = max(0, (len(samples) - self._most) // 2)
+        return samples[start : start + self._most], len(samples)
+
+    def _stacked(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        clips = [self._cut(place)[0] for place in places.tolist()]
+        lengths = np.array([len(clip) for clip in clips], dtype=np.int64)
+        waveform = np.zeros((len(clips), self._width(lengths)), np.float32)
+        for row, clip in zip(waveform, clips, strict=True):
+            row[: len(clip)] = clip
+        return waveform, lengths
+
+    def _fill(self, array: np.ndarray) -> None:
+        clips = map_threads(self._cut, range(self._num_clips), "Decoding sounds")
+        for row, (clip, full) in zip(array, clips, strict=True):
+            row[:_HEADER] = np.array([len(clip), full], dtype=np.int64).view(np.uint8)
+            end = _HEADER + 4 * len(clip)
+            row[_HEADER:end] = np.ascontiguousarray(clip, dtype=np.float32).view(np.uint8)
+            row[end:] = 0
+
+
+def _check_complete(content: bytes) -> None:
+    """The decoder takes what is left of a WAV file that was cut off for all of it; the file's own size tells."""
+    if content[:4] != b"RIFF":
+        return
+    said = 8 + int.from_bytes(content[4:8], "little")
+    streamed = said - 8 in (0, 0xFFFFFFFF) or said - 8 >= 0x7FFFFFFF  # written before the size was known
+    if not streamed and said > len(content) + 8:
+        raise ValueError(f"cut off: {len(content)} of {said} bytes")

@@ -1,0 +1,125 @@
+"""The embedded sounds: generated, not recorded, so that audio can be tried without any data."""
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from math import gcd
+from typing import Any, Literal
+
+import numpy as np
+
+from headstart.data.audio_clips import Clips, Padding
+from headstart.data.files import check_fractions
+from headstart.data.images import Share
+from headstart.data.source import Source
+from headstart.data.splits import split_problems
+from headstart.data.tones import GENERATOR, MAX_CLIP, SAMPLE_RATE, SHAPES, generate
+from headstart.errors import InputError
+from headstart.ranges import Count, Index, Positive
+from headstart.seeding import stream
+
+Variant = Literal["plain", "noisy", "telephone"]
+
+
+class SyntheticAudio(Source):
+    """Synthetic sounds in eight classes (steady, swinging, gliding, bursting; see `tones`): a trial, not a benchmark.
+
+    The clips follow from their class and number alone, so that they are the same for every run and every seed.
+
+    Args:
+        seconds: Length that clips (of 1 to 2 s) are cut or padded to.
+        clips_per_class: Clips generated for each class, over train, val and test.
+        val_fraction: Share of the clips drawn for val.
+        test_fraction: Share of the clips drawn for test.
+        n_per_class: Training clips of each class; `None` for all. Smaller subsets are part of larger ones.
+        split_seed: Seed of what is drawn for val and test; `None` for the run's.
+        shifts: Which to score: "noisy" (10 dB more background), "telephone" (300 to 3,400 Hz alone).
+        variant: What is trained on; "plain", or one of the shifts.
+    """
+
+    modality: Literal["vision", "text", "audio"] = "audio"
+    paired_shifts = True
+
+    def __init__(
+        self,
+        seconds: Positive = MAX_CLIP,
+        clips_per_class: Count = 100,
+        val_fraction: Share = 0.15,
+        test_fraction: Share = 0.25,
+        n_per_class: Count | None = None,
+        split_seed: Index | None = None,
+        shifts: list[Variant] | None = None,
+        variant: Variant = "plain",
+    ) -> None:
+        self.name = "synthetic_audio" if variant == "plain" else f"synthetic_audio ({variant})"
+        self.seconds = seconds
+        self.clips_per_class = clips_per_class
+        self.fractions = check_fractions(val_fraction, test_fraction)
+        self.n_per_class = n_per_class
+        self.split_seed = split_seed
+        self._shift_names = list(dict.fromkeys(shifts or []))
+        self._variant: Variant = variant
+
+    def check(self) -> None:
+        problems = split_problems(self.labels, None, self.fractions, self.n_per_class, self.classes)
+        if problems:
+            raise InputError(*problems)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(sorted(SHAPES))
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        return np.repeat(np.arange(len(self.classes), dtype=np.int64), self.clips_per_class)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(f"{name}-{number:04d}" for name in self.classes for number in range(self.clips_per_class))
+
+    @property
+    def parts(self) -> np.ndarray | None:
+        return None
+
+    @property
+    def fingerprint(self) -> str:
+        """Over what the clips are generated from; generates nothing."""
+        return hashlib.sha256(f"tones {GENERATOR} {self.ids} {self._variant}".encode()).hexdigest()
+
+    @cached_property
+    def shifts(self) -> Mapping[str, Source]:
+        return {
+            name: SyntheticAudio(self.seconds, self.clips_per_class, *self.fractions, variant=name)
+            for name in self._shift_names
+        }
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def examples(  # type: ignore[override]
+        self, sample_rate: int, seconds: float = MAX_CLIP, padding: Padding = "longest"
+    ) -> Clips:
+        """Clips at `sample_rate` a second, of at most `seconds`."""
+        read = Generated(self.classes, self.clips_per_class, self._variant, sample_rate)
+        return Clips(read, len(self.labels), self.fingerprint, sample_rate, seconds, padding)
+
+
+class Generated:
+    """Generates the clip at a place: samples `(T,)` float32 at `sample_rate`."""
+
+    def __init__(self, classes: tuple[str, ...], clips_per_class: int, variant: Variant, sample_rate: int) -> None:
+        self._classes = classes
+        self._clips_per_class = clips_per_class
+        self._variant = variant
+        self._sample_rate = sample_rate
+
+    def __call__(self, place: int) -> np.ndarray:
+        label, number = divmod(place, self._clips_per_class)
+        clip = generate(self._classes[label], stream(0, "tones", label, number), self._variant)
+        if self._sample_rate == SAMPLE_RATE:
+            return clip
+        from scipy.signal import resample_poly
+
+        common = gcd(self._sample_rate, SAMPLE_RATE)
+        return resample_poly(clip, self._sample_rate // common, SAMPLE_RATE // common).astype(np.float32)
