@@ -10,7 +10,9 @@ import torch
 from headstart.backbones.huggingface import HuggingFaceText
 from headstart.data.texts import Texts
 from headstart.errors import InputError
+from headstart.features.store import FeatureStore
 from headstart.strategies.adapters import Lora
+from headstart.training.activations import FrozenFeatures
 from headstart.training.rows import rows
 from headstart.training.thaw import hold
 
@@ -159,6 +161,47 @@ def test_lora_finds_the_projections_of_every_family_and_starts_from_the_same_fea
         assert torch.equal(backbone(inputs), before)
     kinds = {row[1] for row in rows(backbone.groups(), backbone) if row[0].startswith("blocks.")}
     assert "adapter" in kinds
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_the_upper_groups_leaves_every_bit_of_the_lower_ones(folders, family):
+    factory = made(folders[family], family)
+    backbone = factory.build(True)
+    inputs = read(factory).batch(np.arange(len(TEXTS)))
+    frozen, free = backbone.groups()[:3], backbone.groups()[3:]
+    backbone.train()
+    hold([(m, "eval") for group in frozen for module in group.modules for m in module.modules()])
+    for parameter in (p for group in frozen for p in group.parameters.values()):
+        parameter.requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    optimizer = torch.optim.AdamW([p for group in free for p in group.parameters.values()], lr=0.1)
+    for _ in range(2):
+        backbone(inputs).pow(2).sum().backward()
+        optimizer.step()
+    after = dict(backbone.named_parameters()) | dict(backbone.named_buffers())
+    for group in frozen:
+        for name in (*group.parameters, *group.buffers):
+            assert torch.equal(after[name], before.get(name, after[name])), name
+    moved = [not torch.equal(after[name], before[name]) for group in free for name in group.parameters]
+    assert all(moved)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_features_kept_in_the_store_are_those_computed_again(folders, family, tmp_path):
+    factory = made(folders[family], family)
+    texts, backbone = read(factory), factory.build(True)
+
+    def features():
+        store = FeatureStore(tmp_path / "store", 10**8)
+        frozen = FrozenFeatures(store, factory.identity(True), lambda: backbone, torch.device("cpu"), "32-true", 2)
+        return frozen.of(texts, "fingerprint", factory.reading().description).clone()
+
+    computed = features()
+    with torch.no_grad():
+        alone = torch.cat([backbone.eval()(texts.batch([place])) for place in range(len(TEXTS))])
+    torch.testing.assert_close(computed, alone, rtol=0, atol=1e-5)
+    backbone = None  # what is kept needs no model
+    assert torch.equal(features(), computed)
 
 
 def test_roberta_leaves_room_for_the_positions_its_padding_takes(folders):

@@ -48,17 +48,18 @@ class Texts(Examples):
         self._pad_id, self._mask_id, self._has_types = tokenizer.pad_id, tokenizer.mask_id, tokenizer.has_types
         key = hashlib.sha256(f"{READER} {fingerprint} {tokenizer.identity} {max_length}".encode()).hexdigest()[:24]
         self._kept = _tokens(key, texts, pairs, tokenizer, max_length)
+        self._lengths = np.diff(self._kept["offsets"])
 
     def __len__(self) -> int:
         return len(self._kept["full"])
 
     @property
     def lengths(self) -> np.ndarray:
-        return np.diff(self._kept["offsets"])
+        return self._lengths
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         chosen = np.asarray(indices, dtype=np.int64)
-        starts, lengths = self._kept["offsets"][chosen], self.lengths[chosen]
+        starts, lengths = self._kept["offsets"][chosen], self._lengths[chosen]
         places = np.arange(lengths.max())
         real = places < lengths[:, None]
         flat = np.minimum(starts[:, None] + places, len(self._kept["ids"]) - 1)
