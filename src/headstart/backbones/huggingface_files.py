@@ -94,13 +94,26 @@ def locate(name: str, setting: str) -> Place:
             f"{setting} must be a model of the hub (owner/name), an existing folder or package:<name>, but there is no "
             f"folder {name!r}. Check the path (relative ones start from the folder the command was typed in)."
         )
-    config = hub.find(name, ["config.json"])
+    try:
+        config = hub.find(name, ["config.json"])
+    except InputError as error:
+        raise InputError(
+            f"{setting}={name} is neither in the local cache nor to be had from the hub: {_reason(error)}. Connect to "
+            "the network, or give a folder that holds the model (config.json, tokenizer or feature extractor, weights). "
+            "Text works offline with backbone=minilm."
+        ) from error
     assert config.repository
     if config.path is not None:
         folder = config.path.parent
     else:
         folder = _snapshot(config.repository, config.commit, _SMALL_FILES)
     return Place(config.source, folder, config.repository, config.commit)
+
+
+def _reason(error: InputError) -> str:
+    """Why the hub could not give it, without the remedies that are for files of weights."""
+    cause = error.__cause__
+    return " ".join(str(cause).split())[:200] if cause is not None else str(error).partition(": ")[2].partition(". ")[0]
 
 
 def _snapshot(repository: str, commit: str | None, patterns: tuple[str, ...]) -> Path:
