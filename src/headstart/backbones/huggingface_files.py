@@ -99,7 +99,7 @@ def locate(name: str, setting: str) -> Place:
     except InputError as error:
         raise InputError(
             f"{setting}={name} is neither in the local cache nor to be had from the hub: {_reason(error)}. Connect to "
-            "the network, or give a folder that holds the model (config.json, tokenizer or feature extractor, weights). "
+            "the network, or give a folder with the model (config.json, tokenizer or feature extractor, weights). "
             "Text works offline with backbone=minilm."
         ) from error
     assert config.repository
