@@ -11,13 +11,13 @@ import os
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -135,17 +135,22 @@ def load(directory: Path) -> DictConfig:
         raise InputError(f"{path} is not a run's config: {str(error).splitlines()[0]}.") from error
 
 
-def check_spine(cfg: DictConfig) -> None:
+def check_spine(cfg: Mapping[str, Any]) -> None:
     """Raise `InputError` for missing values, and for spine values out of their range."""
-    missing = sorted(OmegaConf.missing_keys(cfg))
+    missing = sorted(key for key, value in _flatten(cfg, "") if value == MISSING)
     if missing:
         raise InputError(*(f"{key} must be given: add {key}=VALUE." for key in missing))
-    nodes = [("", Config, cfg), ("trainer.", TrainerConfig, cfg.trainer), ("features.", FeaturesConfig, cfg.features)]
+    trainer, features = cfg["trainer"], cfg["features"]
+    nodes = [("", Config, cfg), ("trainer.", TrainerConfig, trainer), ("features.", FeaturesConfig, features)]
     collect(partial(_check_fields, *node) for node in nodes)
 
 
-def _check_fields(prefix: str, schema: type, node: DictConfig) -> None:
+def _check_fields(prefix: str, schema: type, node: Mapping[str, Any]) -> None:
     messages: list[str] = []
+    known = [prefix + item.name for item in fields(schema)]
+    for name in node:
+        if prefix + str(name) not in known:
+            messages += unknown("setting", prefix + str(name), known).messages
     for item in fields(schema):
         value, choices = node[item.name], item.metadata.get("choices")
         if choices and value not in choices:
@@ -191,7 +196,7 @@ def bind(cfg: DictConfig) -> dict[str, Any]:
     container = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(container, dict)
     parts: dict[str, Any] = {}
-    checks = [partial(check_spine, cfg)]
+    checks = [partial(check_spine, cast(dict[str, Any], container))]
     checks += [partial(_bind_group, parts, group, kind, container[group]) for group, kind in GROUPS.items()]
     collect(checks)
     return parts
@@ -213,7 +218,7 @@ def construct(node: Mapping[str, Any], key: str, kind: type) -> Any:
     target = locate(node["_target_"], f"{key}._target_")
     if not (inspect.isclass(target) and issubclass(target, kind)):
         raise InputError(f"{key}._target_ must be a {kind.__name__}, but {node['_target_']} is not one.")
-    hints = get_type_hints(target.__init__, include_extras=True) if target.__module__.startswith("headstart") else {}
+    hints = _hints(target) if target.__module__.startswith("headstart") else {}
     arguments = {str(name): value for name, value in node.items() if name != "_target_"}
     for name, value in arguments.items():
         if isinstance(value, Mapping) and "_target_" in value:
@@ -226,7 +231,7 @@ def construct(node: Mapping[str, Any], key: str, kind: type) -> Any:
 
 
 def _check_arguments(target: type, arguments: Mapping[str, Any], key: str, hints: Mapping[str, Any]) -> None:
-    parameters = inspect.signature(target).parameters
+    parameters = _parameters(target)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     names = [name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     messages: list[str] = []
@@ -244,14 +249,32 @@ def _check_arguments(target: type, arguments: Mapping[str, Any], key: str, hints
 
 
 def _violations(key: str, value: Any, annotation: Any) -> list[str]:
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        TypeAdapter(annotation, config=ConfigDict(strict=True, arbitrary_types_allowed=True)).validate_python(value)
+        _adapter(annotation).validate_python(value)
     except ValidationError as error:
         reasons = dict.fromkeys(problem["msg"].replace("Input should be ", "") for problem in error.errors())
         return [f"{key} must be {' or '.join(reasons)}, but is {value!r}."]
     return []
+
+
+# Asked again for every run of a comparison, and slow to make anew
+@cache
+def _hints(target: type) -> dict[str, Any]:
+    return get_type_hints(target.__init__, include_extras=True)
+
+
+@cache
+def _parameters(target: type) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(target).parameters
+
+
+@cache
+def _adapter(annotation: Any) -> Any:
+    from pydantic import ConfigDict, TypeAdapter
+
+    return TypeAdapter(annotation, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
 
 
 def _optimizer(target: type, arguments: Mapping[str, Any]) -> Callable[..., Any]:

@@ -27,6 +27,7 @@ from headstart.claim import CLAIM, Claim
 from headstart.config import TrainerConfig
 from headstart.data.module import DataModule, ShiftSet
 from headstart.data.source import Source
+from headstart.errors import disk_is_full
 from headstart.features.store import FeatureStore
 from headstart.preparation import Job, job_config, prepare
 from headstart.progress import Progress
@@ -41,11 +42,13 @@ from headstart.training.probe import train_probes
 from headstart.training.probe_spec import EarlyStopping, Probe, ProbeOutcome
 from headstart.training.solver import solve
 from headstart.training.thaw import Thaw
-from headstart.training.trainer import lightning_trainer
+from headstart.training.trainer import interruptible, lightning_trainer, resumable
 from headstart.training.vector_optim import rule
 
 log = logging.getLogger(__name__)
 
+NOISE = (".*does not have many workers", ".*Checkpoint directory", ".*lr_scheduler.step", ".*treespec, LeafSpec")
+"""Beginnings of warnings that tell a user nothing."""
 METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 
 
@@ -62,7 +65,8 @@ def run(jobs: Sequence[Job], directories: Sequence[Path]) -> list[dict[str, Any]
     """Carry out one job, or several probes of the same features together, each into its own directory.
 
     Returns:
-        The results as they were written. A run that fails is recorded as failed; only an interrupt is raised.
+        The results as they were written. A run that fails is recorded as failed; what is raised is an interrupt or a
+        full disk, of which no run is the cause: they leave runs to be resumed.
     """
     records = [_open(job, directory) for job, directory in zip(jobs, directories, strict=True)]
     try:
@@ -74,6 +78,8 @@ def run(jobs: Sequence[Job], directories: Sequence[Path]) -> list[dict[str, Any]
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a run that exits, or runs out of memory, fails alone
+        if disk_is_full(error):
+            raise
         sys.stderr.write(f"{_title(jobs[0])}  failed: {error}\n")
         return [result.read(record.directory) or record.fail(error) for record in records]
 
@@ -106,10 +112,8 @@ def train(job: Job, record: Recorder) -> dict[str, Any]:
     trainer = lightning_trainer(settings, callbacks, record.directory)
     device = trainer.strategy.root_device
     memory, began = PeakMemory(device), time.perf_counter()
-    resume = folder / "last.ckpt"
-    trainer.fit(module, data, ckpt_path=resume if resume.is_file() else None, weights_only=False)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    with interruptible():
+        trainer.fit(module, data, ckpt_path=resumable(folder / "last.ckpt"), weights_only=False)
     seconds = time.perf_counter() - began
     load_weights(module, best)
     scored = _scored(job, data, module.to(device).eval(), device)
@@ -123,8 +127,8 @@ def train(job: Job, record: Recorder) -> dict[str, Any]:
         "total_parameters": _count(backbone) + _count(head),
         "fused_with": 0,
     }
-    done = _conclude(job, record, rows.rows, scored, cost, backbone.weights)
     _keep_adapter(job, module, record.directory)
+    done = _conclude(job, record, rows.rows, scored, cost, backbone.weights)
     _tidy(folder, settings.keep_checkpoint)
     progress.done(_last_line(done))
     return done
@@ -154,7 +158,13 @@ def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[s
         for name, shift in source.shifts.items()
     }
     heads = [_head(job, features.shape[1]) for job in jobs]
-    outcomes = _fitted(jobs, heads, features, views, device, progress)
+    try:
+        outcomes = _fitted(jobs, heads, features, views, device, progress)
+    except Exception as error:
+        if len(jobs) == 1 or disk_is_full(error):
+            raise
+        log.warning("Together the heads failed (%r); each is trained alone.", error)
+        return [run([job], [record.directory])[0] for job, record in zip(jobs, records, strict=True)]
     results = [
         _conclude_probe(job, record, head, outcome, features, shifted, frozen, memory)
         for job, record, head, outcome in zip(jobs, records, heads, outcomes, strict=True)
@@ -174,6 +184,8 @@ def execute(cfg: DictConfig) -> bool:
     with ExitStack() as claims:
         free = [path for path in configs if claims.enter_context(Claim(path / CLAIM, wait=False)).held]
         mine = [path for path in free if result.read(path) is None]
+        for path in mine:
+            result.remove_drafts(path)
         if mine:
             run([prepare(job_config(configs[path], hydra)) for path in mine], mine)
     return all(result.completed(path) for path in configs)
@@ -215,7 +227,7 @@ def _settle(settings: TrainerConfig) -> None:
         torch.set_num_threads(settings.threads)
     torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for words in (".*does not have many workers.*", ".*Checkpoint directory.*exists.*", ".*lr_scheduler.step.*"):
+    for words in NOISE:
         warnings.filterwarnings("ignore", words)
 
 
@@ -435,12 +447,15 @@ def _keep_adapter(job: Job, module: TransferModule, directory: Path) -> None:
     if adapter.merge:
         adapter.fold(module.backbone)
         checkpoint = torch.load(best, map_location="cpu", weights_only=True)
-        torch.save({**checkpoint, "state_dict": module.state_dict()}, best)
+        torch.save({**checkpoint, "state_dict": module.state_dict()}, best.with_name("folded.ckpt"))
 
 
 def _tidy(folder: Path, keep: bool) -> None:
-    """What is only needed while a run goes on."""
+    """Remove what is only needed while a run goes on."""
     if keep:
+        folded = folder / "folded.ckpt"
+        if folded.is_file():  # only now: a run that is resumed needs its best weights as they were trained
+            folded.replace(folder / "best.ckpt")
         (folder / "last.ckpt").unlink(missing_ok=True)
     else:
         shutil.rmtree(folder, ignore_errors=True)
