@@ -1,0 +1,167 @@
+"""What `headstart plan` shows: what would train when, at which rate, and what that takes. It trains nothing."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from headstart.errors import InputError
+from headstart.preparation import Sketch, outline
+from headstart.strategies import drawing
+from headstart.strategies.plan import HEAD, Plan
+from headstart.training.work import foretold
+
+UNKNOWN_CLASSES = 10
+"""Width of the head where the classes are not known before the data is read."""
+
+
+def show(sketch: Sketch, plan: Plan, parts: Mapping[str, Any], as_json: bool) -> None:
+    """Print the plan: a picture and a table of its phases, or all of it as JSON."""
+    if as_json:
+        print(json.dumps(forecast(sketch, plan, parts), indent=1))
+    else:
+        print(page(sketch, plan, parts, shutil.get_terminal_size().columns))
+
+
+def forecast(sketch: Sketch, plan: Plan, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain JSON: the plan, rates by group and epoch, and by phase what trains and the work it takes.
+
+    `flops_per_example` are of one example forward and backward; `None` where the inputs' shape is not known beforehand.
+    """
+    base_rate = float(parts["optimizer"].keywords["lr"])
+    num_classes, num_examples = _counts(parts["data"])
+    with torch.device("meta"):
+        head = parts["head"].build(sketch.num_features, num_classes or UNKNOWN_CLASSES)
+    head_size = sum(parameter.numel() for parameter in head.parameters())
+    work = _work(sketch, plan, parts, head)
+    starts = drawing.starts(plan)
+    phases = []
+    for index, (phase, start, end) in enumerate(zip(plan.phases, starts, [*starts[1:], plan.max_epochs], strict=True)):
+        trained = sum(count for row, count in sketch.parameters.items() if phase.trains(*row))
+        flops = None if work is None else work[index]
+        phases.append(
+            {
+                "name": phase.name,
+                "start": start,
+                "end": end,
+                "waits_for_plateau": phase.until is not None,
+                "trainable_parameters": trained + head_size,
+                "flops_per_example": flops,
+                "flops_per_epoch": None if flops is None or num_examples is None else flops * num_examples,
+            }
+        )
+    epochs_of_work = [p["flops_per_epoch"] and p["flops_per_epoch"] * (p["end"] - p["start"]) for p in phases]
+    sizes = {group: sum(n for (name, _), n in sketch.parameters.items() if name == group) for group in sketch.groups}
+    return {
+        "schema": 1,
+        "plan": plan.to_dict(),
+        "base_rate": base_rate,
+        "rates": {g: [base_rate * r for r in row] for g, row in drawing.rates(plan, parts["scheduler"]).items()},
+        "parameters": {**sizes, HEAD: head_size},
+        "total_parameters": sketch.total_parameters + head_size,
+        "num_classes": num_classes,
+        "num_train_examples": num_examples,
+        "phases": phases,
+        "flops": None if None in epochs_of_work else sum(epochs_of_work),
+    }
+
+
+def page(sketch: Sketch, plan: Plan, parts: Mapping[str, Any], width: int) -> str:
+    """The plan for a terminal of `width` columns."""
+    found = forecast(sketch, plan, parts)
+    picture = drawing.text(plan, parts["scheduler"], width, found["base_rate"])
+    total, factory = found["total_parameters"], parts["backbone"]
+    epochs = f"{plan.max_epochs} epoch{'s' if plan.max_epochs > 1 else ''}"
+    title = f"{factory.name}: {_short(total)} parameters in {len(plan.groups)} depth groups, {epochs}"
+    classes = found["num_classes"]
+    notes = [
+        f"Trained: with a head for {classes or UNKNOWN_CLASSES} classes"
+        + ("." if classes else "; the data's own are not known before it is read."),
+        "Work: floating-point operations, forward and backward"
+        + (", the cached pass over the frozen backbone apart." if plan.head_only() else "."),
+    ]
+    if plan.frozen_norm != "eval" or plan.thawed_norm != "train":
+        notes.append(f"Norm layers: {plan.frozen_norm} where frozen, {plan.thawed_norm} where they train.")
+    return "\n".join([title, "", picture, "", *_table(found), "", *notes])
+
+
+def _table(found: Mapping[str, Any]) -> list[str]:
+    rows = [("phase", "", "epochs", "trained", "", "work/example", "work/epoch")]
+    for index, phase in enumerate(found["phases"]):
+        last = phase["end"] - 1
+        epochs = f"{phase['start']}" if last == phase["start"] else f"{phase['start']}–{last}"
+        rows.append(
+            (
+                str(index),
+                phase["name"],
+                f"{epochs}{'+' if phase['waits_for_plateau'] else ''}",
+                _short(phase["trainable_parameters"]),
+                f"{phase['trainable_parameters'] / found['total_parameters']:.2%}",
+                _short(phase["flops_per_example"]),
+                _short(phase["flops_per_epoch"]),
+            )
+        )
+    if found["flops"] is not None and len(found["phases"]) > 1:
+        rows.append(("", "all", f"{found['plan']['max_epochs']}", "", "", "", _short(found["flops"])))
+    widths = [max(len(row[column]) for row in rows) for column in range(7)]
+    return [
+        "  ".join(
+            f"{cell:<{w}}" if i == 1 else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
+def _work(sketch: Sketch, plan: Plan, parts: Mapping[str, Any], head: Any) -> list[float] | None:
+    strategy, data = parts["strategy"], parts["data"]
+    size = getattr(data, "size", None)
+    factory = parts["backbone"] if size is None else parts["backbone"].resized(size)
+    inputs = _shapes(factory, data)
+    if inputs is None:
+        return None
+    backbone = outline(factory)
+    if strategy.adapter is not None:
+        with torch.device("meta"):
+            strategy.adapter.inject(backbone)
+    groups = backbone.groups(strategy.granularity)
+    try:
+        return foretold(backbone, head, groups, plan, inputs, trains_features=not plan.head_only())
+    except (RuntimeError, NotImplementedError):  # a model that looks at values cannot run on shapes alone
+        return None
+
+
+def _shapes(factory: Any, data: Any) -> dict[str, Tensor] | None:
+    """Two examples of the largest size that the data may have, without values; `None` where that is not known."""
+    if factory.modality == "vision":
+        size = factory.reading().arguments["size"]
+        return {"pixels": torch.empty(2, 3, size, size, dtype=torch.uint8, device="meta")}
+    if factory.modality == "text" and (length := getattr(data, "max_length", None) or factory.max_length):
+        ids = torch.empty(2, length, dtype=torch.int64, device="meta")
+        return {"input_ids": ids, "attention_mask": torch.empty_like(ids)}
+    return None
+
+
+def _counts(data: Any) -> tuple[int | None, int | None]:
+    """Numbers of classes and of training examples, where a listing tells them; no example is read for it."""
+    if data.modality != "vision":
+        return None, None
+    try:
+        from headstart.data.splits import split
+
+        parts = split(data.labels, data.parts, data.fractions, 0, data.n_per_class, data.classes)
+        return len(data.classes), len(parts.train)
+    except (InputError, OSError):
+        return None, None
+
+
+def _short(number: float | None) -> str:
+    """`1.23 M`, three digits; `–` for nothing known."""
+    if number is None:
+        return "–"
+    for unit, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:#.3g} {unit}".replace(". ", " ")
+    return f"{number:.0f}"
