@@ -10,7 +10,7 @@ GENERATOR = 1
 """Changes with every change of what is generated."""
 MIN_CLIP, MAX_CLIP = 1.0, 2.0
 """Seconds of a clip; the sound is in it somewhere."""
-_SNR = (-10.0, 14.0)
+_SNR = (-4.0, 16.0)
 """Power of the sound over that of the background, in dB."""
 
 Dice = np.random.Generator
@@ -40,8 +40,8 @@ def _tone(dice: Dice, times: np.ndarray) -> np.ndarray:
 
 
 def _vibrato(dice: Dice, times: np.ndarray) -> np.ndarray:
-    """A pitch that swings by 0.2 to 1.2 semitones, 3.5 to 8 times a second."""
-    swing = dice.uniform(0.2, 1.2) * np.sin(2 * np.pi * (dice.uniform(3.5, 8.0) * times + dice.random()))
+    """A pitch that swings by 0.4 to 1.6 semitones, 3.5 to 8 times a second."""
+    swing = dice.uniform(0.4, 1.6) * np.sin(2 * np.pi * (dice.uniform(3.5, 8.0) * times + dice.random()))
     return _voice(dice, _pitch(dice) * 2 ** (swing / 12))
 
 
@@ -52,10 +52,10 @@ def _tremolo(dice: Dice, times: np.ndarray) -> np.ndarray:
 
 
 def _glide(direction: int) -> Shape:
-    """A pitch that moves evenly by 1 to 8 semitones."""
+    """A pitch that moves evenly by 2 to 9 semitones."""
 
     def shape(dice: Dice, times: np.ndarray) -> np.ndarray:
-        course = direction * dice.uniform(1.0, 8.0) * (times / times[-1] - 0.5)
+        course = direction * dice.uniform(2.0, 9.0) * (times / times[-1] - 0.5)
         return _voice(dice, _pitch(dice) * 2 ** (course / 12))
 
     return shape
