@@ -1,44 +1,68 @@
-"""A lock on a name that a dying process lets go of."""
+"""A lock on a name that a dying process lets go of, on one machine or over a shared file system.
 
+Machines that share a file system do not always share its locks (NFS without a lock daemon, Lustre with `localflock`),
+and some file systems have none. So a claim is a lock and, where asked for, a lease beside it: a file that names its
+holder, made by one alone (`link` is atomic everywhere) and touched while the holder lives.
+"""
+
+import contextlib
+import json
 import logging
 import os
+import socket
+import threading
+import time
+from functools import cache
 from pathlib import Path
 from types import TracebackType
+from typing import Any
+from uuid import uuid4
 
 try:
     import fcntl
-except ImportError:  # Windows: no lock, so that work may be done twice, which is correct all the same
+except ImportError:  # Windows: no lock, only leases
     fcntl = None  # type: ignore[assignment]
 
 CLAIM = "claim"
 """File in a run's directory that its worker holds locked; left behind by one that died."""
+BEAT_SECONDS = 15.0
+"""Time between two signs of life in a lease."""
+STALE_SECONDS = 120.0
+"""Age of the last sign of life at which the holder of a lease, on another machine, is taken for dead."""
 
 _log = logging.getLogger(__name__)
 
 
 class Claim:
-    """Held by one process or thread at a time. The system frees it when its holder dies.
+    """Held by one process or thread at a time. It is free again when its holder dies.
 
-    The others wait or, with `wait=False`, get a claim that is not `held`. On a file system that cannot lock, nobody
-    waits and everybody holds it: `is_exclusive` is then false.
+    The others wait or, with `wait=False`, get a claim that is not `held`. Where files cannot be locked, one who would
+    wait holds it at once (`is_exclusive` is then false), and with `wait=False` the lease alone decides.
     """
 
     def __init__(self, path: Path, wait: bool = True) -> None:
         self.path, self.wait = path, wait
         self.held = self.is_exclusive = False
         self._descriptor = -1
+        self._lease: Path | None = None
 
     def __enter__(self) -> "Claim":
         while True:
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
             self._lock()
             if not self.held or not self.is_exclusive or self._is_current():
-                return self
+                break
             os.close(self._descriptor)
+        if self.held and not self.wait:
+            self._take_lease()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._lease is not None:
+            _Pulse.forget(self._lease)
+            self._lease.unlink(missing_ok=True)
         if self.held:
             self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
@@ -48,17 +72,39 @@ class Claim:
         if fcntl is None:
             return
         try:
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not self.wait:
-                    self.held = False
+            for _ in range(3):
+                try:
+                    fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    self.is_exclusive = True
                     return
-                _log.info("Another process is at the same work; waiting for it.")
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+                except BlockingIOError:
+                    if self.wait:
+                        _log.info("Another process is at the same work; waiting for it.")
+                        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+                        self.is_exclusive = True
+                        return
+                    if _is_alive(_read(lease_of(self.path))):
+                        break
+                    time.sleep(0.02)  # it may only be someone who looks whether it is held
+            self.held = False
         except OSError:
             return
-        self.is_exclusive = True
+
+    def _take_lease(self) -> None:
+        lease = lease_of(self.path)
+        draft = lease.with_name(f".{lease.name}.{uuid4().hex}")
+        draft.write_text(json.dumps({**_me(), "token": uuid4().hex}), encoding="utf8")
+        try:
+            while not _link(draft, lease):
+                holder = _read(lease)
+                if _blocks(lease, holder, draft.stat().st_mtime, locked=self.is_exclusive):
+                    self.held = False
+                    return
+                _discard(lease, holder)
+            self._lease = lease
+            _Pulse.keep(lease)
+        finally:
+            draft.unlink(missing_ok=True)
 
     def _is_current(self) -> bool:
         """Whether the file locked is still the one at the path: its last holder removed it on leaving."""
@@ -68,20 +114,142 @@ class Claim:
             return False
 
 
+def lease_of(path: Path) -> Path:
+    """Where the holder of the claim at `path` is named."""
+    return path.with_name(f"{path.name}.holder")
+
+
+def holder(path: Path) -> dict[str, Any]:
+    """Who holds or, if it is dead, last held the claim at `path`: host, pid and a token of its own; empty if nobody."""
+    return _read(lease_of(path))
+
+
 def is_held(path: Path) -> bool:
     """Whether some living process holds the claim at `path`."""
-    if fcntl is None:
-        return False
+    lease = lease_of(path)
     try:
         descriptor = os.open(path, os.O_RDWR)
     except OSError:
         return False
+    locks = False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            locks = True
     except BlockingIOError:
         return True
     except OSError:
-        return False
+        locks = False
     finally:
         os.close(descriptor)
-    return False
+    return _blocks(lease, _read(lease), time.time(), locked=locks)
+
+
+def _blocks(lease: Path, holder: dict[str, Any], now: float, locked: bool) -> bool:
+    """Whether the holder named in a lease is to be taken for alive, by one who has the lock, if there are locks."""
+    if not holder:
+        return False
+    if holder["host"] == _me()["host"]:
+        return not locked and _is_alive(holder)
+    try:
+        return now - lease.stat().st_mtime < STALE_SECONDS
+    except OSError:
+        return False
+
+
+def _discard(lease: Path, expected: dict[str, Any]) -> None:
+    """Remove a dead holder's lease; one that someone else took meanwhile is put back."""
+    aside = lease.with_name(f".{lease.name}.{uuid4().hex}")
+    try:
+        lease.rename(aside)
+    except OSError:
+        return
+    if _read(aside) != expected:
+        _link(aside, lease)
+    aside.unlink(missing_ok=True)
+
+
+def _link(draft: Path, lease: Path) -> bool:
+    """Give `draft` the name `lease` if nothing has it."""
+    try:
+        os.link(draft, lease)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links
+        try:
+            descriptor = os.open(lease, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            return False
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(draft.read_bytes())
+    return True
+
+
+def _read(lease: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(lease.read_text(encoding="utf8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) and {"host", "pid", "token"} <= value.keys() else {}
+
+
+def _is_alive(holder: dict[str, Any]) -> bool:
+    """Whether a process of this machine lives; one of another machine counts as alive."""
+    if not holder or holder["host"] != _me()["host"]:
+        return bool(holder)
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _me() -> dict[str, Any]:
+    return {"host": _host(), "pid": os.getpid()}
+
+
+@cache
+def _host() -> str:
+    """This machine since it was started, and the container, within which process ids mean something."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf8").strip()[:8])
+    with contextlib.suppress(OSError):
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return "/".join(parts)
+
+
+class _Pulse(threading.Thread):
+    """Touches the leases of this process now and then."""
+
+    leases: set[Path] = set()
+    guard = threading.Lock()
+    running: "_Pulse | None" = None
+
+    def __init__(self) -> None:
+        super().__init__(name="leases", daemon=True)
+        self.pid = os.getpid()
+
+    @classmethod
+    def keep(cls, lease: Path) -> None:
+        with cls.guard:
+            if cls.running is None or cls.running.pid != os.getpid():  # a forked process has no threads
+                cls.leases, cls.running = set(), cls()
+                cls.running.start()
+            cls.leases.add(lease)
+
+    @classmethod
+    def forget(cls, lease: Path) -> None:
+        with cls.guard:
+            cls.leases.discard(lease)
+
+    def run(self) -> None:
+        while True:
+            time.sleep(BEAT_SECONDS)
+            with self.guard:
+                leases = list(self.leases)
+            for lease in leases:
+                with contextlib.suppress(OSError):
+                    os.utime(lease)

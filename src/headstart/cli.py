@@ -61,17 +61,27 @@ def _dispatch(command: str, words: list[str]) -> int:
 
 def _guarded(call: Callable[[], int]) -> int:
     """Turn what can go wrong into one message and an exit status: 2 for bad input, 1 for a failed run."""
-    from headstart.errors import InputError
+    from headstart.errors import InputError, disk_is_full
 
     try:
         return call()
     except InputError as error:
         return _refuse(*error.messages)
-    except KeyboardInterrupt:
-        sys.stderr.write("\nStopped. The same command goes on from here; finished runs are not repeated.\n")
+    except KeyboardInterrupt as stop:
+        words = str(stop) or "Stopped. The same command goes on from here; finished runs are not repeated."
+        sys.stderr.write(f"\n{words}\n")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        where = getattr(error, "filename", None)
+        sys.stderr.write(
+            f"headstart: The disk is full{f', writing {where}' if where else ''}. Finished runs are whole. "
+            "Free some space; the same command goes on from here.\n"
+        )
         return 1
 
 

@@ -218,7 +218,7 @@ def construct(node: Mapping[str, Any], key: str, kind: type) -> Any:
     target = locate(node["_target_"], f"{key}._target_")
     if not (inspect.isclass(target) and issubclass(target, kind)):
         raise InputError(f"{key}._target_ must be a {kind.__name__}, but {node['_target_']} is not one.")
-    hints = _hints(target) if target.__module__.startswith("headstart") else {}
+    hints = _hints(target) if target.__module__.startswith("headstart") else {}  # type: ignore[arg-type]
     arguments = {str(name): value for name, value in node.items() if name != "_target_"}
     for name, value in arguments.items():
         if isinstance(value, Mapping) and "_target_" in value:
@@ -262,7 +262,7 @@ def _violations(key: str, value: Any, annotation: Any) -> list[str]:
 # Asked again for every run of a comparison, and slow to make anew
 @cache
 def _hints(target: type) -> dict[str, Any]:
-    return get_type_hints(target.__init__, include_extras=True)
+    return get_type_hints(inspect.getattr_static(target, "__init__"), include_extras=True)
 
 
 @cache

@@ -1,5 +1,6 @@
-"""The one exception that stands for bad input."""
+"""The one exception that stands for bad input, and the one condition of a machine that no run can help."""
 
+import errno
 from collections.abc import Callable, Iterable
 
 
@@ -38,3 +39,16 @@ def unknown(what: str, value: object, choices: Iterable[str]) -> InputError:
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     shown = ", ".join(names) if len(names) <= 40 else f"{', '.join((near or names)[:12])}, … ({len(names)} in all)"
     return InputError(f"Unknown {what} {str(value)!r}.{hint} Choices: {shown}.")
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, says that a disk has no room left."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error) or "PytorchStreamWriter failed writing" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -199,7 +199,10 @@ def _open(job: Job, directory: Path) -> Recorder:
         result.write_bytes(directory / "log.txt", note.encode())
     result.write_bytes(directory / "config.yaml", OmegaConf.to_yaml(job.cfg, resolve=True).encode())
     result.write_json(directory / "plan.json", job.plan.to_dict())
-    result.write_bytes(directory / "plan.svg", drawing.svg(job.plan, job.parts["scheduler"]).encode())
+    result.write_bytes(
+        directory / "plan.svg",
+        drawing.svg(job.plan, job.parts["scheduler"], job.parts["optimizer"].keywords["lr"]).encode(),
+    )
     source = job.source
     base = {
         "run_id": job.run_id,

@@ -157,7 +157,7 @@ def prepare(cfg: DictConfig) -> Job:
 def job_config(cfg: DictConfig, hydra: Any = None) -> DictConfig:
     """The part of a composed config that is ours, with the choices and overrides that led to it noted down."""
     hydra = cfg.get("hydra") if hydra is None else hydra
-    ours = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    ours = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]) if "hydra" in cfg else cfg
     if hydra is None:
         return ours
     groups = (*config.GROUPS, "trainer", "experiment")

@@ -1,6 +1,7 @@
 """The record of a run: what it was, what came out, and all that is needed to repeat it. Trackers mirror this."""
 
 import csv
+import io
 import json
 import math
 import os
@@ -28,15 +29,16 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(_finite(value), indent=1, default=_plain) + "\n").encode())
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` whole or not at all."""
+def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
+    """Write `content` to `path` whole or not at all; if `durable`, so that it outlasts a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -63,8 +65,10 @@ def set_failed_aside(directory: Path) -> None:
     number = 1 + len(list(attempts.iterdir())) if attempts.is_dir() else 1
     target = attempts / str(number)
     target.mkdir(parents=True)
-    for child in list(directory.iterdir()):
-        if child.name not in ("attempts", "config.yaml", "plan.json", "plan.svg", ".hydra", "claim"):
+    kept = ("attempts", "config.yaml", "plan.json", "plan.svg", ".hydra")
+    # the result goes last: until then the attempt still counts as failed, and is set aside again after a crash
+    for child in sorted(directory.iterdir(), key=lambda child: child.name == FILE):
+        if child.name not in kept and not child.name.startswith(("claim", ".claim")):
             child.rename(target / child.name)
 
 
@@ -85,10 +89,11 @@ class History:
         self._rewrite()
 
     def _rewrite(self) -> None:
-        with self.path.open("w", newline="", encoding="utf8") as file:
-            writer = csv.DictWriter(file, list(self.rows[0]), extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(self.rows)
+        file = io.StringIO(newline="")
+        writer = csv.DictWriter(file, list(self.rows[0]), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_bytes(self.path, file.getvalue().encode(), durable=False)
 
 
 def write_predictions(path: Path, predictions: Mapping[str, Mapping[str, np.ndarray]]) -> None:
@@ -101,6 +106,12 @@ def write_predictions(path: Path, predictions: Mapping[str, Mapping[str, np.ndar
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def remove_drafts(directory: Path) -> None:
+    """Remove what a process that was killed left half-written."""
+    for draft in (*directory.glob(".*.part*"), *directory.glob("checkpoints/.*")):
+        draft.unlink(missing_ok=True)
 
 
 def failure(error: BaseException) -> dict[str, str]:

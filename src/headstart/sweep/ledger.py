@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart import result
-from headstart.claim import CLAIM, Claim, is_held
+from headstart.claim import CLAIM, Claim, holder, is_held
 
 FILE = "sweep.json"
 
@@ -22,6 +22,15 @@ class Entry:
     settings: Mapping[str, Any]
     seed: int
 
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "run_id": self.run_id,
+            "overrides": list(self.overrides),
+            "choices": dict(self.choices),
+            "settings": dict(self.settings),
+            "seed": self.seed,
+        }
+
 
 class Ledger:
     """`sweep.json` and the run directories beside it. Several processes may work on it at once."""
@@ -33,10 +42,13 @@ class Ledger:
         """Add runs to the comparison; those that are there stay."""
         self.directory.mkdir(parents=True, exist_ok=True)
         with Claim(self.directory / ".sweep.claim"):
-            known = {entry["run_id"]: entry for entry in self.read().get("runs", [])}
-            known |= {entry.run_id: {**vars(entry), "overrides": list(entry.overrides)} for entry in entries}
+            before = self.read()
+            known = {entry["run_id"]: entry for entry in before.get("runs", [])}
+            for entry in entries:
+                known.setdefault(entry.run_id, entry.to_dict())
             value = {"schema": 1, "name": name, "command": command, "runs": list(known.values())}
-            result.write_json(self.directory / FILE, value)
+            if value != before:
+                result.write_json(self.directory / FILE, value)
 
     def read(self) -> dict[str, Any]:
         """The contents of `sweep.json`; empty if there is none."""
@@ -52,39 +64,48 @@ class Ledger:
     def state(self, run_id: str) -> str:
         """`completed`, `failed`, `running`, `interrupted` (begun, its worker gone) or `missing`."""
         done = result.read(self.path(run_id))
-        if done is not None:
-            return str(done["status"])
-        claim = self.path(run_id) / CLAIM
-        if is_held(claim):
+        return self.state_without_result(run_id) if done is None else str(done["status"])
+
+    def state_without_result(self, run_id: str) -> str:
+        """`running`, `interrupted` or `missing`, for a run that is known to have no result."""
+        path = self.path(run_id)
+        if is_held(path / CLAIM):
             return "running"
-        return "interrupted" if claim.exists() or (self.path(run_id) / "history.csv").exists() else "missing"
+        begun = any((path / name).exists() for name in (CLAIM, "history.csv", "plan.json"))
+        return "interrupted" if begun else "missing"
+
+    def last_holder(self, run_id: str) -> str | None:
+        """A token of the worker that is at the run or died over it; `None` if the last one left in good order."""
+        return holder(self.path(run_id) / CLAIM).get("token")
+
+    def write_config(self, run_id: str, text: str) -> None:
+        """Put a run's config where its worker looks for it, unless one has begun."""
+        with self.claim(run_id) as claim:
+            if claim.held and result.read(self.path(run_id)) is None:
+                result.write_bytes(self.path(run_id) / "config.yaml", text.encode())
 
     def set_failed_aside(self, run_id: str) -> None:
         """Make room for another attempt at a failed run."""
-        if self.state(run_id) == "failed":
-            result.set_failed_aside(self.path(run_id))
-
-    def bury(self, run_id: str, message: str, job: Any) -> None:
-        """Record a run as failed that could not do so itself."""
         with self.claim(run_id) as claim:
-            if claim.held:
-                result.write_json(
-                    self.path(run_id) / result.FILE,
-                    {
-                        "schema": result.SCHEMA,
-                        "run_id": run_id,
-                        "choices": dict(job.cfg.choices),
-                        "settings": dict(job.identity["settings"]),
-                        "overrides": list(job.cfg.overrides),
-                        "seed": job.seed,
-                        "status": "failed",
-                        "error": {"type": "WorkerDied", "message": message, "traceback": ""},
-                        "metrics": {},
-                        "cost": {},
-                        "rerun": f"headstart rerun {self.path(run_id)}",
-                        "finished": result.now(),
-                    },
-                )
+            if claim.held and self.state(run_id) == "failed":
+                result.set_failed_aside(self.path(run_id))
+
+    def bury(self, entry: Entry, message: str) -> None:
+        """Record a run as failed that could not do so itself."""
+        path = self.path(entry.run_id)
+        with self.claim(entry.run_id) as claim:
+            if claim.held and result.read(path) is None:
+                value = {
+                    "schema": result.SCHEMA,
+                    **entry.to_dict(),
+                    "status": "failed",
+                    "error": {"type": "WorkerDied", "message": message, "traceback": ""},
+                    "metrics": {},
+                    "cost": {},
+                    "rerun": f"headstart rerun {path}",
+                    "finished": result.now(),
+                }
+                result.write_json(path / result.FILE, value)
 
     def claim(self, run_id: str) -> Claim:
         """The right to work on a run: `held` only if no one else has it. To be used as a context manager."""

@@ -5,15 +5,14 @@ from pathlib import Path
 
 from headstart import result
 from headstart.errors import InputError
-from headstart.preparation import Job
 from headstart.progress import duration
-from headstart.sweep.ledger import FILE, Ledger
+from headstart.sweep.ledger import FILE, Entry, Ledger
 
 MARKS = {"completed": "✔", "failed": "✘", "running": "▶", "interrupted": "‖", "missing": "·"}
 COLOURS = {"completed": "green", "failed": "red", "running": "cyan", "interrupted": "yellow", "missing": "dim"}
 
 
-def show_dry_run(ledger: Ledger, jobs: Iterable[Job]) -> None:
+def show_dry_run(ledger: Ledger, jobs: Iterable[Entry]) -> None:
     """Every run with its state, and what doing the rest may cost, as far as finished runs of its kind tell."""
     from rich.console import Console
     from rich.table import Table
@@ -28,7 +27,7 @@ def show_dry_run(ledger: Ledger, jobs: Iterable[Job]) -> None:
     left = [job for job in jobs if ledger.state(job.run_id) != "completed"]
     for job in jobs:
         state = ledger.state(job.run_id)
-        table.add_row(job.run_id, f"[{COLOURS[state]}]{MARKS[state]} {state}[/]", " ".join(job.cfg.overrides))
+        table.add_row(job.run_id, f"[{COLOURS[state]}]{MARKS[state]} {state}[/]", " ".join(job.overrides))
     console = Console()
     console.print(table)
     known = [sum(seconds[_kind(job)]) / len(seconds[_kind(job)]) for job in left if _kind(job) in seconds]
@@ -36,8 +35,8 @@ def show_dry_run(ledger: Ledger, jobs: Iterable[Job]) -> None:
     console.print(f"{len(jobs)} runs, {len(jobs) - len(left)} done, {len(left)} to do{guess if left else ''}.")
 
 
-def _kind(job: Job) -> str:
-    return str(job.cfg.choices.get("strategy"))
+def _kind(job: Entry) -> str:
+    return str(job.choices.get("strategy"))
 
 
 def show_status(directory: Path) -> None:

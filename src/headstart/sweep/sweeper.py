@@ -4,31 +4,39 @@ import logging
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from headstart import config, result
 from headstart.composition import Composer
-from headstart.errors import InputError
+from headstart.errors import InputError, disk_is_full
 from headstart.preparation import Job, job_config, prepare
 from headstart.progress import duration
-from headstart.sweep.fuse import Unit, units
+from headstart.sweep.fuse import Unit, features_of, units
 from headstart.sweep.grid import Line, expand
 from headstart.sweep.ledger import Entry, Ledger
 from headstart.sweep.screen import show_dry_run
+from headstart.sweep.share import OwnGpu
 
 log = logging.getLogger(__name__)
 
 ELSEWHERE_SECONDS = 1.0
 """Time between two looks at runs that another process is working on."""
+TO_DO = ("missing", "interrupted")
 MOST_DEATHS = 2
 """Times that a worker may die over a run before the run is recorded as failed."""
+MOST_IDLE = 3
+"""Times in a row that a launcher may come back without having begun anything."""
 
 
 class StoredConfigs:
@@ -53,6 +61,15 @@ class StoredConfigs:
         return cfg
 
 
+@dataclass(frozen=True)
+class Planned(Entry):
+    """A run that was checked, as little of it as is needed to launch it: there may be thousands."""
+
+    features: str | None
+    config: str
+    """Its config.yaml; empty if it is completed."""
+
+
 class Sweep:
     """Draws up, checks and carries out the runs of one comparison; see `hydra_plugins` for its options."""
 
@@ -71,6 +88,8 @@ class Sweep:
         self.params, self.paired, self.runs = params, zip, runs
         self.dry_run, self.retry_failed = dry_run, retry_failed
         self.ledger = Ledger(Path(config.hydra.sweep.dir))
+        self.completed: set[str] = set()
+        self.idle = 0
 
     def run(self, arguments: Sequence[str]) -> bool:
         """Carry the comparison out; true if every run of it is completed.
@@ -79,90 +98,163 @@ class Sweep:
             InputError: with everything that is wrong with any run, before anything is written.
         """
         loader = self.context.config_loader
-        jobs = self.draw(loader, expand(loader, arguments, self.params, self.paired, self.runs))
+        plans = self.draw(loader, expand(loader, arguments, self.params, self.paired, self.runs))
         if self.dry_run:
-            show_dry_run(self.ledger, jobs.values())
+            show_dry_run(self.ledger, plans.values())
             return True
         command = shlex.join(["headstart", *sys.argv[1:]])
-        self.ledger.enrol(str(self.config.name), command, [_entry(job) for job in jobs.values()])
-        if self.retry_failed:
-            for run_id in jobs:
-                self.ledger.set_failed_aside(run_id)
-        self.carry_out(jobs)
-        return all(self.ledger.state(run_id) == "completed" for run_id in jobs)
+        self.ledger.enrol(str(self.config.name), command, plans.values())
+        try:
+            if self.retry_failed:
+                for run_id in self._open(plans):
+                    self.ledger.set_failed_aside(run_id)
+            self.carry_out(plans)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(self._how_to_go_on(plans, command)) from None
+        return not self._open(plans)
 
-    def draw(self, loader: ConfigLoader, lines: Sequence[Line]) -> dict[str, Job]:
+    def draw(self, loader: ConfigLoader, lines: Sequence[Line]) -> dict[str, Planned]:
         """Compose and check every run; by run id, in order, each once."""
-        composer = Composer(loader, common=list(self.config.hydra.overrides.hydra))
-        jobs: dict[str, Job] = {}
+        composer = Composer(loader, common=_common(lines))
+        plans: dict[str, Planned] = {}
         problems: dict[str, list[str]] = {}
         for line in lines:
             try:
-                job = prepare(job_config(composer.compose(line)))
-                jobs.setdefault(job.run_id, job)
+                job = prepare(job_config(*composer.compose(line)))
+                if job.run_id not in plans:
+                    plans[job.run_id] = self._planned(job)
             except InputError as error:
                 for message in error.messages:
                     problems.setdefault(message, []).append(" ".join(line))
         if problems:
             raise InputError(*(_with_runs(message, where, len(lines)) for message, where in problems.items()))
-        return jobs
+        return plans
 
-    def carry_out(self, jobs: Mapping[str, Job]) -> None:
+    def _planned(self, job: Job) -> Planned:
+        if result.completed(self.ledger.path(job.run_id)):
+            self.completed.add(job.run_id)
+        text = "" if job.run_id in self.completed else OmegaConf.to_yaml(job.cfg, resolve=True)
+        overrides, choices = tuple(job.cfg.overrides), dict(job.cfg.choices)
+        return Planned(job.run_id, overrides, choices, dict(job.identity["settings"]), job.seed, features_of(job), text)
+
+    def _open(self, plans: Iterable[str]) -> list[str]:
+        """Runs that are not completed; one that is stays so, and is not looked at again."""
+        for run_id in plans:
+            if run_id not in self.completed and result.completed(self.ledger.path(run_id)):
+                self.completed.add(run_id)
+        return [run_id for run_id in plans if run_id not in self.completed]
+
+    def carry_out(self, plans: Mapping[str, Planned]) -> None:
         """Launch what is not done, again and again, until every run has a result, from here or from elsewhere."""
-        deaths = dict.fromkeys(jobs, 0)
-        launcher, outlook = self._launcher(), Outlook(len(jobs))
+        deaths: Counter[str] = Counter()
+        outlook = Outlook(len(plans))
         while True:
-            states = {run_id: self.ledger.state(run_id) for run_id in jobs}
-            pending = {run_id: job for run_id, job in jobs.items() if states[run_id] in ("missing", "interrupted")}
+            states = {run_id: self.ledger.state(run_id) for run_id in self._open(plans)}
+            pending = [run_id for run_id, state in states.items() if state in TO_DO]
             if not pending and "running" not in states.values():
                 return
             if not pending:
                 time.sleep(ELSEWHERE_SECONDS)
                 continue
-            for run_id, job in pending.items():
-                path = self.ledger.path(run_id) / "config.yaml"
-                result.write_bytes(path, OmegaConf.to_yaml(job.cfg, resolve=True).encode())
+            for run_id in pending:
+                self.ledger.write_config(run_id, plans[run_id].config)
+            batches = self._batches({run_id: plans[run_id] for run_id in pending}, deaths)
+            launcher = self._launcher(max(map(len, batches)))
             outlook.begin(len(pending))
-            for batch in self._batches(pending, deaths):
-                outlook.announce(sum(len(unit) for unit in batch))
-                self._launch(launcher, batch)
-            self._bury(pending, deaths)
+            for batch in batches:
+                self._launch(launcher, batch, plans, deaths, outlook)
 
-    def _launcher(self) -> Launcher:
+    def _launcher(self, num_units: int) -> Launcher:
+        """The launcher that was chosen; of several processes on this machine, no more than there is work for."""
+        chosen, task = self.config, self.task_function
+        if chosen.hydra.launcher._target_.endswith("JoblibLauncher"):
+            import joblib
+
+            chosen = chosen.copy()
+            places = joblib.effective_n_jobs(chosen.hydra.launcher.n_jobs)
+            chosen.hydra.launcher.n_jobs = max(1, min(places, num_units))  # each gets its share of the threads
+            task = OwnGpu(task)
         configs = StoredConfigs(self.ledger.directory.absolute())
         context = HydraContext(config_loader=configs, callbacks=self.context.callbacks)  # type: ignore[arg-type]
-        return Plugins.instance().instantiate_launcher(
-            hydra_context=context, task_function=self.task_function, config=self.config
-        )
+        return Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=chosen)
 
-    def _batches(self, pending: Mapping[str, Job], deaths: Mapping[str, int]) -> list[list[Unit]]:
+    def _batches(self, pending: Mapping[str, Planned], deaths: Mapping[str, int]) -> list[list[Unit]]:
         """What is launched in one go: all, or one unit after the other where they run so anyway, to tell progress.
 
         Runs whose worker has died go last and each alone, so that one that kills does not take others with it.
         """
         suspects: list[list[Unit]] = [[(run_id,)] for run_id in pending if deaths[run_id]]
-        rest = units({run_id: job for run_id, job in pending.items() if not deaths[run_id]})
-        if str(self.config.hydra.launcher._target_).endswith("BasicLauncher"):
+        rest = units({run_id: plan.features for run_id, plan in pending.items() if not deaths[run_id]})
+        if self._runs_one_by_one():
             return [*([unit] for unit in rest), *suspects]
         return [rest, *suspects] if rest else suspects
 
-    def _launch(self, launcher: Launcher, batch: Sequence[Unit]) -> None:
-        try:
-            launcher.launch([list(unit) for unit in batch], initial_job_idx=0)
-        except Exception as error:
-            # a worker that dies takes some launchers' whole batch with it; the disk tells what is left to do
-            log.warning("The launcher stopped early: %r", error)
-            if all(self.ledger.state(run_id) == "missing" for unit in batch for run_id in unit):
-                raise
+    def _runs_one_by_one(self) -> bool:
+        return str(self.config.hydra.launcher._target_).endswith("BasicLauncher")
 
-    def _bury(self, pending: Mapping[str, Job], deaths: dict[str, int]) -> None:
-        """Count the deaths of workers; a run that keeps killing its workers is recorded as failed."""
-        for run_id, job in pending.items():
-            if self.ledger.state(run_id) in ("interrupted", "missing"):
-                deaths[run_id] += 1
-                log.warning("Run %s came to no end (%d of %d times).", run_id, deaths[run_id], MOST_DEATHS)
-            if deaths[run_id] >= MOST_DEATHS:
-                self.ledger.bury(run_id, f"The process that worked on this run died {MOST_DEATHS} times over.", job)
+    def _launch(
+        self,
+        launcher: Launcher,
+        batch: Sequence[Unit],
+        plans: Mapping[str, Planned],
+        deaths: Counter[str],
+        outlook: "Outlook",
+    ) -> None:
+        """Launch units, count the deaths of workers, and record runs that keep killing theirs as failed.
+
+        What a launcher returns tells only why something went wrong; what became of the runs is on the disk.
+        """
+        chosen = [tuple(run_id for run_id in unit if self.ledger.state(run_id) in TO_DO) for unit in batch]
+        remaining = [unit for unit in chosen if unit]
+        if not remaining:
+            return
+        before = {run_id: self.ledger.last_holder(run_id) for unit in remaining for run_id in unit}
+        outlook.announce(len(before))
+        causes = _launched(launcher, remaining)
+        states = {run_id: self.ledger.state(run_id) for run_id in before}
+        stuck = {run_id for unit, cause in causes.items() if cause for run_id in unit if states[run_id] in TO_DO}
+        died = {run_id for run_id in before if self.ledger.last_holder(run_id) not in (None, before[run_id])}
+        for unit, cause in causes.items():
+            for run_id in unit:
+                if states[run_id] in TO_DO and run_id in (died | stuck):
+                    deaths[run_id] += 1
+                    log.warning("Run %s came to no end (%d of %d times).", run_id, deaths[run_id], MOST_DEATHS)
+                    if deaths[run_id] >= MOST_DEATHS:
+                        self.ledger.bury(plans[run_id], cause or f"Its worker died {MOST_DEATHS} times over.")
+        self.idle = 0 if died or stuck or any(state not in TO_DO for state in states.values()) else self.idle + 1
+        if self.idle >= MOST_IDLE:
+            raise RuntimeError(f"The launcher started none of the runs, {MOST_IDLE} times over.")
+
+    def _how_to_go_on(self, plans: Mapping[str, Planned], command: str) -> str:
+        done = len(plans) - len(self._open(plans))
+        return (
+            f"Stopped; {done} of {len(plans)} runs are done and stay so. Runs under way go on from their last epoch. "
+            f"To go on:\n  {command}"
+        )
+
+
+def _launched(launcher: Launcher, batch: Sequence[Unit]) -> dict[Unit, str]:
+    """Launch, and say for each unit why its job ended in an exception, if it did and the launcher tells.
+
+    Raises:
+        OSError: if the disk is full; then every other run would fail too.
+    """
+    try:
+        returned: Sequence[Any] = launcher.launch([list(unit) for unit in batch], initial_job_idx=0)
+    except Exception as error:
+        if disk_is_full(error):
+            raise
+        log.warning("The launcher stopped early: %r", error)
+        return dict.fromkeys(batch, "")
+    causes = {}
+    for unit, job in zip(batch, returned, strict=True):
+        cause = job._return_value if job.status == JobStatus.FAILED else None
+        if cause is not None and disk_is_full(cause):
+            raise cause
+        causes[unit] = "" if cause is None else f"{type(cause).__name__}: {cause}"
+        if cause is not None:
+            log.error("Job of run %s and %d others failed.", unit[0], len(unit) - 1, exc_info=cause)
+    return causes
 
 
 class Outlook:
@@ -187,8 +279,10 @@ class Outlook:
         self.begun += num_coming
 
 
-def _entry(job: Job) -> Entry:
-    return Entry(job.run_id, tuple(job.cfg.overrides), dict(job.cfg.choices), dict(job.identity["settings"]), job.seed)
+def _common(lines: Sequence[Line]) -> list[str]:
+    """Overrides that every run has."""
+    shared = set(lines[0]).intersection(*lines[1:]) if lines else set()
+    return [word for word in lines[0] if word in shared] if lines else []
 
 
 def _with_runs(message: str, where: Sequence[str], num_lines: int) -> str:

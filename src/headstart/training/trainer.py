@@ -1,12 +1,35 @@
 """Lightning's trainer, set up for one run: quiet, deterministic, with nothing of its own on the disk."""
 
-from collections.abc import Sequence
+import logging
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.types import _PATH
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from headstart.cache import replacing
 from headstart.config import TrainerConfig
 from headstart.training.epochs import early_stopping
+
+log = logging.getLogger(__name__)
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it, so that one is whole or not there.
+
+    Lightning's own goes by way of the temporary folder, which may lie on another disk: half a file can be copied then.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
+        with replacing(Path(path)) as draft, open(draft, "wb") as file:
+            torch.save(checkpoint, file)
 
 
 def lightning_trainer(settings: TrainerConfig, callbacks: Sequence[pl.Callback], directory: Path) -> pl.Trainer:
@@ -33,4 +56,38 @@ def lightning_trainer(settings: TrainerConfig, callbacks: Sequence[pl.Callback],
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         default_root_dir=directory,
+        plugins=[WholeCheckpoints()],
     )
+
+
+def resumable(path: Path) -> Path | None:
+    """`path` if it is a checkpoint that can be read to its end; else `None`, and training starts anew."""
+    if not path.is_file():
+        return None
+    try:
+        torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        log.warning("%s cannot be read and is left out: %s", path, error)
+        return None
+    return path
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C, or a request to end, in this block is a `KeyboardInterrupt`, and the next one is too.
+
+    Lightning turns the one into `sys.exit(1)` and ignores it from then on, the other into an exception of its own.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if in_main else None
+    try:
+        yield
+    except SIGTERMException:
+        raise KeyboardInterrupt from None
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if in_main:
+            signal.signal(signal.SIGINT, handler)
