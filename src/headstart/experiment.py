@@ -47,6 +47,8 @@ from headstart.training.vector_optim import rule
 
 log = logging.getLogger(__name__)
 
+NUM_HARDEST = 12
+"""Test examples that are kept with a run for people to look at."""
 NOISE = (".*does not have many workers", ".*Checkpoint directory", ".*lr_scheduler.step", ".*treespec, LeafSpec")
 """Beginnings of warnings that tell a user nothing."""
 METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
@@ -59,6 +61,8 @@ class Scored:
     logits: Tensor
     labels: np.ndarray
     ids: Sequence[str]
+    index: np.ndarray
+    """Each example's place in its source."""
 
 
 def run(jobs: Sequence[Job], directories: Sequence[Path]) -> list[dict[str, Any]]:
@@ -379,11 +383,11 @@ def _conclude_probe(
     head.load_state_dict(outcome.best_state)
     head.eval()
     with torch.inference_mode():
-        scored = {"test": Scored(head(features[test]), source.labels[test], [source.ids[i] for i in test])}
+        scored = {"test": Scored(head(features[test]), source.labels[test], [source.ids[i] for i in test], test)}
         for name, (shift, shift_features) in shifted.items():
             chosen = _shifted_indices(job, shift)
             logits = head(shift_features[chosen])
-            scored[f"shift/{name}"] = Scored(logits, shift.labels[chosen], [shift.ids[i] for i in chosen])
+            scored[f"shift/{name}"] = Scored(logits, shift.labels[chosen], [shift.ids[i] for i in chosen], chosen)
     if job.cfg.trainer.keep_checkpoint:
         state = {f"head.{name}": tensor for name, tensor in outcome.best_state.items()}
         (record.directory / "checkpoints").mkdir(exist_ok=True)
@@ -406,7 +410,7 @@ def _scored(job: Job, data: DataModule, module: TransferModule, device: torch.de
         logits = scoring.predict(module, _noting(batches, seen), device, settings.precision)
         order = np.argsort(np.concatenate(seen), kind="stable")
         chosen = np.concatenate(seen)[order]
-        scored[name] = Scored(logits[torch.from_numpy(order)], source.labels[chosen], [source.ids[i] for i in chosen])
+        scored[name] = Scored(logits[torch.from_numpy(order)], source.labels[chosen], [source.ids[i] for i in chosen], chosen)
     return scored
 
 
@@ -431,6 +435,7 @@ def _conclude(
         metrics |= scoring.metrics(part.logits, torch.from_numpy(part.labels), name)
     metrics["best_epoch"] = best["epoch"]
     test = scored["test"]
+    record.hardest(_hardest(job, test))
     return record.complete(
         metrics,
         cost,
@@ -451,6 +456,23 @@ def _keep_adapter(job: Job, module: TransferModule, directory: Path) -> None:
         adapter.fold(module.backbone)
         checkpoint = torch.load(best, map_location="cpu", weights_only=True)
         torch.save({**checkpoint, "state_dict": module.state_dict()}, best.with_name("folded.ckpt"))
+
+
+def _hardest(job: Job, test: Scored) -> list[tuple[dict[str, Any], bytes | str | None]]:
+    """The test examples whose own class got the least probability, each with what a person can look at."""
+    probability = torch.softmax(test.logits.double(), dim=1).numpy()
+    own = probability[np.arange(len(test.labels)), test.labels]
+    classes = job.source.classes
+    found = []
+    for place in np.argsort(own, kind="stable")[:NUM_HARDEST]:
+        facts = {
+            "id": test.ids[place],
+            "label": classes[test.labels[place]],
+            "predicted": classes[int(probability[place].argmax())],
+            "probability": float(own[place]),
+        }
+        found.append((facts, job.examples.portrait(int(test.index[place]))))
+    return found
 
 
 def _tidy(folder: Path, keep: bool) -> None:
