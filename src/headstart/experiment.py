@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +41,7 @@ from headstart.training.module import DivergedError, TransferModule
 from headstart.training.probe import train_probes
 from headstart.training.probe_spec import EarlyStopping, Probe, ProbeOutcome
 from headstart.training.solver import solve
+from headstart.training.ranks import other_ranks
 from headstart.training.thaw import Thaw
 from headstart.training.trainer import interruptible, lightning_trainer, resumable
 from headstart.training.vector_optim import rule
@@ -63,6 +64,18 @@ class Scored:
     ids: Sequence[str]
     index: np.ndarray
     """Each example's place in its source."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A model that has been trained, at its last weights, with a row an epoch and what it took."""
+
+    module: TransferModule
+    rows: Sequence[Mapping[str, Any]]
+    flops: float
+    seconds: float
+    peak_memory: int | None
+    device: torch.device
 
 
 def run(jobs: Sequence[Job], directories: Sequence[Path]) -> list[dict[str, Any]]:
@@ -89,8 +102,39 @@ def run(jobs: Sequence[Job], directories: Sequence[Path]) -> list[dict[str, Any]
 
 
 def train(job: Job, record: Recorder) -> dict[str, Any]:
-    """Train a model as its plan says, and score it: data → backbone → head → module → trainer → fit → test."""
-    settings, folder = job.cfg.trainer, record.directory / "checkpoints"
+    """Train a model as its plan says, and score it on the test sets by the weights that were best on val."""
+    folder, progress = record.directory / "checkpoints", Progress(_title(job), job.cfg.trainer.max_epochs)
+    with other_ranks(record.directory, job.cfg.trainer.devices):
+        fit = _fit(job, record.directory, record.row, progress)
+    load_weights(fit.module, folder / "best.ckpt")
+    backbone, head = fit.module.backbone, fit.module.head
+    scored = _scored(job, _data(job), fit.module.to(fit.device).eval(), fit.device)
+    cost = {
+        "train_seconds": fit.seconds,
+        "feature_seconds": 0.0,
+        "train_flops": fit.flops,
+        "feature_flops": 0.0,
+        "peak_memory_bytes": fit.peak_memory,
+        "trainable_parameters": job.num_trainable + _count(head),
+        "total_parameters": _count(backbone) + _count(head),
+        "fused_with": 0,
+    }
+    _keep_adapter(job, fit.module, record.directory)
+    done = _conclude(job, record, fit.rows, scored, cost, backbone.weights)
+    _tidy(folder, job.cfg.trainer.keep_checkpoint)
+    progress.done(_last_line(done))
+    return done
+
+
+def follow(job: Job, directory: Path) -> None:
+    """Train along as one rank of the run in `directory`; nothing is recorded here."""
+    _settle(job.cfg.trainer)
+    _fit(job, directory, lambda row: None, Progress(_title(job), job.cfg.trainer.max_epochs, live=False))
+
+
+def _fit(job: Job, directory: Path, on_row: Callable[[Mapping[str, Any]], None], progress: Progress) -> Fit:
+    """Train a model as its plan says: data → backbone → head → module → trainer → fit."""
+    settings, folder = job.cfg.trainer, directory / "checkpoints"
     data = _data(job)
     backbone = _backbone(job)
     head = _head(job, backbone.num_features)
@@ -107,35 +151,15 @@ def train(job: Job, record: Recorder) -> dict[str, Any]:
         job.parts["augmentation"],
         job.strategy.regularizer,
     )
-    progress = Progress(_title(job), settings.max_epochs)
     thaw = Thaw(job.plan, job.parts["scheduler"], groups)
-    rows = EpochRows(thaw, record.row, progress)
-    flops = FlopMeter(thaw)
-    best = folder / "best.ckpt"
+    rows, flops = EpochRows(thaw, on_row, progress), FlopMeter(thaw)
     callbacks = [thaw, PlateauThaw(thaw, folder), rows, flops, *keepers(folder)]
-    trainer = lightning_trainer(settings, callbacks, record.directory)
+    trainer = lightning_trainer(settings, callbacks, directory)
     device = trainer.strategy.root_device
     memory, began = PeakMemory(device), time.perf_counter()
     with interruptible():
-        trainer.fit(module, data, ckpt_path=resumable(folder / "last.ckpt"), weights_only=False)
-    seconds = time.perf_counter() - began
-    load_weights(module, best)
-    scored = _scored(job, data, module.to(device).eval(), device)
-    cost = {
-        "train_seconds": seconds,
-        "feature_seconds": 0.0,
-        "train_flops": flops.total,
-        "feature_flops": 0.0,
-        "peak_memory_bytes": memory.read(),
-        "trainable_parameters": job.num_trainable + _count(head),
-        "total_parameters": _count(backbone) + _count(head),
-        "fused_with": 0,
-    }
-    _keep_adapter(job, module, record.directory)
-    done = _conclude(job, record, rows.rows, scored, cost, backbone.weights)
-    _tidy(folder, settings.keep_checkpoint)
-    progress.done(_last_line(done))
-    return done
+        trainer.fit(module, data, ckpt_path=resumable(folder / "last.ckpt"), weights_only=True)
+    return Fit(module, rows.rows, flops.total, time.perf_counter() - began, memory.read(), device)
 
 
 def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[str, Any]]:
@@ -410,7 +434,9 @@ def _scored(job: Job, data: DataModule, module: TransferModule, device: torch.de
         logits = scoring.predict(module, _noting(batches, seen), device, settings.precision)
         order = np.argsort(np.concatenate(seen), kind="stable")
         chosen = np.concatenate(seen)[order]
-        scored[name] = Scored(logits[torch.from_numpy(order)], source.labels[chosen], [source.ids[i] for i in chosen], chosen)
+        scored[name] = Scored(
+            logits[torch.from_numpy(order)], source.labels[chosen], [source.ids[i] for i in chosen], chosen
+        )
     return scored
 
 

@@ -37,6 +37,18 @@ class Recorder:
         for row in rows:
             self.mirror.log(row, int(row["epoch"]))
 
+    def hardest(self, examples: Sequence[tuple[Mapping[str, Any], bytes | str | None]]) -> None:
+        """Keep examples to look at: facts of each with a PNG or a text, in `hardest/`."""
+        folder = self.directory / "hardest"
+        folder.mkdir(exist_ok=True)
+        entries = []
+        for number, (facts, portrait) in enumerate(examples):
+            image = f"{number}.png" if isinstance(portrait, bytes) else None
+            if isinstance(portrait, bytes):
+                (folder / f"{number}.png").write_bytes(portrait)
+            entries.append({**facts, "image": image, "text": portrait if isinstance(portrait, str) else None})
+        result.write_json(folder / "hardest.json", entries)
+
     def complete(
         self,
         metrics: Mapping[str, Any],

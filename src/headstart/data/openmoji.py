@@ -20,7 +20,7 @@ from headstart.data.array_cache import decoded
 from headstart.data.files import check_fractions
 from headstart.data.images import Share
 from headstart.data.parallel import map_threads
-from headstart.data.pictures import take
+from headstart.data.pictures import png, take
 from headstart.data.source import Examples, Source
 from headstart.data.splits import split_problems
 from headstart.errors import InputError
@@ -161,6 +161,9 @@ class Drawings(Examples):
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         return {"pixels": take(self._array, indices)}
+
+    def portrait(self, index: int) -> bytes:
+        return png(self.batch([index])["pixels"][0])
 
     def _fill(self, array: np.ndarray) -> None:
         numbers = [int(codepoint, 16) for codepoint in self._codepoints]

@@ -92,12 +92,24 @@ class Pictures(Examples):
         pictures = map_threads(self._decode, chosen, "Decoding") if len(chosen) > 1 else map(self._decode, chosen)
         return {"pixels": torch.from_numpy(np.stack(list(pictures)))}
 
+    def portrait(self, index: int) -> bytes:
+        return png(self.batch([index])["pixels"][0])
+
     def _decode(self, path: Path) -> np.ndarray:
         return fit(read_picture(path.read_bytes()), *self._how)
 
     def _fill(self, array: np.ndarray) -> None:
         for place, picture in enumerate(map_threads(self._decode, self._paths, "Decoding pictures")):
             array[place] = picture
+
+
+def png(pixels: Tensor) -> bytes:
+    """A picture `(3, H, W)`, uint8, as a PNG file."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def take(array: np.ndarray, indices: Sequence[int] | np.ndarray) -> Tensor:

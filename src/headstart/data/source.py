@@ -23,6 +23,10 @@ class Examples(ABC):
         """Length of each example `(N,)` where batches are best made of like lengths; else `None`."""
         return None
 
+    def portrait(self, index: int) -> bytes | str | None:
+        """One example for a person to look at: a PNG or a text; `None` where there is nothing to see."""
+        return None
+
     def statistics(self) -> dict[str, Any]:
         """Facts about reading that belong in the result (token counts, truncation rate)."""
         return {}

@@ -44,6 +44,7 @@ class Texts(Examples):
     def __init__(
         self, texts: Sequence[str], pairs: Sequence[str] | None, fingerprint: str, tokenizer: Tokenizer, max_length: int
     ) -> None:
+        self._texts, self._pairs = texts, pairs
         self._max_length = max_length
         self._pad_id, self._mask_id, self._has_types = tokenizer.pad_id, tokenizer.mask_id, tokenizer.has_types
         key = hashlib.sha256(f"{READER} {fingerprint} {tokenizer.identity} {max_length}".encode()).hexdigest()[:24]
@@ -73,6 +74,9 @@ class Texts(Examples):
         if self._has_types:
             inputs["token_type_ids"] = np.where(real, self._kept["types"][flat], 0)
         return {name: torch.from_numpy(values.astype(np.int64)) for name, values in inputs.items()}
+
+    def portrait(self, index: int) -> str:
+        return self._texts[index] if self._pairs is None else f"{self._texts[index]} | {self._pairs[index]}"
 
     def statistics(self) -> dict[str, Any]:
         """Numbers of tokens before anything was cut off, and the share of texts that are longer than `max_length`."""

@@ -30,9 +30,9 @@ def _tables(analysis: Analysis) -> Iterator[Table]:
     several = len(analysis.summaries) > 1
     for scene, rows in analysis.summaries.items():
         title = f"{scene.dataset}, {scene.size_text} a class" if several else None
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0))
-        table.add_column("strategy")
-        for name in ("n", f"{metric} (mean ± 95% t-interval)", "trainable parameters", "training seconds"):
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column("strategy", no_wrap=True)
+        for name in ("n", f"test {metric} ± 95% t", "trainable parameters", "training seconds"):
             table.add_column(name, justify="right")
         for row in sorted(rows, key=lambda row: -row.interval.mean):
             table.add_row(*_cells(row))

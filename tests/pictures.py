@@ -1,0 +1,37 @@
+"""Small picture folders for tests."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CLASSES = ("circle", "square", "stripes")
+
+
+def write_folder(root: Path, per_class: int = 12, size: int = 24, seed: int = 0) -> Path:
+    """Class folders of noisy pictures that differ by their pattern."""
+    dice = np.random.default_rng(seed)
+    for label, name in enumerate(CLASSES):
+        (root / name).mkdir(parents=True)
+        for number in range(per_class):
+            picture = dice.integers(0, 120, (size, size, 3))
+            picture[label * 6 : label * 6 + 8, :, label] += 130
+            Image.fromarray(picture.astype(np.uint8)).save(root / name / f"{number}.png")
+    return root
+
+
+def tiny(root: Path, *more: str) -> list[str]:
+    """Overrides for a run of a second: a tiny network on a small folder."""
+    return [
+        "backbone=timm",
+        "backbone.model=test_efficientnet",
+        "backbone.weights=none",
+        "data=image_folder",
+        f"data.root={root}",
+        "data.size=32",
+        "trainer.max_epochs=2",
+        "trainer.batch_size=8",
+        "trainer.threads=1",
+        "logger=none",
+        *more,
+    ]
