@@ -40,8 +40,8 @@ from headstart.training.epochs import EpochRows, FlopMeter, PlateauThaw, keepers
 from headstart.training.module import DivergedError, TransferModule
 from headstart.training.probe import train_probes
 from headstart.training.probe_spec import EarlyStopping, Probe, ProbeOutcome
-from headstart.training.solver import solve
 from headstart.training.ranks import other_ranks
+from headstart.training.solver import solve
 from headstart.training.thaw import Thaw
 from headstart.training.trainer import interruptible, lightning_trainer, resumable
 from headstart.training.vector_optim import rule

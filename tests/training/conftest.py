@@ -110,6 +110,7 @@ def build(
     batch_size=8,
     callbacks=(),
     backbone=None,
+    strategy_name="auto",
     **trainer,
 ):
     import pytorch_lightning as pl  # after the package has mended torchvision
@@ -133,7 +134,14 @@ def build(
     module = TransferModule(backbone, head, groups, NUM_CLASSES, opt, seed, regularizer=strategy.regularizer)
     thaw, told = Thaw(plan, schedule, groups), []
     table, flops = EpochRows(thaw, told.append, Progress("test", max_epochs, live=False)), FlopMeter(thaw)
-    settings = {"accelerator": "cpu", "devices": 1, "max_epochs": max_epochs, "logger": False, **trainer}
+    settings = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "strategy": strategy_name,
+        "max_epochs": max_epochs,
+        "logger": False,
+        **trainer,
+    }
     trainer = pl.Trainer(
         callbacks=[thaw, PlateauThaw(thaw, folder), table, flops, *keepers(folder), *callbacks],
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False,

@@ -162,7 +162,7 @@ class TransferModule(pl.LightningModule):
             "val/loss": _read(self.val_loss),
             "val/accuracy": _read(self.val_accuracy),
         }
-        self.log_dict(self.metrics)
+        self.log_dict(self.metrics, sync_dist=self.trainer.world_size > 1)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """A parameter group or two per row, all from the start, whether frozen or not.

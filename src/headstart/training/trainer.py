@@ -65,7 +65,7 @@ def resumable(path: Path) -> Path | None:
     if not path.is_file():
         return None
     try:
-        torch.load(path, map_location="cpu", weights_only=False)
+        torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         log.warning("%s cannot be read and is left out: %s", path, error)
         return None

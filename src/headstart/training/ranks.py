@@ -1,0 +1,103 @@
+"""A run on several devices: this process is the first rank, and starts one more for each other device."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+PATIENCE = 60.0
+"""Seconds that the other ranks get to leave after the first one has done."""
+
+
+@contextmanager
+def other_ranks(directory: Path, num_devices: int) -> Iterator[None]:
+    """In this block `num_devices - 1` processes take part in the run whose config lies in `directory`.
+
+    They are told where to meet by the environment, as torchrun does it, so Lightning starts none of its own, which
+    would call the command line once more. A batch is shared out among all ranks; batch norm takes its statistics from
+    each rank's share, and the first rank's running statistics are the model's.
+
+    Raises:
+        RuntimeError: if one of them failed, with the end of what it wrote.
+    """
+    if num_devices == 1:
+        yield
+        return
+    with ExitStack() as stack:
+        place = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(_free_port()),
+            "NODE_RANK": "0",
+            "WORLD_SIZE": str(num_devices),
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        }
+        outputs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(1, num_devices)]
+        command = [sys.executable, "-m", "headstart.rank", str(directory)]
+        others = [
+            subprocess.Popen(
+                command, env={**os.environ, **place, "LOCAL_RANK": str(rank)}, stdout=output, stderr=output
+            )
+            for rank, output in enumerate(outputs, start=1)
+        ]
+        stack.callback(_end, others)
+        stack.enter_context(_environment({**place, "LOCAL_RANK": "0"}))
+        stack.callback(_leave_group)
+        try:
+            yield
+        except Exception as error:
+            if any(other.poll() for other in others):  # the cause lies there; here only the connection broke
+                raise RuntimeError(_words(others, outputs)) from error
+            raise
+        for other in others:
+            other.wait(PATIENCE)
+        if any(other.returncode for other in others):
+            raise RuntimeError(_words(others, outputs))
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _leave_group() -> None:
+    import torch.distributed
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _end(others: list[subprocess.Popen]) -> None:
+    for other in others:
+        if other.poll() is None:
+            other.kill()
+            other.wait()
+
+
+def _words(others: list[subprocess.Popen], outputs: list[IO[str]]) -> str:
+    """What the failed ones wrote last."""
+    said = []
+    for rank, (other, output) in enumerate(zip(others, outputs, strict=True), start=1):
+        if other.poll():
+            output.seek(0)
+            said.append(f"Rank {rank} ended with status {other.returncode}: {output.read()[-2000:].strip()}")
+    return "\n".join(said)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

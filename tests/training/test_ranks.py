@@ -1,0 +1,108 @@
+"""Two processes under gloo: equal weights after every thaw, and the numbers of one process at the same batch."""
+
+import os
+import socket
+import traceback
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from headstart.backbones.timm import Timm
+from headstart.training.ranks import other_ranks
+
+VIT = {"embed_dim": 16, "depth": 3, "num_heads": 2, "patch_size": 8, "init_values": 0.1}
+PLAIN = {
+    "cnn": Timm("resnet18", weights="none", size=32, arguments={"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}),
+    "vit": Timm("vit_tiny_patch16_224", weights="none", size=32, arguments=VIT),
+}
+"""Without dropout, whose dice differ by rank."""
+
+
+class Keep(pl.Callback):
+    """Keeps every epoch's weights; sees to it that nothing frozen ever has a gradient."""
+
+    def __init__(self):
+        self.states = []
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        assert all(p.requires_grad or p.grad is None for p in pl_module.parameters())
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.states.append({name: tensor.clone() for name, tensor in pl_module.state_dict().items()})
+
+
+def run(rig, family, strategy, words, **settings):
+    keep = Keep()
+    torch.manual_seed(5)
+    backbone = PLAIN[family].build(False)
+    fit = rig(
+        family, strategy, *words, backbone=backbone, optimizer="sgd", num_train=29, callbacks=[keep], **settings
+    ).fit()
+    return {"states": keep.states, "history": fit.history(), "flops": fit.flops.total}
+
+
+def as_ranks(rig, tmp_path, *what):
+    """Two forks of this process, each one rank."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    children = []
+    for rank in range(2):
+        child = os.fork()
+        if child == 0:
+            try:
+                os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1",
+                               "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}  # fmt: skip
+                done = run(rig, *what, folder="shared", devices=2, strategy_name="ddp_find_unused_parameters_true")
+                torch.save(done, tmp_path / f"rank{rank}.pt")
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+    return [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("family", "strategy", "words"),
+    [
+        ("vit", "gradual_unfreeze", []),
+        ("vit", "l2_sp", []),
+        ("cnn", "gradual_unfreeze", ["++strategy.thawed_norm=eval"]),
+        ("vit", "gradual_unfreeze", ["unfreeze=on_plateau", "unfreeze.num_groups=5", "unfreeze.restore_best=true",
+                                     "unfreeze.min_delta=0.5"]),
+    ],
+)  # fmt: skip
+def test_two_processes_hold_equal_weights_and_give_the_numbers_of_one(rig, tmp_path, family, strategy, words):
+    first, second = as_ranks(rig, tmp_path, family, strategy, words)
+    alone = run(rig, family, strategy, words, folder="alone")
+    assert first["history"] == second["history"]
+    for mine, others, single in zip(first["states"], second["states"], alone["states"], strict=True):
+        for name, tensor in mine.items():
+            assert torch.equal(tensor, others[name]), name
+            torch.testing.assert_close(tensor, single[name], rtol=1e-3, atol=1e-5, msg=name)
+    for row, single in zip(first["history"], alone["history"], strict=True):
+        assert row == pytest.approx(single, rel=1e-4)
+    assert first["flops"] == second["flops"] == pytest.approx(alone["flops"], rel=1e-9)
+
+
+def test_batch_norm_of_two_processes_stays_equal_though_it_sees_shares(rig, tmp_path):
+    first, second = as_ranks(rig, tmp_path, "cnn", "gradual_unfreeze", [])
+    parameters = [name for name in first["states"][0] if "running" not in name]
+    for mine, others in zip(first["states"], second["states"], strict=True):
+        assert all(torch.equal(mine[name], others[name]) for name in parameters)
+
+
+def test_one_device_needs_no_other_process(tmp_path):
+    with other_ranks(tmp_path, 1):
+        assert "LOCAL_RANK" not in os.environ
+
+
+@pytest.mark.slow
+def test_a_rank_that_fails_says_why(tmp_path):
+    message = r"Rank 1 ended with status 1:(?s:.*)config.yaml cannot be read"
+    with pytest.raises(RuntimeError, match=message), other_ranks(tmp_path, 2):
+        assert os.environ["LOCAL_RANK"] == "0"
+    assert "LOCAL_RANK" not in os.environ
