@@ -49,8 +49,8 @@ def read_sound(content: bytes) -> tuple[np.ndarray, int]:
 
 def verify_sound(content: bytes) -> None:
     """Decode a sound in full; raises whatever the decoder raises, and `ValueError` for what is no usable sound."""
-    _check_complete(content)
     samples, sample_rate = read_sound(content)
+    _check_complete(content, len(samples))
     if not len(samples):
         raise ValueError("no sound in it")
     if not np.isfinite(samples).all():
@@ -173,11 +173,18 @@ class Clips(Examples):
             row[end:] = 0
 
 
-def _check_complete(content: bytes) -> None:
-    """The decoder takes what is left of a WAV file that was cut off for all of it; the file's own size tells."""
-    if content[:4] != b"RIFF":
-        return
-    said = 8 + int.from_bytes(content[4:8], "little")
-    streamed = said - 8 in (0, 0xFFFFFFFF) or said - 8 >= 0x7FFFFFFF  # written before the size was known
-    if not streamed and said > len(content) + 8:
-        raise ValueError(f"cut off: {len(content)} of {said} bytes")
+def _check_complete(content: bytes, num_samples: int) -> None:
+    """The decoder takes what is left of a file that was cut off for all of it; what its header says tells.
+
+    (Of Ogg, no header says how long it should be.)
+    """
+    import soundfile
+
+    if content[:4] in (b"RIFF", b"FORM"):
+        said = 8 + int.from_bytes(content[4:8], "little" if content[:4] == b"RIFF" else "big")
+        streamed = said == 8 or said > 0x7FFFFFFF  # written before the size was known
+        if not streamed and said > len(content) + 8:
+            raise ValueError(f"cut off: {len(content)} of {said} bytes")
+    said = soundfile.info(io.BytesIO(content)).frames
+    if num_samples < 0.98 * said < 1 << 62:  # how much silence encoders add is told by some and not by others
+        raise ValueError(f"cut off: {num_samples} of {said} samples")

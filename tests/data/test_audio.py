@@ -1,0 +1,188 @@
+"""Folders and tables of sounds: checked once, all faults together, the same wherever they lie."""
+
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+
+from headstart.data import file_check
+from headstart.data.audio import AudioCsv, AudioFolder
+from headstart.data.splits import split
+from headstart.errors import InputError
+
+
+def write(path, seconds=0.2, sample_rate=8000):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dice = np.random.default_rng([*path.name.encode()])
+    soundfile.write(path, 0.1 * dice.standard_normal(int(seconds * sample_rate)), sample_rate)
+    return path
+
+
+def message(source) -> str:
+    with pytest.raises(InputError) as error:
+        source.check()
+    return str(error.value)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of ten sounds."""
+    for name in ("dog", "rain"):
+        for number in range(10):
+            write(tmp_path / "sounds" / name / f"{name}{number}.wav", 0.1 + 0.05 * number)
+    return tmp_path / "sounds"
+
+
+@pytest.fixture
+def table(folder):
+    """A table beside the class folders, with folds 1 to 5 as ESC-50 has them."""
+    files = sorted(folder.rglob("*.wav"))
+    rows = [f"{p.relative_to(folder).as_posix()},{p.parent.name},{1 + n % 5}" for n, p in enumerate(files)]
+
+    def make(changed=rows, header="filename,category,fold", name="meta.csv"):
+        (folder / name).write_text("\n".join([header, *changed]) + "\n")
+        return folder / name
+
+    make.rows = rows
+    return make
+
+
+ESC = {"audio_column": "filename", "label_column": "category", "fold_column": "fold"}
+
+# --- folders --------------------------------------------------------------------------------------------------------
+
+
+def test_class_folders_give_classes_labels_ids_and_sounds(folder):
+    source = AudioFolder(str(folder), seconds=0.3)
+    source.check()
+    assert source.modality == "audio"
+    assert source.classes == ("dog", "rain")
+    assert source.labels.tolist() == [0] * 10 + [1] * 10
+    assert source.ids[0] == "dog/dog0.wav"
+    assert source.overrides == {"seconds": 0.3}
+    inputs = source.examples(sample_rate=16_000, **source.overrides).batch([0, 9])
+    assert inputs["waveform"].shape == (2, 4800)
+    assert inputs["lengths"].tolist() == [1600, 4800]
+    assert AudioFolder(str(folder)).overrides == {}
+
+
+def test_all_files_that_cannot_be_used_are_named_together(folder):
+    (folder / "dog" / "empty.wav").write_bytes(b"")
+    (folder / "dog" / "broken.mp3").write_bytes(b"nonsense" * 100)
+    (folder / "rain" / "cut.wav").write_bytes((folder / "rain" / "rain9.wav").read_bytes()[:3000])
+    write(folder / "rain" / "short.flac", 0.01)
+    (folder / "rain" / "notes.txt").write_text("no sound")
+    said = message(AudioFolder(str(folder)))
+    assert "4 of 24 files" in said
+    for part in ("dog/empty.wav (empty file)", "dog/broken.mp3 (", "rain/cut.wav (cut off", "short.flac (too short"):
+        assert part in said
+
+
+def test_files_are_checked_once(folder, monkeypatch):
+    AudioFolder(str(folder)).check()
+    read = []
+    real = file_check._read
+    monkeypatch.setattr(file_check, "_read", lambda path, verify: read.append(path.name) or real(path, verify))
+    AudioFolder(str(folder)).check()
+    assert read == []
+    write(folder / "dog" / "dog0.wav", 0.7)
+    AudioFolder(str(folder)).check()
+    assert read == ["dog0.wav"]
+
+
+def test_the_fingerprint_is_of_the_contents_wherever_they_lie(folder, tmp_path):
+    here = AudioFolder(str(folder)).fingerprint
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    assert AudioFolder(str(tmp_path / "elsewhere"), seconds=3.0).fingerprint == here
+    write(tmp_path / "elsewhere" / "dog" / "dog0.wav", 0.7)
+    assert AudioFolder(str(tmp_path / "elsewhere")).fingerprint != here
+
+
+def test_shifts_are_sounds_of_the_same_classes(folder, tmp_path):
+    for name in ("dog", "rain"):
+        write(tmp_path / "street" / name / "1.wav")
+    source = AudioFolder(str(folder), shifts={"street": str(tmp_path / "street")})
+    source.check()
+    assert source.shifts["street"].classes == source.classes
+    write(tmp_path / "street" / "cat" / "1.wav")
+    assert "classes that the training data lacks: cat" in message(
+        AudioFolder(str(folder), shifts={"street": str(tmp_path / "street")})
+    )
+
+
+@pytest.mark.parametrize("make", [AudioFolder, AudioCsv])
+def test_what_is_not_there_is_told(make, tmp_path):
+    assert "does not exist" in message(make(str(tmp_path / "nowhere.csv")))
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_table_says_the_split(folder, table):
+    rows = [row.rpartition(",")[0] + "," + ["train", "dev", "test"][n % 3] for n, row in enumerate(table.rows)]
+    source = AudioCsv(
+        str(table(rows, "filename,category,part")), None, "filename", "category", split_column="part", seconds=0.1
+    )
+    source.check()
+    assert source.ids[0] == "dog/dog0.wav"
+    assert source.parts.tolist() == [["train", "val", "test"][n % 3] for n in range(20)]
+
+
+def test_paths_may_start_elsewhere(folder, table, tmp_path):
+    path = shutil.move(table(), tmp_path / "meta.csv")
+    AudioCsv(str(path), str(folder), **ESC, test_fold=1).check()
+    assert "20 files that do not exist" in message(AudioCsv(str(path), None, **ESC, test_fold=1))
+
+
+@pytest.mark.parametrize("val_fold", [None, 3, "3"])
+def test_folds_say_what_is_held_out(table, val_fold):
+    source = AudioCsv(str(table()), **ESC, test_fold=2, val_fold=val_fold)
+    source.check()
+    folds = np.array([1 + n % 5 for n in range(20)])
+    parts = split(source.labels, source.parts, source.fractions, 0, None, source.classes)
+    assert parts.test.tolist() == np.flatnonzero(folds == 2).tolist()
+    if val_fold is None:
+        assert len(parts.val) == 2
+        assert not set(parts.val) & set(parts.test)
+    else:
+        assert parts.val.tolist() == np.flatnonzero(folds == 3).tolist()
+    assert len(parts.train) + len(parts.val) + len(parts.test) == 20
+
+
+def test_all_folds_of_a_cross_validation_share_what_is_kept(table, folder):
+    first, second = (AudioCsv(str(table()), **ESC, test_fold=fold) for fold in (1, 2))
+    assert first.fingerprint == second.fingerprint
+    assert first.parts.tolist() != second.parts.tolist()
+    moved = [f"{row[:-1]}{1 + (int(row[-1]) % 5)}" for row in table.rows]
+    assert AudioCsv(str(table(moved, name="other.csv")), **ESC, test_fold=1).fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, r"data.test_fold must say which fold to test on: 1, 2, 3, 4, 5"),
+        ({"test_fold": 6}, r"Unknown data.test_fold '6'"),
+        ({"test_fold": 1, "val_fold": "x"}, r"Unknown data.val_fold 'x'"),
+        ({"test_fold": 2, "val_fold": "2"}, r"must be different folds"),
+        ({"test_fold": 1, "fold_column": "flod"}, r"no column 'flod', which data.fold_column names"),
+        ({"test_fold": 1, "fold_column": None}, r"data.test_fold=1 needs data.fold_column"),
+        ({"test_fold": 1, "audio_column": "file"}, r"no column 'file', which data.audio_column names"),
+    ],
+)
+def test_folds_that_make_no_sense_are_refused(table, changes, words):
+    with pytest.raises(InputError, match=words):
+        AudioCsv(str(table()), **{**ESC, **changes}).check()
+
+
+def test_a_fold_and_a_split_exclude_each_other(table):
+    rows = [f"{row},train" for row in table.rows]
+    path = table(rows, "filename,category,fold,part")
+    assert "exclude each other" in message(AudioCsv(str(path), **ESC, split_column="part", test_fold=1))
+
+
+def test_files_in_two_folds_and_empty_folds_are_told(table):
+    file, name, _ = table.rows[0].split(",")
+    said = message(AudioCsv(str(table([*table.rows, f"{file},{name},2", f"{file},{name},"])), **ESC, test_fold=1))
+    assert "the same file in different folds: dog/dog0.wav" in said
+    assert "no value in column 'fold'" in said
