@@ -136,7 +136,7 @@ def prepare(cfg: DictConfig) -> Job:
         [
             partial(_check_split, source, parts["data"]),
             partial(_check_overrides, source, factory.reading()),
-            lambda: found.update(plan=strategy.plan(sketch.kinds, parts["unfreeze"], cfg.trainer.max_epochs)),
+            lambda: found.update(plan=_plan(sketch, parts, cfg)),
         ]
     )
     job_plan: Plan = found["plan"]
@@ -172,7 +172,7 @@ def draw_sketch(cfg: DictConfig) -> tuple[Sketch, Plan, Mapping[str, Any]]:
     """Sketch, plan and parts of a config, without looking at data or weights."""
     parts, factory, nodes = _bound(cfg)
     sketch = _sketch(factory, nodes["backbone"], parts["strategy"])
-    return sketch, parts["strategy"].plan(sketch.kinds, parts["unfreeze"], cfg.trainer.max_epochs), parts
+    return sketch, _plan(sketch, parts, cfg), parts
 
 
 def _bound(cfg: DictConfig) -> tuple[dict[str, Any], BackboneFactory, dict[str, Any]]:
@@ -184,6 +184,11 @@ def _bound(cfg: DictConfig) -> tuple[dict[str, Any], BackboneFactory, dict[str, 
     nodes["backbone"] = [OmegaConf.to_container(cfg.backbone, resolve=True), size]
     factory: BackboneFactory = parts["backbone"]
     return parts, factory if size is None else factory.resized(size), nodes
+
+
+def _plan(sketch: Sketch, parts: Mapping[str, Any], cfg: DictConfig) -> Plan:
+    rate = parts["backbone"].rate
+    return parts["strategy"].plan(sketch.kinds, parts["unfreeze"], cfg.trainer.max_epochs, rate)
 
 
 def outline(factory: BackboneFactory) -> Backbone:

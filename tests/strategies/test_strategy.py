@@ -169,3 +169,13 @@ def test_norms_cannot_be_trained_alone_in_a_model_without_norms():
     kinds = {"features.0": ("weight", "bias"), "features.1": ("weight", "bias")}
     with pytest.raises(InputError, match=r"features.0, features.1 have only weight, bias"):
         Strategy(lr=0.1, kinds=["norm", "norm_bias"]).plan(kinds, AtStart(), 3)
+
+
+def test_a_backbones_own_rate_scales_its_layers_but_not_adapters_or_the_head():
+    kinds = {"stem": KINDS, "tail": KINDS}
+    plain = Strategy(lr=0.1, layer_decay=0.5).plan(kinds, AtStart(), 3, rate=0.1).phases[0]
+    assert plain.multiplier("tail", "weight") == pytest.approx(0.5 * 0.1)
+    assert plain.multiplier(HEAD, "weight") == 1
+    adapted = Strategy(lr=0.1, adapter=Lora(), kinds=["norm"]).plan(kinds, AtStart(), 3, rate=0.1).phases[0]
+    assert adapted.multiplier("stem", "adapter") == 1
+    assert adapted.multiplier("stem", "norm") == pytest.approx(0.1)

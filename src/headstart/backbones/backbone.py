@@ -69,6 +69,8 @@ class BackboneFactory(ABC):
 
     modality: Literal["vision", "text", "audio"]
     name: str
+    rate: float = 1.0
+    """What the strategy's rate is multiplied by for this family's layers: strategies' rates are those of a CNN."""
 
     @abstractmethod
     def check(self, pretrained: bool) -> None:

@@ -13,7 +13,7 @@ from headstart.backbones.backbone import Backbone, BackboneFactory, Reading, Wei
 from headstart.backbones.huggingface_depth import Layout, find_layout
 from headstart.backbones.pooling import Pooling
 from headstart.errors import InputError
-from headstart.ranges import Count
+from headstart.ranges import Count, Positive
 
 _LONGEST = 512
 """Most tokens where nothing else limits them and nothing is asked for."""
@@ -24,9 +24,10 @@ _VOLATILE = frozenset({"_name_or_path", "transformers_version", "architectures",
 class HuggingFace(BackboneFactory):
     """What text and audio have in common: where the model lies, what it is, and its weights."""
 
-    def __init__(self, model: str, weights: str) -> None:
+    def __init__(self, model: str, weights: str, rate: float) -> None:
         self.name = model
         self.weights = weights
+        self.rate = rate
 
     def _model(self) -> torch.nn.Module:
         """The headless model with random weights, as far as it is used."""
@@ -115,9 +116,14 @@ class HuggingFaceText(HuggingFace):
     modality: Literal["text"] = "text"
 
     def __init__(
-        self, model: str, weights: str = "hub", pooling: Pooling = "mean", max_length: Count | None = None
+        self,
+        model: str,
+        weights: str = "hub",
+        pooling: Pooling = "mean",
+        max_length: Count | None = None,
+        rate: Positive = 0.1,
     ) -> None:
-        super().__init__(model, weights)
+        super().__init__(model, weights, rate)
         self.pooling: Pooling = pooling
         self.max_length = max_length
 

@@ -10,6 +10,7 @@ from headstart.backbones import huggingface_files as files
 from headstart.backbones.backbone import Backbone, Reading, WeightsRecord
 from headstart.backbones.huggingface import HuggingFace
 from headstart.errors import InputError
+from headstart.ranges import Positive
 
 _SPECTROGRAM, _WHISPER = "audio-spectrogram-transformer", "whisper"
 _SILENCED = {"layerdrop": 0.0, "encoder_layerdrop": 0.0, "apply_spec_augment": False, "add_adapter": False}
@@ -40,8 +41,9 @@ class HuggingFaceAudio(HuggingFace):
         weights: str = "hub",
         pooling: Literal["mean", "pooler"] = "mean",
         layers: Literal["last", "weighted"] = "last",
+        rate: Positive = 0.1,
     ) -> None:
-        super().__init__(model, weights)
+        super().__init__(model, weights, rate)
         self.pooling: Literal["mean", "pooler"] = pooling
         self.layers = layers
 

@@ -1,5 +1,6 @@
 """timm's vision models as configured: checked, identified and built."""
 
+import inspect
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -48,8 +49,10 @@ class Timm(BackboneFactory):
         crop_pct: Positive | None = None,
         channels_last: bool = True,
         arguments: dict[str, Any] | None = None,
+        rate: Positive = 1.0,
     ) -> None:
         self.name = model
+        self.rate = rate
         self.weights = weights
         self.drop_rate = drop_rate
         self.drop_path_rate = drop_path_rate
@@ -62,19 +65,8 @@ class Timm(BackboneFactory):
         self.arguments = dict(arguments or {})
 
     def resized(self, size: int) -> "Timm":
-        return Timm(
-            self.name,
-            self.weights,
-            self.drop_rate,
-            self.drop_path_rate,
-            size,
-            self.mean,
-            self.std,
-            self.interpolation,
-            self.crop_pct,
-            self.channels_last,
-            self.arguments,
-        )
+        own = {name: value for name, value in vars(self).items() if name in inspect.signature(Timm).parameters}
+        return Timm(self.name, **{**own, "size": size})
 
     # --- what is asked before building --------------------------------------------------------------------------------
 

@@ -72,8 +72,13 @@ class Strategy:
             )
         return able
 
-    def plan(self, kinds: Mapping[str, Collection[Kind]], unfreeze: Unfreeze, max_epochs: int) -> Plan:
-        """The thaw plan for a backbone whose depth groups hold parameters of these kinds (see `trainable`)."""
+    def plan(
+        self, kinds: Mapping[str, Collection[Kind]], unfreeze: Unfreeze, max_epochs: int, rate: float = 1.0
+    ) -> Plan:
+        """The thaw plan for a backbone whose depth groups hold parameters of these kinds (see `trainable`).
+
+        `rate` is the backbone's own: it scales every row of the backbone but adapters, which start from nothing.
+        """
         trainable = self.trainable(kinds)
         if bool(trainable) == isinstance(unfreeze, Never):
             raise InputError(_mismatch(tuple(kinds), trainable, unfreeze))
@@ -86,7 +91,7 @@ class Strategy:
                 f"for a while, of {', '.join(trainable)}. Use unfreeze=at_start, or a strategy that starts from "
                 "pretrained weights."
             )
-        phases = tuple(self._phase(window, tuple(kinds)) for window in windows)
+        phases = tuple(self._phase(window, tuple(kinds), rate) for window in windows)
         return Plan(
             (*kinds, HEAD),
             phases,
@@ -98,11 +103,13 @@ class Strategy:
             self.granularity,
         )
 
-    def _phase(self, window: Window, groups: Sequence[str]) -> Phase:
+    def _phase(self, window: Window, groups: Sequence[str], own: float) -> Phase:
         rates: dict[str, dict[Kind, float]] = {}
         for distance, group in zip(range(len(groups), 0, -1), groups, strict=True):
             rate = self.backbone_rate * self.layer_decay**distance * window.scale.get(group, 1.0)
-            rates[group] = {kind: rate if group in window.thawed and kind in self.kinds else 0.0 for kind in KINDS}
+            trains = [kind for kind in self.kinds if group in window.thawed]
+            scaled = {kind: rate if kind == "adapter" else rate * own for kind in trains}
+            rates[group] = {kind: scaled.get(kind, 0.0) for kind in KINDS}
         rates[HEAD] = dict.fromkeys(KINDS, window.scale.get(HEAD, 1.0))
         return Phase(window.name, window.start, rates, window.until)
 
