@@ -1,59 +1,216 @@
 """What a comparison looks like in a terminal: the runs to come, the grid of a sweep, the table at the end."""
 
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from headstart import result
+from headstart.claim import CLAIM, holder
 from headstart.errors import InputError
-from headstart.progress import duration
+from headstart.progress import bar, duration
 from headstart.sweep.ledger import FILE, Entry, Ledger
 
 MARKS = {"completed": "✔", "failed": "✘", "running": "▶", "interrupted": "‖", "missing": "·"}
 COLOURS = {"completed": "green", "failed": "red", "running": "cyan", "interrupted": "yellow", "missing": "dim"}
+WORDS = {
+    "completed": "done",
+    "failed": "failed",
+    "running": "running",
+    "interrupted": "interrupted",
+    "missing": "to do",
+}
+MOST_ROWS = 40
+"""Rows of the grid; more than that are counted by strategy."""
+LAST_BYTES = 4096
+"""Of a history, enough for its last row."""
 
 
-def show_dry_run(ledger: Ledger, jobs: Iterable[Entry]) -> None:
+def show_dry_run(ledger: Ledger, entries: Iterable[Entry]) -> None:
     """Every run with its state, and what doing the rest may cost, as far as finished runs of its kind tell."""
-    from rich.console import Console
-    from rich.table import Table
-
-    jobs = list(jobs)
+    entries = [entry.to_dict() for entry in entries]
+    runs = {entry["run_id"]: result.read(ledger.path(entry["run_id"])) for entry in entries}
+    states = {run_id: _state(ledger, run_id, done) for run_id, done in runs.items()}
+    console, labels = _console(), _labels(entries)
+    common = [word for word in entries[0]["overrides"] if all(word in entry["overrides"] for entry in entries)]
+    if len(entries) > 1 and common:
+        console.print(f"all with: {escape(' '.join(common))}\n", highlight=False)
     table = Table("run", "state", "overrides", box=None, pad_edge=False)
-    seconds: dict[str, list[float]] = {}
-    for job in jobs:
-        done = result.read(ledger.path(job.run_id))
-        if done is not None and done["status"] == "completed":
-            seconds.setdefault(_kind(job), []).append(done["cost"]["total_seconds"])
-    left = [job for job in jobs if ledger.state(job.run_id) != "completed"]
-    for job in jobs:
-        state = ledger.state(job.run_id)
-        table.add_row(job.run_id, f"[{COLOURS[state]}]{MARKS[state]} {state}[/]", " ".join(job.overrides))
-    console = Console()
+    for entry in entries:
+        state, run_id = states[entry["run_id"]], entry["run_id"]
+        overrides = labels[run_id] if len(entries) > 1 else " ".join(entry["overrides"])
+        table.add_row(run_id, f"[{COLOURS[state]}]{MARKS[state]} {WORDS[state]}[/]", escape(overrides))
     console.print(table)
-    known = [sum(seconds[_kind(job)]) / len(seconds[_kind(job)]) for job in left if _kind(job) in seconds]
-    guess = f", about {duration(sum(known) / len(known) * len(left))} by those that are done" if known else ""
-    console.print(f"{len(jobs)} runs, {len(jobs) - len(left)} done, {len(left)} to do{guess if left else ''}.")
+    done = sum(state == "completed" for state in states.values())
+    left = [entry for entry in entries if states[entry["run_id"]] not in ("completed", "failed")]
+    console.print(f"{len(entries)} runs, {done} done, {len(left)} to do{_failed(states)}{_cost(left, runs, entries)}.")
 
 
-def _kind(job: Entry) -> str:
-    return str(job.choices.get("strategy"))
+def show_status(directory: Path) -> int:
+    """The grid of a comparison: every run that belongs to it and what became of it.
 
-
-def show_status(directory: Path) -> None:
-    """The grid of a comparison: every run that belongs to it and what became of it."""
-    from rich.console import Console
-    from rich.table import Table
-
+    Raises:
+        InputError: if `directory` holds no comparison.
+    """
     ledger = Ledger(directory)
-    entries = ledger.read().get("runs", [])
+    listing = ledger.read()
+    entries = listing.get("runs", [])
     if not entries:
         raise InputError(f"{directory} must hold a comparison, but it has no {FILE} that lists runs.")
-    table = Table("run", "state", "overrides", box=None, pad_edge=False)
-    states = {entry["run_id"]: ledger.state(entry["run_id"]) for entry in entries}
+    runs = {entry["run_id"]: result.read(ledger.path(entry["run_id"])) for entry in entries}
+    states = {run_id: _state(ledger, run_id, done) for run_id, done in runs.items()}
+    console = _console()
+    _show_head(console, str(listing.get("name", directory.name)), states)
+    console.print(_grid(entries, states))
+    _show_running(console, ledger, entries, states)
+    show_failures(entries, {run_id: done for run_id, done in runs.items() if states[run_id] == "failed" and done})
+    left = [entry for entry in entries if states[entry["run_id"]] in ("missing", "interrupted")]
+    if left or "failed" in states.values():
+        retry = "" if left else " --retry-failed"
+        console.print(f"\n{len(left)} runs to do{_cost(left, runs, entries)}. To go on:" if left else "\nTo try again:")
+        console.print(f"  {escape(str(listing.get('command')))}{retry}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def show_failures(entries: Sequence[Mapping[str, Any]], failed: Mapping[str, Mapping[str, Any]]) -> None:
+    """What failed, why, and the command that repeats it, one run after the other."""
+    if not failed:
+        return
+    console, labels = _console(), _labels(entries)
+    console.print(f"\n[red]{len(failed)} failed[/]")
+    for run_id, done in failed.items():
+        error = done.get("error") or {}
+        console.print(f"[red]✘[/] {escape(labels[run_id])}", highlight=False)
+        message = str(error.get("message", "no message")).splitlines()[0]
+        console.print(f"    {escape(str(error.get('type', '')))}: {escape(message)}", highlight=False, soft_wrap=True)
+        console.print(f"    {escape(str(done.get('rerun', '')))}", highlight=False, soft_wrap=True)
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+def _state(ledger: Ledger, run_id: str, done: Mapping[str, Any] | None) -> str:
+    return ledger.state_without_result(run_id) if done is None else str(done["status"])
+
+
+def _show_head(console: Console, name: str, states: Mapping[str, str]) -> None:
+    counted = Counter(states.values())
+    parts = [f"[{COLOURS[state]}]{counted[state]} {WORDS[state]}[/]" for state in MARKS if counted[state]]
+    share = (counted["completed"] + counted["failed"]) / len(states)
+    console.print(f"[bold]{escape(name)}[/]  {bar(share, 20)}  {', '.join(parts)} of {len(states)}\n")
+
+
+def _grid(entries: Sequence[Mapping[str, Any]], states: Mapping[str, str]) -> Table:
+    """A row for each combination of settings, a column for each seed; counts where a cell has several runs."""
+    labels = _labels(entries, without="seed")
+    if len(set(labels.values())) > MOST_ROWS:
+        labels = {entry["run_id"]: str(entry["choices"].get("strategy")) for entry in entries}
+    seeds = sorted({entry["seed"] for entry in entries})
+    by_seed = len(seeds) <= 12
+    cells: dict[str, dict[Any, list[str]]] = defaultdict(lambda: defaultdict(list))
     for entry in entries:
-        state = states[entry["run_id"]]
-        table.add_row(entry["run_id"], f"[{COLOURS[state]}]{MARKS[state]} {state}[/]", " ".join(entry["overrides"]))
-    console = Console()
-    console.print(table)
-    counted = {state: list(states.values()).count(state) for state in MARKS}
-    console.print(", ".join(f"{count} {state}" for state, count in counted.items() if count))
+        cells[labels[entry["run_id"]]][entry["seed"] if by_seed else "seeds"].append(states[entry["run_id"]])
+    columns = seeds if by_seed else ["seeds"]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("", overflow="fold")
+    for column in columns:
+        table.add_column(f"seed {column}" if by_seed else f"{len(seeds)} seeds", justify="center", no_wrap=True)
+    for label, row in cells.items():
+        table.add_row(escape(label), *(_cell(row.get(column, [])) for column in columns))
+    return table
+
+
+def _cell(states: Sequence[str]) -> str:
+    counted = Counter(states)
+    if len(states) == 1:
+        return f"[{COLOURS[states[0]]}]{MARKS[states[0]]}[/]"
+    return " ".join(f"[{COLOURS[state]}]{MARKS[state]}{counted[state]}[/]" for state in MARKS if counted[state])
+
+
+def _show_running(
+    console: Console, ledger: Ledger, entries: Sequence[Mapping[str, Any]], states: Mapping[str, str]
+) -> None:
+    labels = _labels(entries)
+    running = [entry for entry in entries if states[entry["run_id"]] == "running"]
+    if running:
+        console.print()
+    for entry in running[:MOST_ROWS]:
+        path, total = ledger.path(entry["run_id"]), int(entry["settings"].get("trainer.max_epochs") or 0)
+        row = _last_row(path / "history.csv")
+        done = int(row["epoch"]) + 1 if row else 0
+        text = f"[cyan]▶[/] {escape(labels[entry['run_id']])}  epoch {done} of {total} {bar(done / max(total, 1), 10)}"
+        if row:
+            text += f"  val {float(row['val/accuracy']):.1%}, {duration(float(row['seconds']) * (total - done))} left"
+        worker = holder(path / CLAIM)
+        if worker:
+            text += f"  [dim]{escape(str(worker['host']).partition('/')[0])}:{worker['pid']}[/]"
+        console.print(text, soft_wrap=True)
+    if len(running) > MOST_ROWS:
+        console.print(f"  and {len(running) - MOST_ROWS} more")
+
+
+def _last_row(path: Path) -> dict[str, str] | None:
+    """The last row of a history, whatever its length; `None` if there is none."""
+    try:
+        with path.open("rb") as file:
+            header = file.readline().decode().strip().split(",")
+            start = file.tell()
+            size = file.seek(0, 2)
+            file.seek(max(start, size - LAST_BYTES))
+            lines = file.read().decode().splitlines()
+    except OSError:
+        return None
+    values = lines[-1].split(",") if lines else []
+    return dict(zip(header, values, strict=True)) if len(values) == len(header) else None
+
+
+def _labels(entries: Sequence[Mapping[str, Any]], without: str = "") -> dict[str, str]:
+    """What tells a run from the others: its strategy's name and the overrides that are not common to all."""
+    words = {entry["run_id"]: dict(word.partition("=")[::2] for word in entry["overrides"]) for entry in entries}
+    values: dict[str, set[str | None]] = defaultdict(set)
+    for keys in (set().union(*words.values()),):
+        for own in words.values():
+            for key in keys:
+                values[key].add(own.get(key))
+    varied = [key for key, found in values.items() if len(found) > 1 and key not in (without, "strategy")]
+    varied.sort(key=lambda key: (key == "seed", key))
+    return {
+        entry["run_id"]: " ".join(
+            [
+                str(entry["choices"].get("strategy", "run")),
+                *(f"{key}={words[entry['run_id']][key]}" for key in varied if key in words[entry["run_id"]]),
+            ]
+        )
+        for entry in entries
+    }
+
+
+def _failed(states: Mapping[str, str]) -> str:
+    count = sum(state == "failed" for state in states.values())
+    return f", {count} failed (add --retry-failed to do them again)" if count else ""
+
+
+def _cost(
+    left: Sequence[Mapping[str, Any]],
+    runs: Mapping[str, Mapping[str, Any] | None],
+    entries: Sequence[Mapping[str, Any]],
+) -> str:
+    """About how long the rest takes one after the other, by the runs of the same strategy, else by all."""
+    seconds: dict[Any, list[float]] = defaultdict(list)
+    for entry in entries:
+        done = runs[entry["run_id"]]
+        if done is not None and done["status"] == "completed":
+            cost = done["cost"]
+            share = cost["total_seconds"] / (1 + (cost.get("fused_with") or 0))
+            for kind in (entry["choices"].get("strategy"), None):
+                seconds[kind].append(share)
+    if not left or not seconds:
+        return ""
+    means = {kind: sum(values) / len(values) for kind, values in seconds.items()}
+    total = sum(means.get(entry["choices"].get("strategy"), means[None]) for entry in left)
+    return f", about {duration(total)} one after the other by those that are done"

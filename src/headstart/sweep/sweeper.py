@@ -25,7 +25,7 @@ from headstart.progress import duration
 from headstart.sweep.fuse import Unit, features_of, units
 from headstart.sweep.grid import Line, expand
 from headstart.sweep.ledger import Entry, Ledger
-from headstart.sweep.screen import show_dry_run
+from headstart.sweep.screen import show_dry_run, show_failures
 from headstart.sweep.share import OwnGpu
 
 log = logging.getLogger(__name__)
@@ -78,14 +78,14 @@ class Sweep:
         hydra_context: HydraContext,
         task_function: TaskFunction,
         config: DictConfig,
-        params: Mapping[str, str],
-        zip: Mapping[str, str],
+        params: Mapping[str, str] | None,
+        zip: Mapping[str, str] | None,
         runs: Sequence[str],
         dry_run: bool,
         retry_failed: bool,
     ) -> None:
         self.context, self.task_function, self.config = hydra_context, task_function, config
-        self.params, self.paired, self.runs = params, zip, runs
+        self.params, self.paired, self.runs = params or {}, zip or {}, runs
         self.dry_run, self.retry_failed = dry_run, retry_failed
         self.ledger = Ledger(Path(config.hydra.sweep.dir))
         self.completed: set[str] = set()
@@ -111,7 +111,16 @@ class Sweep:
             self.carry_out(plans)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(self._how_to_go_on(plans, command)) from None
-        return not self._open(plans)
+        left = self._open(plans)
+        self._tell_failures(plans, left, command)
+        return not left
+
+    def _tell_failures(self, plans: Mapping[str, Planned], left: Sequence[str], command: str) -> None:
+        failed = {run_id: done for run_id in left if (done := result.read(self.ledger.path(run_id))) is not None}
+        show_failures([plan.to_dict() for plan in plans.values()], failed)
+        if failed:
+            again = command if "--retry-failed" in command else f"{command} --retry-failed"
+            print(f"To try them again:\n  {again}\n")
 
     def draw(self, loader: ConfigLoader, lines: Sequence[Line]) -> dict[str, Planned]:
         """Compose and check every run; by run id, in order, each once."""

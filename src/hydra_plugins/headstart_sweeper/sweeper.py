@@ -14,8 +14,8 @@ class SweeperConfig:
     """`hydra.sweeper`: how the runs of a comparison are drawn up and carried out."""
 
     _target_: str = "hydra_plugins.headstart_sweeper.sweeper.HeadstartSweeper"
-    params: dict[str, str] = field(default_factory=dict)
-    zip: dict[str, str] = field(default_factory=dict)
+    params: Any = None  # dict[str, str], but the command line could not set that
+    zip: Any = None
     runs: list[str] = field(default_factory=list)
     dry_run: bool = False
     retry_failed: bool = False

@@ -1,0 +1,280 @@
+"""Comparisons as a person runs them: what is drawn up, what is done, skipped, recorded and said."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from headstart import commands, experiment
+from headstart.cli import main
+from headstart.sweep.ledger import Ledger
+from pictures import tiny, write_folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("pictures"), per_class=8)
+
+
+@pytest.fixture(autouse=True)
+def home(at_home: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+    """Where the test runs; without the report at the end of a comparison, which takes longer than the rest."""
+    if "report" not in request.keywords:
+        monkeypatch.setattr(commands, "conclude", lambda directory: None)
+    return at_home
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> Counter:
+    """How often each run was begun."""
+    counts: Counter = Counter()
+    real = experiment._open
+
+    def counting(job: Any, directory: Path) -> Any:
+        counts[job.run_id] += 1
+        return real(job, directory)
+
+    monkeypatch.setattr(experiment, "_open", counting)
+    return counts
+
+
+def sweep(pictures: Path, *words: str) -> int:
+    return main(["train", "-m", *tiny(pictures, "trainer.max_epochs=1", "name=s"), *words])
+
+
+def results(home: Path, name: str = "s") -> dict[str, dict[str, Any]]:
+    found = {path.parent.name: json.loads(path.read_text()) for path in home.glob(f"outputs/{name}/*/result.json")}
+    listed = {run["run_id"] for run in Ledger(home / "outputs" / name).read()["runs"]}
+    assert set(found) <= listed
+    return found
+
+
+def points(home: Path, *keys: str) -> list[tuple[Any, ...]]:
+    return sorted(tuple(run["settings"][key] for key in keys) for run in results(home).values())
+
+
+def test_a_grid_is_every_combination(home: Path, pictures: Path):
+    assert sweep(pictures, "strategy=feature_extraction", "seed=0,1", "optimizer.lr=1e-2,1e-3") == 0
+    assert points(home, "seed", "optimizer.lr") == [(0, 1e-3), (0, 1e-2), (1, 1e-3), (1, 1e-2)]
+
+
+def test_an_experiment_brings_a_grid_that_the_command_line_can_change(home: Path, pictures: Path):
+    words = ["strategy=feature_extraction", "hydra.sweeper.params={seed:'0,1',optimizer.lr:'1e-2,1e-3'}"]
+    assert sweep(pictures, *words, "optimizer.lr=0.5") == 0
+    assert points(home, "seed", "optimizer.lr") == [(0, 0.5), (1, 0.5)]
+
+
+def test_zipped_values_vary_together(home: Path, pictures: Path):
+    words = ["strategy=feature_extraction", "hydra.sweeper.zip={data.n_per_class:'2,4',optimizer.lr:'1e-2,1e-3'}"]
+    assert sweep(pictures, *words, "seed=0,1") == 0
+    expected = [(2, 1e-2, 0), (2, 1e-2, 1), (4, 1e-3, 0), (4, 1e-3, 1)]
+    assert points(home, "data.n_per_class", "optimizer.lr", "seed") == expected
+
+
+def test_zipped_values_of_other_numbers_are_refused(home: Path, pictures: Path, capsys: pytest.CaptureFixture[str]):
+    assert sweep(pictures, "hydra.sweeper.zip={seed:'0,1',optimizer.lr:'1e-2,1e-3,1e-4'}") == 2
+    assert "seed has 2, optimizer.lr has 3" in capsys.readouterr().err
+    assert not (home / "outputs").exists()
+
+
+def test_runs_can_be_listed_one_by_one(home: Path, pictures: Path):
+    words = "hydra.sweeper.runs=['strategy=feature_extraction optimizer.lr=0.5','strategy=partial seed=3']"
+    assert sweep(pictures, words) == 0
+    done = sorted((run["choices"]["strategy"], run["seed"]) for run in results(home).values())
+    assert done == [("feature_extraction", 0), ("partial", 3)]
+
+
+def test_a_run_that_is_named_twice_is_done_once(home: Path, pictures: Path, begun: Counter):
+    assert sweep(pictures, "strategy=feature_extraction", "seed=0,0,1", "optimizer.lr=0.001,1e-3") == 0
+    assert list(begun.values()) == [1, 1]
+    assert len(results(home)) == 2
+
+
+def test_all_that_is_wrong_is_said_at_once_and_nothing_written(
+    home: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ["strategy=fine_tune,nonsense", "seed=0,-1", "data.n_per_class=2,1000", "trainer.batch_size=8,0"]
+    assert sweep(pictures, *words) == 2
+    said = capsys.readouterr().err
+    for problem in ("nonsense", "seed", "1000", "trainer.batch_size", "Choices: bias_only", "runs, such as: "):
+        assert problem in said
+    assert not (home / "outputs").exists()
+
+
+def test_a_dry_run_shows_what_is_done_and_writes_nothing(
+    home: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert sweep(pictures, "strategy=feature_extraction", "seed=0") == 0
+    before = sorted(home.rglob("*"))
+    capsys.readouterr()
+    assert sweep(pictures, "strategy=feature_extraction", "seed=0,1", "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "2 runs, 1 done, 1 to do" in said
+    assert sorted(home.rglob("*")) == before
+
+
+def test_what_is_done_is_skipped_and_the_comparison_grows(home: Path, pictures: Path, begun: Counter):
+    assert sweep(pictures, "strategy=feature_extraction", "seed=0,1") == 0
+    first = results(home)
+    assert sweep(pictures, "strategy=feature_extraction", "seed=0,1,2") == 0
+    assert set(begun.values()) == {1}
+    assert len(results(home)) == 3
+    assert {run_id: results(home)[run_id] for run_id in first} == first
+
+
+class Accident:
+    """Makes runs of some seeds fail, each in its own way, as long as it is in force."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, errors: dict[int, BaseException]) -> None:
+        self.errors, self.real = errors, experiment.train
+        monkeypatch.setattr(experiment, "train", self)
+
+    def __call__(self, job: Any, record: Any) -> Any:
+        if job.seed in self.errors:
+            raise self.errors[job.seed]
+        return self.real(job, record)
+
+
+@pytest.mark.report
+def test_runs_that_fail_are_recorded_while_the_others_go_on(
+    home: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    accident = Accident(
+        monkeypatch,
+        {
+            1: RuntimeError("no <luck>"),
+            2: SystemExit(3),
+            3: torch.OutOfMemoryError("CUDA out of memory"),
+            4: MemoryError(),
+        },
+    )
+    assert sweep(pictures, "strategy=fine_tune", "seed=range(6)") == 1
+    done = {run["seed"]: run for run in results(home).values()}
+    assert [done[seed]["status"] for seed in range(6)] == ["completed", *["failed"] * 4, "completed"]
+    assert [done[seed]["error"]["type"] for seed in (1, 2, 3, 4)] == [
+        "RuntimeError",
+        "SystemExit",
+        "OutOfMemoryError",
+        "MemoryError",
+    ]
+    assert "Traceback" in done[1]["error"]["traceback"]
+    said = capsys.readouterr().out
+    for seed in (1, 2, 3, 4):
+        assert f"headstart rerun {home}/outputs/s/{done[seed]['run_id']}" in said
+        assert done[seed]["error"]["message"] in said
+    assert "--retry-failed" in said
+
+    accident.errors.clear()
+    assert sweep(pictures, "strategy=fine_tune", "seed=range(6)") == 1  # failed runs are not tried again by themselves
+    assert Counter(run["status"] for run in results(home).values()) == {"completed": 2, "failed": 4}
+    assert sweep(pictures, "strategy=fine_tune", "seed=range(6)", "--retry-failed") == 0
+    assert Counter(run["status"] for run in results(home).values()) == {"completed": 6}
+    attempts = list(home.glob("outputs/s/*/attempts/1/result.json"))
+    assert len(attempts) == 4
+    assert {json.loads(path.read_text())["status"] for path in attempts} == {"failed"}
+
+
+@pytest.mark.parametrize("strategy", ["fine_tune", "feature_extraction"])
+def test_a_loss_that_is_not_finite_fails_its_run_alone(home: Path, pictures: Path, strategy: str):
+    assert sweep(pictures, f"strategy={strategy}", "optimizer.lr=1e30,1e-3") == 1
+    status = {run["settings"]["optimizer.lr"]: run for run in results(home).values()}
+    assert status[1e30]["error"]["type"] == "DivergedError"
+    assert status[1e-3]["status"] == "completed"
+
+
+def test_heads_that_cannot_be_trained_together_are_trained_alone(
+    home: Path, pictures: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real = experiment._fitted
+
+    def scarce(jobs: Any, *more: Any) -> Any:
+        if len(jobs) > 1 or jobs[0].seed == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(jobs, *more)
+
+    monkeypatch.setattr(experiment, "_fitted", scarce)
+    assert sweep(pictures, f"backbone.weights={weights}", "strategy=feature_extraction", "seed=0,1,2") == 1
+    assert {run["seed"]: run["status"] for run in results(home).values()} == {
+        0: "completed",
+        1: "failed",
+        2: "completed",
+    }
+
+
+def test_config_files_edited_meanwhile_do_not_change_a_comparison(
+    home: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+):
+    own = home / "own"
+    for folder in ("experiment", "optimizer"):
+        (own / folder).mkdir(parents=True)
+    experiment_file = own / "experiment" / "mine.yaml"
+    experiment_file.write_text("# @package _global_\noptimizer:\n  lr: 0.01\n")
+    real = experiment.train
+
+    def editing(job: Any, record: Any) -> Any:
+        experiment_file.write_text("# @package _global_\noptimizer:\n  lr: 0.5\n  nonsense: 1\n")
+        return real(job, record)
+
+    monkeypatch.setattr(experiment, "train", editing)
+    assert sweep(pictures, "--config-dir", str(own), "experiment=mine", "strategy=fine_tune", "seed=0,1") == 0
+    assert {run["settings"]["optimizer.lr"] for run in results(home).values()} == {0.01}
+
+
+def test_a_full_disk_is_said_and_leaves_a_comparison_to_resume(
+    home: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], begun: Counter
+):
+    import errno
+
+    from headstart import result
+
+    real, room = result.write_bytes, [True]
+
+    def writer(path: Path, content: bytes, *more: Any, **options: Any) -> None:
+        if path.name == "history.csv" and len(begun) == 2 and room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        real(path, content, *more, **options)
+
+    monkeypatch.setattr(result, "write_bytes", writer)
+    words = ["strategy=fine_tune", "seed=0,1,2"]
+    assert sweep(pictures, *words) == 1
+    said = capsys.readouterr().err
+    assert "The disk is full" in said
+    assert "Traceback" not in said
+    assert Counter(run["status"] for run in results(home).values()) == {"completed": 1}
+    room[0] = False
+    assert sweep(pictures, *words) == 0
+    assert Counter(run["status"] for run in results(home).values()) == {"completed": 3}
+    assert sorted(begun.values()) == [1, 1, 2]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of weights for the tiny network, so that runs of all seeds share its features."""
+    from headstart.compat import mend_torchvision
+
+    mend_torchvision()
+    import timm
+
+    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
+    torch.manual_seed(0)
+    torch.save(timm.create_model("test_efficientnet").state_dict(), path)
+    return path
+
+
+def test_heads_on_the_same_features_are_trained_together_and_come_out_as_if_alone(
+    home: Path, pictures: Path, weights: Path
+):
+    words = [f"backbone.weights={weights}", "strategy=feature_extraction", "optimizer.lr=1e-2,1e-3"]
+    assert sweep(pictures, *words, "seed=0,1") == 0
+    together = results(home)
+    assert [run["cost"]["fused_with"] for run in together.values()] == [3] * 4
+    for run in together.values():
+        point = [f"optimizer.lr={run['settings']['optimizer.lr']}", f"seed={run['seed']}", "name=alone"]
+        assert sweep(pictures, *words[:2], *point) == 0
+    alone = results(home, "alone")
+    assert {run_id: run["metrics"] for run_id, run in together.items()} == {
+        run_id: run["metrics"] for run_id, run in alone.items()
+    }
