@@ -35,6 +35,7 @@ class Spectrogram(BackboneFactory):
         f_min, f_max: Lowest and highest frequency in Hz; `f_max` `None` for half the sample rate.
         top_db: Floor, in decibels below a sound's loudest.
         mean, std: Normalisation in decibels; `None` for each sound's own.
+        rate: Of the strategy's rate, for the backbone's own layers; transformers are tuned more gently than CNNs.
     """
 
     modality: Literal["audio"] = "audio"
@@ -59,8 +60,10 @@ class Spectrogram(BackboneFactory):
         std: Positive | None = None,
         channels_last: bool = True,
         arguments: dict[str, Any] | None = None,
+        rate: Positive = 1.0,
     ) -> None:
         self.name = model
+        self.rate = rate
         self.size = size
         self.seconds = seconds
         top = sample_rate / 2 if f_max is None else f_max
