@@ -74,6 +74,8 @@ class Fit:
     rows: Sequence[Mapping[str, Any]]
     flops: float
     seconds: float
+    feature_flops: float
+    feature_seconds: float
     peak_memory: int | None
     device: torch.device
 
@@ -111,9 +113,9 @@ def train(job: Job, record: Recorder) -> dict[str, Any]:
     scored = _scored(job, _data(job), fit.module.to(fit.device).eval(), fit.device)
     cost = {
         "train_seconds": fit.seconds,
-        "feature_seconds": 0.0,
+        "feature_seconds": fit.feature_seconds,
         "train_flops": fit.flops,
-        "feature_flops": 0.0,
+        "feature_flops": fit.feature_flops,
         "peak_memory_bytes": fit.peak_memory,
         "trainable_parameters": job.num_trainable + _count(head),
         "total_parameters": _count(backbone) + _count(head),
@@ -156,10 +158,13 @@ def _fit(job: Job, directory: Path, on_row: Callable[[Mapping[str, Any]], None],
     callbacks = [thaw, PlateauThaw(thaw, folder), rows, flops, *keepers(folder)]
     trainer = lightning_trainer(settings, callbacks, directory)
     device = trainer.strategy.root_device
-    memory, began = PeakMemory(device), time.perf_counter()
+    memory, frozen = PeakMemory(device), _frozen_features(job, device)
+    module.keep(_views(job, frozen))
+    began = time.perf_counter()
     with interruptible():
         trainer.fit(module, data, ckpt_path=resumable(folder / "last.ckpt"), weights_only=True)
-    return Fit(module, rows.rows, flops.total, time.perf_counter() - began, memory.read(), device)
+    seconds = time.perf_counter() - began
+    return Fit(module, rows.rows, flops.total, seconds, frozen.flops, frozen.seconds, memory.read(), device)
 
 
 def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[str, Any]]:
@@ -167,14 +172,7 @@ def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[s
     first, settings = jobs[0], jobs[0].cfg.trainer
     device = _device(settings)
     memory = PeakMemory(device)
-    frozen = FrozenFeatures(
-        FeatureStore(Path(first.cfg.features.root or cache_dir("features")), int(first.cfg.features.budget_gb * 1e9)),
-        {**first.features_identity, "versions": _versions()},
-        partial(_backbone, first),
-        device,
-        settings.precision,
-        num_workers=settings.num_workers,
-    )
+    frozen = _frozen_features(first, device)
     progress = Progress(_title(first), settings.max_epochs, note=f"{len(jobs)} heads together" if len(jobs) > 1 else "")
     source, reading = first.source, first.reading.description
     features = frozen.of(first.examples, source.fingerprint, reading)
@@ -294,6 +292,29 @@ def _backbone(job: Job) -> Backbone:
         torch.manual_seed(seed_for(job.seed, "adapter"))
         job.strategy.adapter.inject(backbone)
     return backbone
+
+
+def _frozen_features(job: Job, device: torch.device) -> FrozenFeatures:
+    """Where features of the job's backbone, as it starts, come from."""
+    features, settings = job.cfg.features, job.cfg.trainer
+    return FrozenFeatures(
+        FeatureStore(Path(features.root or cache_dir("features")), int(features.budget_gb * 1e9)),
+        {**job.features_identity, "versions": _versions()},
+        partial(_backbone, job),
+        device,
+        settings.precision,
+        num_workers=settings.num_workers,
+    )
+
+
+def _views(job: Job, frozen: FrozenFeatures) -> list[Tensor]:
+    """Features of all examples for the phases in which the head alone trains; none where there are no such phases."""
+    augmentation, settings = job.parts["augmentation"], job.cfg.trainer
+    if not job.plan.probes(0) or augmentation.mixes or settings.limit_batches is not None:
+        return []
+    known = job.examples, job.source.fingerprint, job.reading.description
+    plain = frozen.of(*known)
+    return frozen.views(*known, augmentation, job.augmentation_name) or [plain]
 
 
 def _head(job: Job, num_features: int) -> nn.Module:

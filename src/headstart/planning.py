@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
+from textwrap import wrap
 from typing import Any
 
 import torch
@@ -80,12 +81,14 @@ def page(sketch: Sketch, plan: Plan, parts: Mapping[str, Any], width: int) -> st
     notes = [
         f"Trained: with a head for {classes or UNKNOWN_CLASSES} classes"
         + ("." if classes else "; the data's own are not known before it is read."),
-        "Work: floating-point operations, forward and backward"
-        + (", the cached pass over the frozen backbone apart." if plan.head_only() else "."),
+        "Work: floating-point operations, forward and backward.",
     ]
+    if plan.probes(0) and not parts["augmentation"].mixes:
+        notes.append("While the head alone trains, the backbone's one pass over the data comes on top.")
     if plan.frozen_norm != "eval" or plan.thawed_norm != "train":
         notes.append(f"Norm layers: {plan.frozen_norm} where frozen, {plan.thawed_norm} where they train.")
-    return "\n".join([title, "", picture, "", *_table(found), "", *notes])
+    wrapped = [line for note in notes for line in wrap(note, width)]
+    return "\n".join([title, "", picture, "", *_table(found), "", *wrapped])
 
 
 def _table(found: Mapping[str, Any]) -> list[str]:
@@ -128,7 +131,7 @@ def _work(sketch: Sketch, plan: Plan, parts: Mapping[str, Any], head: Any) -> li
             strategy.adapter.inject(backbone)
     groups = backbone.groups(strategy.granularity)
     try:
-        return foretold(backbone, head, groups, plan, inputs, trains_features=not plan.head_only())
+        return foretold(backbone, head, groups, plan, inputs, keeps_features=not parts["augmentation"].mixes)
     except (RuntimeError, NotImplementedError):  # a model that looks at values cannot run on shapes alone
         return None
 

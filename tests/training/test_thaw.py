@@ -294,3 +294,41 @@ def test_the_last_rate_of_phase_one_and_the_head_are_where_phase_two_starts(rig)
     pictures = run.data.examples.batch(range(8))
     run.fit()
     assert torch.equal(logits.at_end, logits.at_start)
+
+
+def test_the_first_phase_on_kept_features_is_the_same_training_for_the_heads_work_alone(rig):
+    """What the backbone would give is given instead: the same rates, order, losses and thaw, to rounding."""
+    for family in FAMILIES:
+        live = rig(family, "lp_ft", max_epochs=4, folder=f"live {family}")
+        kept = rig(family, "lp_ft", max_epochs=4, folder=f"kept {family}")
+        with torch.no_grad():
+            features = kept.module.backbone.eval()(kept.data.examples.batch(range(42)))
+        kept.module.keep([features])
+        live.fit(), kept.fit()
+        for row, same in zip(live.history(), kept.history(), strict=True):
+            assert row == pytest.approx(same, rel=1e-3)
+        work = kept.flops.per_example
+        assert work[0] == 2 * 2 * features.shape[1] * 3
+        assert work[1] == live.flops.per_example[1]
+
+
+def test_each_epoch_on_kept_features_has_its_view(rig):
+    run = rig("cnn", "lp_ft", "unfreeze.epochs=3", max_epochs=4)
+    views = [torch.full((42, 16), float(view)) for view in range(2)]
+    seen = []
+    run.module.head.register_forward_pre_hook(
+        lambda module, args: seen.append((run.trainer.current_epoch, module.training, float(args[0].unique()[0])))
+        if run.trainer.current_epoch < 3 else None
+    )  # fmt: skip
+    run.module.keep(views)
+    run.fit()
+    assert {(epoch, value) for epoch, training, value in seen if training} == {(0, 0.0), (1, 1.0), (2, 0.0)}
+    assert {value for _, training, value in seen if not training} == {0.0}
+
+
+def test_kept_features_are_not_used_once_anything_below_the_head_has_trained(rig):
+    phases = "unfreeze.phases=[{start: 0, groups: []}, {start: 1, groups: [layer4.0]}, {start: 2, groups: []}]"
+    run = rig("cnn", "fine_tune", "unfreeze=phases", phases, max_epochs=3)
+    run.module.keep([torch.zeros(42, 16)])
+    run.fit()
+    assert run.flops.per_example[0] < run.flops.per_example[2]

@@ -110,6 +110,11 @@ class Plan:
         """Whether nothing but the head ever trains."""
         return all(phase.trains(group) == (group == HEAD) for phase in self.phases for group in self.groups)
 
+    def probes(self, phase: int) -> bool:
+        """Whether up to and in this phase the head alone trains, on features that have not changed since the start."""
+        trained = any(p.trains(group) for p in self.phases[: phase + 1] for group in self.groups[:-1])
+        return self.frozen_norm == "eval" and not trained
+
     def warmup(self, phase: int, group: str, epochs_in: Sequence[float]) -> float:
         """Share of its rate that the group has reached; `epochs_in[p]` is the time in epochs since phase p began."""
         since = self.thawed_in(phase, group)

@@ -92,7 +92,8 @@ class TransferModule(pl.LightningModule):
         self.optimizer, self.augmentation, self.regularizer = optimizer, augmentation, regularizer
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.rows = rows([*groups, _head_group(head)], nn.ModuleList([backbone, head]))
-        self.boundary: str | None = None  # set while batches bring activations of frozen groups instead of inputs
+        self.kept_views: Sequence[Tensor] = ()
+        self.is_probing = False
         self.metrics: dict[str, float] = {}
         self.train_loss, self.train_accuracy = MeanLoss(), _accuracy(num_classes)
         self.val_loss, self.val_accuracy = MeanLoss(), _accuracy(num_classes)
@@ -107,8 +108,20 @@ class TransferModule(pl.LightningModule):
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Logits `(B, C)`."""
-        features = self.backbone.suffix(inputs, self.boundary) if self.boundary else self.backbone(inputs)
-        return self.head(features)
+        return self.head(self.backbone(inputs))
+
+    def keep(self, views: Sequence[Tensor]) -> None:
+        """Take features `(N, D)` of all examples, as they are and then augmented, in place of the backbone's.
+
+        They are used while `is_probing`: as long as the head alone trains. Epoch `e` trains on view `e % V`.
+        """
+        self.kept_views = views
+
+    def _logits(self, batch: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        if not self.is_probing:
+            return self(inputs)
+        view = self.kept_views[self.current_epoch % len(self.kept_views) if self.training else 0]
+        return self.head(view[batch["index"].to(view.device)].to(self.device))
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy; `labels` are indices `(B,)` or shares `(B, C)`."""
@@ -132,7 +145,7 @@ class TransferModule(pl.LightningModule):
         targets = labels
         if self.augmentation is not None and self.augmentation.mixes:
             inputs, targets = self._mix(inputs, labels, batch_idx)
-        logits = self(inputs)
+        logits = self._logits(batch, inputs)
         loss = self.loss(logits, targets)
         detached = loss.detach()
         self._note_divergence(detached)
@@ -144,7 +157,7 @@ class TransferModule(pl.LightningModule):
         return loss if self.regularizer is None else loss + self.regularizer.penalty()
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        logits, labels = self(batch["inputs"]), batch["labels"]
+        logits, labels = self._logits(batch, batch["inputs"]), batch["labels"]
         # neither smoothed nor weighted, so that val/loss means the same in every run
         self.val_loss.update(F.cross_entropy(logits.float(), labels), len(labels))
         self.val_accuracy.update(logits, labels)

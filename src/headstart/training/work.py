@@ -41,33 +41,36 @@ def foretold(
     groups: Sequence[DepthGroup],
     plan: Plan,
     inputs: Mapping[str, Tensor],
-    trains_features: bool = True,
+    keeps_features: bool = False,
 ) -> list[float]:
     """Operations per example of a step in each phase of `plan`: forward, and backward as far as that phase needs it.
 
-    All on the meta device: `inputs` are a batch of shapes, two examples or more. With `trains_features` false the
-    backbone's part is left out, as it is where features are kept and only a head trains.
+    All on the meta device: `inputs` are a batch of shapes, two examples or more. With `keeps_features` the backbone's
+    part is left out while the head alone trains, as its features are then computed once.
     """
     num_examples = len(next(iter(inputs.values())))
     table = rows(
         [*groups, DepthGroup(HEAD, dict(head.named_parameters()), {}, (head,))], nn.ModuleList([backbone, head])
     )
-    known: dict[frozenset[Any], float] = {}
-    for phase in plan.phases:
-        key = frozenset(row for row in table if phase.trains(*row))
+    known: dict[Any, float] = {}
+    work = []
+    for index, phase in enumerate(plan.phases):
+        are_kept = keeps_features and plan.probes(index)
+        key = are_kept, frozenset(row for row in table if phase.trains(*row))
         if key not in known:
-            known[key] = _step(backbone, head, table, phase, inputs, trains_features) / num_examples
-    return [known[frozenset(row for row in table if phase.trains(*row))] for phase in plan.phases]
+            known[key] = _step(backbone, head, table, phase, inputs, are_kept) / num_examples
+        work.append(known[key])
+    return work
 
 
-def _step(backbone: nn.Module, head: nn.Module, table: Any, phase: Phase, inputs: Any, trains_features: bool) -> float:
+def _step(backbone: nn.Module, head: nn.Module, table: Any, phase: Phase, inputs: Any, are_kept: bool) -> float:
     for row, parameters in table.items():
         for parameter in parameters.values():
             parameter.requires_grad_(phase.trains(*row))
             parameter.grad = None
     with counter() as count, _FusedAttention(), torch.enable_grad():
         features = backbone(inputs)
-        before = 0 if trains_features else count.get_total_flops()
+        before = count.get_total_flops() if are_kept else 0
         head(features).sum().backward()
     return count.get_total_flops() - before
 
