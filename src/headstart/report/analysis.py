@@ -14,7 +14,9 @@ from headstart.report.statistics import Interval, RankTest
 
 ALL_PAIRS_UP_TO = 12
 """Contenders up to which all pairs are compared; above, each is compared with the leader alone."""
-COSTS = ("train_seconds", "train_flops", "trainable_parameters", "peak_memory_bytes", "total_seconds")
+COSTS = (
+    "train_seconds", "feature_seconds", "train_flops", "trainable_parameters", "peak_memory_bytes", "total_seconds",
+)  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -30,9 +30,12 @@ def own_cost(row: Summary) -> str | None:
     trained = f", {scaled(costs['trainable_parameters'])} trainable parameters" * isfinite(
         costs["trainable_parameters"]
     )
+    shared = ""
+    if costs["feature_seconds"] > 0:
+        shared = f" on features that took {seconds_text(costs['feature_seconds'])} once for all"
     return (
-        f"One run of {row.cell.contender.label} trained for {seconds_text(costs['train_seconds'])}{trained}; all its "
-        f"runs here, every setting and seed, took {seconds_text(row.total_seconds)}."
+        f"One run of {row.cell.contender.label} trained for {seconds_text(costs['train_seconds'])}{shared}{trained}; "
+        f"all its runs here, every setting and seed, took {seconds_text(row.total_seconds)}."
     )
 
 

@@ -13,6 +13,9 @@ from headstart.report.tables import Cell, Column, Table
 COST_COLUMNS = (
     Column("trainable_parameters", "Trainable", True, "trainable parameters, mean over seeds"),
     Column("train_seconds", "Training", True, "seconds of training of one run, mean over seeds"),
+    Column(
+        "feature_seconds", "Features", True, "seconds of the frozen backbone's one pass, shared by all that read it"
+    ),
     Column("train_flops", "FLOPs", True, "floating-point operations of training one run"),
     Column("peak_memory_bytes", "Memory", True, "peak memory of one run"),
     Column("total_seconds", "In all", True, "seconds of all runs of this row: every setting and seed, failed ones too"),
@@ -88,6 +91,7 @@ def _cost_cells(row: Summary) -> list[Cell]:
     return [
         Cell(scaled(costs["trainable_parameters"]), costs["trainable_parameters"]),
         Cell(seconds_text(costs["train_seconds"]), costs["train_seconds"]),
+        Cell(seconds_text(costs["feature_seconds"]) if costs["feature_seconds"] else "–", costs["feature_seconds"]),
         Cell(scaled(costs["train_flops"]), costs["train_flops"]),
         Cell(scaled(costs["peak_memory_bytes"], "B", binary=True), costs["peak_memory_bytes"]),
         Cell(seconds_text(row.total_seconds), row.total_seconds),
