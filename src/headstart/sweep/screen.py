@@ -30,9 +30,9 @@ LAST_BYTES = 4096
 """Of a history, enough for its last row."""
 
 
-def show_dry_run(ledger: Ledger, entries: Iterable[Entry]) -> None:
+def show_dry_run(ledger: Ledger, planned: Iterable[Entry]) -> None:
     """Every run with its state, and what doing the rest may cost, as far as finished runs of its kind tell."""
-    entries = [entry.to_dict() for entry in entries]
+    entries = [entry.to_dict() for entry in planned]
     runs = {entry["run_id"]: result.read(ledger.path(entry["run_id"])) for entry in entries}
     states = {run_id: _state(ledger, run_id, done) for run_id, done in runs.items()}
     console, labels = _console(), _labels(entries)

@@ -1,0 +1,246 @@
+"""Comparisons that are killed at any moment and started again end as if nothing had happened."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pictures import tiny, write_folder
+
+MAIN = """
+import sys, time
+from pathlib import Path
+from headstart import commands, experiment
+from headstart.cli import main
+commands.conclude = lambda directory: None
+log, real = Path(sys.argv[1]), experiment._open
+def opening(job, directory):
+    with log.open("a") as file:
+        file.write(job.run_id + "\\n")
+    return real(job, directory)
+experiment._open = opening
+sys.argv[:2] = ["headstart"]
+sys.exit(main(sys.argv[1:]))
+"""
+"""`headstart`, but it notes each run that it begins, and makes no report at the end."""
+FLEETING = ("seconds", "started", "finished", "cost", "environment", "git", "rerun", "overrides", "fused_with")
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A comparison of 12 runs: four heads on the same features, eight that train everything over six epochs."""
+    from headstart.compat import mend_torchvision
+
+    mend_torchvision()
+    import timm
+
+    folder = tmp_path_factory.mktemp("comparison")
+    torch.manual_seed(0)
+    torch.save(timm.create_model("test_efficientnet").state_dict(), folder / "tiny.pt")
+    pictures = write_folder(folder / "pictures", per_class=10)
+    point = tiny(pictures, f"backbone.weights={folder / 'tiny.pt'}", "trainer.max_epochs=6", "name=s")
+    grid = ["strategy=feature_extraction,fine_tune,lp_ft", "optimizer.lr=1e-2,1e-3", "seed=0,1"]
+    return ["train", "-m", *point, *grid]
+
+
+def start(home: Path, words: list[str], **options: Any) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HEADSTART_CACHE": str(home / "cache")}
+    return subprocess.Popen(
+        [sys.executable, "-c", MAIN, str(home / "begun.txt"), *words],
+        cwd=home,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+
+
+def finish(home: Path, words: list[str]) -> float:
+    """Run to the end; how long it took."""
+    began = time.monotonic()
+    process = start(home, words)
+    said = process.communicate(timeout=600)[1]
+    assert process.returncode == 0, said
+    return time.monotonic() - began
+
+
+def outcomes(home: Path) -> dict[str, Any]:
+    """What the comparison's runs ended with, but for what no two runs have in common."""
+    found = {}
+    for path in sorted((home / "outputs" / "s").glob("*/result.json")):
+        done = json.loads(path.read_text())
+        assert done["status"] == "completed", done["error"]
+        weights = torch.load(path.parent / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+        header, *rows = (path.parent / "history.csv").read_text().splitlines()
+        column = header.split(",").index("seconds")
+        found[path.parent.name] = {
+            **{key: value for key, value in done.items() if key not in FLEETING},
+            "flops": done["cost"]["train_flops"],
+            "weights": {name: tensor.numpy().tobytes() for name, tensor in weights.items()},
+            "history": [[cell for i, cell in enumerate(row.split(",")) if i != column] for row in rows],
+        }
+    return found
+
+
+def leftovers(home: Path) -> list[str]:
+    """Files of workers that are gone."""
+    signs = ("claim", ".claim", "last.ckpt")
+    return [
+        str(path)
+        for path in home.rglob("*")
+        if path.name.startswith(signs) or ".part" in path.name or ".draft" in path.name
+    ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], float]:
+    home = tmp_path_factory.mktemp("undisturbed")
+    seconds = finish(home, words)
+    found = outcomes(home)
+    assert len(found) == 12
+    assert Counter((home / "begun.txt").read_text().split()) == dict.fromkeys(found, 1)
+    assert leftovers(home) == []
+    return found, seconds
+
+
+def kill_again_and_again(home: Path, words: list[str], num_kills: int, longest: float) -> dict[str, Any]:
+    """Start the comparison, kill it at a random moment, `num_kills` times; let it finish. Returns what was seen.
+
+    Moments are counted from the first sign of work, so that kills hit runs and not only imports.
+    """
+    dice, seen = random.Random(0), Counter()
+    for _ in range(num_kills):
+        process = start(home, words)
+        assert process.stderr is not None
+        sign = process.stderr.readline()
+        while sign and "──" not in sign:
+            sign = process.stderr.readline()
+        time.sleep(dice.uniform(0, longest))
+        seen["while a run was under way" if any(home.rglob("claim")) else "between runs"] += 1
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        seen["resumable checkpoints left"] += len(list(home.rglob("last.ckpt")))
+        seen["half-written files left"] += len([p for p in home.rglob("*") if ".part" in p.name or ".draft" in p.name])
+        for path in home.glob("outputs/s/*/result.json"):
+            assert json.loads(path.read_text())["status"] == "completed"
+        if len(list(home.glob("outputs/s/*/result.json"))) == 12:
+            seen["kills after the end"] += 1
+    seen["done before the last start"] = len(list(home.glob("outputs/s/*/result.json")))
+    finish(home, words)
+    return dict(seen)
+
+
+@pytest.mark.parametrize(
+    ("num_kills", "longest"), [(3, 2.0), pytest.param(20, 2.5, marks=pytest.mark.slow)], ids=["3", "20"]
+)
+def test_killed_and_started_again_it_ends_with_the_same_results(
+    words: list[str], undisturbed: tuple[dict[str, Any], float], tmp_path: Path, num_kills: int, longest: float
+):
+    expected, seconds = undisturbed
+    seen = kill_again_and_again(tmp_path, words, num_kills, longest)
+    found = outcomes(tmp_path)
+    assert found.keys() == expected.keys()
+    for run_id, run in expected.items():
+        assert found[run_id] == run
+    begun = Counter((tmp_path / "begun.txt").read_text().split())
+    print(f"\n{num_kills} kills: {seen}; runs begun {sum(begun.values())} times; undisturbed {seconds:.1f} s")
+    assert leftovers(tmp_path) == []
+
+
+def test_two_processes_share_a_comparison_and_do_no_run_twice(
+    words: list[str], undisturbed: tuple[dict[str, Any], float], tmp_path: Path
+):
+    processes = [start(tmp_path, words) for _ in range(2)]
+    for process in processes:
+        said = process.communicate(timeout=300)[1]
+        assert process.returncode == 0, said
+    begun = Counter((tmp_path / "begun.txt").read_text().split())
+    assert begun == dict.fromkeys(undisturbed[0], 1)
+    assert outcomes(tmp_path) == undisturbed[0]
+    assert leftovers(tmp_path) == []
+
+
+def test_one_takes_over_what_another_left_when_it_was_killed(
+    words: list[str], undisturbed: tuple[dict[str, Any], float], tmp_path: Path
+):
+    first, second = start(tmp_path, words), start(tmp_path, words)
+    while not any(tmp_path.rglob("last.ckpt")):
+        time.sleep(0.05)
+        assert first.poll() is None
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    said = second.communicate(timeout=300)[1]
+    assert second.returncode == 0, said
+    assert outcomes(tmp_path) == undisturbed[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_stops_at_once_and_says_how_to_go_on(
+    words: list[str], undisturbed: tuple[dict[str, Any], float], tmp_path: Path, number: signal.Signals
+):
+    process = start(tmp_path, words)
+    while not any(tmp_path.rglob("last.ckpt")):
+        time.sleep(0.05)
+        assert process.poll() is None
+    began = time.monotonic()
+    os.kill(process.pid, number)
+    said = process.communicate(timeout=60)[1]
+    assert time.monotonic() - began < 5
+    if process.returncode == -signal.SIGTERM:
+        pytest.skip("it came between two runs, where nothing catches it")
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert "of 12 runs are done and stay so" in said
+    assert "To go on:\n  headstart train -m" in said
+    assert not any(tmp_path.rglob("claim"))
+    finish(tmp_path, words)
+    assert outcomes(tmp_path) == undisturbed[0]
+
+
+def test_a_checkpoint_that_is_damaged_is_left_out(
+    words: list[str], undisturbed: tuple[dict[str, Any], float], tmp_path: Path
+):
+    process = start(tmp_path, words)
+    while not (found := list(tmp_path.rglob("last.ckpt"))):
+        time.sleep(0.05)
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    os.truncate(found[0], found[0].stat().st_size // 2) if found[0].exists() else None
+    finish(tmp_path, words)
+    assert outcomes(tmp_path) == undisturbed[0]
+
+
+def test_a_full_disk_gives_a_clear_error_and_a_comparison_to_resume(
+    words: list[str], undisturbed: tuple[dict[str, Any], float], tmp_path: Path
+):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", disk], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("a file system of limited size cannot be mounted here")
+    try:
+        process = start(tmp_path, [*words, f"hydra.sweep.dir={disk}/s"])
+        said = process.communicate(timeout=300)[1]
+        assert process.returncode == 1, said
+        assert "The disk is full" in said
+        assert "Traceback" not in said
+        assert all(json.loads(path.read_text())["status"] == "completed" for path in disk.glob("s/*/result.json"))
+        (tmp_path / "outputs").mkdir()
+        shutil.copytree(disk / "s", tmp_path / "outputs" / "s")
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    finish(tmp_path, words)
+    assert outcomes(tmp_path) == undisturbed[0]
