@@ -314,7 +314,7 @@ def test_a_model_in_the_hubs_cache_is_found_offline_at_its_commit(folders, tmp_p
     factory.check(True)
     assert factory.identity(True)["weights"] == f"hub:someone/tiny@{'0' * 40}"
     assert factory.build(True).weights.sha256 is not None
-    with pytest.raises(InputError, match="to be had from the hub: .*HF_HUB_OFFLINE"):
+    with pytest.raises(InputError, match=r"to be had from the hub: .*HF_HUB_OFFLINE"):
         HuggingFaceText("someone/other").check(True)
 
 
