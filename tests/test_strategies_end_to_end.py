@@ -1,0 +1,139 @@
+"""Every shipped strategy by the command line, from config to result, on a tiny network and a small folder."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from headstart.cli import main
+from headstart.composition import conf_dir
+from pictures import tiny, write_folder
+
+STRATEGIES = sorted(path.stem for path in (conf_dir() / "strategy").glob("*.yaml"))
+WORDS = {
+    "gradual_unfreeze": ["unfreeze.num_groups=7"],
+    "lp_ft": ["unfreeze.epochs=1"],
+    "lora": ["strategy.adapter.r=2"],
+    "partial": ["strategy.last_k=1"],
+}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("pictures") / "root")
+
+
+def trained(pictures, *words):
+    """The directory of the run that the command makes, with its result and its history."""
+    before = set(Path("outputs").glob("runs/*"))
+    assert main(["train", *tiny(pictures, *words)]) == 0
+    (directory,) = set(Path("outputs").glob("runs/*")) - before
+    with (directory / "history.csv").open() as file:
+        return directory, json.loads((directory / "result.json").read_text()), list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_shipped_strategy_completes_and_leaves_its_plan(at_home, pictures, strategy):
+    directory, result, history = trained(pictures, f"strategy={strategy}", *WORDS.get(strategy, []))
+    assert result["status"] == "completed"
+    plan = json.loads((directory / "plan.json").read_text())
+    assert [float(row["epoch"]) for row in history] == [0, 1]
+    for row in history:
+        rates = plan["phases"][int(row["phase"])]["rates"]
+        for group in plan["groups"]:
+            assert (float(row[f"lr/{group}"]) > 0) == any(rates[group].values())
+    assert (directory / "plan.svg").read_text().startswith("<svg")
+    assert result["cost"]["trainable_parameters"] <= result["cost"]["total_parameters"]
+
+
+@pytest.mark.parametrize("unfreeze", ["gradual", "on_plateau", "phases", "head_first"])
+def test_every_schedule_goes_with_fine_tuning(at_home, pictures, unfreeze):
+    words = {"gradual": ["unfreeze.num_groups=7"], "head_first": ["unfreeze.epochs=1"],
+             "on_plateau": ["unfreeze.num_groups=7", "trainer.max_epochs=3", "unfreeze.restore_best=true"]}  # fmt: skip
+    _, result, history = trained(pictures, "strategy=fine_tune", f"unfreeze={unfreeze}", *words.get(unfreeze, []))
+    assert result["status"] == "completed"
+    assert history[0]["phase"] == "0"
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_an_adapter_is_left_beside_the_run_and_folded_in_if_asked(at_home, pictures, merge):
+    words = ["strategy=lora", "strategy.adapter.r=2", f"strategy.adapter.merge={str(merge).lower()}"]
+    directory, _, _ = trained(pictures, *words)
+    assert json.loads((directory / "adapter" / "adapter_config.json").read_text())["r"] == 2
+    state = torch.load(directory / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    assert any("lora_" in name for name in state) is not merge
+
+
+def test_the_head_first_phase_reads_features_that_a_probe_left(at_home, pictures):
+    words = ["strategy=lp_ft", "unfreeze.epochs=1"]
+    _, probe, _ = trained(pictures, "strategy=feature_extraction")
+    _, result, _ = trained(pictures, *words)
+    assert result["cost"]["feature_flops"] == probe["cost"]["feature_flops"] > 0
+    assert result["cost"]["feature_seconds"] == probe["cost"]["feature_seconds"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["strategy=feature_extraction", "unfreeze=gradual"], "keeps the whole backbone (stem, "),
+        (["strategy=lora", "strategy.adapter.r=999"], "strategy.adapter.r must not exceed"),
+        (["strategy=partial", "strategy.last_k=99"], "strategy.last_k must be at most the number of blocks"),
+        (["strategy=gradual_unfreeze", "strategy.granularity=blocks"], "Every group must thaw before training ends"),
+        (
+            ["strategy=partial", "strategy.last_k=null", "strategy.groups=[layer9]"],
+            "['layer9'] match none. Groups: stem",
+        ),
+        (["strategy=discriminative", "strategy.layer_decay=0"], "strategy.layer_decay must be greater than 0"),
+    ],
+)
+def test_what_cannot_be_carried_out_is_told_before_anything_is_written(at_home, pictures, capsys, words, message):
+    assert main(["train", *tiny(pictures, *words)]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("outputs").exists()
+
+
+def start(pictures, *words):
+    command = [sys.executable, "-m", "headstart", "train", *tiny(pictures, *words)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_goes_on_to_the_same_numbers(at_home, pictures, tmp_path_factory):
+    words = ["strategy=gradual_unfreeze", "unfreeze.num_groups=2", "trainer.max_epochs=40", "scheduler=one_cycle"]
+    run = start(pictures, *words)
+    deadline = time.monotonic() + 120
+    while not (begun := list(Path("outputs").glob("runs/*/checkpoints/last.ckpt"))):
+        assert run.poll() is None, run.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    directory = begun[0].parents[1]
+    assert not (directory / "result.json").exists()
+    assert main(["train", *tiny(pictures, *words)]) == 0
+    resumed = json.loads((directory / "result.json").read_text())
+    history = (directory / "history.csv").read_text()
+    os.chdir(tmp_path_factory.mktemp("whole"))
+    _, whole, rows = trained(pictures, *words)
+    assert resumed["metrics"] == whole["metrics"]
+    strip = [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+    assert [{n: v for n, v in row.items() if n != "seconds"} for row in csv.DictReader(history.splitlines())] == strip
+
+
+@pytest.mark.slow
+def test_two_devices_make_one_record(at_home, pictures):
+    words = ["strategy=gradual_unfreeze", "unfreeze.num_groups=7", "trainer.accelerator=cpu"]
+    directory, result, history = trained(pictures, *words, "trainer.devices=2")
+    assert result["status"] == "completed"
+    assert len(history) == 2
+    _, alone, single = trained(pictures, *words)
+    assert float(history[0]["train/loss"]) == pytest.approx(float(single[0]["train/loss"]), rel=1e-5)
+    assert result["cost"]["train_flops"] == pytest.approx(alone["cost"]["train_flops"], rel=1e-6)
+    assert (directory / "predictions.npz").stat().st_size > 0
