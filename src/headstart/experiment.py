@@ -48,6 +48,9 @@ from headstart.training.vector_optim import rule
 
 log = logging.getLogger(__name__)
 
+DEFAULT_THREADS = torch.get_num_threads()
+"""What the machine, or the launcher of several processes on it, gives this process where a run does not say."""
+
 NUM_HARDEST = 12
 """Test examples that are kept with a run for people to look at."""
 NOISE = (".*does not have many workers", ".*Checkpoint directory", ".*lr_scheduler.step", ".*treespec, LeafSpec")
@@ -252,8 +255,7 @@ def _open(job: Job, directory: Path) -> Recorder:
 
 def _settle(settings: TrainerConfig) -> None:
     """Bring process-wide switches in line with the run."""
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    torch.set_num_threads(settings.threads or DEFAULT_THREADS)
     torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for words in NOISE:

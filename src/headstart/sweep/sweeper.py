@@ -181,7 +181,9 @@ class Sweep:
 
             chosen = chosen.copy()
             places = joblib.effective_n_jobs(chosen.hydra.launcher.n_jobs)
-            chosen.hydra.launcher.n_jobs = max(1, min(places, num_units))  # each gets its share of the threads
+            # no more, so that each gets a large share of the threads; but one would run in this very process, and a run
+            # that kills its worker would kill the comparison
+            chosen.hydra.launcher.n_jobs = min(places, max(2, num_units))
             task = OwnGpu(task)
         configs = StoredConfigs(self.ledger.directory.absolute())
         context = HydraContext(config_loader=configs, callbacks=self.context.callbacks)  # type: ignore[arg-type]
