@@ -1,0 +1,134 @@
+"""The same comparison by every launcher: in one process, in several, on a cluster."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headstart.sweep import share
+from pictures import tiny, write_folder
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    pictures = write_folder(tmp_path_factory.mktemp("pictures"), per_class=8)
+    return ["train", "-m", *tiny(pictures, "name=s"), "strategy=fine_tune,feature_extraction", "seed=0,1"]
+
+
+def start(home: Path, words: list[str], **environment: str) -> subprocess.Popen:
+    code = "from headstart import commands, cli; commands.conclude = lambda folder: None; raise SystemExit(cli.main())"
+    own = {**os.environ, "OMP_NUM_THREADS": "1", "HEADSTART_CACHE": str(home / "cache"), **environment}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        cwd=home,
+        env={name: value for name, value in own.items() if value},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(home: Path, words: list[str], **environment: str) -> tuple[int, str]:
+    process = start(home, words, **environment)
+    said = process.communicate(timeout=400)[1]
+    return process.returncode, said
+
+
+def results(home: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(home.glob("outputs/s/*/result.json"))]
+
+
+def metrics(home: Path) -> dict[str, Any]:
+    return {run["run_id"]: run["metrics"] for run in results(home)}
+
+
+@pytest.fixture(scope="module")
+def basic(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    home = tmp_path_factory.mktemp("basic")
+    status, said = finish(home, words)
+    assert status == 0, said
+    assert len(metrics(home)) == 4
+    return metrics(home)
+
+
+def needs(package: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed")
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        pytest.param("joblib", marks=needs("hydra_plugins.hydra_joblib_launcher")),
+        pytest.param("submitit_local", marks=[pytest.mark.slow, needs("hydra_plugins.hydra_submitit_launcher")]),
+        pytest.param("ray", marks=[pytest.mark.slow, needs("hydra_plugins.hydra_ray_launcher")]),
+    ],
+)
+def test_the_same_results_by(launcher: str, words: list[str], basic: dict[str, Any], tmp_path: Path):
+    status, said = finish(tmp_path, [*words, f"hydra/launcher={launcher}"])
+    assert status == 0, said
+    assert metrics(tmp_path) == basic
+
+
+@needs("hydra_plugins.hydra_joblib_launcher")
+def test_a_run_that_kills_its_worker_twice_is_recorded_and_the_others_are_done(words: list[str], tmp_path: Path):
+    deadly = ["hydra/launcher=joblib", "head._target_=deadly_parts.Deadly", "~head.solver", "~head.l2", "~head.init"]
+    words = [*words[:-2], *deadly, "strategy=fine_tune", "+head.deadly=false,true", "seed=0,1"]
+    allowed = {"HEADSTART_ALLOW": "deadly_parts", "PYTHONPATH": str(Path(__file__).parent)}
+    status, said = finish(tmp_path, words, **allowed)
+    assert status == 1, said
+    done = {(run["settings"]["head.deadly"], run["seed"]): run for run in results(tmp_path)}
+    assert {point: run["status"] for point, run in done.items()} == {
+        (False, 0): "completed",
+        (False, 1): "completed",
+        (True, 0): "failed",
+        (True, 1): "failed",
+    }
+    assert done[True, 0]["error"]["type"] == "WorkerDied"
+    assert "died 2 times" in done[True, 0]["error"]["message"]
+
+
+@needs("hydra_plugins.hydra_joblib_launcher")
+def test_processes_share_the_threads_of_the_machine(words: list[str], tmp_path: Path):
+    from joblib import cpu_count
+
+    words = [*words[:-2], "hydra/launcher=joblib", "strategy=feature_extraction", "seed=0,1", "trainer.threads=null"]
+    status, said = finish(tmp_path, words, OMP_NUM_THREADS="")
+    assert status == 0, said
+    share_of_two = max(1, cpu_count() // 2)
+    assert [run["environment"]["threads"] for run in results(tmp_path)] == [share_of_two] * 2
+
+
+@needs("hydra_plugins.hydra_joblib_launcher")
+def test_ctrl_c_stops_all_processes_and_leaves_the_rest_to_be_resumed(
+    words: list[str], basic: dict[str, Any], tmp_path: Path
+):
+    long = [*words, "hydra/launcher=joblib", "trainer.max_epochs=200"]
+    process = start(tmp_path, long)
+    while not any(tmp_path.rglob("last.ckpt")):
+        time.sleep(0.05)
+        assert process.poll() is None
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert time.monotonic() - began < 10
+    assert process.returncode == 130, said
+    assert "To go on:" in said
+    assert not [run for run in results(tmp_path) if run["status"] == "failed"]
+
+
+def test_processes_spread_over_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(share, "_held", [])
+    taken = [share.take_gpu(["0", "1"], tmp_path) for _ in range(5)]
+    assert sorted(taken[:2]) == ["0", "1"]
+    assert sorted(taken[2:4]) == ["0", "1"]
+    assert share.take_gpu([], tmp_path) is None
+    for claim in share._held:
+        claim.__exit__(None, None, None)
