@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
@@ -87,7 +87,7 @@ def _end(others: list[subprocess.Popen]) -> None:
             other.wait()
 
 
-def _words(others: list[subprocess.Popen], outputs: list[IO[str]]) -> str:
+def _words(others: list[subprocess.Popen], outputs: Sequence[IO[str]]) -> str:
     """What the failed ones wrote last."""
     said = []
     for rank, (other, output) in enumerate(zip(others, outputs, strict=True), start=1):
