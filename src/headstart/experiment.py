@@ -1,7 +1,6 @@
 """A run, from data to result: every part of it is built here, top to bottom, in the order that data flows."""
 
 import logging
-import shutil
 import sys
 import time
 import warnings
@@ -126,7 +125,7 @@ def train(job: Job, record: Recorder) -> dict[str, Any]:
     }
     _keep_adapter(job, fit.module, record.directory)
     done = _conclude(job, record, fit.rows, scored, cost, backbone.weights)
-    _tidy(folder, job.cfg.trainer.keep_checkpoint)
+    result.tidy(record.directory, job.cfg.trainer.keep_checkpoint)
     progress.done(_last_line(done))
     return done
 
@@ -522,17 +521,6 @@ def _hardest(job: Job, test: Scored) -> list[tuple[dict[str, Any], bytes | str |
         }
         found.append((facts, job.examples.portrait(int(test.index[place]))))
     return found
-
-
-def _tidy(folder: Path, keep: bool) -> None:
-    """Remove what is only needed while a run goes on."""
-    if keep:
-        folded = folder / "folded.ckpt"
-        if folded.is_file():  # only now: a run that is resumed needs its best weights as they were trained
-            folded.replace(folder / "best.ckpt")
-        (folder / "last.ckpt").unlink(missing_ok=True)
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _count(module: nn.Module) -> int:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import traceback
@@ -112,6 +113,18 @@ def remove_drafts(directory: Path) -> None:
     """Remove what a process that was killed left half-written."""
     for draft in (*directory.glob(".*.part*"), *directory.glob("checkpoints/.*")):
         draft.unlink(missing_ok=True)
+
+
+def tidy(directory: Path, keep_checkpoint: bool) -> None:
+    """Remove what a completed run needed only while it went on."""
+    folder = directory / "checkpoints"
+    if not keep_checkpoint:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    folded = folder / "folded.ckpt"
+    if folded.is_file():  # only now: a run that is resumed needs its best weights as they were trained
+        folded.replace(folder / "best.ckpt")
+    (folder / "last.ckpt").unlink(missing_ok=True)
 
 
 def failure(error: BaseException) -> dict[str, str]:

@@ -90,6 +90,15 @@ class Ledger:
             if claim.held and self.state(run_id) == "failed":
                 result.set_failed_aside(self.path(run_id))
 
+    def tidy(self, entry: Entry) -> None:
+        """Remove what the worker of a completed run left if it was killed at the very end."""
+        path = self.path(entry.run_id)
+        if any((path / name).exists() for name in (CLAIM, "checkpoints/last.ckpt", "checkpoints/folded.ckpt")):
+            with self.claim(entry.run_id) as claim:
+                if claim.held:
+                    result.remove_drafts(path)
+                    result.tidy(path, bool(entry.settings.get("trainer.keep_checkpoint", True)))
+
     def bury(self, entry: Entry, message: str) -> None:
         """Record a run as failed that could not do so itself."""
         path = self.path(entry.run_id)

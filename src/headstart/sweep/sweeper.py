@@ -104,6 +104,8 @@ class Sweep:
             return True
         command = shlex.join(["headstart", *sys.argv[1:]])
         self.ledger.enrol(str(self.config.name), command, plans.values())
+        for run_id in self.completed:
+            self.ledger.tidy(plans[run_id])
         try:
             if self.retry_failed:
                 for run_id in self._open(plans):
