@@ -28,7 +28,8 @@ def report(words: list[str]) -> int:
 
 
 def conclude(directory: Path) -> None:
-    """What a comparison ends with, failures or not: its table, what failed, and where everything lies."""
+    """What a comparison ends with, failures or not: its table, failures and paths on the screen, and to its tracker."""
+    from headstart.conclusion import tell
     from headstart.report.build import build
     from headstart.report.terminal import show
 
@@ -38,6 +39,7 @@ def conclude(directory: Path) -> None:
         sys.stderr.write(f"No report: {error}\n")
         return
     show(made)
+    tell(directory, made)
 
 
 def status(words: list[str]) -> int:
