@@ -188,14 +188,14 @@ def test_a_loss_that_is_not_finite_fails_its_run_alone(home: Path, pictures: Pat
 def test_heads_that_cannot_be_trained_together_are_trained_alone(
     home: Path, pictures: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    real = experiment._fitted
+    real = experiment.fitted_heads
 
     def scarce(jobs: Any, *more: Any) -> Any:
         if len(jobs) > 1 or jobs[0].seed == 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(jobs, *more)
 
-    monkeypatch.setattr(experiment, "_fitted", scarce)
+    monkeypatch.setattr(experiment, "fitted_heads", scarce)
     assert sweep(pictures, f"backbone.weights={weights}", "strategy=feature_extraction", "seed=0,1,2") == 1
     assert {run["seed"]: run["status"] for run in results(home).values()} == {
         0: "completed",

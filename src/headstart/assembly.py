@@ -1,0 +1,165 @@
+"""The parts of a run, built from its job."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from headstart import result
+from headstart.backbones.backbone import Backbone
+from headstart.cache import cache_dir
+from headstart.config import TrainerConfig
+from headstart.data.module import DataModule, ShiftSet
+from headstart.data.source import Source
+from headstart.features.store import FeatureStore
+from headstart.preparation import Job
+from headstart.progress import Progress
+from headstart.seeding import seed_for
+from headstart.training import scoring
+from headstart.training.activations import FrozenFeatures
+from headstart.training.probe import train_probes
+from headstart.training.probe_spec import EarlyStopping, Probe, ProbeOutcome
+from headstart.training.solver import solve
+from headstart.training.vector_optim import rule
+
+
+def data_module(job: Job) -> DataModule:
+    source, settings = job.source, job.cfg.trainer
+    augmentation = job.parts["augmentation"]
+    shifts = {
+        name: ShiftSet(shift.examples(**job.reading.arguments), shift.labels, shifted_indices(job, shift))
+        for name, shift in source.shifts.items()
+    }
+    return DataModule(
+        job.examples,
+        source.labels,
+        job.split,
+        len(source.classes),
+        augmentation,
+        settings.batch_size,
+        job.seed,
+        settings.num_workers,
+        shifts,
+    )
+
+
+def shifted_indices(job: Job, shift: Source) -> np.ndarray:
+    """Which of a shifted set's examples are scored: all, or the test examples where it shows this source's own."""
+    return job.split.test if job.source.paired_shifts else np.arange(len(shift.labels))
+
+
+def build_backbone(job: Job) -> Backbone:
+    torch.manual_seed(seed_for(job.seed, "backbone"))
+    backbone = job.factory.build(job.strategy.pretrained)
+    if job.strategy.adapter is not None:
+        torch.manual_seed(seed_for(job.seed, "adapter"))
+        job.strategy.adapter.inject(backbone)
+    return backbone
+
+
+def frozen_features(job: Job, device: torch.device) -> FrozenFeatures:
+    """Where features of the job's backbone, as it starts, come from."""
+    features, settings = job.cfg.features, job.cfg.trainer
+    return FrozenFeatures(
+        FeatureStore(Path(features.root or cache_dir("features")), int(features.budget_gb * 1e9)),
+        {**job.features_identity, "versions": _versions()},
+        partial(build_backbone, job),
+        device,
+        settings.precision,
+        num_workers=settings.num_workers,
+    )
+
+
+def feature_views(job: Job, frozen: FrozenFeatures) -> list[Tensor]:
+    """Features of all examples for the phases in which the head alone trains; none where there are no such phases."""
+    augmentation, settings = job.parts["augmentation"], job.cfg.trainer
+    if not job.plan.probes(0) or augmentation.mixes or settings.limit_batches is not None:
+        return []
+    known = job.examples, job.source.fingerprint, job.reading.description
+    plain = frozen.of(*known)
+    return frozen.views(*known, augmentation, job.augmentation_name) or [plain]
+
+
+def build_head(job: Job, num_features: int) -> nn.Module:
+    torch.manual_seed(seed_for(job.seed, "head"))
+    return job.parts["head"].build(num_features, len(job.source.classes))
+
+
+def class_weights(job: Job) -> Tensor | None:
+    if job.cfg.trainer.class_weights == "none":
+        return None
+    return scoring.class_weights(job.source.labels[job.split.train], len(job.source.classes))
+
+
+def device_of(settings: TrainerConfig) -> torch.device:
+    if settings.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda")
+    if settings.accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def fitted_heads(
+    jobs: Sequence[Job],
+    heads: Sequence[nn.Module],
+    features: Tensor,
+    views: Sequence[Tensor],
+    device: torch.device,
+    progress: Progress,
+) -> list[ProbeOutcome]:
+    """Heads trained on features: exactly where that was asked for, the others together."""
+    labels, num_classes = torch.from_numpy(jobs[0].source.labels), len(jobs[0].source.classes)
+    exact = [place for place, job in enumerate(jobs) if job.parts["head"].solver == "lbfgs"]
+    others = [place for place in range(len(jobs)) if place not in exact]
+    outcomes = {place: _solved(jobs[place], features, labels) for place in exact}
+    report = lambda place, row: progress.epoch(row) if place == 0 else None  # noqa: E731
+    probes = [_probe(jobs[place], heads[place]) for place in others]
+    trained = train_probes(features, labels, probes, num_classes, device, views=views, report=report) if probes else []
+    outcomes |= dict(zip(others, trained, strict=True))
+    return [outcomes[place] for place in range(len(jobs))]
+
+
+def _solved(job: Job, features: Tensor, labels: Tensor) -> ProbeOutcome:
+    weights = class_weights(job)
+    return solve(
+        features,
+        labels,
+        job.split.train,
+        job.split.val,
+        len(job.source.classes),
+        job.parts["head"].l2,
+        label_smoothing=job.cfg.trainer.label_smoothing,
+        class_weights=None if weights is None else weights.tolist(),
+    )
+
+
+def _probe(job: Job, head: nn.Module) -> Probe:
+    settings, optimizer = job.cfg.trainer, job.parts["optimizer"]
+    weights = class_weights(job)
+    stop = EarlyStopping(settings.patience, settings.min_delta, settings.monitor) if settings.patience else None
+    options = dict(optimizer.keywords)
+    return Probe(
+        head,
+        rule(optimizer.func, options.pop("lr"), options.pop("weight_decay", 0.0), **options),
+        train=job.split.train,
+        val=job.split.val,
+        seed=job.seed,
+        batch_size=settings.batch_size,
+        max_epochs=settings.max_epochs,
+        max_steps=settings.max_steps,
+        schedule=job.parts["scheduler"].factor,
+        label_smoothing=settings.label_smoothing,
+        class_weights=None if weights is None else weights.tolist(),
+        early_stopping=stop,
+        gradient_clip_val=settings.gradient_clip_val,
+        accumulate_grad_batches=settings.accumulate_grad_batches,
+    )
+
+
+def _versions() -> dict[str, Any]:
+    packages = result.environment()["packages"]
+    return {name: packages[name] for name in ("torch", "timm", "transformers", "pillow")}
