@@ -1,0 +1,624 @@
+"""How fast headstart is, against small honest programs that do the same, side by side in one run.
+
+    python scripts/benchmark.py                          everything that this machine can do
+    python scripts/benchmark.py --only probes,help       some sections
+    python scripts/benchmark.py --rounds 5 --json benchmark.json
+
+Each row compares ours with a peer's; what is told is the median over rounds of the ratio within a round, since both
+sides of a round meet the same weather. Peers are written below: a plain PyTorch loop, and a plain Lightning module as
+one takes it from a template. Data come decoded from memory on all sides. Set OMP_NUM_THREADS to fix the threads.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+SECTIONS = ("probes", "fine_tune", "partial", "overhead", "help", "bookkeeping", "gpu")
+
+
+@dataclass
+class Row:
+    """One line of the table: `ours` against `peer`, in `unit`; `goal` is what `ratio` (or `ours`) is held against."""
+
+    section: str
+    what: str
+    ours: float
+    unit: str
+    peer: float | None = None
+    ratio: float | None = None
+    goal: str = ""
+    met: bool | None = None
+
+
+@dataclass
+class Setting:
+    """What the sections share."""
+
+    rounds: int
+    size: int
+    epochs: int
+    probes: int
+    runs: list[int]
+    folder: Path
+    rows: list[Row] = field(default_factory=list)
+
+    def add(self, *values: Any, **named: Any) -> None:
+        self.rows.append(Row(*values, **named))
+        print(_line(self.rows[-1]), flush=True)
+
+
+def main() -> None:
+    """Parse the command line, measure, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, separated by commas")
+    parser.add_argument("--rounds", type=int, default=3, help="pairs of measurements of each kind")
+    parser.add_argument("--size", type=int, default=64, help="side of the pictures in pixels")
+    parser.add_argument("--epochs", type=int, default=50, help="epochs of a probe")
+    parser.add_argument("--probes", type=int, default=96, help="8 rates × 4 decays × 3 seeds; less for a quick look")
+    parser.add_argument("--runs", type=int, nargs="*", default=[100, 1000, 10000], help="sizes of finished sweeps")
+    parser.add_argument("--json", type=Path, help="also write the rows and the machine to this file")
+    options = parser.parse_args()
+    chosen = options.only.split(",")
+    unknown = sorted(set(chosen) - set(SECTIONS))
+    if unknown:
+        parser.error(f"unknown sections {unknown}; there are {', '.join(SECTIONS)}")
+    with tempfile.TemporaryDirectory(prefix="headstart-benchmark-") as folder:
+        os.environ["HEADSTART_CACHE"] = str(Path(folder) / "cache")
+        setting = Setting(options.rounds, options.size, options.epochs, options.probes, options.runs, Path(folder))
+        os.chdir(folder)
+        for section in chosen:
+            globals()[f"measure_{section}"](setting)
+    print_table(setting.rows)
+    if options.json:
+        options.json.write_text(
+            json.dumps({"rows": [asdict(row) for row in setting.rows], "machine": machine()}, indent=1)
+        )
+
+
+def machine() -> dict[str, Any]:
+    """Where this was measured."""
+    import torch
+
+    from headstart import result
+
+    return {**result.environment(), "threads": torch.get_num_threads()}
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """All rows, once more, together."""
+    print(f"\n{'section':12} {'what':58} {'ours':>12} {'peer':>12} {'ratio':>8}  goal")
+    for row in rows:
+        print(_line(row))
+
+
+def _line(row: Row) -> str:
+    peer = "" if row.peer is None else f"{row.peer:.4g} {row.unit}"
+    ratio = "" if row.ratio is None else f"{row.ratio:.3g}"
+    verdict = "" if row.met is None else ("  met" if row.met else "  MISSED")
+    return (
+        f"{row.section:12} {row.what:58} {f'{row.ours:.4g} {row.unit}':>12} {peer:>12} {ratio:>8}  {row.goal}{verdict}"
+    )
+
+
+# What both sides have in common
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[io.StringIO]:
+    """Nothing on the screen meanwhile."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        yield said
+
+
+def headstart(*words: str) -> float:
+    """Run `headstart train` in this process, without the report at the end; the seconds it took."""
+    from headstart import commands
+    from headstart.cli import main as command_line
+
+    commands.conclude = lambda directory: None
+    began = time.perf_counter()
+    with quietly() as said:
+        status = command_line(["train", *words, "logger=none"])
+    assert status == 0, said.getvalue()
+    return time.perf_counter() - began
+
+
+def results(name: str) -> list[dict[str, Any]]:
+    """Results of the comparison `name`."""
+    return [json.loads(path.read_text()) for path in Path("outputs", name).glob("*/result.json")]
+
+
+def common(setting: Setting, strategy: str) -> Any:
+    """The job that our side runs, for the peers to take its model, data and split from."""
+    from headstart.application import compose
+    from headstart.preparation import job_config, prepare
+
+    return prepare(job_config(compose([f"strategy={strategy}", f"data.size={setting.size}", "logger=none"])))
+
+
+def tensors(job: Any, indices: Any) -> tuple[Any, Any]:
+    """Decoded pictures `(N, 3, H, W)` uint8 and labels `(N,)`."""
+    import torch
+
+    return job.examples.batch(indices)["pixels"], torch.from_numpy(job.source.labels[indices])
+
+
+def peer_model(job: Any) -> Any:
+    """The same pretrained network, as timm gives it, with a new classifier."""
+    import timm
+    import torch
+
+    backbone = job.factory.build(True)
+    model = timm.create_model(job.cfg.backbone.model, num_classes=len(job.source.classes))
+    state = {name.removeprefix("model."): value for name, value in backbone.state_dict().items()}
+    own = model.state_dict()
+    model.load_state_dict({name: state.get(name, value) for name, value in own.items()})
+    assert sum(name in state for name in own) > 0.9 * len(own), "the peer must start from the same weights"
+    return model.to(torch.float32)
+
+
+def peer_loaders(job: Any) -> tuple[Any, Any]:
+    """Loaders over decoded pictures in memory."""
+    from torch.utils.data import DataLoader, TensorDataset
+
+    train = TensorDataset(*tensors(job, job.split.train))
+    val = TensorDataset(*tensors(job, job.split.val))
+    return DataLoader(train, batch_size=32, shuffle=True), DataLoader(val, batch_size=32)
+
+
+def scaled(pixels: Any, device: str = "cpu") -> Any:
+    """uint8 pictures as the network wants them (mean and deviation one half)."""
+    return pixels.to(device, non_blocking=True).float().div_(127.5).sub_(1.0)
+
+
+def hand_written(job: Any, epochs: int, device: str = "cpu") -> list[float]:
+    """A plain PyTorch loop of full fine-tuning; seconds of each epoch's training, data loading included."""
+    import torch
+    from torch.nn import functional as F
+
+    model = peer_model(job).to(device)
+    train, val = peer_loaders(job)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(train))
+    seconds = []
+    for _ in range(epochs):
+        model.train()
+        began = time.perf_counter()
+        for pixels, labels in train:
+            loss = F.cross_entropy(model(scaled(pixels, device)), labels.to(device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        seconds.append(time.perf_counter() - began)
+        model.eval()
+        with torch.inference_mode():
+            for pixels, labels in val:
+                model(scaled(pixels, device)).argmax(1).eq(labels.to(device)).sum()
+    return seconds
+
+
+def plain_lightning(job: Any, epochs: int, frozen: bool = False) -> list[float]:
+    """A plain Lightning module, as from a template; seconds of each epoch's training.
+
+    `frozen`: the backbone is in eval mode without gradients, and runs in every epoch anew.
+    """
+    import pytorch_lightning as pl
+    import torch
+    from torch.nn import functional as F
+
+    class Plain(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = peer_model(job)
+            if frozen:
+                self.model.requires_grad_(False)
+                self.model.get_classifier().requires_grad_(True)
+
+        def step(self, batch: Any, stage: str) -> Any:
+            if frozen:
+                self.model.eval()
+            pixels, labels = batch
+            scores = self.model(scaled(pixels))
+            loss = F.cross_entropy(scores, labels)
+            self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True)
+            self.log(f"{stage}/accuracy", scores.argmax(1).eq(labels).float().mean(), on_step=False, on_epoch=True)
+            return loss
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.step(batch, "train")
+
+        def validation_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.step(batch, "val")
+
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], lr=1e-3)
+            steps = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, int(self.trainer.estimated_stepping_batches))
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": steps, "interval": "step"}}
+
+    clock = Clock()
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=epochs, logger=False, enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0, enable_checkpointing=False, callbacks=[clock.callback()],
+    )  # fmt: skip
+    with quietly():
+        trainer.fit(Plain(), *peer_loaders(job))
+    return clock.seconds
+
+
+class Clock:
+    """Seconds of each epoch's training under Lightning, from its first batch's loading to the start of validation."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def callback(self) -> Any:
+        """As a callback; to be given anew to each trainer."""
+        import pytorch_lightning as pl
+
+        clock = self
+
+        class Watch(pl.Callback):
+            def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+                self.began = time.perf_counter()
+
+            def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+                clock.seconds.append(time.perf_counter() - self.began)
+
+        return Watch()
+
+
+def our_epochs(setting: Setting, name: str, epochs: int, *words: str) -> tuple[list[float], dict[str, Any]]:
+    """Run ours; seconds of each epoch's training, and the result."""
+    import pytorch_lightning as pl
+
+    clock, real = Clock(), pl.Trainer.__init__
+
+    def watched(self: Any, *args: Any, callbacks: Any = (), **options: Any) -> None:
+        real(self, *args, callbacks=[*callbacks, clock.callback()], **options)
+
+    pl.Trainer.__init__ = watched  # type: ignore[method-assign]
+    try:
+        headstart("-m", f"name={name}", f"data.size={setting.size}", f"trainer.max_epochs={epochs}", *words)
+    finally:
+        pl.Trainer.__init__ = real  # type: ignore[method-assign]
+    (done,) = results(name)
+    return clock.seconds, done
+
+
+def steady(seconds: Sequence[float]) -> float:
+    """Seconds of an epoch once it runs: the median of all but the first."""
+    return statistics.median(seconds[1:] or seconds)
+
+
+# The sections
+
+
+def measure_probes(setting: Setting) -> None:
+    """Heads trained together on features computed once, against a loop that runs the frozen backbone every epoch."""
+    rates, decays, seeds = _probe_grid(setting.probes)
+    count = len(rates) * len(decays) * 3
+    grid = [
+        "strategy=feature_extraction", f"trainer.max_epochs={setting.epochs}", f"data.size={setting.size}",
+        f"optimizer.lr={','.join(map(str, rates))}", f"optimizer.weight_decay={','.join(map(str, decays))}", seeds,
+    ]  # fmt: skip
+    warm = ["strategy=feature_extraction", "trainer.max_epochs=1", f"data.size={setting.size}", "data.n_per_class=4"]
+    headstart("-m", "name=warm", *warm, f"features.root={setting.folder / 'other'}")
+    total = headstart("-m", "name=probes", *grid)
+    done = results("probes")
+    forward = done[0]["cost"]["feature_seconds"]
+    training = sum(run["cost"]["train_seconds"] for run in done)
+    setting.add("probes", f"one forward pass over the data, {setting.size} px", forward, "s")
+    setting.add("probes", f"training {count} heads for {setting.epochs} epochs", training, "s", goal="≤ 12 s for 96",
+                met=training <= 12 * count / 96)  # fmt: skip
+    each = (total - forward - training) / count
+    setting.add("probes", "bookkeeping of a run", each, "s", goal="≤ 0.05 s", met=each <= 0.05)
+    job = common(setting, "feature_extraction")
+    epoch = steady(plain_lightning(job, 3, frozen=True))
+    peer = epoch * setting.epochs * count
+    ratio = peer / (forward + training)
+    setting.add("probes", f"{count} probes, computation; peer: plain Lightning × {count}", forward + training, "s",
+                peer, ratio, "≥ 500 ×", ratio >= 500)  # fmt: skip
+    again = _second_sweep(grid)
+    setting.add("probes", "forward passes of a second sweep with the store filled", again, "", goal="0", met=again == 0)
+
+
+def _probe_grid(count: int) -> tuple[list[float], list[float], str]:
+    num_rates = max(1, min(8, count // 12))
+    rates = [round(1e-4 * 2.7**place, 6) for place in range(num_rates)]
+    return rates, [0.0, 1e-3, 1e-2, 1e-1], "seed=0,1,2"
+
+
+def _second_sweep(grid: Sequence[str]) -> int:
+    """How many batches the backbone sees in a second comparison on the same features."""
+    from headstart.training.activations import FrozenFeatures
+
+    passes, real = [0], FrozenFeatures._computed
+
+    def counted(self: Any, *args: Any) -> Any:
+        for batch in real(self, *args):
+            passes[0] += 1
+            yield batch
+
+    FrozenFeatures._computed = counted  # type: ignore[method-assign]
+    try:
+        headstart("-m", "name=again", *grid, "trainer.label_smoothing=0.1")
+    finally:
+        FrozenFeatures._computed = real  # type: ignore[method-assign]
+    return passes[0]
+
+
+def measure_fine_tune(setting: Setting) -> None:
+    """Full fine-tuning per step, against both loops, on pictures in memory."""
+    job, epochs = common(setting, "fine_tune"), 3
+    steps = -(-len(job.split.train) // 32)
+    ours, hand, plain = [], [], []
+    for number in range(setting.rounds):
+        seconds, _ = our_epochs(setting, f"fine{number}", epochs, "strategy=fine_tune")
+        ours.append(steady(seconds) / steps)
+        hand.append(steady(hand_written(job, epochs)) / steps)
+        plain.append(steady(plain_lightning(job, epochs)) / steps)
+    for name, peer, most in (("a hand-written loop", hand, 1.05), ("a plain Lightning loop", plain, 1.0)):
+        ratio = statistics.median(a / b for a, b in zip(ours, peer, strict=True))
+        setting.add("fine_tune", f"a step of full fine-tuning; peer: {name}", statistics.median(ours) * 1e3, "ms",
+                    statistics.median(peer) * 1e3, ratio, f"≤ {most}", ratio <= most)  # fmt: skip
+
+
+def measure_partial(setting: Setting) -> None:
+    """Time that freezing saves, against the operations that it saves."""
+    cases = {
+        "partial last_k=3": ["strategy=partial"],
+        "partial last_k=1": ["strategy=partial", "strategy.last_k=1"],
+        "gradual_unfreeze": ["strategy=gradual_unfreeze"],
+        "norm_only": ["strategy=norm_only"],
+    }
+    epochs = 8
+    quotients: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
+    for number in range(setting.rounds):
+        full, done = our_epochs(setting, f"full{number}", epochs, "strategy=fine_tune")
+        work = done["cost"]["train_flops"]
+        for place, (name, words) in enumerate(cases.items()):
+            own, done = our_epochs(setting, f"part{place}-{number}", epochs, *words)
+            quotients[name].append((sum(own) / sum(full), done["cost"]["train_flops"] / work))
+    for name, pairs in quotients.items():
+        share, flops = (statistics.median(column) for column in zip(*pairs, strict=True))
+        setting.add("partial", f"{name}: time over full; peer: operations over full", share, "", flops, share / flops,
+                    "≤ 1.15", share / flops <= 1.15)  # fmt: skip
+
+
+def measure_overhead(setting: Setting) -> None:
+    """What a run of a comparison costs beside its training epochs."""
+    words = ["strategy=fine_tune", "trainer.max_epochs=1", f"data.size={setting.size}", "trainer.limit_batches=2"]
+    headstart("-m", "name=warm-up", *words)
+    count = 5
+    total = headstart("-m", "name=overhead", *words, f"seed=range(1,{count + 1})")
+    trained = 0.0
+    for path in Path("outputs/overhead").glob("*/history.csv"):
+        header, *rows = path.read_text().splitlines()
+        trained += sum(float(row.split(",")[header.split(",").index("seconds")]) for row in rows)
+    each = (total - trained) / count
+    setting.add("overhead", "a run beyond its training epochs", each, "s", goal="≤ 1.5 s", met=each <= 1.5)
+
+
+def measure_help(setting: Setting) -> None:
+    """`headstart --help`, a whole process; the peer is the interpreter alone."""
+    call = [sys.executable, "-m", "headstart", "--help"]
+    ours = statistics.median(_seconds(call) for _ in range(max(5, setting.rounds)))
+    floor = statistics.median(_seconds([sys.executable, "-c", "pass"]) for _ in range(max(5, setting.rounds)))
+    setting.add(
+        "help", "headstart --help; peer: python -c pass", ours, "s", floor, ours / floor, "≤ 0.5 s", ours <= 0.5
+    )
+
+
+def _seconds(call: Sequence[str], **options: Any) -> float:
+    began = time.perf_counter()
+    subprocess.run(call, check=True, stdout=subprocess.DEVNULL, **options)
+    return time.perf_counter() - began
+
+
+def measure_bookkeeping(setting: Setting) -> None:
+    """How long it takes to see that a comparison is finished, by its size and with long histories."""
+    for count in setting.runs:
+        plain = finished_sweep(setting.folder / f"ledger-{count}", count, num_epochs=10)
+        seconds, peak = _recognised(plain, count)
+        goal, met = ("≤ 30 s", seconds <= 30) if count == 1000 else ("", None)
+        setting.add("bookkeeping", f"{count} finished runs are recognised", seconds, "s", goal=goal, met=met)
+        setting.add("bookkeeping", f"{count} finished runs: peak memory", peak / 2**20, "MiB")
+    count = min(setting.runs)
+    long = finished_sweep(setting.folder / "ledger-long", count, num_epochs=10_000)
+    seconds, peak = _recognised(long, count)
+    setting.add("bookkeeping", f"{count} runs with histories of 10,000 epochs", seconds, "s")
+    setting.add("bookkeeping", f"{count} runs with such histories: peak memory", peak / 2**20, "MiB")
+
+
+def grid_of(count: int) -> list[str]:
+    """Overrides of a grid of `count` runs: strategies × rates × seeds."""
+    strategies = ["feature_extraction", "fine_tune", "partial", "norm_only", "lp_ft"]
+    seeds = max(1, count // (len(strategies) * 4))
+    return [
+        f"strategy={','.join(strategies)}", "optimizer.lr=1e-4,3e-4,1e-3,3e-3", f"seed=range({seeds})",
+        "trainer.max_epochs=10", "trainer.threads=1", "logger=none",
+    ]  # fmt: skip
+
+
+def finished_sweep(directory: Path, count: int, num_epochs: int) -> Path:
+    """A directory as `headstart train -m` would have left it for `grid_of(count)`, its runs under their real names."""
+    drawn = _drawn(directory, count)
+    history = "epoch,step,phase,train/loss,train/accuracy,val/loss,val/accuracy,seconds,lr/head\n" + "".join(
+        f"{epoch},{epoch * 26},0,0.5123,0.8123,0.6123,0.7123,1.2345,0.001\n" for epoch in range(num_epochs)
+    )
+    confusion = [[7] * 8 for _ in range(8)]
+    for plan in drawn:
+        path = directory / plan.run_id
+        path.mkdir(parents=True)
+        (path / "history.csv").write_text(history)
+        done = {
+            "schema": 1, **plan.to_dict(), "status": "completed", "error": None,
+            "metrics": {"val/accuracy": 0.5, "val/loss": 1.0, "test/accuracy": 0.5, "test/loss": 1.0,
+                        "test/macro_f1": 0.5, "best_epoch": 3},
+            "cost": {"total_seconds": 10.0, "train_seconds": 9.0, "feature_seconds": 0.0, "train_flops": 1e12,
+                     "peak_memory_bytes": 1e9, "trainable_parameters": 1000, "total_parameters": 3000, "fused_with": 0},
+            "data": {"name": "openmoji", "fingerprint": "f" * 64, "split_sha256": hashlib.sha256(
+                str(plan.seed).encode()).hexdigest(), "sizes": {"train": 900, "val": 200, "test": 272},
+                "classes": list("abcdefgh")},
+            "weights": {"source": "x", "sha256": "0" * 64}, "environment": machine(), "git": {"commit": None},
+            "details": {"confusion": confusion}, "started": "2026-01-01T00:00:00+00:00",
+            "finished": "2026-01-01T00:00:10+00:00",
+        }  # fmt: skip
+        (path / "result.json").write_text(json.dumps(done, indent=1))
+    from headstart.sweep.ledger import Ledger
+
+    Ledger(directory).enrol("comparison", "headstart train -m …", drawn)
+    return directory
+
+
+def _drawn(directory: Path, count: int) -> list[Any]:
+    """The runs of the grid, as a comparison draws them up."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    from headstart.sweep.sweeper import Sweep
+
+    drawn: list[Any] = []
+    real = Sweep.carry_out
+    Sweep.carry_out = lambda self, plans: drawn.extend(plans.values())  # type: ignore[method-assign]
+    scratch = directory.with_name(f"{directory.name}-drawn")
+    try:
+        from headstart.cli import main as command_line
+
+        with quietly():
+            command_line(["train", "-m", *grid_of(count), f"hydra.sweep.dir={scratch}"])
+    finally:
+        Sweep.carry_out = real  # type: ignore[method-assign]
+        GlobalHydra.instance().clear()
+    return drawn
+
+
+def _recognised(directory: Path, count: int) -> tuple[float, int]:
+    """Seconds of a whole process that finds the comparison finished, without its report, and its peak memory."""
+    code = (
+        "import sys; from headstart import cli, commands; commands.conclude = lambda folder: None; "
+        "raise SystemExit(cli.main())"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    call = [sys.executable, "-c", code, "train", "-m", *grid_of(count), f"hydra.sweep.dir={directory}"]
+    probe = f"import resource, subprocess, sys; subprocess.run({call!r}, check=True); "
+    probe += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True)
+    seconds = time.perf_counter() - began
+    assert "── run" not in done.stderr, "the comparison was not taken for finished"
+    del before
+    return seconds, int(done.stdout.split()[-1]) * 1024
+
+
+def measure_gpu(setting: Setting) -> None:
+    """ResNet-50 at 224 px in bf16: fine-tuning against the same network on synthetic pictures already on the GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        print("gpu          no GPU here: left out")
+        return
+    ratios, speeds, floors = [], [], []
+    pictures = _pictures(setting.folder / "pictures", 20, 128)
+    words = [
+        "strategy=fine_tune", "backbone=timm", "backbone.model=resnet50", "backbone.weights=none", "data=image_folder",
+        f"data.root={pictures}", "data.size=224", "trainer=gpu", "trainer.batch_size=128", "trainer.num_workers=8",
+    ]  # fmt: skip
+    for number in range(setting.rounds):
+        clock_words = [*words, "trainer.max_epochs=4", f"seed={number}"]
+        seconds, done = our_epochs(Setting(1, 224, 0, 0, [], setting.folder), f"gpu{number}", 4, *clock_words)
+        speeds.append(done["data"]["sizes"]["train"] / steady(seconds))
+        floors.append(_synthetic_speed(128))
+        ratios.append(speeds[-1] / floors[-1])
+    ratio = statistics.median(ratios)
+    setting.add("gpu", "fine-tuning resnet50; peer: synthetic pictures on the GPU", statistics.median(speeds), "/s",
+                statistics.median(floors), ratio, "≥ 0.9", ratio >= 0.9)  # fmt: skip
+    syncs = _syncs(words)
+    setting.add("gpu", "waits for the GPU in a training step", syncs, "", goal="0", met=syncs == 0)
+
+
+def _pictures(root: Path, num_classes: int, per_class: int) -> Path:
+    import numpy as np
+    from PIL import Image
+
+    dice = np.random.default_rng(0)
+    for label in range(num_classes):
+        (root / f"class{label}").mkdir(parents=True)
+        for number in range(per_class):
+            small = dice.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(small).resize((256, 256)).save(root / f"class{label}" / f"{number}.jpg")
+    return root
+
+
+def _synthetic_speed(batch_size: int, steps: int = 60) -> float:
+    """Pictures a second of a bare training step in bf16 on one batch that never leaves the GPU."""
+    import timm
+    import torch
+    from torch.nn import functional as F
+
+    model = timm.create_model("resnet50", num_classes=20).cuda()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    pixels, labels = torch.randn(batch_size, 3, 224, 224, device="cuda"), torch.arange(batch_size, device="cuda") % 20
+    began = 0.0
+    for number in range(steps + 10):
+        if number == 10:
+            torch.cuda.synchronize()
+            began = time.perf_counter()
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = F.cross_entropy(model(pixels).float(), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    torch.cuda.synchronize()
+    return steps * batch_size / (time.perf_counter() - began)
+
+
+def _syncs(words: Sequence[str]) -> int:
+    """How often training waits for the GPU between the first batch of the second epoch and its last."""
+    import warnings
+
+    import pytorch_lightning as pl
+    import torch
+
+    found: list[str] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            watched = trainer.current_epoch == 1 and 0 < batch_idx < trainer.num_training_batches - 1
+            torch.cuda.set_sync_debug_mode("warn" if watched else "default")
+
+        def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+            torch.cuda.set_sync_debug_mode("default")
+
+    real: Callable[..., None] = pl.Trainer.__init__
+
+    def watched(self: Any, *args: Any, callbacks: Any = (), **options: Any) -> None:
+        real(self, *args, callbacks=[*callbacks, Watch()], **options)
+
+    pl.Trainer.__init__ = watched  # type: ignore[method-assign]
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            headstart("-m", "name=syncs", "trainer.max_epochs=2", *words, "seed=99")
+        found = [str(one.message) for one in caught if "called a synchronizing" in str(one.message)]
+    finally:
+        pl.Trainer.__init__ = real  # type: ignore[method-assign]
+    return len(found)
+
+
+if __name__ == "__main__":
+    main()
