@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torch.utils.flop_counter import FlopCounterMode
 
 from headstart.backbones.backbone import Backbone
 from headstart.data.augmentation import Augmentation
@@ -18,6 +17,7 @@ from headstart.data.batches import Batches
 from headstart.data.module import BatchDataset
 from headstart.data.source import Examples
 from headstart.features.store import FeatureStore
+from headstart.training import work
 from headstart.training.scoring import PRECISIONS
 
 FEATURES = "features"
@@ -108,7 +108,7 @@ class FrozenFeatures:
             for batch in loader:
                 inputs = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch["inputs"].items()}
                 size = len(batch["labels"])
-                with FlopCounterMode(display=False) if per_example is None else nullcontext() as counter:
+                with work.counter() if per_example is None else nullcontext() as counter:
                     features = backbone(inputs).float().cpu()
                 if counter is not None:
                     per_example = counter.get_total_flops() / size
