@@ -144,6 +144,11 @@ def _shapes(factory: Any, data: Any) -> dict[str, Tensor] | None:
     if factory.modality == "text" and (length := getattr(data, "max_length", None) or factory.max_length):
         ids = torch.empty(2, length, dtype=torch.int64, device="meta")
         return {"input_ids": ids, "attention_mask": torch.empty_like(ids)}
+    if factory.modality == "audio":
+        reading = factory.reading().arguments
+        seconds = getattr(data, "seconds", None) or reading.get("seconds", 10.0)
+        lengths = torch.empty(2, dtype=torch.int64, device="meta")
+        return {"waveform": torch.empty(2, round(seconds * reading["sample_rate"]), device="meta"), "lengths": lengths}
     return None
 
 

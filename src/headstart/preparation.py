@@ -208,6 +208,12 @@ def _check_modalities(parts: Mapping[str, Any]) -> None:
         raise InputError(
             f"augmentation must be for {data}, but the one chosen is for {augmentation}. Use augmentation=none."
         )
+    unread = parts["augmentation"].adds - parts["backbone"].optional_inputs
+    if unread:
+        raise InputError(
+            f"The backbone must read what the augmentation adds, but {parts['backbone'].name} does not read "
+            f"{', '.join(sorted(unread))}. Use augmentation=none, or a backbone that makes spectrograms."
+        )
 
 
 def _checked_source(source: Source, node: Mapping[str, Any]) -> Source:

@@ -69,6 +69,8 @@ class BackboneFactory(ABC):
 
     modality: Literal["vision", "text", "audio"]
     name: str
+    optional_inputs: frozenset[str] = frozenset()
+    """What it also reads where an augmentation adds it."""
     rate: float = 1.0
     """What the strategy's rate is multiplied by for this family's layers: strategies' rates are those of a CNN."""
 

@@ -39,6 +39,7 @@ class Spectrogram(BackboneFactory):
     """
 
     modality: Literal["audio"] = "audio"
+    optional_inputs = frozenset({"time_masks", "band_masks"})
 
     def __init__(
         self,

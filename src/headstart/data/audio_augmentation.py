@@ -30,6 +30,7 @@ class SpecAugment(Augmentation):
 
     modality: Literal["vision", "text", "audio", "any"] = "audio"
     changes_examples = True
+    adds = frozenset({"time_masks", "band_masks"})
 
     def __init__(
         self,

@@ -20,6 +20,8 @@ class Augmentation:
     """Versions of each training example that are kept for a frozen backbone: the example as it is, then augmented."""
     changes_examples: bool = False
     """Whether `example` does anything; where not, batches are read whole."""
+    adds: frozenset[str] = frozenset()
+    """Inputs that it puts beside those of the data, for a backbone that reads them."""
     mixes: bool = False
     """Whether `batch` mixes examples, so that labels become shares."""
 
