@@ -155,7 +155,7 @@ class WandB(Tracker):
             name=f"{job_type}-{name}",
             config=dict(config),
             notes=notes,
-            dir=directory,
+            dir=directory.absolute(),  # its own process may have been started elsewhere
             tags=self.tags or None,
             mode="online" if online else "offline",
             reinit="create_new",  # runs that are trained together are open together
