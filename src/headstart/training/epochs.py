@@ -132,12 +132,35 @@ class FlopMeter(pl.Callback):
             self.counter = None
 
 
+class Keeper(ModelCheckpoint):
+    """A checkpoint that remembers what was best even if the run's directory has been moved since.
+
+    Lightning's forgets it then, and takes the first epoch after a resume for the best.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def moved(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        super().load_state_dict(
+            {
+                **state_dict,
+                "dirpath": self.dirpath,
+                "best_k_models": {moved(path): score for path, score in state_dict["best_k_models"].items()},
+                **{
+                    name: moved(state_dict[name])
+                    for name in ("best_model_path", "kth_best_model_path", "last_model_path")
+                },
+            }
+        )
+
+
 def keepers(folder: Path) -> list[pl.Callback]:
     """Keepers of `best.ckpt` (weights at the best val accuracy, ties to the earliest) and `last.ckpt` (everything)."""
-    best = ModelCheckpoint(
+    best = Keeper(
         folder, "best", monitor="val/accuracy", mode="max", save_weights_only=True, enable_version_counter=False
     )
-    last = ModelCheckpoint(folder, "last", enable_version_counter=False, save_on_train_epoch_end=True)
+    last = Keeper(folder, "last", enable_version_counter=False, save_on_train_epoch_end=True)
     return [best, last]
 
 
