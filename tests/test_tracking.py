@@ -1,7 +1,9 @@
 """Trackers mirror a run, with its exit status, and never fail it."""
 
+import csv
 import json
 import struct
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ from typing import Any
 import pytest
 
 from headstart.cli import main
-from headstart.tracking import Mirror, RunCard, Tracker
+from headstart.conclusion import tell
+from headstart.report.build import Report, build
+from headstart.tracking import Comparison, Mirror, RunCard, Tracker, WandB
 from pictures import tiny, write_folder
 
 
@@ -19,14 +23,26 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def offline_records(folder: Path) -> dict[str, list[Any]]:
-    """Everything in the offline file below `folder`, by kind of record.
+    """Everything in the one offline file below `folder`, by kind of record, once W&B's own process has closed it."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        paths = list(folder.glob("**/offline-run-*/run-*.wandb"))
+        records = read_records(paths[0]) if paths else {}
+        if "exit" in records:
+            break
+        time.sleep(0.1)
+    assert len(paths) == 1
+    return records
+
+
+def read_records(path: Path) -> dict[str, list[Any]]:
+    """The records of an offline file by kind.
 
     The file is a LevelDB log: blocks of 32 KiB, each fragment with a header of checksum, length and type (1 whole,
     2 first, 3 middle, 4 last), after seven bytes of W&B's own; each record is one of its protocol buffers.
     """
     from wandb.proto import wandb_internal_pb2
 
-    (path,) = folder.rglob("run-*.wandb")
     data, position, parts = path.read_bytes(), 7, b""
     records: dict[str, list[Any]] = {}
     while position + 7 <= len(data):
@@ -47,6 +63,19 @@ def offline_records(folder: Path) -> dict[str, list[Any]]:
 
 def train(*words: str) -> int:
     return main(["train", *words])
+
+
+def summary_of(records: dict[str, list[Any]]) -> dict[str, Any]:
+    """The last value of everything in a run's summary."""
+    items = [item for record in records.get("summary", []) for item in record.update]
+    items += [item for record in records.get("history", []) for item in record.item]
+    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
+def compared(pictures: Path, logger: str) -> int:
+    """A comparison of two strategies over two seeds, named pets."""
+    words = tiny(pictures, "name=pets", "strategy=feature_extraction,fine_tune", "seed=0,1")
+    return train("-m", *(word for word in words if word != "logger=none"), logger)
 
 
 def test_wandb_holds_group_job_type_rows_and_the_exit_status(at_home: Path, pictures: Path):
@@ -77,6 +106,140 @@ def test_wandb_is_told_of_a_failure_and_the_next_run_is_its_own(at_home: Path, p
         codes[json.loads(path.read_text())["status"]] = offline_records(path.parent)["exit"][0].exit_code
     assert codes["completed"] == 0
     assert codes["failed"] != 0
+
+
+def test_wandb_keeps_runs_apart_that_are_open_together(tmp_path: Path):
+    trackers = {name: WandB() for name in ("a", "b")}
+    for name, tracker in trackers.items():
+        (tmp_path / name).mkdir()
+        tracker.start(RunCard(name, tmp_path / name, "group", "type", {}))
+    for name, tracker in trackers.items():
+        tracker.log({"own": float(ord(name))}, 0)
+    for tracker in trackers.values():
+        tracker.finish({}, 0)
+    for name in trackers:
+        records = offline_records(tmp_path / name)
+        assert summary_of(records)["own"] == ord(name)
+        assert records["exit"][0].exit_code == 0
+
+
+def test_wandb_gets_one_run_for_the_whole_comparison(at_home: Path, pictures: Path):
+    assert compared(pictures, "logger=wandb") == 0
+    sweep = at_home / "outputs" / "pets"
+    records = offline_records(sweep / "wandb")
+    (run,) = records["run"]
+    assert (run.run_group, run.job_type) == ("pets", "comparison")
+    assert offline_records(next(sweep.glob("*/result.json")).parent)["run"][0].run_group == "pets"
+    kept = summary_of(records)
+    assert kept["runs/completed"] == 4
+    files = next((sweep / "wandb").glob("offline-run-*")) / "files"
+    for name in ("comparison", "differences"):
+        table = json.loads((files / kept[f"{name}/path"]).read_text())
+        rows = list(csv.reader((sweep / "report" / "tables" / f"{name}.csv").open()))
+        assert table["columns"] == rows[0]
+        assert len(table["data"]) == len(rows) - 1
+        assert float(table["data"][0][2]) == float(rows[1][2])
+    assert "<svg" in (files / kept["figures/scores/path"]).read_text()
+    (report,) = (artifact for artifact in records["artifact"] if artifact.type == "report")
+    held = {entry.path: Path(entry.local_path) for entry in report.manifest.contents}
+    assert held["report.html"].read_bytes() == (sweep / "report" / "report.html").read_bytes()
+    assert all(path.is_relative_to(sweep) for path in held.values())
+    assert records["exit"][0].exit_code == 0
+
+
+@pytest.fixture
+def finished(at_home: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Report:
+    """The report of a comparison whose runs were mirrored in W&B, though nobody was told how it ended."""
+    monkeypatch.setattr("headstart.conclusion.Mirror.compare", lambda *_: False)
+    words = (word for word in tiny(pictures, "name=pets", "strategy=feature_extraction") if word != "logger=none")
+    assert train("-m", *words, "logger=wandb", "seed=0,1") == 0
+    monkeypatch.undo()
+    monkeypatch.chdir(at_home)
+    return build([at_home / "outputs" / "pets"])
+
+
+def test_a_comparison_ends_well_though_its_tracker_does_not(
+    finished: Report, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    sweep = finished.directory.parent
+
+    def broken(self: Any, comparison: Comparison) -> None:
+        raise SystemExit(3)
+
+    for compare in (broken, lambda *_: time.sleep(60)):
+        monkeypatch.setattr(WandB, "compare", compare)
+        caplog.clear()
+        began = time.monotonic()
+        tell(sweep, finished, patience=0.2)
+        assert time.monotonic() - began < 5
+        assert "tracker" in caplog.text or "WandB failed" in caplog.text
+    monkeypatch.undo()
+    for _ in range(2):  # nothing had arrived, so it is told again, and then known
+        tell(sweep, finished)
+    assert offline_records(sweep / "wandb")["run"][0].job_type == "comparison"
+    finished.counts["failed"] = 1
+    tell(sweep, finished)
+    assert len(list(sweep.glob("wandb/offline-run-*"))) == 2
+
+
+def test_a_comparison_without_wandb_installed_is_only_warned(
+    finished: Report, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    tell(finished.directory.parent, finished)
+    assert "WandB failed" in caplog.text
+
+
+def test_without_a_logger_nobody_is_told(at_home: Path, pictures: Path):
+    assert train("-m", *tiny(pictures, "name=pets", "strategy=feature_extraction", "seed=0,1")) == 0
+    assert not (at_home / "outputs" / "pets" / ".told").exists()
+
+
+@pytest.mark.parametrize("strategy", ["feature_extraction", "fine_tune"])
+def test_the_best_checkpoint_is_an_artifact_if_asked_for(at_home: Path, pictures: Path, strategy: str):
+    words = [word for word in tiny(pictures, f"strategy={strategy}", "hydra.run.dir=run") if word != "logger=none"]
+    assert train(*words, "logger=wandb", "logger.log_checkpoints=true") == 0
+    (artifact,) = offline_records(at_home / "run")["artifact"]
+    assert (artifact.type, sorted(artifact.aliases)) == ("model", ["best", "latest"])
+    (entry,) = artifact.manifest.contents
+    kept = at_home / "run" / "checkpoints" / "best.ckpt"
+    assert entry.path == "best.ckpt"
+    assert Path(entry.local_path).read_bytes() == kept.read_bytes()
+
+
+def test_mlflow_holds_runs_and_the_comparison(at_home: Path, pictures: Path):
+    pytest.importorskip("mlflow")
+    words = tiny(
+        pictures, "name=pets", "strategy=fine_tune", "seed=0,1", "logger=mlflow", "logger.log_checkpoints=true"
+    )
+    assert train("-m", *(word for word in words if word != "logger=none")) == 0
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{at_home}/outputs/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("pets").experiment_id])
+    by_type = {run.data.tags["job_type"]: run for run in runs}
+    assert len(runs) == 3
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    trained, whole = by_type["fine_tune"], by_type["comparison"]
+    run_id = trained.info.run_name.rpartition("-")[2]
+    result = json.loads((at_home / "outputs" / "pets" / run_id / "result.json").read_text())
+    assert trained.data.metrics["final/test/accuracy"] == pytest.approx(result["metrics"]["test/accuracy"])
+    assert trained.data.params["optimizer.lr"] == "0.001"
+    assert [point.step for point in client.get_metric_history(trained.info.run_id, "val/accuracy")] == [0, 1]
+    assert [file.path for file in client.list_artifacts(trained.info.run_id, "checkpoints")] == [
+        "checkpoints/best.ckpt"
+    ]
+    assert "report/report.html" in [file.path for file in client.list_artifacts(whole.info.run_id, "report")]
+
+
+def test_mlflow_is_told_of_a_failure(at_home: Path, pictures: Path):
+    pytest.importorskip("mlflow")
+    words = [word for word in tiny(pictures, "optimizer=sgd", "optimizer.lr=1e30") if word != "logger=none"]
+    assert train(*words, "strategy=fine_tune", "logger=mlflow") == 1
+    from mlflow.tracking import MlflowClient
+
+    (run,) = MlflowClient(tracking_uri=f"sqlite:///{at_home}/outputs/mlflow.db").search_runs(["1"])
+    assert run.info.status == "FAILED"
 
 
 def test_tensorboard_writes_events(at_home: Path, pictures: Path):
