@@ -180,17 +180,22 @@ def peer_loaders(job: Any) -> tuple[Any, Any]:
     return DataLoader(train, batch_size=32, shuffle=True), DataLoader(val, batch_size=32)
 
 
-def scaled(pixels: Any, device: str = "cpu") -> Any:
+def scaled(pixels: Any) -> Any:
     """uint8 pictures as the network wants them (mean and deviation one half)."""
-    return pixels.to(device, non_blocking=True).float().div_(127.5).sub_(1.0)
+    return pixels.float().div_(127.5).sub_(1.0)
 
 
-def hand_written(job: Any, epochs: int, device: str = "cpu") -> list[float]:
-    """A plain PyTorch loop of full fine-tuning; seconds of each epoch's training, data loading included."""
+def hand_written(job: Any, epochs: int, channels_last: bool) -> list[float]:
+    """A plain PyTorch loop of full fine-tuning; seconds of each epoch's training, data loading included.
+
+    `channels_last`: with the memory layout that ours has by default, which alone makes convolutions faster on a CPU.
+    """
     import torch
     from torch.nn import functional as F
 
-    model = peer_model(job).to(device)
+    torch.use_deterministic_algorithms(False)  # our runs leave it on, and it would slow this one down
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    model = peer_model(job).to(memory_format=layout)
     train, val = peer_loaders(job)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(train))
@@ -199,7 +204,7 @@ def hand_written(job: Any, epochs: int, device: str = "cpu") -> list[float]:
         model.train()
         began = time.perf_counter()
         for pixels, labels in train:
-            loss = F.cross_entropy(model(scaled(pixels, device)), labels.to(device))
+            loss = F.cross_entropy(model(scaled(pixels).contiguous(memory_format=layout)), labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -208,7 +213,7 @@ def hand_written(job: Any, epochs: int, device: str = "cpu") -> list[float]:
         model.eval()
         with torch.inference_mode():
             for pixels, labels in val:
-                model(scaled(pixels, device)).argmax(1).eq(labels.to(device)).sum()
+                model(scaled(pixels).contiguous(memory_format=layout)).argmax(1).eq(labels).sum()
     return seconds
 
 
@@ -251,6 +256,7 @@ def plain_lightning(job: Any, epochs: int, frozen: bool = False) -> list[float]:
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": steps, "interval": "step"}}
 
     clock = Clock()
+    torch.use_deterministic_algorithms(False)
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=epochs, logger=False, enable_progress_bar=False, enable_model_summary=False,
         num_sanity_val_steps=0, enable_checkpointing=False, callbacks=[clock.callback()],
@@ -366,16 +372,20 @@ def measure_fine_tune(setting: Setting) -> None:
     """Full fine-tuning per step, against both loops, on pictures in memory."""
     job, epochs = common(setting, "fine_tune"), 3
     steps = -(-len(job.split.train) // 32)
-    ours, hand, plain = [], [], []
+    sides: dict[str, list[float]] = {name: [] for name in ("ours", "same", "hand", "plain")}
     for number in range(setting.rounds):
         seconds, _ = our_epochs(setting, f"fine{number}", epochs, "strategy=fine_tune")
-        ours.append(steady(seconds) / steps)
-        hand.append(steady(hand_written(job, epochs)) / steps)
-        plain.append(steady(plain_lightning(job, epochs)) / steps)
-    for name, peer, most in (("a hand-written loop", hand, 1.05), ("a plain Lightning loop", plain, 1.0)):
-        ratio = statistics.median(a / b for a, b in zip(ours, peer, strict=True))
-        setting.add("fine_tune", f"a step of full fine-tuning; peer: {name}", statistics.median(ours) * 1e3, "ms",
-                    statistics.median(peer) * 1e3, ratio, f"≤ {most}", ratio <= most)  # fmt: skip
+        sides["ours"].append(steady(seconds) / steps)
+        sides["same"].append(steady(hand_written(job, epochs, channels_last=True)) / steps)
+        sides["hand"].append(steady(hand_written(job, epochs, channels_last=False)) / steps)
+        sides["plain"].append(steady(plain_lightning(job, epochs)) / steps)
+    peers = (("same", "a hand-written loop in our memory layout", 1.05), ("hand", "a hand-written loop", None),
+             ("plain", "a plain Lightning loop", 1.0))  # fmt: skip
+    for key, name, most in peers:
+        ratio = statistics.median(a / b for a, b in zip(sides["ours"], sides[key], strict=True))
+        goal, met = (f"≤ {most}", ratio <= most) if most else ("", None)
+        setting.add("fine_tune", f"a step of fine-tuning; peer: {name}", statistics.median(sides["ours"]) * 1e3, "ms",
+                    statistics.median(sides[key]) * 1e3, ratio, goal, met)  # fmt: skip
 
 
 def measure_partial(setting: Setting) -> None:
@@ -386,7 +396,7 @@ def measure_partial(setting: Setting) -> None:
         "gradual_unfreeze": ["strategy=gradual_unfreeze"],
         "norm_only": ["strategy=norm_only"],
     }
-    epochs = 8
+    epochs = 10
     quotients: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
     for number in range(setting.rounds):
         full, done = our_epochs(setting, f"full{number}", epochs, "strategy=fine_tune")

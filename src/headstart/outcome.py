@@ -73,12 +73,13 @@ def conclude_probe(
         return record.fail(DivergedError(where.epoch, where.step) if where else RuntimeError("no epoch ended"), cost)
     head.load_state_dict(outcome.best_state)
     head.eval()
+    ids = source.ids  # once: a source may draw the list up anew each time
     with torch.inference_mode():
-        scored = {"test": Scored(head(features[test]), source.labels[test], [source.ids[i] for i in test], test)}
+        scored = {"test": Scored(head(features[test]), source.labels[test], [ids[i] for i in test], test)}
         for name, (shift, shift_features) in shifted.items():
-            chosen = shifted_indices(job, shift)
+            chosen, ids = shifted_indices(job, shift), shift.ids
             logits = head(shift_features[chosen])
-            scored[f"shift/{name}"] = Scored(logits, shift.labels[chosen], [shift.ids[i] for i in chosen], chosen)
+            scored[f"shift/{name}"] = Scored(logits, shift.labels[chosen], [ids[i] for i in chosen], chosen)
     if job.cfg.trainer.keep_checkpoint:
         state = {f"head.{name}": tensor for name, tensor in outcome.best_state.items()}
         (record.directory / "checkpoints").mkdir(exist_ok=True)
@@ -100,10 +101,8 @@ def score(job: Job, data: DataModule, module: TransferModule, device: torch.devi
         batches = islice(loader, settings.limit_batches)
         logits = scoring.predict(module, _noting(batches, seen), device, settings.precision)
         order = np.argsort(np.concatenate(seen), kind="stable")
-        chosen = np.concatenate(seen)[order]
-        scored[name] = Scored(
-            logits[torch.from_numpy(order)], source.labels[chosen], [source.ids[i] for i in chosen], chosen
-        )
+        chosen, ids = np.concatenate(seen)[order], source.ids
+        scored[name] = Scored(logits[torch.from_numpy(order)], source.labels[chosen], [ids[i] for i in chosen], chosen)
     return scored
 
 

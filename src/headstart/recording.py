@@ -82,7 +82,7 @@ class Recorder:
             "started": self.started,
             "finished": result.now(),
         }
-        result.write_json(self.directory / result.FILE, value)
+        result.write_json(self.directory / result.FILE, value, durable=True)
         return value
 
 

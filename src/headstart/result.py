@@ -25,12 +25,12 @@ PACKAGES = ("headstart", "torch", "torchvision", "timm", "transformers", "peft",
 MORE_PACKAGES = ("hydra-core", "omegaconf", "numpy", "pillow", "wandb")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` whole or not at all: to a file beside `path`, flushed to the disk, then renamed."""
-    write_bytes(path, (json.dumps(_finite(value), indent=1, default=_plain) + "\n").encode())
+def write_json(path: Path, value: Any, durable: bool = False) -> None:
+    """Write `value` whole or not at all: to a file beside `path`, flushed to the disk if `durable`, then renamed."""
+    write_bytes(path, (json.dumps(_finite(value), indent=1, default=_plain) + "\n").encode(), durable)
 
 
-def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
+def write_bytes(path: Path, content: bytes, durable: bool = False) -> None:
     """Write `content` to `path` whole or not at all; if `durable`, so that it outlasts a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -94,7 +94,7 @@ class History:
         writer = csv.DictWriter(file, list(self.rows[0]), extrasaction="ignore")
         writer.writeheader()
         writer.writerows(self.rows)
-        write_bytes(self.path, file.getvalue().encode(), durable=False)
+        write_bytes(self.path, file.getvalue().encode())
 
 
 def write_predictions(path: Path, predictions: Mapping[str, Mapping[str, np.ndarray]]) -> None:

@@ -48,7 +48,7 @@ class Ledger:
                 known.setdefault(entry.run_id, entry.to_dict())
             value = {"schema": 1, "name": name, "command": command, "runs": list(known.values())}
             if value != before:
-                result.write_json(self.directory / FILE, value)
+                result.write_json(self.directory / FILE, value, durable=True)
 
     def read(self) -> dict[str, Any]:
         """The contents of `sweep.json`; empty if there is none."""
@@ -114,7 +114,7 @@ class Ledger:
                     "rerun": f"headstart rerun {path}",
                     "finished": result.now(),
                 }
-                result.write_json(path / result.FILE, value)
+                result.write_json(path / result.FILE, value, durable=True)
 
     def claim(self, run_id: str) -> Claim:
         """The right to work on a run: `held` only if no one else has it. To be used as a context manager."""
