@@ -268,7 +268,7 @@ def test_figures_that_are_no_longer_made_are_removed_and_nothing_else(make_sweep
     (out / "mine.txt").write_text("kept")
     edit(sweep, lambda r: r.update(cost={}))
     build([sweep])
-    assert not (out / "figures" / "cost-train-seconds.svg").exists()
+    assert not (out / "figures" / "cost-seconds.svg").exists()
     assert (out / "mine.txt").read_text() == "kept"
 
 

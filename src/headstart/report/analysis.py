@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import inf, nan
+from math import inf, isfinite, nan
 from statistics import fmean
 
 import numpy as np
@@ -15,8 +15,11 @@ from headstart.report.statistics import Interval, RankTest
 ALL_PAIRS_UP_TO = 12
 """Contenders up to which all pairs are compared; above, each is compared with the leader alone."""
 COSTS = (
-    "train_seconds", "feature_seconds", "train_flops", "trainable_parameters", "peak_memory_bytes", "total_seconds",
+    "train_seconds", "feature_seconds", "train_flops", "feature_flops", "trainable_parameters", "peak_memory_bytes",
+    "total_seconds",
 )  # fmt: skip
+WITH_FEATURES = {"seconds": ("train_seconds", "feature_seconds"), "flops": ("train_flops", "feature_flops")}
+"""Costs of a run as if it had computed its frozen features alone: whoever shares them pays less, none pays more."""
 
 
 @dataclass(slots=True)
@@ -135,6 +138,8 @@ def summarise(cell: Cell, design: Design) -> Summary:
     for key in COSTS:
         found = [run.cost[key] for run in runs if key in run.cost]
         costs[key] = fmean(found) if found else nan
+    for key, (training, features) in WITH_FEATURES.items():
+        costs[key] = costs[training] + (costs[features] if isfinite(costs[features]) else 0.0)
     total = sum(run.cost.get("total_seconds", 0.0) + run.attempt_seconds for run in cell.runs)
     interval = statistics.t_interval(values)
     return Summary(

@@ -72,8 +72,8 @@ def compose(ledger: Ledger, analysis: Analysis, words: Answer, exhibits: Exhibit
         if analysis.across is not None:
             hero = [*maker.drawn([figures.ranks(analysis.across, "ranks")]), *hero]
         else:
-            name = _cost_name("train_seconds")
-            maker.seconds = figures.pareto(analysis, analysis.focus, maker.looks, "train_seconds", name)
+            name = _cost_name("seconds")
+            maker.seconds = figures.pareto(analysis, analysis.focus, maker.looks, "seconds", name)
             hero += maker.drawn([maker.seconds])
     parts = (
         _completeness, _comparison, _differences, _data_sets, _examples, _cost, _less_data, _budget, _shifted, _inside,
@@ -200,7 +200,7 @@ def _cost(maker: Maker) -> Section:
         section.drawings = maker.drawn(
             figures.pareto(maker.analysis, scene, maker.looks, cost, _cost_name(cost))
             for cost in figures.COSTS
-            if maker.seconds is None or cost != "train_seconds"
+            if maker.seconds is None or cost != "seconds"
         )
     if maker.seconds is not None:
         section.lead = f"Test {maker.analysis.design.metric.title} against training seconds is drawn beside the answer."

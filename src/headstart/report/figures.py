@@ -15,8 +15,8 @@ from headstart.report.style import INK, MUTED, Drawing, Look, draw, shorten
 MOST_ROWS = 16
 Looks = Mapping[Contender, Look]
 COSTS = {
-    "train_seconds": ("training seconds of a run", seconds_text),
-    "train_flops": ("training FLOPs of a run", lambda value: scaled(value, "FLOP")),
+    "seconds": ("training seconds, features included", seconds_text),
+    "flops": ("training FLOPs, features included", lambda value: scaled(value, "FLOP")),
     "trainable_parameters": ("trainable parameters", scaled),
 }
 

@@ -23,6 +23,14 @@ def listing(names: Sequence[str], most: int = 6) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 
+def training(costs: Mapping[str, float]) -> str:
+    """`45 s`, or `0.04 s on features that took 2.7 s once for all`."""
+    shared = ""
+    if costs["feature_seconds"] > 0:
+        shared = f" on features that took {seconds_text(costs['feature_seconds'])} once for all"
+    return seconds_text(costs["train_seconds"]) + shared
+
+
 def own_cost(row: Summary) -> str | None:
     costs = row.costs
     if not isfinite(costs["train_seconds"]):
@@ -30,11 +38,8 @@ def own_cost(row: Summary) -> str | None:
     trained = f", {scaled(costs['trainable_parameters'])} trainable parameters" * isfinite(
         costs["trainable_parameters"]
     )
-    shared = ""
-    if costs["feature_seconds"] > 0:
-        shared = f" on features that took {seconds_text(costs['feature_seconds'])} once for all"
     return (
-        f"One run of {row.cell.contender.label} trained for {seconds_text(costs['train_seconds'])}{shared}{trained}; "
+        f"One run of {row.cell.contender.label} trained for {training(costs)}{trained}; "
         f"all its runs here, every setting and seed, took {seconds_text(row.total_seconds)}."
     )
 
@@ -42,29 +47,27 @@ def own_cost(row: Summary) -> str | None:
 def cost(
     analysis: Analysis, leader: Summary, others: Sequence[Summary], against: Mapping[Contender, Difference]
 ) -> str | None:
-    """The leader's cost, and the cheapest contender: what it gives up, or that it gives up nothing that shows."""
+    """The leader's cost, and the cheapest contender: what it gives up, or that it gives up nothing that shows.
+
+    Each is charged for its features in full, though others may have shared them.
+    """
     text = own_cost(leader)
-    price = leader.costs["train_seconds"]
-    cheaper = [row for row in others if row.costs["train_seconds"] < price]
+    price = leader.costs["seconds"]
+    cheaper = [row for row in others if row.costs["seconds"] < price]
     if text is None:
         return None
     if not cheaper:
         return f"{text} None of the others trained faster."
     metric = analysis.design.metric
     equal = [row for row in cheaper if (i := against[row.cell.contender].interval) and i.known and not i.excludes_zero]
-    row = min(equal or cheaper, key=lambda row: row.costs["train_seconds"])
-    ratio = price / row.costs["train_seconds"] if row.costs["train_seconds"] > 0 else inf
+    row = min(equal or cheaper, key=lambda row: row.costs["seconds"])
+    ratio = price / row.costs["seconds"] if row.costs["seconds"] > 0 else inf
     gap = metric.gap(leader.interval.mean - row.interval.mean, signed=False) + metric.unit
-    times = f" ({number(ratio, 2)} times less)" if isfinite(ratio) and ratio >= 1.1 else ""
+    together = "together " * (row.costs["feature_seconds"] > 0)
+    times = f" ({together}{number(ratio, 2)} times less)" if isfinite(ratio) and ratio >= 1.1 else ""
     if equal:
-        return (
-            f"{text} {row.cell.contender.label}, not shown to be worse, takes "
-            f"{seconds_text(row.costs['train_seconds'])}{times}."
-        )
-    return (
-        f"{text} The cheapest, {row.cell.contender.label}, takes {seconds_text(row.costs['train_seconds'])}{times} and "
-        f"scores {gap} lower."
-    )
+        return f"{text} {row.cell.contender.label}, not shown to be worse, takes {training(row.costs)}{times}."
+    return f"{text} The cheapest, {row.cell.contender.label}, takes {training(row.costs)}{times} and scores {gap} lower."
 
 
 def with_less_data(analysis: Analysis, leader: Summary, scene: Scene) -> str | None:

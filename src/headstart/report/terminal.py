@@ -32,7 +32,9 @@ def _tables(analysis: Analysis) -> Iterator[Table]:
         title = f"{scene.dataset}, {scene.size_text} a class" if several else None
         table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column("strategy", no_wrap=True)
-        for name in ("n", f"test {metric} ± 95% t", "trainable parameters", "training seconds"):
+        for name in ("n", f"test {metric} ± 95% t"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for name in ("trainable parameters", "training seconds"):
             table.add_column(name, justify="right")
         for row in sorted(rows, key=lambda row: -row.interval.mean):
             table.add_row(*_cells(row))
@@ -44,10 +46,12 @@ def _cells(row: Summary) -> tuple[str, ...]:
     half = (interval.high - interval.low) / 2
     score = f"{interval.mean:.1%} ± {half:.1%}" if interval.n > 1 else f"{interval.mean:.1%} (one seed)"
     parameters, seconds = row.costs.get("trainable_parameters"), row.costs.get("train_seconds")
+    features = row.costs.get("feature_seconds", 0.0)
+    shared = f" (features, once: {features:,.1f})" if features > 0 else ""
     return (
         row.cell.contender.label,
         str(interval.n),
         score,
         f"{parameters:,.0f}" if parameters is not None else "–",
-        f"{seconds:,.1f}" if seconds is not None else "–",
+        f"{seconds:,.1f}{shared}" if seconds is not None else "–",
     )
