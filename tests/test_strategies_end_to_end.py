@@ -71,6 +71,57 @@ def test_an_adapter_is_left_beside_the_run_and_folded_in_if_asked(at_home, pictu
     assert any("lora_" in name for name in state) is not merge
 
 
+def test_steps_that_end_before_the_last_thaw_are_refused(at_home, pictures, capsys):
+    words = tiny(pictures, "strategy=lp_ft", "unfreeze.epochs=1", "trainer.max_epochs=4")
+    split = 36 - 9 - 5  # of 36 pictures, a quarter for test and 15% for val
+    steps = -(-split // 8)
+    assert main(["train", *words, f"trainer.max_steps={steps}"]) == 2
+    assert f"begins after {steps} steps (1 epochs), but is {steps}" in capsys.readouterr().err
+    assert not Path("outputs").exists()
+    assert main(["train", *words, f"trainer.max_steps={steps + 1}"]) == 0
+
+
+PHASES = "unfreeze.phases=[{start: 0, groups: [blocks.4.0, tail]}, {start: 3, groups: [blocks.3.0, blocks.4.0, tail]}]"
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (["strategy=partial", "strategy.last_k=1"], {"0": "blocks.3.0"}),
+        (["strategy=partial", "strategy.last_k=1", "strategy.granularity=stages"], {"0": "blocks.3.0"}),
+        (["strategy=fine_tune", "unfreeze=phases", PHASES], {"0": "blocks.3.0", "1": "blocks.2.0"}),
+        (["strategy=lp_ft", "unfreeze.epochs=3"], {"0": "tail"}),
+    ],
+)
+def test_what_stays_frozen_is_computed_once_and_gives_the_same_training(at_home, pictures, words, kept):
+    """Against the same run with a budget that has no room for activations below the head."""
+    words = [*words, "trainer.max_epochs=6"]
+    _, result, history = trained(pictures, *words)
+    assert result["reading"]["kept"] == kept
+    assert result["cost"]["feature_flops"] > 0
+    Path("outputs").rename("kept")
+    _, live, same = trained(pictures, *words, "features.budget_gb=3e-5")
+    assert live["reading"]["kept"].keys() <= {phase for phase, group in kept.items() if group == "tail"}
+    for row, other in zip(history, same, strict=True):
+        assert float(row["train/loss"]) == pytest.approx(float(other["train/loss"]), rel=1e-3)
+        assert float(row["val/loss"]) == pytest.approx(float(other["val/loss"]), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "augmentation=light",
+        "strategy.frozen_norm=batch_stats",
+        "strategy.frozen_norm=train",
+        "trainer.max_epochs=1",
+        "trainer.batch_size=4",
+    ],
+)
+def test_activations_are_not_kept_where_they_would_change_or_not_pay(at_home, pictures, word):
+    _, result, _ = trained(pictures, "strategy=partial", "strategy.last_k=1", "trainer.max_epochs=6", word)
+    assert bool(result["reading"]["kept"]) == (word == "trainer.batch_size=4")
+
+
 def test_the_head_first_phase_reads_features_that_a_probe_left(at_home, pictures):
     words = ["strategy=lp_ft", "unfreeze.epochs=1"]
     _, probe, _ = trained(pictures, "strategy=feature_extraction")

@@ -21,9 +21,9 @@ from headstart.assembly import (
     class_weights,
     data_module,
     device_of,
-    feature_views,
     fitted_heads,
     frozen_features,
+    kept_activations,
 )
 from headstart.claim import CLAIM, Claim
 from headstart.config import TrainerConfig
@@ -104,7 +104,8 @@ def train(job: Job, record: Recorder) -> dict[str, Any]:
         "fused_with": 0,
     }
     keep_adapter(job, fit.module, record.directory)
-    done = conclude(job, record, fit.rows, scored, cost, backbone.weights)
+    kept = {phase: kept.boundary for phase, kept in fit.module.kept.items()}
+    done = conclude(job, record, fit.rows, scored, cost, backbone.weights, kept)
     result.tidy(record.directory, job.cfg.trainer.keep_checkpoint)
     progress.done(_last_line(done))
     return done
@@ -141,7 +142,7 @@ def _fit(job: Job, directory: Path, on_row: Callable[[Mapping[str, Any]], None],
     trainer = lightning_trainer(settings, callbacks, directory)
     device = trainer.strategy.root_device
     memory, frozen = PeakMemory(device), frozen_features(job, device)
-    module.keep(feature_views(job, frozen))
+    module.keep(kept_activations(job, backbone, frozen, device))
     began = time.perf_counter()
     with interruptible():
         trainer.fit(module, data, ckpt_path=resumable(folder / "last.ckpt"), weights_only=True)

@@ -119,8 +119,12 @@ def conclude(
     scored: Mapping[str, Scored],
     cost: Mapping[str, Any],
     weights: WeightsRecord,
+    kept: Mapping[int, str] | None = None,
 ) -> dict[str, Any]:
-    """Turn what was scored into metrics, predictions and the result; the epoch is the one that was best on val."""
+    """Turn what was scored into metrics, predictions and the result; the epoch is the one that was best on val.
+
+    `kept` names the group, by phase, whose stored activations training started from.
+    """
     best = max(rows, key=lambda row: (row["val/accuracy"], -row["epoch"]))
     metrics: dict[str, Any] = {name: best[name] for name in METRICS}
     for name, part in scored.items():
@@ -134,7 +138,12 @@ def conclude(
         {name: scoring.predictions(part.logits, part.labels, part.ids) for name, part in scored.items()},
         weights={"source": weights.source, "sha256": weights.sha256, "ignored": list(weights.ignored)},
         details=scoring.details(test.logits, torch.from_numpy(test.labels), job.source.classes),
-        reading={**job.reading.description, **job.examples.statistics(), "views": job.parts["augmentation"].views},
+        reading={
+            **job.reading.description,
+            **job.examples.statistics(),
+            "views": job.parts["augmentation"].views,
+            "kept": {str(phase): boundary for phase, boundary in (kept or {}).items()},
+        },
     )
 
 

@@ -151,7 +151,9 @@ def prepare(cfg: DictConfig) -> Job:
         "shifts": {name: shifted.fingerprint for name, shifted in source.shifts.items()},
         "weights": found["weights"],
     }
-    return Job(cfg, parts, source, factory, sketch, job_plan, identity)
+    job = Job(cfg, parts, source, factory, sketch, job_plan, identity)
+    _check_steps(job)
+    return job
 
 
 def job_config(cfg: DictConfig, hydra: Any = None) -> DictConfig:
@@ -266,6 +268,20 @@ def _check_split(source: Source, own: Source) -> None:
     problems = split_problems(source.labels, source.parts, own.fractions, own.n_per_class, source.classes)
     if problems:
         raise InputError(*problems)
+
+
+def _check_steps(job: Job) -> None:
+    """Raise `InputError` if `trainer.max_steps` ends training before the plan's last phase begins."""
+    settings, begins = job.cfg.trainer, max((phase.start or 0 for phase in job.plan.phases), default=0)
+    if settings.max_steps is None or not begins:
+        return
+    num_batches = -(-len(job.split.train) // settings.batch_size)
+    steps_before = begins * -(-num_batches // settings.accumulate_grad_batches)
+    if settings.max_steps <= steps_before:
+        raise InputError(
+            f"trainer.max_steps must reach the last phase of the plan, which begins after {steps_before} steps "
+            f"({begins} epochs), but is {settings.max_steps}. Raise it, or thaw earlier."
+        )
 
 
 def _key(*values: Any) -> str:

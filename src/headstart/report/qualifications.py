@@ -67,7 +67,9 @@ def cost(
     times = f" ({together}{number(ratio, 2)} times less)" if isfinite(ratio) and ratio >= 1.1 else ""
     if equal:
         return f"{text} {row.cell.contender.label}, not shown to be worse, takes {training(row.costs)}{times}."
-    return f"{text} The cheapest, {row.cell.contender.label}, takes {training(row.costs)}{times} and scores {gap} lower."
+    return (
+        f"{text} The cheapest, {row.cell.contender.label}, takes {training(row.costs)}{times} and scores {gap} lower."
+    )
 
 
 def with_less_data(analysis: Analysis, leader: Summary, scene: Scene) -> str | None:

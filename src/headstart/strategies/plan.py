@@ -110,10 +110,20 @@ class Plan:
         """Whether nothing but the head ever trains."""
         return all(phase.trains(group) == (group == HEAD) for phase in self.phases for group in self.groups)
 
+    def untouched(self, phase: int) -> tuple[str, ...]:
+        """The lowest groups in which nothing trains up to and in this phase: what they compute never changes till then.
+
+        None where frozen norm layers follow the batch.
+        """
+        if self.frozen_norm != "eval":
+            return ()
+        so_far = self.phases[: phase + 1]
+        trained = [index for index, group in enumerate(self.groups) if any(p.trains(group) for p in so_far)]
+        return self.groups[: trained[0]]
+
     def probes(self, phase: int) -> bool:
         """Whether up to and in this phase the head alone trains, on features that have not changed since the start."""
-        trained = any(p.trains(group) for p in self.phases[: phase + 1] for group in self.groups[:-1])
-        return self.frozen_norm == "eval" and not trained
+        return self.untouched(phase) == self.groups[:-1]
 
     def warmup(self, phase: int, group: str, epochs_in: Sequence[float]) -> float:
         """Share of its rate that the group has reached; `epochs_in[p]` is the time in epochs since phase p began."""

@@ -1,7 +1,7 @@
 """Activations of frozen depth groups: computed once, in eval mode and without a graph, kept in the feature store."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +22,34 @@ from headstart.training.scoring import PRECISIONS
 
 FEATURES = "features"
 """Name of the pooled features among a backbone's activations."""
+COST = "cost"
+"""Seconds and floating-point operations of each example `(N, 2)`, kept with its activations."""
+Activations = Mapping[str, Tensor]
+"""What a depth group gives of all examples `(N, …)`, by name: what a backbone's `suffix` starts from."""
 VIEW_SEED = 0
 """Dice of augmented views: the same for every run, so that runs of other seeds find them in the store."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Activations that stand in for the groups up to `boundary` as long as these never change.
+
+    Epoch `e` trains on view `e % V`; the first view is the examples as they are.
+    """
+
+    boundary: str
+    views: Sequence[Activations]
+
+    def on(self, device: torch.device) -> "Kept":
+        """The same on `device`, so that a step copies nothing to it; on a CPU they stay memory-mapped."""
+        if device.type == "cpu":
+            return self
+        return Kept(self.boundary, [{name: t.to(device) for name, t in view.items()} for view in self.views])
+
+    def of(self, epoch: int, index: Tensor, device: torch.device) -> dict[str, Tensor]:
+        """The activations of the examples at `index` `(B,)`."""
+        view = self.views[epoch % len(self.views)]
+        return {name: values[index.to(values.device)].to(device) for name, values in view.items()}
 
 
 @dataclass
@@ -50,7 +76,12 @@ class FrozenFeatures:
 
     def of(self, examples: Examples, fingerprint: str, reading: Mapping[str, Any]) -> Tensor:
         """Features `(N, D)` of all examples of a source as they are."""
-        return self._kept(examples, {"data": fingerprint, "reading": dict(reading), "view": None}, None, 0)
+        return self._kept(examples, {"data": fingerprint, "reading": dict(reading), "view": None}, None, 0)[FEATURES]
+
+    def after(self, boundary: str, examples: Examples, fingerprint: str, reading: Mapping[str, Any]) -> Activations:
+        """What the group `boundary` gives of all examples of a source as they are."""
+        key = {"data": fingerprint, "reading": dict(reading), "view": None, "after": boundary}
+        return self._kept(examples, key, None, 0, boundary=boundary)
 
     def views(
         self, examples: Examples, fingerprint: str, reading: Mapping[str, Any], augmentation: Augmentation, name: Any
@@ -62,9 +93,9 @@ class FrozenFeatures:
         if not augmentation.changes_examples or augmentation.views == 1:
             return []
         base: dict[str, Any] = {"data": fingerprint, "reading": dict(reading)}
-        plain = self._kept(examples, {**base, "view": None}, None, 0, counted=False)
+        plain = self._kept(examples, {**base, "view": None}, None, 0, counted=False)[FEATURES]
         named = {view: {**base, "view": [view, VIEW_SEED, name]} for view in range(1, augmentation.views)}
-        return [plain, *(self._kept(examples, key, augmentation, view) for view, key in named.items())]
+        return [plain, *(self._kept(examples, key, augmentation, view)[FEATURES] for view, key in named.items())]
 
     def _kept(
         self,
@@ -73,17 +104,18 @@ class FrozenFeatures:
         augmentation: Augmentation | None,
         view: int,
         counted: bool = True,
-    ) -> Tensor:
+        boundary: str | None = None,
+    ) -> dict[str, Tensor]:
         full_key = {**self.identity, **key, "precision": self.precision}
         kept = self.store.get(full_key)
         if kept is None:
-            kept = self.store.fill(full_key, self._computed(examples, augmentation, view), len(examples))
-        seconds, flops = kept["cost"].sum(0).tolist() if counted else (0.0, 0.0)
+            kept = self.store.fill(full_key, self._computed(examples, augmentation, view, boundary), len(examples))
+        seconds, flops = kept.pop(COST).sum(0).tolist() if counted else (0.0, 0.0)
         self.seconds, self.flops = self.seconds + seconds, self.flops + flops
-        return kept[FEATURES]
+        return kept
 
     def _computed(
-        self, examples: Examples, augmentation: Augmentation | None, view: int
+        self, examples: Examples, augmentation: Augmentation | None, view: int, boundary: str | None
     ) -> Iterator[dict[str, Tensor]]:
         backbone = self.backbone().to(self.device).eval().requires_grad_(False)
         everything = np.arange(len(examples))
@@ -109,12 +141,15 @@ class FrozenFeatures:
                 inputs = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch["inputs"].items()}
                 size = len(batch["labels"])
                 with work.counter() if per_example is None else nullcontext() as counter:
-                    features = backbone(inputs).float().cpu()
+                    if boundary is None:
+                        activations = {FEATURES: backbone(inputs).float().cpu()}
+                    else:
+                        activations = {name: t.cpu() for name, t in backbone.prefix(inputs, boundary).items()}
                 if counter is not None:
                     per_example = counter.get_total_flops() / size
                 seconds, began = (time.perf_counter() - began) / size, time.perf_counter()
                 shares = torch.tensor([seconds, per_example or 0.0], dtype=torch.float64)
-                yield {FEATURES: features, "cost": shares.repeat(size, 1)}
+                yield {**activations, COST: shares.repeat(size, 1)}
 
 
 def _as_it_is(batch: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from headstart.data.augmentation import Augmentation
 from headstart.seeding import seed_for
 from headstart.strategies.plan import HEAD, FrozenNorm, Row
 from headstart.strategies.regularizers import Regularizer
+from headstart.training.activations import Kept
 from headstart.training.rows import rows
 from headstart.training.thaw import hold
 
@@ -92,8 +93,8 @@ class TransferModule(pl.LightningModule):
         self.optimizer, self.augmentation, self.regularizer = optimizer, augmentation, regularizer
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.rows = rows([*groups, _head_group(head)], nn.ModuleList([backbone, head]))
-        self.kept_views: Sequence[Tensor] = ()
-        self.is_probing = False
+        self.kept: Mapping[int, Kept] = {}
+        self.start: Kept | None = None
         self.metrics: dict[str, float] = {}
         self.train_loss, self.train_accuracy = MeanLoss(), _accuracy(num_classes)
         self.val_loss, self.val_accuracy = MeanLoss(), _accuracy(num_classes)
@@ -110,18 +111,18 @@ class TransferModule(pl.LightningModule):
         """Logits `(B, C)`."""
         return self.head(self.backbone(inputs))
 
-    def keep(self, views: Sequence[Tensor]) -> None:
-        """Take features `(N, D)` of all examples, as they are and then augmented, in place of the backbone's.
+    def keep(self, kept: Mapping[int, Kept]) -> None:
+        """Take activations of all examples, by phase, in place of the groups that never change up to it.
 
-        They are used while `is_probing`: as long as the head alone trains. Epoch `e` trains on view `e % V`.
+        `start` is where the current phase begins; None for the inputs.
         """
-        self.kept_views = views
+        self.kept = kept
 
     def _logits(self, batch: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
-        if not self.is_probing:
+        if self.start is None:
             return self(inputs)
-        view = self.kept_views[self.current_epoch % len(self.kept_views) if self.training else 0]
-        return self.head(view[batch["index"].to(view.device)].to(self.device))
+        activations = self.start.of(self.current_epoch if self.training else 0, batch["index"], self.device)
+        return self.head(self.backbone.suffix(activations, self.start.boundary))
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy; `labels` are indices `(B,)` or shares `(B, C)`."""

@@ -58,7 +58,7 @@ class Thaw(pl.Callback):
         for norm in _norms_with_buffers([module.backbone]):
             if isinstance(norm, _NormBase):
                 norm.track_running_stats = norm.running_mean is not None
-        module.is_probing = bool(module.kept_views) and self.plan.probes(self.phase)
+        module.start = module.kept.get(self.phase)
         module.frozen_modules = frozen_modules(self.plan, self.phase, self.groups, module.backbone)
         module.train(module.training)
 
