@@ -8,7 +8,7 @@ from pathlib import Path
 
 from headstart.application import compose
 from headstart.composition import conf_dir
-from headstart.preparation import draw_sketch, job_config
+from headstart.preparation import draft, job_config
 from headstart.strategies.drawing import svg
 
 EPOCHS = 10
@@ -17,8 +17,9 @@ EPOCHS = 10
 def draw(strategy: str) -> str:
     """The plan's picture for the default backbone and 10 epochs."""
     words = [f"strategy={strategy}", f"trainer.max_epochs={EPOCHS}", "backbone.weights=none"]
-    _, plan, parts = draw_sketch(job_config(compose(words)))
-    return svg(plan, parts["scheduler"], parts["optimizer"].keywords["lr"])
+    drafted = draft(job_config(compose(words)))
+    parts = drafted.parts
+    return svg(drafted.plan, parts["scheduler"], parts["optimizer"].keywords["lr"])
 
 
 def main(folder: Path) -> None:

@@ -6,13 +6,13 @@ import pytest
 
 from headstart.application import compose, plan
 from headstart.planning import forecast, page
-from headstart.preparation import draw_sketch, job_config
+from headstart.preparation import draft, job_config
 
 RESNET = ["backbone=resnet18", "backbone.weights=hub", "trainer.max_epochs=8"]
 
 
 def foreseen(*words):
-    return forecast(*draw_sketch(job_config(compose([*RESNET, *words]))))
+    return forecast(draft(job_config(compose([*RESNET, *words]))))
 
 
 def test_trained_parameters_are_counted_per_phase_by_hand():
@@ -58,15 +58,25 @@ def test_a_cached_probe_counts_its_head_alone(strategy):
     assert found["phases"][0]["flops_per_example"] == pytest.approx(2 * 2 * 512 * 8)
 
 
+def test_work_begins_where_activations_are_stored():
+    """Against the same plan under augmentation, where everything below is run in each step."""
+    words = ["strategy=partial", "strategy.last_k=2", "data.size=64"]
+    stored, live = (foreseen(*words, f"augmentation={name}")["phases"][0] for name in ("none", "light"))
+    assert (stored["starts_after"], live["starts_after"]) == ("layer3.1", None)
+    # what is left out is one forward pass up to layer3.1: all of ResNet-18 but layer4
+    forward = foreseen("strategy=feature_extraction", "data.size=64", "augmentation=mixup_cutmix")
+    assert 0 < live["flops_per_example"] - stored["flops_per_example"] < forward["phases"][0]["flops_per_example"]
+
+
 def test_adapters_are_counted():
     found = foreseen("strategy=lora", "backbone=vit_small", "strategy.adapter.r=4")
     assert found["phases"][0]["trainable_parameters"] == 12 * 4 * (384 + 3 * 384) + 8 * 385
 
 
 def test_the_page_fits_a_terminal():
-    sketch, thaw_plan, parts = draw_sketch(job_config(compose([*RESNET, "strategy=gradual_unfreeze"])))
+    drafted = draft(job_config(compose([*RESNET, "strategy=gradual_unfreeze"])))
     for width in (80, 120):
-        lines = page(sketch, thaw_plan, parts, width).splitlines()
+        lines = page(drafted, width).splitlines()
         assert max(map(len, lines)) <= width
         assert lines[0] == "resnet18: 11.2 M parameters in 6 depth groups, 8 epochs"
 

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from headstart.application import compose
 from headstart.cli import main
 from headstart.composition import conf_dir
+from headstart.planning import forecast
+from headstart.preparation import draft, job_config
 from pictures import tiny, write_folder
 
 STRATEGIES = sorted(path.stem for path in (conf_dir() / "strategy").glob("*.yaml"))
@@ -99,6 +102,9 @@ def test_what_stays_frozen_is_computed_once_and_gives_the_same_training(at_home,
     _, result, history = trained(pictures, *words)
     assert result["reading"]["kept"] == kept
     assert result["cost"]["feature_flops"] > 0
+    foretold = forecast(draft(job_config(compose(tiny(pictures, *words)))))
+    assert {str(i): p["starts_after"] for i, p in enumerate(foretold["phases"]) if p["starts_after"]} == kept
+    assert foretold["flops"] == pytest.approx(result["cost"]["train_flops"], rel=0.02)
     Path("outputs").rename("kept")
     _, live, same = trained(pictures, *words, "features.budget_gb=3e-5")
     assert live["reading"]["kept"].keys() <= {phase for phase, group in kept.items() if group == "tail"}

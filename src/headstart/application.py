@@ -101,9 +101,9 @@ def plan(words: list[str]) -> int:
     cfg = compose([word for word in words if word != "--json"])
 
     from headstart.planning import show
-    from headstart.preparation import draw_sketch, job_config
+    from headstart.preparation import draft, job_config
 
-    show(*draw_sketch(job_config(cfg)), as_json)
+    show(draft(job_config(cfg)), as_json)
     return 0
 
 

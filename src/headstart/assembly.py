@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from headstart.training.activations import FEATURES, FrozenFeatures, Kept
 from headstart.training.probe import train_probes
 from headstart.training.probe_spec import EarlyStopping, Probe, ProbeOutcome
 from headstart.training.solver import solve
+from headstart.training.starts import STORED_SHARE, starts
 from headstart.training.vector_optim import rule
 
 
@@ -76,69 +76,30 @@ def frozen_features(job: Job, device: torch.device) -> FrozenFeatures:
 
 
 def kept_activations(job: Job, backbone: Backbone, frozen: FrozenFeatures, device: torch.device) -> dict[int, Kept]:
-    """By phase, what stands in for the lowest groups, which have not changed by then.
+    """By phase, what stands in for the lowest groups, which have not changed by then (see `starts`).
 
-    While the head alone trains: features, in views where there is augmentation. Else, where examples are never changed
-    and all of one shape, what the highest such group gives that the model can be cut after: if the phase is long enough
-    to pay for it, and it fits half the store's budget (on an accelerator, a quarter of its memory).
+    Features come in views where there is augmentation; other activations are stored where examples are never changed
+    and all of one shape, within half the store's budget (on an accelerator, a quarter of its memory).
     """
     augmentation, settings = job.parts["augmentation"], job.cfg.trainer
     if augmentation.mixes or settings.limit_batches is not None:
         return {}
-    known = job.examples, job.source.fingerprint, job.reading.description
-    kept: dict[int, Kept] = {}
-    probing = [phase for phase in range(len(job.plan.phases)) if job.plan.probes(phase)]
-    if probing:
-        plain = frozen.of(*known)
-        views = frozen.views(*known, augmentation, job.augmentation_name) or [plain]
-        features = Kept(backbone.groups()[-1].name, [{FEATURES: view} for view in views]).on(device)
-        kept |= dict.fromkeys(probing, features)
-    if not augmentation.changes_examples and job.examples.lengths is None and settings.precision != "64-true":
-        boundaries = _boundaries(job, backbone, device)
-        starts = {name: Kept(name, [frozen.after(name, *known)]).on(device) for name in set(boundaries.values())}
-        kept |= {phase: starts[name] for phase, name in boundaries.items()}
-    return kept
-
-
-def _boundaries(job: Job, backbone: Backbone, device: torch.device) -> dict[int, str]:
-    """Phases that train part of the backbone, with the group whose activations they can start from, if any."""
-    plan, num_examples = job.plan, len(job.examples)
-    room = job.cfg.features.budget_gb * 1e9 / 2
+    are_fixed = not augmentation.changes_examples and job.examples.lengths is None and settings.precision != "64-true"
+    room = STORED_SHARE * job.cfg.features.budget_gb * 1e9
     if device.type == "cuda":
         room = min(room, torch.cuda.get_device_properties(device).total_memory / 4)
-    ends = [*(phase.start for phase in plan.phases[1:]), plan.max_epochs]
-    chosen: dict[int, str] = {}
-    sizes: dict[str, int] = {}
-    for phase, (start, end) in enumerate(zip((p.start for p in plan.phases), ends, strict=True)):
-        read = len(job.split.train) + len(job.split.val)
-        is_short = start is not None and end is not None and (end - start) * read < 2 * num_examples
-        untouched = plan.untouched(phase)
-        name = None if plan.probes(phase) or is_short else _highest_cut(job, backbone, untouched)
-        if name is not None:
-            sizes.setdefault(name, _num_bytes(job, backbone, name) * num_examples)
-            if sum(sizes[one] for one in {*chosen.values(), name}) <= room:
-                chosen[phase] = name
-    return chosen
-
-
-def _highest_cut(job: Job, backbone: Backbone, untouched: Sequence[str]) -> str | None:
-    """The last group within the `untouched` ones, however coarse these are, after which the model can be cut."""
-    if not untouched:
-        return None
-    coarse = [group for group in backbone.groups(job.strategy.granularity) if group.name in untouched]
-    frozen = {id(parameter) for group in coarse for parameter in group.parameters.values()}
-    below = takewhile(lambda group: all(id(p) in frozen for p in group.parameters.values()), backbone.groups())
-    exact = set(backbone.boundaries)
-    return next((group.name for group in reversed(list(below)) if group.name in exact), None)
-
-
-def _num_bytes(job: Job, backbone: Backbone, boundary: str) -> int:
-    """Bytes of one example's activations."""
-    was_training = backbone.training
-    with torch.no_grad():
-        activations = backbone.eval().prefix(job.examples.batch([0]), boundary)
-    backbone.train(was_training)
-    return sum(tensor.nbytes for tensor in activations.values())
+    example, num_read = job.examples.batch([0]) if are_fixed else None, len(job.split.train) + len(job.split.val)
+    groups = starts(backbone, job.plan, example, num_read, len(job.examples), room)
+    known = job.examples, job.source.fingerprint, job.reading.description
+    kept: dict[str, Kept] = {}
+    for name in dict.fromkeys(groups.values()):
+        if name == backbone.groups()[-1].name:
+            plain = frozen.of(*known)
+            views = frozen.views(*known, augmentation, job.augmentation_name) or [plain]
+            kept[name] = Kept(name, [{FEATURES: view} for view in views]).on(device)
+        else:
+            kept[name] = Kept(name, [frozen.after(name, *known)]).on(device)
+    return {phase: kept[name] for phase, name in groups.items()}
 
 
 def build_head(job: Job, num_features: int) -> nn.Module:

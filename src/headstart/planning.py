@@ -3,44 +3,52 @@
 import json
 import shutil
 from collections.abc import Mapping
+from itertools import pairwise
 from textwrap import wrap
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from headstart.data.splits import Split, split
 from headstart.errors import InputError
-from headstart.preparation import Sketch, outline
+from headstart.preparation import Draft, outline
 from headstart.strategies import drawing
-from headstart.strategies.plan import HEAD, Plan
+from headstart.strategies.plan import HEAD
+from headstart.training.starts import STORED_SHARE, starts
 from headstart.training.work import foretold
 
+USUAL_SIZES = (600, 150, 250)
+"""Examples for training, validation and test where they are not known before the data is read."""
 UNKNOWN_CLASSES = 10
 """Width of the head where the classes are not known before the data is read."""
 
 
-def show(sketch: Sketch, plan: Plan, parts: Mapping[str, Any], as_json: bool) -> None:
+def show(draft: Draft, as_json: bool) -> None:
     """Print the plan: a picture and a table of its phases, or all of it as JSON."""
     if as_json:
-        print(json.dumps(forecast(sketch, plan, parts), indent=1))
+        print(json.dumps(forecast(draft), indent=1))
     else:
-        print(page(sketch, plan, parts, shutil.get_terminal_size().columns))
+        print(page(draft, shutil.get_terminal_size().columns))
 
 
-def forecast(sketch: Sketch, plan: Plan, parts: Mapping[str, Any]) -> dict[str, Any]:
+def forecast(draft: Draft) -> dict[str, Any]:
     """Plain JSON: the plan, rates by group and epoch, and by phase what trains and the work it takes.
 
-    `flops_per_example` are of one example forward and backward; `None` where the inputs' shape is not known beforehand.
+    `flops_per_example` are of one example forward and backward, from `starts_after` on: the group whose activations are
+    stored, where there is one. Both are `None` where the inputs' shape is not known beforehand.
     """
+    sketch, plan, parts = draft.sketch, draft.plan, draft.parts
     base_rate = float(parts["optimizer"].keywords["lr"])
-    num_classes, num_examples = _counts(parts["data"])
+    num_classes, division = _counts(parts["data"])
+    num_examples = None if division is None else len(division.train)
     with torch.device("meta"):
         head = parts["head"].build(sketch.num_features, num_classes or UNKNOWN_CLASSES)
     head_size = sum(parameter.numel() for parameter in head.parameters())
-    work = _work(sketch, plan, parts, head)
-    starts = drawing.starts(plan)
+    begun, work = _work(draft, head, division)
+    epochs = pairwise([*drawing.starts(plan), plan.max_epochs])
     phases = []
-    for index, (phase, start, end) in enumerate(zip(plan.phases, starts, [*starts[1:], plan.max_epochs], strict=True)):
+    for index, (phase, (start, end)) in enumerate(zip(plan.phases, epochs, strict=True)):
         trained = sum(count for row, count in sketch.parameters.items() if phase.trains(*row))
         flops = None if work is None else work[index]
         phases.append(
@@ -50,6 +58,7 @@ def forecast(sketch: Sketch, plan: Plan, parts: Mapping[str, Any]) -> dict[str, 
                 "end": end,
                 "waits_for_plateau": phase.until is not None,
                 "trainable_parameters": trained + head_size,
+                "starts_after": begun.get(index),
                 "flops_per_example": flops,
                 "flops_per_epoch": None if flops is None or num_examples is None else flops * num_examples,
             }
@@ -70,21 +79,24 @@ def forecast(sketch: Sketch, plan: Plan, parts: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def page(sketch: Sketch, plan: Plan, parts: Mapping[str, Any], width: int) -> str:
+def page(draft: Draft, width: int) -> str:
     """The plan for a terminal of `width` columns."""
-    found = forecast(sketch, plan, parts)
+    plan, parts, found = draft.plan, draft.parts, forecast(draft)
     picture = drawing.text(plan, parts["scheduler"], width, found["base_rate"])
-    total, factory = found["total_parameters"], parts["backbone"]
+    total = found["total_parameters"]
     epochs = f"{plan.max_epochs} epoch{'s' if plan.max_epochs > 1 else ''}"
-    title = f"{factory.name}: {_short(total)} parameters in {len(plan.groups)} depth groups, {epochs}"
+    title = f"{parts['backbone'].name}: {_short(total)} parameters in {len(plan.groups)} depth groups, {epochs}"
     classes = found["num_classes"]
     notes = [
         f"Trained: with a head for {classes or UNKNOWN_CLASSES} classes"
         + ("." if classes else "; the data's own are not known before it is read."),
         "Work: floating-point operations, forward and backward.",
     ]
-    if plan.probes(0) and not parts["augmentation"].mixes:
-        notes.append("While the head alone trains, the backbone's one pass over the data comes on top.")
+    for index, phase in enumerate(found["phases"]):
+        if phase["starts_after"]:
+            notes.append(
+                f"Phase {index} starts from what {phase['starts_after']} gives, stored once; that pass comes on top."
+            )
     if plan.frozen_norm != "eval" or plan.thawed_norm != "train":
         notes.append(f"Norm layers: {plan.frozen_norm} where frozen, {plan.thawed_norm} where they train.")
     wrapped = [line for note in notes for line in wrap(note, width)]
@@ -118,22 +130,28 @@ def _table(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _work(sketch: Sketch, plan: Plan, parts: Mapping[str, Any], head: Any) -> list[float] | None:
-    strategy, data = parts["strategy"], parts["data"]
-    size = getattr(data, "size", None)
-    factory = parts["backbone"] if size is None else parts["backbone"].resized(size)
-    inputs = _shapes(factory, data)
+def _work(draft: Draft, head: nn.Module, division: Split | None) -> tuple[dict[int, str], list[float] | None]:
+    """By phase, the group whose stored activations it starts from, and operations per example."""
+    strategy, augmentation = draft.parts["strategy"], draft.parts["augmentation"]
+    inputs = _shapes(draft.factory, draft.parts["data"])
     if inputs is None:
-        return None
-    backbone = outline(factory)
+        return {}, None
+    backbone = outline(draft.factory)
     if strategy.adapter is not None:
         with torch.device("meta"):
             strategy.adapter.inject(backbone)
     groups = backbone.groups(strategy.granularity)
+    sizes = USUAL_SIZES if division is None else tuple(map(len, (division.train, division.val, division.test)))
+    are_fixed = not augmentation.changes_examples and draft.factory.modality != "text"
+    room = STORED_SHARE * draft.cfg.features.budget_gb * 1e9
     try:
-        return foretold(backbone, head, groups, plan, inputs, keeps_features=not parts["augmentation"].mixes)
+        begun: dict[int, str] = {}
+        if not augmentation.mixes and draft.cfg.trainer.limit_batches is None:
+            num_examples = len(draft.parts["data"].labels) if division is not None else sum(sizes)
+            begun = starts(backbone, draft.plan, inputs if are_fixed else None, sum(sizes[:2]), num_examples, room)
+        return begun, foretold(backbone, head, groups, draft.plan, inputs, begun)
     except (RuntimeError, NotImplementedError):  # a model that looks at values cannot run on shapes alone
-        return None
+        return {}, None
 
 
 def _shapes(factory: Any, data: Any) -> dict[str, Tensor] | None:
@@ -152,15 +170,13 @@ def _shapes(factory: Any, data: Any) -> dict[str, Tensor] | None:
     return None
 
 
-def _counts(data: Any) -> tuple[int | None, int | None]:
-    """Numbers of classes and of training examples, where a listing tells them; no example is read for it."""
+def _counts(data: Any) -> tuple[int | None, Split | None]:
+    """The number of classes and a split, where a listing tells them; no example is read for it."""
     if data.modality != "vision":
         return None, None
     try:
-        from headstart.data.splits import split
-
-        parts = split(data.labels, data.parts, data.fractions, 0, data.n_per_class, data.classes)
-        return len(data.classes), len(parts.train)
+        found = split(data.labels, data.parts, data.fractions, 0, data.n_per_class, data.classes)
+        return len(data.classes), found
     except (InputError, OSError):
         return None, None
 

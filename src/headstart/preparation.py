@@ -46,6 +46,17 @@ class Sketch:
 
 
 @dataclass(frozen=True)
+class Draft:
+    """A run as far as its config tells: data and weights have not been looked at."""
+
+    cfg: DictConfig
+    parts: Mapping[str, Any]
+    factory: BackboneFactory
+    sketch: Sketch
+    plan: Plan
+
+
+@dataclass(frozen=True)
 class Job:
     """A run that is known to work, with its parts at hand."""
 
@@ -170,11 +181,11 @@ def job_config(cfg: DictConfig, hydra: Any = None) -> DictConfig:
     return ours
 
 
-def draw_sketch(cfg: DictConfig) -> tuple[Sketch, Plan, Mapping[str, Any]]:
-    """Sketch, plan and parts of a config, without looking at data or weights."""
+def draft(cfg: DictConfig) -> Draft:
+    """What a config comes to as far as it can be said without looking at data or weights."""
     parts, factory, nodes = _bound(cfg)
     sketch = _sketch(factory, nodes["backbone"], parts["strategy"])
-    return sketch, _plan(sketch, parts, cfg), parts
+    return Draft(cfg, parts, factory, sketch, _plan(sketch, parts, cfg))
 
 
 def _bound(cfg: DictConfig) -> tuple[dict[str, Any], BackboneFactory, dict[str, Any]]:

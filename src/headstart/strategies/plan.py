@@ -68,7 +68,7 @@ class Plan:
     """Epochs over which a group that thaws after the start climbs from 0 to its rate."""
     restart: bool = False
     """Whether the schedule runs from its beginning to its end in every phase, not once over all of them."""
-    granularity: str = "blocks"
+    granularity: Literal["blocks", "stages"] = "blocks"
 
     def __post_init__(self) -> None:
         assert self.groups[-1] == HEAD, self.groups

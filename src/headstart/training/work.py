@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from headstart.backbones.backbone import DepthGroup
+from headstart.backbones.backbone import Backbone, DepthGroup
 from headstart.strategies.plan import HEAD, Phase, Plan
 from headstart.training.rows import rows
 
@@ -36,17 +36,17 @@ def counter() -> FlopCounterMode:
 
 
 def foretold(
-    backbone: nn.Module,
+    backbone: Backbone,
     head: nn.Module,
     groups: Sequence[DepthGroup],
     plan: Plan,
     inputs: Mapping[str, Tensor],
-    keeps_features: bool = False,
+    begun: Mapping[int, str] | None = None,
 ) -> list[float]:
     """Operations per example of a step in each phase of `plan`: forward, and backward as far as that phase needs it.
 
-    All on the meta device: `inputs` are a batch of shapes, two examples or more. With `keeps_features` the backbone's
-    part is left out while the head alone trains, as its features are then computed once.
+    All on the meta device: `inputs` are a batch of shapes, two examples or more. `begun` names the group, by phase,
+    whose stored activations a step starts from.
     """
     num_examples = len(next(iter(inputs.values())))
     table = rows(
@@ -55,22 +55,26 @@ def foretold(
     known: dict[Any, float] = {}
     work = []
     for index, phase in enumerate(plan.phases):
-        are_kept = keeps_features and plan.probes(index)
-        key = are_kept, frozenset(row for row in table if phase.trains(*row))
+        group = (begun or {}).get(index)
+        key = group, frozenset(row for row in table if phase.trains(*row))
         if key not in known:
-            known[key] = _step(backbone, head, table, phase, inputs, are_kept) / num_examples
+            known[key] = _step(backbone, head, table, phase, inputs, group) / num_examples
         work.append(known[key])
     return work
 
 
-def _step(backbone: nn.Module, head: nn.Module, table: Any, phase: Phase, inputs: Any, are_kept: bool) -> float:
+def _step(backbone: Backbone, head: nn.Module, table: Any, phase: Phase, inputs: Any, group: str | None) -> float:
     for row, parameters in table.items():
         for parameter in parameters.values():
             parameter.requires_grad_(phase.trains(*row))
             parameter.grad = None
     with counter() as count, _FusedAttention(), torch.enable_grad():
-        features = backbone(inputs)
-        before = count.get_total_flops() if are_kept else 0
+        if group is None:
+            before, features = 0, backbone(inputs)
+        else:
+            with torch.no_grad():
+                activations = backbone.prefix(inputs, group)
+            before, features = count.get_total_flops(), backbone.suffix(activations, group)
         head(features).sum().backward()
     return count.get_total_flops() - before
 
