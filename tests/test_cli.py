@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headstart.cli import main
+from headstart.cli import COMMANDS, main
 from pictures import tiny, write_folder
 
 
@@ -31,14 +31,17 @@ def refused(capsys: pytest.CaptureFixture[str], home: Path, *words: str) -> str:
     return said
 
 
-def test_help_imports_neither_torch_nor_hydra():
+@pytest.mark.parametrize("command", ["", *sorted({*COMMANDS} - {"train"})])
+def test_help_imports_neither_torch_nor_hydra(command: str):
     code = (
-        "import sys; from headstart.cli import main; main(['--help']); "
+        f"import sys; from headstart.cli import COMMANDS, main; main({[*command.split(), '--help']}); "
         "print(sorted({'torch', 'hydra'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "headstart train -m" in done.stdout
+    assert f"  headstart {command or 'train'} " in done.stdout
+    assert "example" in done.stdout
     assert done.stdout.endswith("[]\n")
+    assert max(map(len, done.stdout.splitlines())) <= 120
 
 
 def test_a_run_leaves_what_the_contract_says(at_home: Path, pictures: Path):

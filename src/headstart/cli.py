@@ -4,28 +4,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-HELP = """\
-headstart compares ways of transfer learning on your data: extract features or fine-tune, and how.
+from headstart import help
 
-usage: headstart COMMAND [ARGUMENTS]
-
-  train  [KEY=VALUE ...] [-m]      one run, or with -m a comparison
-  plan   [KEY=VALUE ...] [--json]  what would train when, at which rate; trains nothing
-  report DIR... [--open]           tables, figures and a page of evidence
-  status DIR                       what of a comparison is done, failed, running, missing
-  rerun  RUN_DIR [--check]         the same run again, and whether it gave the same numbers
-  store  [list | prune]            activations kept from frozen backbones
-
-examples
-  headstart train strategy=feature_extraction
-  headstart train -m strategy=from_scratch,feature_extraction,fine_tune seed=0,1,2 name=first
-  headstart train -m strategy=lp_ft,fine_tune data=image_folder data.root=photos seed=0,1,2
-  headstart train -m ... --dry-run         what it would do, and what is done already
-  headstart train --help                   every config group and its choices
-  headstart plan strategy=gradual_unfreeze backbone=resnet50
-
-shell completion:  eval "$(headstart -sc install=bash)"     (or zsh, fish)
-"""
 COMMANDS = ("train", "plan", "report", "status", "rerun", "store")
 
 
@@ -33,7 +13,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0 only if everything asked for succeeded."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
-        print(HELP, end="")
+        print(help.PROGRAM, end="")
+        return 0
+    if words[0] in help.COMMANDS and not {"-h", "--help"}.isdisjoint(words):
+        print(help.COMMANDS[words[0]], end="")
         return 0
     if words[0] == "--version":
         from headstart import __version__

@@ -73,7 +73,7 @@ def rerun(words: list[str]) -> int:
 
 
 def store(words: list[str]) -> int:
-    """`headstart store [list | prune [GIGABYTES]]`: activations that are kept."""
+    """`headstart store [list | prune [GB]]`: activations that are kept."""
     from headstart.cache import cache_dir
     from headstart.features.store import FeatureStore
 
@@ -83,7 +83,7 @@ def store(words: list[str]) -> int:
     try:
         budget = float(rest[0]) if rest else 0.0
     except ValueError:
-        raise InputError(f"headstart store prune takes the gigabytes to keep, but got {rest[0]!r}.") from None
+        raise InputError(f"Say how many gigabytes to keep, as in: headstart store prune 5. Got {rest[0]!r}.") from None
     kept = FeatureStore(cache_dir("features"), int(budget * 1e9))
     if action == "prune":
         removed = kept.prune()
@@ -98,9 +98,17 @@ def store(words: list[str]) -> int:
 
 
 def _described(key: Mapping[str, Any]) -> str:
-    backbone, reading = key.get("backbone", {}), key.get("reading", {})
-    view = f", view {key['view'][0]}" if key.get("view") else ""
-    return f"{backbone.get('model', '?')} {reading}{view}, data {str(key.get('data', '?'))[:12]}"
+    """`tf_efficientnet_lite0 after blocks.5.1, view 2, size 64, interpolation bicubic, data 207debea`."""
+    words = [str(key.get("backbone", {}).get("model", "?")) + (f" after {key['after']}" if key.get("after") else "")]
+    words += [f"view {key['view'][0]}"] if key.get("view") else []
+    words += [f"{name} {_short(value)}" for name, value in key.get("reading", {}).items() if value is not None]
+    return ", ".join([*words, f"data {_short(key.get('data', '?'))}"])
+
+
+def _short(value: Any) -> str:
+    """A digest by its beginning, all else as it is."""
+    text = str(value)
+    return text[:8] if len(text) == 64 else text
 
 
 def _next(folder: Path) -> Path:

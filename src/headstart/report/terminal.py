@@ -34,10 +34,13 @@ def _tables(analysis: Analysis) -> Iterator[Table]:
         table.add_column("strategy", no_wrap=True)
         for name in ("n", f"test {metric} ± 95% t"):
             table.add_column(name, justify="right", no_wrap=True)
-        for name in ("trainable parameters", "training seconds"):
-            table.add_column(name, justify="right")
+        names = ["trainable parameters", "training seconds"]
+        if any(row.costs["feature_seconds"] > 0 for row in rows):
+            names.append("features, shared")
+        for name in names:
+            table.add_column(name, justify="right", min_width=max(map(len, name.split())))
         for row in sorted(rows, key=lambda row: -row.interval.mean):
-            table.add_row(*_cells(row))
+            table.add_row(*_cells(row)[: len(table.columns)])
         yield table
 
 
@@ -46,12 +49,12 @@ def _cells(row: Summary) -> tuple[str, ...]:
     half = (interval.high - interval.low) / 2
     score = f"{interval.mean:.1%} ± {half:.1%}" if interval.n > 1 else f"{interval.mean:.1%} (one seed)"
     parameters, seconds = row.costs.get("trainable_parameters"), row.costs.get("train_seconds")
-    features = row.costs.get("feature_seconds", 0.0)
-    shared = f" (features, once: {features:,.1f})" if features > 0 else ""
+    features = row.costs["feature_seconds"]
     return (
         row.cell.contender.label,
         str(interval.n),
         score,
         f"{parameters:,.0f}" if parameters is not None else "–",
-        f"{seconds:,.1f}{shared}" if seconds is not None else "–",
+        f"{seconds:,.1f}" if seconds is not None else "–",
+        f"{features:,.1f}" if features > 0 else "–",
     )

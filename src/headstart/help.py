@@ -1,0 +1,78 @@
+"""What `--help` prints. Nothing is imported for it; `headstart train --help` is Hydra's, with every config group."""
+
+PROGRAM = """\
+headstart compares ways of transfer learning on your data: extract features or fine-tune, and how.
+
+usage: headstart COMMAND [ARGUMENTS]
+
+  train  [KEY=VALUE ...] [-m]      one run, or with -m a comparison
+  plan   [KEY=VALUE ...] [--json]  what would train when, at which rate; trains nothing
+  report DIR... [--open]           tables, figures and a page of evidence
+  status DIR                       what of a comparison is done, failed, running, missing
+  rerun  RUN_DIR [--check]         the same run again, and whether it gave the same numbers
+  store  [list | prune [GB]]       activations kept from frozen backbones
+
+examples
+  headstart train strategy=feature_extraction
+  headstart train -m strategy=from_scratch,feature_extraction,fine_tune seed=0,1,2 name=first
+  headstart train -m strategy=lp_ft,fine_tune data=image_folder data.root=photos seed=0,1,2
+  headstart train -m ... --dry-run         what it would do, and what is done already
+  headstart train --help                   every config group and its choices
+  headstart plan strategy=gradual_unfreeze backbone=resnet50
+
+shell completion:  eval "$(headstart -sc install=bash)"     (or zsh, fish)
+"""
+COMMANDS = {
+    "plan": """\
+usage: headstart plan [KEY=VALUE ...] [--json]
+
+What would train when and at which rate, with trained parameters and work: depth groups down, epochs across, the rate
+as shade. Takes the settings of `headstart train`; reads no weights and trains nothing. A plan that cannot be carried
+out is refused, with the model's groups. --json prints all of it for programs.
+
+examples
+  headstart plan strategy=gradual_unfreeze backbone=resnet50
+  headstart plan strategy=partial strategy.last_k=2 backbone=vit_small
+  headstart plan strategy=discriminative strategy.layer_decay=0.7 --json
+""",
+    "report": """\
+usage: headstart report DIR... [--open]
+
+The evidence of one or more comparisons: report.html (one file, works offline), tables (csv, md, tex), figures (svg,
+pdf) and summary.json, in DIR/report of the first. Every comparison ends with it; --open shows the page in a browser.
+
+examples
+  headstart report outputs/demo --open
+  headstart report outputs/flowers outputs/birds       several data sets, compared across
+""",
+    "status": """\
+usage: headstart status DIR
+
+The grid of a comparison: which runs are done, failed, running (how far, what remains), interrupted or missing, why
+those that failed did, and the command that goes on.
+
+example
+  headstart status outputs/demo
+""",
+    "rerun": """\
+usage: headstart rerun RUN_DIR [--check]
+
+Does a run again from its directory alone, in RUN_DIR/reruns/1 (2, …), and compares: "identical", or each difference
+and what changed in the environment. --check keeps nothing of the repetition. Exit status 0 only if identical.
+
+example
+  headstart rerun outputs/demo/85dbb226608b --check
+""",
+    "store": """\
+usage: headstart store [list | prune [GB]]
+
+Activations of frozen backbones, kept so that no run computes them again. `list` says what is there; `prune` removes
+the least recently used until GB gigabytes are left (0 if not given: everything). features.budget_gb limits the store
+while runs fill it. It lies in ~/.cache/headstart, or where HEADSTART_CACHE says.
+
+examples
+  headstart store
+  headstart store prune 5
+""",
+}
+"""Of every command but `train`."""
