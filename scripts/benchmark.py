@@ -5,8 +5,9 @@
     python scripts/benchmark.py --rounds 5 --json benchmark.json
 
 Each row compares ours with a peer's; what is told is the median over rounds of the ratio within a round, since both
-sides of a round meet the same weather. Peers are written below: a plain PyTorch loop, and a plain Lightning module as
-one takes it from a template. Data come decoded from memory on all sides. Set OMP_NUM_THREADS to fix the threads.
+sides of a round meet the same weather. Peers are written below: a plain PyTorch loop, a plain Lightning module as one
+takes it from a template, and transformers' Trainer for text. Data come decoded from memory on all sides. Set
+OMP_NUM_THREADS to fix the threads.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-SECTIONS = ("probes", "fine_tune", "partial", "overhead", "help", "bookkeeping", "gpu")
+SECTIONS = ("probes", "fine_tune", "partial", "text", "overhead", "help", "bookkeeping", "gpu")
 
 
 @dataclass
@@ -142,12 +143,12 @@ def results(name: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in Path("outputs", name).glob("*/result.json")]
 
 
-def common(setting: Setting, strategy: str) -> Any:
+def common(*words: str) -> Any:
     """The job that our side runs, for the peers to take its model, data and split from."""
     from headstart.application import compose
     from headstart.preparation import job_config, prepare
 
-    return prepare(job_config(compose([f"strategy={strategy}", f"data.size={setting.size}", "logger=none"])))
+    return prepare(job_config(compose([*words, "logger=none"])))
 
 
 def tensors(job: Any, indices: Any) -> tuple[Any, Any]:
@@ -299,7 +300,8 @@ def our_epochs(setting: Setting, name: str, epochs: int, *words: str) -> tuple[l
 
     pl.Trainer.__init__ = watched  # type: ignore[method-assign]
     try:
-        headstart("-m", f"name={name}", f"data.size={setting.size}", f"trainer.max_epochs={epochs}", *words)
+        size = [] if any(word.startswith("data=") for word in words) else [f"data.size={setting.size}"]
+        headstart("-m", f"name={name}", *size, f"trainer.max_epochs={epochs}", *words)
     finally:
         pl.Trainer.__init__ = real  # type: ignore[method-assign]
     (done,) = results(name)
@@ -333,7 +335,7 @@ def measure_probes(setting: Setting) -> None:
                 met=training <= 12 * count / 96)  # fmt: skip
     each = (total - forward - training) / count
     setting.add("probes", "bookkeeping of a run", each, "s", goal="≤ 0.05 s", met=each <= 0.05)
-    job = common(setting, "feature_extraction")
+    job = common("strategy=feature_extraction", f"data.size={setting.size}")
     epoch = steady(plain_lightning(job, 3, frozen=True))
     peer = epoch * setting.epochs * count
     ratio = peer / (forward + training)
@@ -370,7 +372,7 @@ def _second_sweep(grid: Sequence[str]) -> int:
 
 def measure_fine_tune(setting: Setting) -> None:
     """Full fine-tuning per step, against both loops, on pictures in memory."""
-    job, epochs = common(setting, "fine_tune"), 3
+    job, epochs = common("strategy=fine_tune", f"data.size={setting.size}"), 3
     steps = -(-len(job.split.train) // 32)
     sides: dict[str, list[float]] = {name: [] for name in ("ours", "same", "hand", "plain")}
     for number in range(setting.rounds):
@@ -408,6 +410,104 @@ def measure_partial(setting: Setting) -> None:
         share, flops = (statistics.median(column) for column in zip(*pairs, strict=True))
         setting.add("partial", f"{name}: time over full; peer: operations over full", share, "", flops, share / flops,
                     "≤ 1.15", share / flops <= 1.15)  # fmt: skip
+
+
+def measure_text(setting: Setting) -> None:
+    """Fine-tuning a small BERT on short texts, against a loop over the same batches and transformers' Trainer."""
+    words = ["strategy=fine_tune", "backbone=minilm", "data=openmoji_names"]
+    job, epochs = common(*words), 3
+    sides: dict[str, list[float]] = {name: [] for name in ("ours", "hand", "trainer")}
+    for number in range(setting.rounds):
+        seconds, _ = our_epochs(setting, f"text{number}", epochs, *words)
+        sides["ours"].append(steady(seconds))
+        sides["hand"].append(steady(hand_written_text(job, epochs)))
+        sides["trainer"].append(steady(transformers_trainer(job, epochs, setting.folder)))
+    for key, name, most in (
+        ("hand", "a hand-written loop, same batches", 1.05),
+        ("trainer", "transformers' Trainer", 1),
+    ):
+        ratio = statistics.median(a / b for a, b in zip(sides["ours"], sides[key], strict=True))
+        setting.add("text", f"an epoch of minilm; peer: {name}", statistics.median(sides["ours"]), "s",
+                    statistics.median(sides[key]), ratio, f"≤ {most}", ratio <= most)  # fmt: skip
+
+
+def _folder_of(job: Any) -> Path:
+    """Where the packaged model lies, in transformers' layout."""
+    from headstart.backbones.huggingface_files import locate
+
+    return Path(str(locate(job.cfg.backbone.model, "backbone.model").folder))
+
+
+def hand_written_text(job: Any, epochs: int) -> list[float]:
+    """A plain PyTorch loop over our batches, with mean pooling and a linear classifier; seconds of each epoch."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+    from transformers import AutoModel
+
+    from headstart.data.batches import Batches
+
+    torch.use_deterministic_algorithms(False)
+    encoder = AutoModel.from_pretrained(_folder_of(job), add_pooling_layer=False).train()
+    head = nn.Linear(encoder.config.hidden_size, len(job.source.classes))
+    parameters = [*encoder.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4)
+    train, labels = job.split.train, torch.from_numpy(job.source.labels)
+    batches = Batches(train, 32, 0, job.examples.lengths[train])
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(batches))
+    seconds = []
+    for epoch in range(epochs):
+        batches.set_epoch(epoch)
+        began = time.perf_counter()
+        for draw in batches:
+            inputs, indices = job.examples.batch(draw.indices), torch.from_numpy(draw.indices)
+            mask = inputs["attention_mask"]
+            hidden = encoder(input_ids=inputs["input_ids"], attention_mask=mask).last_hidden_state
+            pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+            loss = F.cross_entropy(head(pooled), labels[indices])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def transformers_trainer(job: Any, epochs: int, folder: Path) -> list[float]:
+    """transformers' Trainer with its defaults but our batch size, on the same texts; seconds of each epoch."""
+    import torch
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+    )
+
+    torch.use_deterministic_algorithms(False)
+    place, seconds = _folder_of(job), []
+    tokenizer = AutoTokenizer.from_pretrained(place)
+    texts, labels = job.source.content.texts, job.source.labels
+    rows = [{**tokenizer(texts[i], truncation=True), "labels": int(labels[i])} for i in job.split.train]
+
+    class Watch(TrainerCallback):
+        def on_epoch_begin(self, *args: Any, **options: Any) -> None:
+            self.began = time.perf_counter()
+
+        def on_epoch_end(self, *args: Any, **options: Any) -> None:
+            seconds.append(time.perf_counter() - self.began)
+
+    arguments = TrainingArguments(
+        str(folder / "trainer"), num_train_epochs=epochs, per_device_train_batch_size=32, report_to="none",
+        save_strategy="no", disable_tqdm=True, use_cpu=True,
+    )  # fmt: skip
+    with quietly():
+        model = AutoModelForSequenceClassification.from_pretrained(place, num_labels=len(job.source.classes))
+        Trainer(
+            model, arguments, DataCollatorWithPadding(tokenizer), rows, callbacks=[Watch()],  # type: ignore[arg-type]
+        ).train()  # fmt: skip
+    return seconds
 
 
 def measure_overhead(setting: Setting) -> None:
