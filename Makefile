@@ -1,5 +1,6 @@
 # make demo    feature extraction, fine-tuning and training from scratch compared on real pictures
 # make test    the tests          make check   lint, format, types
+# make test-all   the slow ones too: many kills, processes in parallel, a small Ray cluster
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
@@ -13,7 +14,7 @@ demo: .venv/demo.installed
 test: .venv/dev.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow"
 
-test-all: .venv/dev.installed
+test-all: .venv/dev,ray,slurm.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: .venv/dev.installed

@@ -15,6 +15,8 @@ import torch
 from headstart.application import compose
 from headstart.cli import main
 from headstart.composition import conf_dir
+from headstart.errors import InputError
+from headstart.features.store import FeatureStore
 from headstart.planning import forecast
 from headstart.preparation import draft, job_config
 from pictures import tiny, write_folder
@@ -82,6 +84,34 @@ def test_steps_that_end_before_the_last_thaw_are_refused(at_home, pictures, caps
     assert f"begins after {steps} steps (1 epochs), but is {steps}" in capsys.readouterr().err
     assert not Path("outputs").exists()
     assert main(["train", *words, f"trainer.max_steps={steps + 1}"]) == 0
+
+
+def test_steps_are_counted_as_they_are_made(at_home, pictures):
+    """Few batches an epoch, or a last one that joins the one before it, bring the thaw earlier."""
+    words = tiny(pictures, "strategy=lp_ft", "unfreeze.epochs=1", "trainer.max_epochs=4")
+    assert main(["train", *words, "trainer.limit_batches=1", "trainer.max_steps=2"]) == 0
+    assert main(["train", *words, "data.n_per_class=3", "trainer.max_steps=2"]) == 0  # 9 examples: one batch of 9
+
+
+def test_a_store_that_cannot_be_written_leaves_training_as_it_is(at_home, pictures, monkeypatch):
+    def full(*args, **options):
+        raise InputError("No space.")
+
+    words = ["strategy=partial", "strategy.last_k=1", "trainer.max_epochs=6"]
+    monkeypatch.setattr(FeatureStore, "fill", full)
+    directory, result, _ = trained(pictures, *words)
+    assert result["status"] == "completed"
+    assert result["reading"]["kept"] == {}
+    assert "is not stored" in (directory / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("strategy", ["lp_ft", "feature_extraction", "partial"])
+def test_double_precision_goes_with_every_way_of_freezing(at_home, pictures, strategy):
+    words = [f"strategy={strategy}", "trainer.precision=64-true", *WORDS.get(strategy, [])]
+    directory, result, _ = trained(pictures, *words)
+    assert result["status"] == "completed"
+    state = torch.load(directory / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    assert {tensor.dtype for name, tensor in state.items() if name.startswith("head.")} == {torch.float64}
 
 
 PHASES = "unfreeze.phases=[{start: 0, groups: [blocks.4.0, tail]}, {start: 3, groups: [blocks.3.0, blocks.4.0, tail]}]"

@@ -1,5 +1,7 @@
 """The parts of a run, built from its job."""
 
+import logging
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,7 @@ from headstart.cache import cache_dir
 from headstart.config import TrainerConfig
 from headstart.data.module import DataModule, ShiftSet
 from headstart.data.source import Source
+from headstart.errors import InputError
 from headstart.features.store import FeatureStore
 from headstart.preparation import Job
 from headstart.progress import Progress
@@ -26,6 +29,8 @@ from headstart.training.probe_spec import EarlyStopping, Probe, ProbeOutcome
 from headstart.training.solver import solve
 from headstart.training.starts import STORED_SHARE, starts
 from headstart.training.vector_optim import rule
+
+log = logging.getLogger(__name__)
 
 
 def data_module(job: Job) -> DataModule:
@@ -79,16 +84,15 @@ def kept_activations(job: Job, backbone: Backbone, frozen: FrozenFeatures, devic
     """By phase, what stands in for the lowest groups, which have not changed by then (see `starts`).
 
     Features come in views where there is augmentation; other activations are stored where examples are never changed
-    and all of one shape, within half the store's budget (on an accelerator, a quarter of its memory).
+    and all of one shape, within half of the store's budget and of the disk's free space (on a GPU, also a quarter of
+    its memory). Where they cannot be stored, the groups are run in every step.
     """
     augmentation, settings = job.parts["augmentation"], job.cfg.trainer
-    if augmentation.mixes or settings.limit_batches is not None:
+    if augmentation.mixes or settings.limit_batches is not None or settings.precision == "64-true":
         return {}
-    are_fixed = not augmentation.changes_examples and job.examples.lengths is None and settings.precision != "64-true"
-    room = STORED_SHARE * job.cfg.features.budget_gb * 1e9
-    if device.type == "cuda":
-        room = min(room, torch.cuda.get_device_properties(device).total_memory / 4)
-    example, num_read = job.examples.batch([0]) if are_fixed else None, len(job.split.train) + len(job.split.val)
+    room, on_device = _room(job, frozen.store.root, device)
+    example = job.examples.batch([0]) if not augmentation.changes_examples and job.examples.is_even else None
+    num_read = len(job.split.train) + len(job.split.val)
     groups = starts(backbone, job.plan, example, num_read, len(job.examples), room)
     known = job.examples, job.source.fingerprint, job.reading.description
     kept: dict[str, Kept] = {}
@@ -96,10 +100,26 @@ def kept_activations(job: Job, backbone: Backbone, frozen: FrozenFeatures, devic
         if name == backbone.groups()[-1].name:
             plain = frozen.of(*known)
             views = frozen.views(*known, augmentation, job.augmentation_name) or [plain]
-            kept[name] = Kept(name, [{FEATURES: view} for view in views]).on(device)
+            found = Kept(name, [{FEATURES: view} for view in views])
         else:
-            kept[name] = Kept(name, [frozen.after(name, *known)]).on(device)
-    return {phase: kept[name] for phase, name in groups.items()}
+            try:
+                found = Kept(name, [frozen.after(name, *known)])
+            except (InputError, OSError) as error:
+                log.warning("What %s gives is not stored, and computed in every step: %s", name, error)
+                continue
+        on_device -= found.num_bytes
+        kept[name] = found.on(device) if on_device >= 0 else found
+    return {phase: kept[name] for phase, name in groups.items() if name in kept}
+
+
+def _room(job: Job, store: Path, device: torch.device) -> tuple[float, float]:
+    """Bytes that a run's activations may take below the head, and on the device."""
+    present = next(folder for folder in (store, *store.absolute().parents) if folder.exists())
+    room = STORED_SHARE * min(job.cfg.features.budget_gb * 1e9, shutil.disk_usage(present).free)
+    if device.type != "cuda":
+        return room, room if device.type == "cpu" else 0
+    on_device = torch.cuda.get_device_properties(device).total_memory / 4
+    return min(room, on_device), on_device
 
 
 def build_head(job: Job, num_features: int) -> nn.Module:

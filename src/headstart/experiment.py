@@ -1,6 +1,7 @@
 """A run, from data to result: every part of it is built here, top to bottom, in the order that data flows."""
 
 import logging
+import os
 import sys
 import time
 import warnings
@@ -163,7 +164,7 @@ def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[s
         first.examples, source.fingerprint, reading, first.parts["augmentation"], first.augmentation_name
     )
     shifted = {
-        name: (shift, frozen.of(shift.examples(**first.reading.arguments), shift.fingerprint, reading))
+        name: (shift, frozen.of(shift.examples(**first.reading.arguments), shift.fingerprint, reading, counted=False))
         for name, shift in source.shifts.items()
     }
     heads = [build_head(job, features.shape[1]) for job in jobs]
@@ -237,6 +238,8 @@ def _settle(settings: TrainerConfig) -> None:
     """Bring process-wide switches in line with the run."""
     torch.set_num_threads(settings.threads or DEFAULT_THREADS)
     torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
+    if settings.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for words in NOISE:
         warnings.filterwarnings("ignore", words)

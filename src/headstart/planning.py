@@ -146,7 +146,8 @@ def _work(draft: Draft, head: nn.Module, division: Split | None) -> tuple[dict[i
     room = STORED_SHARE * draft.cfg.features.budget_gb * 1e9
     try:
         begun: dict[int, str] = {}
-        if not augmentation.mixes and draft.cfg.trainer.limit_batches is None:
+        settings = draft.cfg.trainer
+        if not augmentation.mixes and settings.limit_batches is None and settings.precision != "64-true":
             num_examples = len(draft.parts["data"].labels) if division is not None else sum(sizes)
             begun = starts(backbone, draft.plan, inputs if are_fixed else None, sum(sizes[:2]), num_examples, room)
         return begun, foretold(backbone, head, groups, draft.plan, inputs, begun)

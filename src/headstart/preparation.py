@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from headstart import config
 from headstart.backbones.backbone import Backbone, BackboneFactory, Reading
 from headstart.compat import mend_torchvision
+from headstart.data.batches import Batches
 from headstart.data.source import Examples, Source
 from headstart.data.splits import Split, split, split_problems
 from headstart.errors import InputError, collect
@@ -122,7 +123,8 @@ class Job:
     def is_probe(self) -> bool:
         """Whether only a head is trained, on features that never change."""
         fixed = self.plan.head_only() and self.plan.frozen_norm == "eval" and not self.parts["augmentation"].mixes
-        return fixed and self.cfg.trainer.limit_batches is None
+        settings = self.cfg.trainer
+        return fixed and settings.limit_batches is None and settings.precision != "64-true"
 
 
 def prepare(cfg: DictConfig) -> Job:
@@ -286,7 +288,8 @@ def _check_steps(job: Job) -> None:
     settings, begins = job.cfg.trainer, max((phase.start or 0 for phase in job.plan.phases), default=0)
     if settings.max_steps is None or not begins:
         return
-    num_batches = -(-len(job.split.train) // settings.batch_size)
+    num_batches = len(Batches(job.split.train, settings.batch_size, job.seed, world=settings.devices))
+    num_batches = min(num_batches, settings.limit_batches or num_batches)
     steps_before = begins * -(-num_batches // settings.accumulate_grad_batches)
     if settings.max_steps <= steps_before:
         raise InputError(

@@ -92,6 +92,7 @@ class PeakMemory:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         if device.type == "cuda":
+            torch.cuda.init()  # a rank that follows has not touched its GPU yet
             torch.cuda.reset_peak_memory_stats(device)
         else:
             try:

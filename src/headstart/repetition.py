@@ -30,7 +30,11 @@ def repeat(original: Path, fresh: Path) -> list[str]:
         return [f"The repetition failed: {after['error']['message']}"]
     found = [*_changed_identity(before, after), *_metrics(before["metrics"], after["metrics"])]
     found += _predictions(original / "predictions.npz", fresh / "predictions.npz")
-    return [*found, *_environment(before["environment"], after["environment"])] if found else []
+    if not found:
+        return []
+    if before["reading"].get("kept") != after["reading"].get("kept"):
+        found.append("Training started from stored activations in one and not in the other: they round differently.")
+    return [*found, *_environment(before["environment"], after["environment"])]
 
 
 def _changed_identity(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

@@ -91,6 +91,17 @@ def test_whispers_spectrogram_is_that_of_transformers_own_extractor():
     torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_whispers_spectrogram_is_made_in_full_precision_whatever_the_model_runs_in(kind):
+    inputs = sounds()
+    inputs["waveform"][0] = 0.0
+    read = WhisperMel(200, 80, 16_000)
+    whole = read(inputs["waveform"], inputs["lengths"])
+    with torch.autocast("cpu", kind):
+        assert torch.equal(read(inputs["waveform"], inputs["lengths"]), whole)
+    assert whole.isfinite().all()
+
+
 def test_waveforms_are_normalised_over_their_own_samples_only():
     inputs = sounds()
     values = Waveform(True)(inputs["waveform"], inputs["lengths"])

@@ -122,6 +122,13 @@ def test_lengths_are_told_where_batches_of_like_ones_save_padding():
     assert clips(NOISES, 0.3).lengths is None
 
 
+def test_batches_are_even_only_where_that_is_known():
+    assert clips(NOISES, 1.0, padding="fixed").is_even
+    assert clips(NOISES, 0.3).is_even
+    assert not clips(NOISES, 1.0).is_even
+    assert not Clips(lambda n: NOISES[n], 3, "demand", 1000, 1.0, "longest", cache_bytes=1).is_even
+
+
 def test_statistics_tell_length_and_cutting():
     found = clips(NOISES, 1.0).statistics()
     assert found["num_seconds"] == 2.8

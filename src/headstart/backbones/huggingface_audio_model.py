@@ -108,7 +108,8 @@ class WaveformTransformer(AudioBackbone):
         model: Any = self.model
         read = self.reader(waveform, lengths)
         read = F.pad(read, (0, max(0, self._shortest() - read.shape[1])))
-        padded = bool((lengths != waveform.shape[1]).any())
+        # on other devices looking would make the CPU wait, in every step
+        padded = waveform.device.type != "cpu" or bool((lengths != waveform.shape[1]).any())
         with _norm_over_sound(model, lengths) if padded else nullcontext():
             frames = model.feature_extractor(read).transpose(1, 2)
         projected = model.feature_projection(frames)

@@ -1,12 +1,12 @@
 """From waveforms to normalised log-mel spectrograms, in torch, on the device that the waveforms are on."""
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from headstart.backbones.backbone import Inputs
+from headstart.backbones.waveforms import full_precision
 
 TIME_MASKS, BAND_MASKS = "time_masks", "band_masks"
 """Inputs `(B, n, 2)`: stretches to hide (start and end), as shares of the sound's length and of the mel axis."""
@@ -68,7 +68,7 @@ class LogMel(nn.Module):
 
     def forward(self, inputs: Inputs) -> Tensor:
         waveform, lengths = inputs["waveform"], inputs["lengths"]
-        with _full_precision(waveform.device.type):
+        with full_precision(waveform.device.type):
             decibels = self.decibels(waveform, lengths)
             frames = torch.arange(decibels.shape[2], device=lengths.device)
             num_frames = lengths.add(self.settings.hop_length - 1).div(self.settings.hop_length, rounding_mode="floor")
@@ -137,10 +137,3 @@ def _within(places: Tensor, stretches: Tensor) -> Tensor:
     """Which places `(P,)` lie in any of the stretches `(B, n, 2)`, start included, end excluded: `(B, P)`."""
     start, end = stretches.round().unbind(2)
     return ((places >= start[..., None]) & (places < end[..., None])).any(1)
-
-
-def _full_precision(device_type: str) -> AbstractContextManager:
-    """Half precision, where the model runs in it, has too few digits for powers of sound."""
-    if not torch.amp.is_autocast_available(device_type):  # as on the meta device
-        return nullcontext()
-    return torch.autocast(device_type, enabled=False)

@@ -1,5 +1,6 @@
 """From waveforms to what an audio model reads, on the device: batched, the same for an example alone and in a batch."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -93,7 +94,8 @@ class WhisperMel(nn.Module):
         waveform = F.pad(waveform * real, (0, max(0, self.num_samples - waveform.shape[1])))[:, : self.num_samples]
         spectrum = torch.stft(waveform.float(), 400, 160, window=window, return_complex=True)
         power = (spectrum[..., :-1].abs() ** 2).contiguous()
-        mel = (filters.T @ power).clamp(min=1e-10).log10()
+        with full_precision(waveform.device.type):
+            mel = (filters.T @ power).clamp(min=1e-10).log10()
         return (torch.maximum(mel, mel.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
 
 
@@ -112,3 +114,10 @@ class _Tables:
                 kind = torch.float32 if like.device.type == "mps" else torch.float64
                 self._on[like.device] = [torch.tensor(a, dtype=kind, device=like.device) for a in self._arrays]
         return self._on[like.device]
+
+
+def full_precision(device_type: str) -> AbstractContextManager:
+    """Half precision, where the model runs in it, has too few digits for powers of sound."""
+    if not torch.amp.is_autocast_available(device_type):  # as on the meta device
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)

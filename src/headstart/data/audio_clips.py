@@ -121,6 +121,10 @@ class Clips(Examples):
             return None
         return self._sizes[:, 0]
 
+    @property
+    def is_even(self) -> bool:
+        return self._padding == "fixed" or (self._sizes is not None and self.lengths is None)
+
     def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         chosen = np.asarray(indices, dtype=np.int64)
         if self._samples is None or self._sizes is None:

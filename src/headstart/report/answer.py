@@ -195,16 +195,16 @@ def _across_data(analysis: Analysis) -> Answer | None:
 
 
 def _cost_across(analysis: Analysis, first: Contender, second: Contender) -> str | None:
-    """Training seconds of a run, averaged over the data sets."""
+    """Training seconds of a run, its features included, averaged over the data sets."""
     across = analysis.across
     assert across is not None
     means = []
     for contender in (first, second):
         rows = [row for scene in across.scenes for row in analysis.summaries[scene] if row.cell.contender is contender]
-        means.append(fmean(row.costs["train_seconds"] for row in rows))
+        means.append(fmean(row.costs["seconds"] for row in rows))
     if not all(isfinite(mean) for mean in means):
         return None
     return (
-        f"Averaged over the data sets, one run of {first.label} trained for {seconds_text(means[0])}, one of "
-        f"{second.label} for {seconds_text(means[1])}."
+        f"Averaged over the data sets, one run of {first.label} took {seconds_text(means[0])}, one of "
+        f"{second.label} {seconds_text(means[1])}, features included."
     )

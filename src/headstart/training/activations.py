@@ -26,6 +26,8 @@ COST = "cost"
 """Seconds and floating-point operations of each example `(N, 2)`, kept with its activations."""
 Activations = Mapping[str, Tensor]
 """What a depth group gives of all examples `(N, …)`, by name: what a backbone's `suffix` starts from."""
+CUTS = 1
+"""Changes with every change of where backbones are cut, so that activations from before are not taken for others."""
 VIEW_SEED = 0
 """Dice of augmented views: the same for every run, so that runs of other seeds find them in the store."""
 
@@ -39,6 +41,10 @@ class Kept:
 
     boundary: str
     views: Sequence[Activations]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(tensor.nbytes for view in self.views for tensor in view.values())
 
     def on(self, device: torch.device) -> "Kept":
         """The same on `device`, so that a step copies nothing to it; on a CPU they stay memory-mapped."""
@@ -74,9 +80,13 @@ class FrozenFeatures:
     flops: float = 0.0
     """Floating-point operations that went into them."""
 
-    def of(self, examples: Examples, fingerprint: str, reading: Mapping[str, Any]) -> Tensor:
-        """Features `(N, D)` of all examples of a source as they are."""
-        return self._kept(examples, {"data": fingerprint, "reading": dict(reading), "view": None}, None, 0)[FEATURES]
+    def of(self, examples: Examples, fingerprint: str, reading: Mapping[str, Any], counted: bool = True) -> Tensor:
+        """Features `(N, D)` of all examples of a source as they are.
+
+        `counted`: whether they belong to the cost of training; those that only test do not.
+        """
+        key = {"data": fingerprint, "reading": dict(reading), "view": None}
+        return self._kept(examples, key, None, 0, counted)[FEATURES]
 
     def after(self, boundary: str, examples: Examples, fingerprint: str, reading: Mapping[str, Any]) -> Activations:
         """What the group `boundary` gives of all examples of a source as they are."""
@@ -106,7 +116,8 @@ class FrozenFeatures:
         counted: bool = True,
         boundary: str | None = None,
     ) -> dict[str, Tensor]:
-        full_key = {**self.identity, **key, "precision": self.precision}
+        place = {"precision": self.precision, "device": self.device.type, "cuts": CUTS}
+        full_key = {**self.identity, **key, **place}
         kept = self.store.get(full_key)
         if kept is None:
             kept = self.store.fill(full_key, self._computed(examples, augmentation, view, boundary), len(examples))
@@ -117,7 +128,10 @@ class FrozenFeatures:
     def _computed(
         self, examples: Examples, augmentation: Augmentation | None, view: int, boundary: str | None
     ) -> Iterator[dict[str, Tensor]]:
-        backbone = self.backbone().to(self.device).eval().requires_grad_(False)
+        backbone = self.backbone().eval().requires_grad_(False)
+        if boundary is not None:  # proven here: other kernels of another device may round otherwise
+            assert boundary in backbone.boundaries, f"cannot be cut after {boundary}"
+        backbone = backbone.to(self.device)
         everything = np.arange(len(examples))
         dataset = BatchDataset(examples, np.zeros(len(examples), dtype=np.int64), augmentation, VIEW_SEED, "views")
         draws = Batches(everything, self.batch_size, None)

@@ -229,7 +229,8 @@ def _learner(probes: Sequence[Probe], device: torch.device) -> Learner:
 
 def _means(values: Tensor) -> Tensor:
     """The mean of each row, one by one: how many rows there are must not change the order of a sum."""
-    return torch.stack([row.double().mean() for row in values])
+    wide = torch.float32 if values.device.type == "mps" else torch.float64  # MPS has no float64
+    return torch.stack([row.to(wide).mean() for row in values])
 
 
 def _is_done(probe: Probe, outcome: ProbeOutcome) -> bool:

@@ -32,7 +32,8 @@ def starts(
         if plan.probes(phase):
             chosen[phase] = backbone.groups()[-1].name
             continue
-        lasts = start is None or end is None or (end - start) * num_read >= 2 * num_examples
+        # a phase that waits for a plateau may never begin, or end at once
+        lasts = start is not None and end is not None and (end - start) * num_read >= 2 * num_examples
         group = _highest_cut(backbone, plan, phase) if lasts and example is not None else None
         if group is not None and example is not None:
             sizes[group] = _num_bytes(backbone, example, group) * num_examples
