@@ -58,6 +58,7 @@ class Application(Hydra):
             job_dir_key="hydra.run.dir",
             job_subdir_key=None,
         )
+        print(f"run     {cfg.hydra.run.dir}")
         callbacks.on_run_end(config=cfg, config_name=config_name, job_return=done)
         return done
 

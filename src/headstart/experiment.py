@@ -88,7 +88,9 @@ def run(jobs: Sequence[Job], directories: Sequence[Path]) -> list[dict[str, Any]
 
 def train(job: Job, record: Recorder) -> dict[str, Any]:
     """Train a model as its plan says, and score it on the test sets by the weights that were best on val."""
-    folder, progress = record.directory / "checkpoints", Progress(_title(job), job.cfg.trainer.max_epochs)
+    folder = record.directory / "checkpoints"
+    note = "going on from its last epoch" if (folder / "last.ckpt").is_file() else ""
+    progress = Progress(_title(job), job.cfg.trainer.max_epochs, note)
     with other_ranks(record.directory, job.cfg.trainer.devices):
         fit = _fit(job, record.directory, record.row, progress)
     load_weights(fit.module, folder / "best.ckpt")
@@ -179,7 +181,9 @@ def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[s
         conclude_probe(job, record, head, outcome, features, shifted, frozen, memory)
         for job, record, head, outcome in zip(jobs, records, heads, outcomes, strict=True)
     ]
-    progress.done(_last_line(results[0]) if len(results) == 1 else f"{len(results)} heads trained")
+    failed = sum(one["status"] != "completed" for one in results)
+    several = f"{len(results) - failed} heads trained" + (f", {failed} failed" if failed else "")
+    progress.done(_last_line(results[0]) if len(results) == 1 else several)
     return results
 
 
@@ -254,5 +258,5 @@ def _last_line(done: Mapping[str, Any]) -> str:
         return f"failed: {done['error']['message']}"
     metrics = done["metrics"]
     return (
-        f"test {metrics['test/accuracy']:.1%} (best val {metrics['val/accuracy']:.1%} at epoch {metrics['best_epoch']})"
+        f"test {metrics['test/accuracy']:.1%} (best val {metrics['val/accuracy']:.1%} at epoch {metrics['best_epoch'] + 1})"
     )

@@ -84,9 +84,7 @@ def conclude_probe(
         state = {f"head.{name}": tensor for name, tensor in outcome.best_state.items()}
         (record.directory / "checkpoints").mkdir(exist_ok=True)
         torch.save({"state_dict": state, "epoch": outcome.best_epoch}, record.directory / "checkpoints" / "best.ckpt")
-    kind = job.identity["weights"]["weights"]
-    sha256 = kind.removeprefix("sha256:") if kind and kind.startswith("sha256:") else None
-    return conclude(job, record, rows, scored, cost, WeightsRecord(job.cfg.backbone.weights, sha256))
+    return conclude(job, record, rows, scored, cost, job.factory.record(job.strategy.pretrained))
 
 
 def score(job: Job, data: DataModule, module: TransferModule, device: torch.device) -> dict[str, Scored]:

@@ -5,6 +5,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+BAR, NARROW = 16, 6
+"""Characters of a bar, and how few are too few."""
 QUIET_SECONDS = 10.0
 """Least time between two lines of one run where there is no terminal."""
 
@@ -17,12 +19,13 @@ class Progress:
         self.live = sys.stderr.isatty() if live is None else live
         self.began = self.last = time.monotonic()
         self.first_epoch: int | None = None
+        self.scores = ""
         self._write(f"{title}  {note or 'starting'}")
 
     def step(self, epoch: int, step: int, num_steps: int) -> None:
-        """Within an epoch: a bar, on a terminal only."""
+        """Within an epoch, on a terminal only: how far the run is, and the scores of the epoch before."""
         if self.live and time.monotonic() - self.last > 0.2:
-            self._write(f"{self.title}  epoch {epoch + 1}/{self.max_epochs} {bar(step / max(1, num_steps))}")
+            self._show(epoch, epoch + step / max(1, num_steps))
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """At an epoch's end: its metrics."""
@@ -31,12 +34,10 @@ class Progress:
             self.first_epoch = epoch
         done, left = epoch + 1 - self.first_epoch, self.max_epochs - epoch - 1
         remaining = (time.monotonic() - self.began) / done * left
+        self.scores = f"  train {row['train/loss']:.3f}  val {row['val/loss']:.3f} / {row['val/accuracy']:.1%}"
+        self.scores += f"  {duration(remaining)} left" if left else ""
         if self.live or time.monotonic() - self.last > QUIET_SECONDS or left == 0:
-            self._write(
-                f"{self.title}  epoch {epoch + 1}/{self.max_epochs} {bar((epoch + 1) / self.max_epochs)}  "
-                f"train {row['train/loss']:.3f}  val {row['val/loss']:.3f} / {row['val/accuracy']:.1%}"
-                + (f"  {duration(remaining)} left" if left else "")
-            )
+            self._show(epoch, epoch + 1)
 
     def note(self, text: str) -> None:
         """Something on the way that a person should know."""
@@ -49,13 +50,23 @@ class Progress:
             sys.stderr.write("\n")
             sys.stderr.flush()
 
+    def _show(self, epoch: int, done: float) -> None:
+        """One line; on a narrow terminal the bar gives way first, then the run's id."""
+        title, where, width = self.title, f"  epoch {epoch + 1}/{self.max_epochs} ", BAR
+        if self.live:
+            room = _width() - len(where) - len(self.scores)
+            if room - len(title) < NARROW:
+                title = title.partition(" [")[0]
+            width = max(0, min(BAR, room - len(title)))
+        self._write(f"{title}{where}{bar(done / self.max_epochs, width)}{self.scores}")
+
     def _write(self, line: str) -> None:
         self.last = time.monotonic()
         sys.stderr.write(f"\r\x1b[2K{line[: _width()]}" if self.live else f"{line}\n")
         sys.stderr.flush()
 
 
-def bar(share: float, width: int = 16) -> str:
+def bar(share: float, width: int = BAR) -> str:
     """A bar of `width` characters, `share` of it full."""
     full = round(max(0.0, min(1.0, share)) * width)
     return "━" * full + "╌" * (width - full)

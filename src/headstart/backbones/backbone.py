@@ -83,6 +83,10 @@ class BackboneFactory(ABC):
         """What can change the features: model name and arguments, weights sha256 or hub name @ revision."""
 
     @abstractmethod
+    def record(self, pretrained: bool) -> WeightsRecord:
+        """Where a built backbone's weights come from, without building it; what was ignored is not told."""
+
+    @abstractmethod
     def reading(self) -> "Reading":
         """How the data must be read for this backbone (size, interpolation; tokenizer; sample rate)."""
 

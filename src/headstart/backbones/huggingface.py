@@ -33,6 +33,12 @@ class HuggingFace(BackboneFactory):
         """The headless model with random weights, as far as it is used."""
         return files.create(self.config, self._with_pooler)
 
+    def record(self, pretrained: bool) -> WeightsRecord:
+        if not pretrained or self.weights == "none":
+            return WeightsRecord("none")
+        self.place.fetch()
+        return WeightsRecord(self.place.source, self.place.sha256())
+
     def _loaded(self, pretrained: bool) -> tuple[torch.nn.Module, WeightsRecord]:
         """The model in training mode, with its weights or random ones."""
         if pretrained and self.weights != "none":

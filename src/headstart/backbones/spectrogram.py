@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from headstart.backbones import weights as weights_files
-from headstart.backbones.backbone import BackboneFactory, Reading
+from headstart.backbones.backbone import BackboneFactory, Reading, WeightsRecord
 from headstart.backbones.spectrogram_mel import LogMel, MelSettings, mel_filters
 from headstart.backbones.spectrogram_model import SpectrogramBackbone, one_channel
 from headstart.backbones.timm import Timm
@@ -86,6 +86,9 @@ class Spectrogram(BackboneFactory):
         colour = self._pictures.identity(pretrained)
         kept = {name: value for name, value in colour.items() if name not in ("mean", "std")}
         return {**kept, "spectrogram": asdict(self.settings), "side": self._side, "channels": "summed"}
+
+    def record(self, pretrained: bool) -> WeightsRecord:
+        return self._pictures.record(pretrained)
 
     def reading(self) -> Reading:
         arguments = {"sample_rate": self.settings.sample_rate, "seconds": self.seconds, "padding": "fixed"}

@@ -92,6 +92,13 @@ class Timm(BackboneFactory):
             identity["weights"] = file.source if isinstance(file, hub.HubFile) else f"sha256:{file.sha256}"
         return identity
 
+    def record(self, pretrained: bool) -> WeightsRecord:
+        if not pretrained or self.weights == "none":
+            return WeightsRecord("none")
+        file = self._located
+        path = file.fetch() if isinstance(file, hub.HubFile) else file.path
+        return WeightsRecord(file.source, weights.file_sha256(path))
+
     def reading(self) -> Reading:
         arguments = {
             "size": self.preprocessing.size,

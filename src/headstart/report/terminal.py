@@ -1,4 +1,4 @@
-"""The comparison's table in a terminal, with what failed and where everything lies."""
+"""The comparison's table in a terminal, and where everything lies."""
 
 from collections.abc import Iterator
 
@@ -11,16 +11,12 @@ from headstart.report.build import Report
 
 
 def show(made: Report) -> None:
-    """Print the table of `made`, its headline, its failures and its paths on standard output."""
+    """Print the table of `made`, its headline and its paths on standard output."""
     console = Console(soft_wrap=True)
     for table in _tables(made.analysis):
         console.print(table)
     if made.answer:
         console.print(f"\n{escape(made.answer[0])}")
-    for run in made.failed:
-        kind, message, _ = run.error or ("", "no message", "")
-        console.print(f"[red]✘[/] {escape(' '.join(run.overrides))}: {escape(kind)}: {escape(message)}")
-        console.print(f"  again: {escape(run.rerun)}")
     console.print(f"\nruns    {made.directory.parent}\nreport  {made.page}", highlight=False)
 
 
@@ -47,7 +43,9 @@ def _tables(analysis: Analysis) -> Iterator[Table]:
 def _cells(row: Summary) -> tuple[str, ...]:
     interval = row.interval
     half = (interval.high - interval.low) / 2
-    score = f"{interval.mean:.1%} ± {half:.1%}" if interval.n > 1 else f"{interval.mean:.1%} (one seed)"
+    few = {1: "one seed", 2: "two seeds"}.get(interval.n)
+    # of two seeds the interval is as wide as the distance between them times 6, or wider than all scores there are
+    score = f"{interval.mean:.1%} ({few})" if few else f"{interval.mean:.1%} ± {half:.1%}"
     parameters, seconds = row.costs.get("trainable_parameters"), row.costs.get("train_seconds")
     features = row.costs["feature_seconds"]
     return (

@@ -82,7 +82,7 @@ class Gradual(Unfreeze):
                 f"Every group must thaw before training ends, but with unfreeze.every={self.every} and "
                 f"unfreeze.num_groups={self.num_groups} the last of {len(groups)} groups ({', '.join(groups)}) would "
                 f"thaw at epoch {last} of trainer.max_epochs={max_epochs} (epochs count from 0). Set "
-                f"trainer.max_epochs={last + 1} or more{fewer}, or strategy.granularity=stages."
+                f"trainer.max_epochs={last + 1} or more{fewer}, or have fewer groups (strategy.granularity=stages, if they are blocks)."
             )
         return [Window(_name(t), i * self.every, t) for i, t in enumerate(thawed)]
 
@@ -115,7 +115,7 @@ class OnPlateau(Unfreeze):
                 f"Every group must have a chance to thaw, but {last} plateaus of unfreeze.patience="
                 f"{self.plateau.patience} do not fit into trainer.max_epochs={max_epochs}. Groups: "
                 f"{', '.join(groups)}. Set trainer.max_epochs={earliest + 1} or more, or raise unfreeze.num_groups, or "
-                f"set strategy.granularity=stages."
+                f"have fewer groups (strategy.granularity=stages, if they are blocks)."
             )
         return [
             Window(_name(t), None if i else 0, t, until=self.plateau if i < last else None)
@@ -124,11 +124,11 @@ class OnPlateau(Unfreeze):
 
 
 class HeadFirst(Unfreeze):
-    """The head alone for `epochs`, then all groups with every rate, the head's too, times `rate` (LP-FT)."""
+    """The head alone for `epochs` (None: half of all), then all groups with every rate, the head's too, times `rate`."""
 
     def __init__(
         self,
-        epochs: Count = 5,
+        epochs: Count | None = None,
         rate: Positive = 1.0,
         warmup_epochs: NonNegative = 0.0,
         restart: bool = False,
@@ -137,14 +137,15 @@ class HeadFirst(Unfreeze):
         self.epochs, self.rate = epochs, rate
 
     def windows(self, groups: Sequence[str], max_epochs: int) -> list[Window]:
-        if self.epochs >= max_epochs:
+        epochs = self.epochs or max(1, max_epochs // 2)
+        if epochs >= max_epochs:
             raise InputError(
-                f"The groups ({', '.join(groups)}) must thaw before training ends, but unfreeze.epochs={self.epochs} "
+                f"The groups ({', '.join(groups)}) must thaw before training ends, but unfreeze.epochs={epochs} "
                 f"of head training leave none of trainer.max_epochs={max_epochs}. Set unfreeze.epochs below it, or "
                 "raise trainer.max_epochs."
             )
         scale = dict.fromkeys([*groups, HEAD], self.rate)
-        return [Window("head", 0, ()), Window("all", self.epochs, tuple(groups), scale)]
+        return [Window("head", 0, ()), Window("all", epochs, tuple(groups), scale)]
 
 
 class Phases(Unfreeze):
