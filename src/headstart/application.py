@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from headstart import result
 from headstart.composition import COMPOSITION_ERRORS, CONFIG_NAME, check_targets, explained, search_path
-from headstart.errors import InputError
+from headstart.errors import InputError, unknown
 
 
 class Application(Hydra):
@@ -110,7 +110,7 @@ def plan(words: list[str]) -> int:
 
 def compose(words: list[str]) -> DictConfig:
     """The config that `words` describe, guarded, as `train` would run it."""
-    args = get_args_parser().parse_intermixed_args(words)
+    args = _parsed(words)
     app = _application(args)
     try:
         return app.compose_config(args.config_name or CONFIG_NAME, args.overrides, RunMode.RUN)
@@ -122,7 +122,7 @@ def compose(words: list[str]) -> DictConfig:
 
 def hydra_main(words: list[str]) -> int:
     """What `hydra.main` does, over our configs; returns the exit status instead of leaving the process."""
-    args = get_args_parser().parse_intermixed_args(words)
+    args = _parsed(words)
     app = _application(args)
     try:
         return _act(app, args)
@@ -130,6 +130,17 @@ def hydra_main(words: list[str]) -> int:
         raise explained(error, app.config_loader, args.overrides) from error
     finally:
         GlobalHydra.instance().clear()
+
+
+def _parsed(words: list[str]) -> argparse.Namespace:
+    parser = get_args_parser()
+    options = [option for action in parser._actions for option in action.option_strings]
+    for word in words:
+        option = word.partition("=")[0]
+        if option.startswith("-") and option not in options:
+            named = [one for one in options if one.startswith("--")]
+            raise unknown("option", option, [*named, "--dry-run", "--retry-failed"])
+    return parser.parse_intermixed_args(words)
 
 
 def _application(args: argparse.Namespace) -> Application:

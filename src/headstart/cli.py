@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"headstart {__version__}")
         return 0
     if words[0] in ("-sc", "--shell-completion"):
-        return _complete(words)
+        return _guarded(lambda: _complete(words))
     if words[0] not in COMMANDS:
         from headstart.errors import unknown
 

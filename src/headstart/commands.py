@@ -11,11 +11,13 @@ from headstart.errors import InputError, unknown
 
 
 def report(words: list[str]) -> int:
-    """`headstart report DIR... [--open]`."""
+    """`headstart report DIR... [--out=DIR] [--open]`."""
     from headstart.report.build import build
 
-    folders, flags = _parsed(words, ("--open",), "headstart report outputs/demo")
-    made = build(folders)
+    places = [Path(word.partition("=")[2]) for word in words if word.startswith("--out=")]
+    rest = [word for word in words if not word.startswith("--out=")]
+    folders, flags = _parsed(rest, ("--open", "--out=DIR"), "headstart report outputs/demo")
+    made = build(folders, places[-1] if places else None)
     for note in made.notes:
         sys.stderr.write(f"note: {note}\n")
     print("\n".join(made.answer))
@@ -75,6 +77,7 @@ def rerun(words: list[str]) -> int:
 def store(words: list[str]) -> int:
     """`headstart store [list | prune [GB]]`: activations that are kept."""
     from headstart.cache import cache_dir
+    from headstart.config import FeaturesConfig
     from headstart.features.store import FeatureStore
 
     action, *rest = words or ["list"]
@@ -86,6 +89,8 @@ def store(words: list[str]) -> int:
         raise InputError(f"Say how many gigabytes to keep, as in: headstart store prune 5. Got {rest[0]!r}.") from None
     kept = FeatureStore(cache_dir("features"), int(budget * 1e9))
     if action == "prune":
+        if not rest:
+            kept.budget_bytes = int(FeaturesConfig().budget_gb * 1e9)
         removed = kept.prune()
         print(f"{len(removed)} entries removed, {sum(entry.num_bytes for entry in removed) / 1e6:,.1f} MB freed.")
         return 0

@@ -11,7 +11,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -24,6 +24,7 @@ CONFIG_NAME = "train"
 HYDRA_PACKAGES = ("hydra", "hydra_plugins", "headstart")
 """What `hydra.*` targets (launchers, sweepers, callbacks) may come from."""
 CHOICES = frozenset({*config.GROUPS, "trainer", "experiment"})
+LAUNCHER_EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_slurm": "slurm", "submitit_local": "slurm"}
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
 
 
@@ -109,7 +110,14 @@ def explained(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) 
     """Hydra's error as one message, with the choices where a name is unknown."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = (error.missing_cfg_file or "").rpartition("/")
-        return unknown(group or "config", choice, error.options)
+        found = unknown(group or "config", choice, error.options)
+        extra = LAUNCHER_EXTRAS.get(choice) if group == "hydra/launcher" else None
+        return InputError(f"{found} It comes with pip install 'headstart[{extra}]'.") if extra else found
+    if isinstance(error, OverrideParseException):
+        return InputError(
+            f"{error.override!r} cannot be read: settings are KEY=VALUE, several values KEY=A,B with -m. Put a value "
+            "that holds spaces, commas, brackets or = in quotes of its own: 'data.root=\"my photos, 2024\"'."
+        )
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     text = f"{error}\n{cause}"
     named = re.search(r"full_key: (\S+)", text)

@@ -251,6 +251,8 @@ def _check_arguments(target: type, arguments: Mapping[str, Any], key: str, hints
         if name not in names and not takes_any:
             choices = [f"{key}.{choice}" for choice in names if choice != "params"]
             messages += unknown("setting", f"{key}.{name}", choices).messages
+        elif key == "optimizer" and isinstance(value, str) and isinstance(parameters[name].default, (int, float)):
+            messages.append(f"{key}.{name} must be a number, but is {value!r}.")
         elif name in hints:
             messages += _violations(f"{key}.{name}", value, hints[name])
     for name in names:

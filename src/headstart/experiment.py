@@ -257,6 +257,5 @@ def _last_line(done: Mapping[str, Any]) -> str:
     if done["status"] != "completed":
         return f"failed: {done['error']['message']}"
     metrics = done["metrics"]
-    return (
-        f"test {metrics['test/accuracy']:.1%} (best val {metrics['val/accuracy']:.1%} at epoch {metrics['best_epoch'] + 1})"
-    )
+    best = f"best val {metrics['val/accuracy']:.1%} at epoch {metrics['best_epoch'] + 1}"  # as they are counted above
+    return f"test {metrics['test/accuracy']:.1%} ({best})"

@@ -36,10 +36,11 @@ examples
   headstart plan strategy=discriminative strategy.layer_decay=0.7 --json
 """,
     "report": """\
-usage: headstart report DIR... [--open]
+usage: headstart report DIR... [--out=DIR] [--open]
 
-The evidence of one or more comparisons: report.html (one file, works offline), tables (csv, md, tex), figures (svg,
-pdf) and summary.json, in DIR/report of the first. Every comparison ends with it; --open shows the page in a browser.
+The evidence of a comparison: report.html (one file, works offline), tables (csv, md, tex), figures (svg, pdf) and
+summary.json, in DIR/report. Every comparison ends with it. Several are reported on together, in report/ beside the
+first, or where --out says. --open shows the page in a browser.
 
 examples
   headstart report outputs/demo --open
@@ -67,8 +68,8 @@ example
 usage: headstart store [list | prune [GB]]
 
 Activations of frozen backbones, kept so that no run computes them again. `list` says what is there; `prune` removes
-the least recently used until GB gigabytes are left (0 if not given: everything). features.budget_gb limits the store
-while runs fill it. It lies in ~/.cache/headstart, or where HEADSTART_CACHE says.
+the least recently used until GB gigabytes are left (20 if not given, 0 for none at all). features.budget_gb limits
+the store while runs fill it. It lies in ~/.cache/headstart, or where HEADSTART_CACHE says.
 
 examples
   headstart store

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 class MLflow(Tracker):
     """MLflow: experiment = the comparison. By default a SQLite file under `outputs/`, with the artifacts beside it."""
 
+    package = "mlflow"
+
     patience = 60.0  # the first to use a database makes its tables
 
     def __init__(self, tracking_uri: str | None = None, log_checkpoints: bool = False) -> None:

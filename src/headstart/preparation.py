@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from headstart.data.splits import Split, split, split_problems
 from headstart.errors import InputError, collect
 from headstart.strategies.plan import Kind, Plan, Row
 from headstart.strategies.strategy import Strategy
+from headstart.tracking import Tracker
 from headstart.training.rows import rows
 
 _MEMORY: dict[tuple[str, str], Any] = {}
@@ -136,6 +138,7 @@ def prepare(cfg: DictConfig) -> Job:
     parts, factory, nodes = _bound(cfg)
     strategy: Strategy = parts["strategy"]
     _check_modalities(parts)
+    _check_tracker(parts["logger"])
     found: dict[str, Any] = {}
     collect(
         [
@@ -210,6 +213,14 @@ def outline(factory: BackboneFactory) -> Backbone:
     """The backbone on the meta device: shapes without numbers."""
     with torch.device("meta"):
         return factory.build(False)
+
+
+def _check_tracker(tracker: Tracker) -> None:
+    if tracker.package is not None and find_spec(tracker.package) is None:
+        raise InputError(
+            f"logger needs the package {tracker.package!r}, which is not installed. Install it (pip install "
+            f"'headstart[{tracker.package}]'), or use logger=none: history.csv and result.json are always kept."
+        )
 
 
 def _check_modalities(parts: Mapping[str, Any]) -> None:

@@ -58,6 +58,8 @@ class Comparison:
 class Tracker(ABC):
     """Receives a run's rows as they come. Instances are configured once and used for one run at a time."""
 
+    package: str | None = None
+    """What has to be installed for it, beside what always is; the extra of that name brings it."""
     patience: float = 20.0
     """Seconds that a run waits at its end, at most, until the tracker has taken everything."""
 
@@ -183,6 +185,8 @@ class WandB(Tracker):
 
 class TensorBoard(Tracker):
     """Event files in the run's directory."""
+
+    package = "tensorboard"
 
     def start(self, card: RunCard) -> None:
         from torch.utils.tensorboard import SummaryWriter

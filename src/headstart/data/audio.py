@@ -86,8 +86,6 @@ class AudioFolder(AudioFiles):
         cache_bytes: Most memory for decoded sounds where the disk has no room for them; "auto" for half of the free.
     """
 
-    name = "audio_folder"
-
     def __init__(
         self,
         root: str,
@@ -101,6 +99,7 @@ class AudioFolder(AudioFiles):
     ) -> None:
         super().__init__(seconds, val_fraction, test_fraction, n_per_class, split_seed, shifts, cache_bytes)
         self._root = Path(root).expanduser()
+        self.name = self._root.resolve().name
 
     def _list(self) -> Listing:
         return list_folder(self._root, SUFFIXES, "sounds", self._setting)
@@ -152,6 +151,7 @@ class AudioCsv(AudioFiles):
     ) -> None:
         super().__init__(seconds, val_fraction, test_fraction, n_per_class, split_seed, shifts, cache_bytes)
         self._path = Path(path).expanduser()
+        self.name = self._path.stem
         self._root = None if root is None else Path(root).expanduser()
         self._columns = (audio_column, label_column, split_column)
         self._fold_column = fold_column

@@ -43,7 +43,10 @@ def read_sound(content: bytes) -> tuple[np.ndarray, int]:
     """Samples `(T,)` float32, the mean of all channels, and how many there are in a second."""
     import soundfile
 
-    samples, sample_rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+    try:
+        samples, sample_rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:  # its own words name the buffer, not the file
+        raise ValueError(error.error_string.strip().rstrip(".")) from error
     return samples.mean(axis=1, dtype=np.float32), sample_rate
 
 

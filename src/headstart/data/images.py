@@ -64,8 +64,6 @@ class ImageFolder(ImageFiles):
         cache_bytes: Most memory for decoded pictures where the disk has no room for them; "auto" for half of the free.
     """
 
-    name = "image_folder"
-
     def __init__(
         self,
         root: str,
@@ -79,6 +77,7 @@ class ImageFolder(ImageFiles):
     ) -> None:
         super().__init__(size, val_fraction, test_fraction, n_per_class, split_seed, shifts, cache_bytes)
         self._root = Path(root).expanduser()
+        self.name = self._root.resolve().name
 
     def _list(self) -> Listing:
         return list_folder(self._root, SUFFIXES, "pictures", self._setting)
@@ -121,6 +120,7 @@ class ImageCsv(ImageFiles):
     ) -> None:
         super().__init__(size, val_fraction, test_fraction, n_per_class, split_seed, shifts, cache_bytes)
         self._path = Path(path).expanduser()
+        self.name = self._path.stem
         self._root = None if root is None else Path(root).expanduser()
         self._columns = (image_column, label_column, split_column)
 

@@ -150,8 +150,6 @@ class TextCsv(TextSource):
         shifts: Extra test sets by name, each a table with the same columns.
     """
 
-    name = "text_csv"
-
     def __init__(
         self,
         path: str,
@@ -168,6 +166,7 @@ class TextCsv(TextSource):
     ) -> None:
         super().__init__(max_length, val_fraction, test_fraction, n_per_class, split_seed)
         self._path = Path(path).expanduser()
+        self.name = self._path.stem
         self._columns = (text_column, label_column, pair_column, split_column)
         self._shift_places = dict(shifts or {})
         self._setting = "data.path"

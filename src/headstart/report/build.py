@@ -36,7 +36,9 @@ class Report:
 
 
 def build(directories: Sequence[Path], out: Path | None = None) -> Report:
-    """Write the report on one or more sweep directories to `out` (default: `report/` in the first of them).
+    """Write the report on one or more sweep directories to `out`.
+
+    By default that is `report/` in the directory; of several, beside the first, whose own report stays.
 
     Raises `InputError` where there is no directory or no run in it, or `out` cannot be written.
     """
@@ -47,7 +49,8 @@ def build(directories: Sequence[Path], out: Path | None = None) -> Report:
     analysis = analyse(read_design(ledger))
     words, exhibits = answer(analysis, ledger), gather(analysis)
     contents = compose(ledger, analysis, words, exhibits)
-    target = Path(out) if out is not None else directories[0] / FOLDER
+    default = directories[0] / FOLDER if len(directories) == 1 else directories[0].absolute().parent / FOLDER
+    target = Path(out) if out is not None else default
     files = {PAGE: render(contents.page).encode(), **_files(contents)}
     _write(target, files, summarised(ledger, analysis, words, exhibits, contents, list(files)))
     return Report(

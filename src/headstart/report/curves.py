@@ -205,10 +205,12 @@ def learning(curves: Mapping[Contender, list[Curve]], metric: Metric, scene: Sce
                     values = curve.columns.get(f"{part}/{key}")
                     if values is not None:
                         ys = [metric.raw(metric.sign * value) if isfinite(value) else np.nan for value in values]
-                        axes.plot(epochs, ys, color=looks[contender].color, alpha=0.85, **style)
+                        mark = "." if len(ys) == 1 else None  # a line of one point is not seen
+                        axes.plot(epochs, ys, color=looks[contender].color, alpha=0.85, marker=mark, **style)
             for epoch in _thaws(found[0]):
                 axes.axvline(epoch, color=MUTED, lw=0.5, ls=(0, (3, 2)))
             axes.set_title(shorten(contender.label, 28), color=INK, pad=2)
+            axes.xaxis.get_major_locator().set_params(integer=True)
         for axes in grid.flat[len(shown) :]:
             axes.set_visible(False)
         figure.supxlabel("epoch", size=6.5)

@@ -82,7 +82,8 @@ class Gradual(Unfreeze):
                 f"Every group must thaw before training ends, but with unfreeze.every={self.every} and "
                 f"unfreeze.num_groups={self.num_groups} the last of {len(groups)} groups ({', '.join(groups)}) would "
                 f"thaw at epoch {last} of trainer.max_epochs={max_epochs} (epochs count from 0). Set "
-                f"trainer.max_epochs={last + 1} or more{fewer}, or have fewer groups (strategy.granularity=stages, if they are blocks)."
+                f"trainer.max_epochs={last + 1} or more{fewer}, or have fewer groups (strategy.granularity=stages, if "
+                "they are blocks)."
             )
         return [Window(_name(t), i * self.every, t) for i, t in enumerate(thawed)]
 
@@ -124,7 +125,7 @@ class OnPlateau(Unfreeze):
 
 
 class HeadFirst(Unfreeze):
-    """The head alone for `epochs` (None: half of all), then all groups with every rate, the head's too, times `rate`."""
+    """The head alone for `epochs` (None: half of all), then all groups with every rate, the head's too, × `rate`."""
 
     def __init__(
         self,

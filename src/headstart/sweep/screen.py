@@ -30,8 +30,9 @@ LAST_BYTES = 4096
 """Of a history, enough for its last row."""
 
 
-def show_dry_run(ledger: Ledger, planned: Iterable[Entry]) -> None:
+def show_dry_run(ledger: Ledger, planned: Iterable[Entry], retry_failed: bool = False) -> None:
     """Every run with its state, and what doing the rest may cost, as far as finished runs of its kind tell."""
+    kept = ("completed",) if retry_failed else ("completed", "failed")
     entries = [entry.to_dict() for entry in planned]
     runs = {entry["run_id"]: result.read(ledger.path(entry["run_id"])) for entry in entries}
     states = {run_id: _state(ledger, run_id, done) for run_id, done in runs.items()}
@@ -46,8 +47,9 @@ def show_dry_run(ledger: Ledger, planned: Iterable[Entry]) -> None:
         table.add_row(run_id, f"[{COLOURS[state]}]{MARKS[state]} {WORDS[state]}[/]", escape(overrides))
     console.print(table)
     done = sum(state == "completed" for state in states.values())
-    left = [entry for entry in entries if states[entry["run_id"]] not in ("completed", "failed")]
-    console.print(f"{len(entries)} runs, {done} done, {len(left)} to do{_failed(states)}{_cost(left, runs, entries)}.")
+    left = [entry for entry in entries if states[entry["run_id"]] not in kept]
+    failed = "" if retry_failed else _failed(states)
+    console.print(f"{len(entries)} runs, {done} done, {len(left)} to do{failed}{_cost(left, runs, entries)}.")
 
 
 def show_status(directory: Path) -> int:
@@ -200,17 +202,16 @@ def _cost(
     runs: Mapping[str, Mapping[str, Any] | None],
     entries: Sequence[Mapping[str, Any]],
 ) -> str:
-    """About how long the rest takes one after the other, by the runs of the same strategy, else by all."""
+    """About how long the rest takes one after the other, by the runs of the same strategies; none may be unknown."""
     seconds: dict[Any, list[float]] = defaultdict(list)
     for entry in entries:
         done = runs[entry["run_id"]]
         if done is not None and done["status"] == "completed":
             cost = done["cost"]
             share = cost["total_seconds"] / (1 + (cost.get("fused_with") or 0))
-            for kind in (entry["choices"].get("strategy"), None):
-                seconds[kind].append(share)
-    if not left or not seconds:
+            seconds[entry["choices"].get("strategy")].append(share)
+    if not left or not {entry["choices"].get("strategy") for entry in left} <= seconds.keys():
         return ""
     means = {kind: sum(values) / len(values) for kind, values in seconds.items()}
-    total = sum(means.get(entry["choices"].get("strategy"), means[None]) for entry in left)
+    total = sum(means[entry["choices"].get("strategy")] for entry in left)
     return f", about {duration(total)} one after the other by those that are done"

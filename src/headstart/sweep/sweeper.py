@@ -100,12 +100,14 @@ class Sweep:
         loader = self.context.config_loader
         plans = self.draw(loader, expand(loader, arguments, self.params, self.paired, self.runs))
         if self.dry_run:
-            show_dry_run(self.ledger, plans.values())
+            show_dry_run(self.ledger, plans.values(), self.retry_failed)
             return True
         command = shlex.join(["headstart", *sys.argv[1:]])
         self.ledger.enrol(str(self.config.name), command, plans.values())
         for run_id in self.completed:
             self.ledger.tidy(plans[run_id])
+        if len(self.completed) == len(plans):
+            sys.stderr.write(f"All {len(plans)} runs were done before; nothing to do.\n")
         try:
             if self.retry_failed:
                 for run_id in self._open(plans):
@@ -240,10 +242,8 @@ class Sweep:
 
     def _how_to_go_on(self, plans: Mapping[str, Planned], command: str) -> str:
         done = len(plans) - len(self._open(plans))
-        return (
-            f"Stopped; {done} of {len(plans)} runs are done and stay so. Runs under way go on from their last epoch. "
-            f"To go on:\n  {command}"
-        )
+        kept = f"{done} of {len(plans)} runs are done and stay so" if done else "no run is done yet"
+        return f"Stopped; {kept}. Runs under way go on from their last epoch. To go on:\n  {command}"
 
 
 def _launched(launcher: Launcher, batch: Sequence[Unit]) -> dict[Unit, str]:
