@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 DEFAULT_THREADS = torch.get_num_threads()
 """What the machine, or the launcher of several processes on it, gives this process where a run does not say."""
 
+TELLING = ("backbone", "strategy.", "unfreeze", "augmentation", "optimizer", "scheduler", "head", "data.n_per_class")
+"""Beginnings of the overrides that are shown with a run."""
 NOISE = (".*does not have many workers", ".*Checkpoint directory", ".*lr_scheduler.step", ".*treespec, LeafSpec")
 """Beginnings of warnings that tell a user nothing."""
 
@@ -159,7 +161,7 @@ def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[s
     device = device_of(settings)
     memory = PeakMemory(device)
     frozen = frozen_features(first, device)
-    progress = Progress(_title(first), settings.max_epochs, note=f"{len(jobs)} heads together" if len(jobs) > 1 else "")
+    progress = Progress(_title(*jobs), settings.max_epochs)
     source, reading = first.source, first.reading.description
     features = frozen.of(first.examples, source.fingerprint, reading)
     views = frozen.views(
@@ -182,7 +184,7 @@ def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[s
         for job, record, head, outcome in zip(jobs, records, heads, outcomes, strict=True)
     ]
     failed = sum(one["status"] != "completed" for one in results)
-    several = f"{len(results) - failed} heads trained" + (f", {failed} failed" if failed else "")
+    several = f"{len(results) - failed} trained" + (f", {failed} failed" if failed else "")
     progress.done(_last_line(results[0]) if len(results) == 1 else several)
     return results
 
@@ -249,8 +251,13 @@ def _settle(settings: TrainerConfig) -> None:
         warnings.filterwarnings("ignore", words)
 
 
-def _title(job: Job) -> str:
-    return f"{job.cfg.choices.get('strategy', 'run')} seed={job.seed} [{job.run_id}]"
+def _title(job: Job, *others: Job) -> str:
+    """`fine_tune optimizer.lr=0.001 seed=0 [0123456789ab]`: what most likely tells a run from those beside it."""
+    strategy = job.cfg.choices.get("strategy", "run")
+    if others:
+        return f"{strategy}, {1 + len(others)} heads together [{job.run_id} …]"
+    told = [word for word in job.cfg.overrides if word.startswith(TELLING)]
+    return f"{' '.join([strategy, *told])} seed={job.seed} [{job.run_id}]"
 
 
 def _last_line(done: Mapping[str, Any]) -> str:
