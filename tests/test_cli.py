@@ -7,8 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from headstart.application import compose
 from headstart.cli import COMMANDS, main
+from headstart.config import dumped
+from headstart.preparation import job_config
 from pictures import tiny, write_folder
 
 
@@ -223,3 +227,16 @@ def test_the_config_is_shown_as_hydra_users_expect(capsys: pytest.CaptureFixture
     assert "HeadFirst" in shown
     assert run("--help") == 0
     assert "gradual_unfreeze" in capsys.readouterr().out
+
+
+def test_configs_are_written_as_omegaconf_writes_them():
+    words = ["strategy=lp_ft", "name='1e-3'", "+backbone.arguments={a: yes, b: '007', c: 1e-3, d: [on, null, 2.0]}"]
+    cfg = job_config(compose(words))
+    cfg.name = "café: 1e-3 – 'x'\n#"
+    assert dumped(cfg) == OmegaConf.to_yaml(cfg, resolve=True)
+    cfg.name = "1e-3"
+    assert dumped(cfg) == OmegaConf.to_yaml(cfg, resolve=True)
+
+
+def test_a_setting_that_the_config_only_lacks_can_be_added(at_home: Path, capsys: pytest.CaptureFixture[str]):
+    assert "write +backbone.drop_rate=VALUE to add it" in refused(capsys, at_home, "backbone.drop_rate=0.1")

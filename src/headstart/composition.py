@@ -124,9 +124,14 @@ def explained(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) 
     key = getattr(cause, "full_key", None) or (named.group(1) if named else None)
     where = re.match(r"In '([^']+)'", text)
     if key and re.search(r"(Key|key) '\S+' (is )?not in", text):
-        parent = str(key).rpartition(".")[0]
+        parent, _, leaf = str(key).rpartition(".")
         prefix = f"{parent}." if parent else ""
-        found = unknown("setting", key, [f"{prefix}{name}" for name in _siblings(parent, loader, overrides)])
+        names, more = _siblings(parent, loader, overrides)
+        if leaf in more:
+            return InputError(
+                f"{key} can be set, but the chosen config does not name it: write +{key}=VALUE to add it."
+            )
+        found = unknown("setting", key, [f"{prefix}{name}" for name in names])
         return InputError(f"In {where.group(1)}: {found}") if where else found
     if "Ambiguous value for argument" in str(error):
         return InputError(f"{str(error).splitlines()[0]} To compare several values, add -m.")
@@ -141,12 +146,13 @@ def _is_plain_value(line: str) -> bool:
     return key not in CHOICES and key[:1] not in "+~" and not key.startswith("hydra") and "/" not in key
 
 
-def _siblings(parent: str, loader: ConfigLoader, overrides: Sequence[str]) -> list[str]:
-    """Names of the settings beside an unknown one, under the choices made."""
+def _siblings(parent: str, loader: ConfigLoader, overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names of the settings beside an unknown one, under the choices made, and of all that its target takes."""
     choices = [word for word in overrides if word.partition("=")[0] in CHOICES - {"experiment"} and "," not in word]
     try:
         cfg = loader.load_configuration(CONFIG_NAME, choices, RunMode.RUN)
         node = OmegaConf.select(cfg, parent) if parent else cfg
-        return [str(key) for key in node if key not in ("hydra", "choices", "overrides")]
-    except (*COMPOSITION_ERRORS, TypeError):
-        return []
+        names = [str(key) for key in node if key not in ("hydra", "choices", "overrides")]
+        return names, config.settable(node["_target_"]) if parent in config.GROUPS and "_target_" in node else []
+    except (*COMPOSITION_ERRORS, InputError, TypeError):
+        return [], []

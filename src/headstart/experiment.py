@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from headstart import config, result
 from headstart.assembly import (
@@ -213,7 +213,7 @@ def _open(job: Job, directory: Path) -> Recorder:
     if not (directory / "log.txt").exists():
         note = "Trained together with other runs; the log is in the first one's directory.\n"
         result.write_bytes(directory / "log.txt", note.encode())
-    result.write_bytes(directory / "config.yaml", OmegaConf.to_yaml(job.cfg, resolve=True).encode())
+    result.write_bytes(directory / "config.yaml", config.dumped(job.cfg).encode())
     result.write_json(directory / "plan.json", job.plan.to_dict())
     result.write_bytes(
         directory / "plan.svg",
@@ -244,6 +244,8 @@ def _settle(settings: TrainerConfig) -> None:
     """Bring process-wide switches in line with the run."""
     torch.set_num_threads(settings.threads or DEFAULT_THREADS)
     torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
+    # what no operation reads need not be filled first: that is for debugging, and costs time in every step
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if settings.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)

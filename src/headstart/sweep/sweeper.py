@@ -15,7 +15,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from headstart import config, result
 from headstart.composition import Composer
@@ -146,7 +146,7 @@ class Sweep:
     def _planned(self, job: Job) -> Planned:
         if result.completed(self.ledger.path(job.run_id)):
             self.completed.add(job.run_id)
-        text = "" if job.run_id in self.completed else OmegaConf.to_yaml(job.cfg, resolve=True)
+        text = "" if job.run_id in self.completed else config.dumped(job.cfg)
         overrides, choices = tuple(job.cfg.overrides), dict(job.cfg.choices)
         return Planned(job.run_id, overrides, choices, dict(job.identity["settings"]), job.seed, features_of(job), text)
 
