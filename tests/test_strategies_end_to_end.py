@@ -97,7 +97,7 @@ def test_a_store_that_cannot_be_written_leaves_training_as_it_is(at_home, pictur
     def full(*args, **options):
         raise InputError("No space.")
 
-    words = ["strategy=partial", "strategy.last_k=1", "trainer.max_epochs=6"]
+    words = ["strategy=partial", "strategy.last_k=1", "trainer.max_epochs=6", "features.root=nothing-in-it"]
     monkeypatch.setattr(FeatureStore, "fill", full)
     directory, result, _ = trained(pictures, *words)
     assert result["status"] == "completed"

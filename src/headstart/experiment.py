@@ -45,7 +45,17 @@ log = logging.getLogger(__name__)
 DEFAULT_THREADS = torch.get_num_threads()
 """What the machine, or the launcher of several processes on it, gives this process where a run does not say."""
 
-TELLING = ("backbone", "strategy.", "unfreeze", "augmentation", "optimizer", "scheduler", "head", "data.n_per_class")
+TELLING = (
+    "backbone=",
+    "backbone.model",
+    "strategy.",
+    "unfreeze",
+    "augmentation",
+    "optimizer",
+    "scheduler",
+    "head",
+    "data.n_per_class",
+)
 """Beginnings of the overrides that are shown with a run."""
 NOISE = (".*does not have many workers", ".*Checkpoint directory", ".*lr_scheduler.step", ".*treespec, LeafSpec")
 """Beginnings of warnings that tell a user nothing."""
