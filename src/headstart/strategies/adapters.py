@@ -144,6 +144,8 @@ def _adaptable(backbone: "nn.Module") -> dict[str, "nn.Module"]:
     for module in backbone.modules():
         if isinstance(module, nn.MultiheadAttention):
             hidden.update(map(id, module.children()))
+        if type(module).__name__ == "WavLMAttention":
+            hidden.update(id(getattr(module, name, None)) for name in ("q_proj", "k_proj", "v_proj", "out_proj"))
         if getattr(module, "q_bias", None) is not None and not getattr(module, "qkv_bias_separate", False):
             hidden.add(id(getattr(module, "qkv", None)))
     return {name: module for name, module in backbone.named_modules() if id(module) not in hidden and _is_plain(module)}
