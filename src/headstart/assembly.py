@@ -87,9 +87,9 @@ def kept_activations(job: Job, backbone: Backbone, frozen: FrozenFeatures, devic
     and all of one shape, within half of the store's budget and of the disk's free space (on a GPU, also a quarter of
     its memory). Where they cannot be stored, the groups are run in every step.
     """
-    augmentation, settings = job.parts["augmentation"], job.cfg.trainer
-    if augmentation.mixes or settings.limit_batches is not None or settings.precision == "64-true":
+    if not job.stores_activations:
         return {}
+    augmentation = job.parts["augmentation"]
     room, on_device = _room(job, frozen.store.root, device)
     example = job.examples.batch([0]) if not augmentation.changes_examples and job.examples.is_even else None
     num_read = len(job.split.train) + len(job.split.val)

@@ -132,7 +132,7 @@ def _table(found: Mapping[str, Any]) -> list[str]:
 
 def _work(draft: Draft, head: nn.Module, division: Split | None) -> tuple[dict[int, str], list[float] | None]:
     """By phase, the group whose stored activations it starts from, and operations per example."""
-    strategy, augmentation = draft.parts["strategy"], draft.parts["augmentation"]
+    strategy = draft.parts["strategy"]
     inputs = _shapes(draft.factory, draft.parts["data"])
     if inputs is None:
         return {}, None
@@ -142,12 +142,11 @@ def _work(draft: Draft, head: nn.Module, division: Split | None) -> tuple[dict[i
             strategy.adapter.inject(backbone)
     groups = backbone.groups(strategy.granularity)
     sizes = USUAL_SIZES if division is None else tuple(map(len, (division.train, division.val, division.test)))
-    are_fixed = not augmentation.changes_examples and draft.factory.modality != "text"
+    are_fixed = not draft.parts["augmentation"].changes_examples and draft.factory.modality != "text"
     room = STORED_SHARE * draft.cfg.features.budget_gb * 1e9
     try:
         begun: dict[int, str] = {}
-        settings = draft.cfg.trainer
-        if not augmentation.mixes and settings.limit_batches is None and settings.precision != "64-true":
+        if draft.stores_activations:
             num_examples = len(draft.parts["data"].labels) if division is not None else sum(sizes)
             begun = starts(backbone, draft.plan, inputs if are_fixed else None, sum(sizes[:2]), num_examples, room)
         return begun, foretold(backbone, head, groups, draft.plan, inputs, begun)

@@ -58,17 +58,19 @@ class Draft:
     sketch: Sketch
     plan: Plan
 
+    @property
+    def stores_activations(self) -> bool:
+        """Whether what frozen groups give may stand in for them: not where pictures are mixed, epochs are cut short, or
+        training is in double precision."""
+        settings, mixes = self.cfg.trainer, self.parts["augmentation"].mixes
+        return not mixes and settings.limit_batches is None and settings.precision != "64-true"
+
 
 @dataclass(frozen=True)
-class Job:
+class Job(Draft):
     """A run that is known to work, with its parts at hand."""
 
-    cfg: DictConfig
-    parts: Mapping[str, Any]
     source: Source
-    factory: BackboneFactory
-    sketch: Sketch
-    plan: Plan
     identity: Mapping[str, Any]
 
     @cached_property
@@ -124,9 +126,7 @@ class Job:
     @property
     def is_probe(self) -> bool:
         """Whether only a head is trained, on features that never change."""
-        fixed = self.plan.head_only() and self.plan.frozen_norm == "eval" and not self.parts["augmentation"].mixes
-        settings = self.cfg.trainer
-        return fixed and settings.limit_batches is None and settings.precision != "64-true"
+        return self.plan.head_only() and self.plan.frozen_norm == "eval" and self.stores_activations
 
 
 def prepare(cfg: DictConfig) -> Job:
@@ -167,7 +167,7 @@ def prepare(cfg: DictConfig) -> Job:
         "shifts": {name: shifted.fingerprint for name, shifted in source.shifts.items()},
         "weights": found["weights"],
     }
-    job = Job(cfg, parts, source, factory, sketch, job_plan, identity)
+    job = Job(cfg, parts, factory, sketch, job_plan, source, identity)
     _check_steps(job)
     return job
 

@@ -39,10 +39,6 @@ class Progress:
         if self.live or time.monotonic() - self.last > QUIET_SECONDS or left == 0:
             self._show(epoch, epoch + 1)
 
-    def note(self, text: str) -> None:
-        """Something on the way that a person should know."""
-        self._write(f"{self.title}  {text}")
-
     def done(self, text: str) -> None:
         """The run's last line, which stays."""
         self._write(f"{self.title}  {text}")

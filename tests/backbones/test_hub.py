@@ -1,5 +1,6 @@
 """The hub: from a cache laid out as the hub's client does, and where nobody answers."""
 
+import hashlib
 import json
 import os
 import socket
@@ -74,6 +75,18 @@ def test_a_cached_model_keeps_its_commit_and_asks_nobody(cached, monkeypatch):
     assert found.fetch().is_file()
     pinned = hub.find(f"timm/resnet18.a1_in1k@{COMMIT}", ["model.safetensors"])
     assert (pinned.repository, pinned.commit) == ("timm/resnet18.a1_in1k", COMMIT)
+
+
+def test_the_record_names_the_file_if_it_is_here_and_fetches_nothing(cached, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cached[0] / "hub"))
+    monkeypatch.setattr(hub.HubFile, "fetch", lambda self: pytest.fail("a file was fetched"))
+    record = Timm("resnet18", weights="hub", size=32).record(True)
+    blob = cached[0] / "hub" / "models--timm--resnet18.a1_in1k" / "blobs" / "blob"
+    assert record.sha256 == hashlib.sha256(blob.read_bytes()).hexdigest()
+    assert record.source == f"hub:timm/resnet18.a1_in1k@{COMMIT}"
+    assert Timm("resnet18", weights="none").record(True).source == "none"
+    elsewhere = hub.HubFile("timm/resnet18.a1_in1k", "model.safetensors", "f" * 40)
+    assert elsewhere.local is None
 
 
 @pytest.fixture

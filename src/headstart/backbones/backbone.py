@@ -84,7 +84,10 @@ class BackboneFactory(ABC):
 
     @abstractmethod
     def record(self, pretrained: bool) -> WeightsRecord:
-        """Where a built backbone's weights come from, without building it; what was ignored is not told."""
+        """Where a built backbone's weights come from, without building it or fetching anything.
+
+        What was ignored is not told, and `sha256` only of files that are here.
+        """
 
     @abstractmethod
     def reading(self) -> "Reading":

@@ -28,6 +28,14 @@ class HubFile:
         """`hub:<repository>@<commit>`."""
         return f"hub:{self.repository}@{self.commit}"
 
+    @property
+    def local(self) -> Path | None:
+        """The file's place on disk by now, if it is there."""
+        from huggingface_hub import try_to_load_from_cache
+
+        found = self.path or try_to_load_from_cache(self.repository, self.filename, revision=self.commit)
+        return Path(found) if isinstance(found, (str, Path)) else None
+
     def fetch(self) -> Path:
         """The file's place on disk, downloaded to the hub's cache if it is not there yet."""
         if self.path is not None:

@@ -36,8 +36,8 @@ class HuggingFace(BackboneFactory):
     def record(self, pretrained: bool) -> WeightsRecord:
         if not pretrained or self.weights == "none":
             return WeightsRecord("none")
-        self.place.fetch()
-        return WeightsRecord(self.place.source, self.place.sha256())
+        here = self.place.repository is None or (self.place.folder / self.place.weights_name()).is_file()
+        return WeightsRecord(self.place.source, self.place.sha256() if here else None)
 
     def _loaded(self, pretrained: bool) -> tuple[torch.nn.Module, WeightsRecord]:
         """The model in training mode, with its weights or random ones."""

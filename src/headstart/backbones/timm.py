@@ -96,8 +96,8 @@ class Timm(BackboneFactory):
         if not pretrained or self.weights == "none":
             return WeightsRecord("none")
         file = self._located
-        path = file.fetch() if isinstance(file, hub.HubFile) else file.path
-        return WeightsRecord(file.source, weights.file_sha256(path))
+        path = file.local if isinstance(file, hub.HubFile) else file.path
+        return WeightsRecord(file.source, None if path is None else weights.file_sha256(path))
 
     def reading(self) -> Reading:
         arguments = {

@@ -12,7 +12,7 @@ from headstart.report.contents import Contents, compose
 from headstart.report.design import read_design
 from headstart.report.exhibits import gather
 from headstart.report.html import render
-from headstart.report.reading import STATUSES, Run, read_json, read_sweeps
+from headstart.report.reading import STATUSES, read_json, read_sweeps
 from headstart.report.summary import summarised
 
 FOLDER, PAGE, SUMMARY = "report", "report.html", "summary.json"
@@ -32,7 +32,6 @@ class Report:
     counts: dict[str, int]
     """Runs by status: completed, failed, unreadable, unfinished, missing."""
     analysis: Analysis
-    failed: list[Run]
 
 
 def build(directories: Sequence[Path], out: Path | None = None) -> Report:
@@ -58,7 +57,7 @@ def build(directories: Sequence[Path], out: Path | None = None) -> Report:
         [target / name for name in files if name.startswith("tables/")],
         [target / name for name in files if name.startswith("figures/")],
         words.sentences, list(contents.page.notes), {status: ledger.count(status) for status in STATUSES},
-        analysis, [run for run in ledger.runs if run.status == "failed"],
+        analysis,
     )  # fmt: skip
 
 
