@@ -128,11 +128,17 @@ def load(directory: Path) -> DictConfig:
     """
     path = directory / "config.yaml"
     try:
-        return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(Config), _yaml(path)))
+        return cast(DictConfig, OmegaConf.merge(_schema(), _yaml(path)))
     except OSError as error:
         raise InputError(f"{directory} must be a run's directory, but {path} cannot be read: {error}.") from error
     except (OmegaConfBaseException, YAMLError) as error:
         raise InputError(f"{path} is not a run's config: {str(error).splitlines()[0]}.") from error
+
+
+@cache
+def _schema() -> DictConfig:
+    """The spine as OmegaConf has it: slow to make anew; merging copies it."""
+    return OmegaConf.structured(Config)
 
 
 def dumped(cfg: DictConfig) -> str:

@@ -26,6 +26,8 @@ METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 
 NUM_HARDEST = 12
 """Test examples that are kept with a run for people to look at."""
+_HEAD_FLOPS: dict[tuple[str, int], float] = {}
+"""Counted once for heads alike: a comparison may have thousands."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,10 @@ def count_parameters(module: nn.Module) -> int:
 
 def _head_flops(head: nn.Module, num_features: int) -> float:
     """Floating-point operations of one example forward and backward through a head on fixed features."""
-    with FlopCounterMode(display=False) as counter, torch.enable_grad():
-        head(torch.zeros(2, num_features, device=next(head.parameters()).device)).sum().backward()
-    head.zero_grad(set_to_none=True)
-    return counter.get_total_flops() / 2
+    key = (repr(head), num_features)  # which tells all layers and their sizes
+    if key not in _HEAD_FLOPS:
+        with FlopCounterMode(display=False) as counter, torch.enable_grad():
+            head(torch.zeros(2, num_features, device=next(head.parameters()).device)).sum().backward()
+        head.zero_grad(set_to_none=True)
+        _HEAD_FLOPS[key] = counter.get_total_flops() / 2
+    return _HEAD_FLOPS[key]
