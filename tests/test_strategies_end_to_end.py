@@ -114,6 +114,7 @@ def test_double_precision_goes_with_every_way_of_freezing(at_home, pictures, str
     assert {tensor.dtype for name, tensor in state.items() if name.startswith("head.")} == {torch.float64}
 
 
+VIEWS = ["augmentation=light", "augmentation.views=2", "trainer.reuse_views=true"]
 PHASES = "unfreeze.phases=[{start: 0, groups: [blocks.4.0, tail]}, {start: 3, groups: [blocks.3.0, blocks.4.0, tail]}]"
 
 
@@ -124,6 +125,7 @@ PHASES = "unfreeze.phases=[{start: 0, groups: [blocks.4.0, tail]}, {start: 3, gr
         (["strategy=partial", "strategy.last_k=1", "strategy.granularity=stages"], {"0": "blocks.3.0"}),
         (["strategy=fine_tune", "unfreeze=phases", PHASES], {"0": "blocks.3.0", "1": "blocks.2.0"}),
         (["strategy=lp_ft", "unfreeze.epochs=3"], {"0": "tail"}),
+        (["strategy=partial", "strategy.last_k=1", *VIEWS], {"0": "blocks.3.0"}),
     ],
 )
 def test_what_stays_frozen_is_computed_once_and_gives_the_same_training(at_home, pictures, words, kept):

@@ -16,18 +16,18 @@ from headstart.backbones.backbone import Backbone
 from headstart.cache import cache_dir
 from headstart.config import TrainerConfig
 from headstart.data.module import DataModule, ShiftSet
-from headstart.data.source import Source
+from headstart.data.source import Examples, Source
 from headstart.errors import InputError
 from headstart.features.store import FeatureStore
 from headstart.preparation import Job
 from headstart.progress import Progress
 from headstart.seeding import seed_for
 from headstart.training import scoring
-from headstart.training.activations import FEATURES, FrozenFeatures, Kept
+from headstart.training.activations import Activations, FrozenFeatures, Kept
 from headstart.training.probe import train_probes
 from headstart.training.probe_spec import EarlyStopping, Probe, ProbeOutcome
 from headstart.training.solver import solve
-from headstart.training.starts import STORED_SHARE, starts
+from headstart.training.starts import STORED_SHARE, Stored, starts
 from headstart.training.vector_optim import rule
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ def data_module(job: Job) -> DataModule:
         job.seed,
         settings.num_workers,
         shifts,
+        settings.reuse_views,
     )
 
 
@@ -83,33 +84,62 @@ def frozen_features(job: Job, device: torch.device) -> FrozenFeatures:
 def kept_activations(job: Job, backbone: Backbone, frozen: FrozenFeatures, device: torch.device) -> dict[int, Kept]:
     """By phase, what stands in for the lowest groups, which have not changed by then (see `starts`).
 
-    Features come in views where there is augmentation; other activations are stored where examples are never changed
-    and all of one shape, within half of the store's budget and of the disk's free space (on a GPU, also a quarter of
-    its memory). Where they cannot be stored, the groups are run in every step.
+    Features come in views where there is augmentation. Other activations are stored where examples are not augmented
+    (or in the same views again and again), within half of the store's budget and of the disk's free space (on a GPU,
+    also a quarter of its memory). Where they cannot be stored, the groups are run in every step.
     """
     if not job.stores_activations:
         return {}
-    augmentation = job.parts["augmentation"]
     room, on_device = _room(job, frozen.store.root, device)
-    example = job.examples.batch([0]) if not augmentation.changes_examples and job.examples.is_even else None
-    num_read = len(job.split.train) + len(job.split.val)
-    groups = starts(backbone, job.plan, example, num_read, len(job.examples), room)
-    known = job.examples, job.source.fingerprint, job.reading.description
+    groups = starts(backbone, job.plan, _stored(job, backbone), room)
     kept: dict[str, Kept] = {}
     for name in dict.fromkeys(groups.values()):
-        if name == backbone.groups()[-1].name:
-            plain = frozen.of(*known)
-            views = frozen.views(*known, augmentation, job.augmentation_name) or [plain]
-            found = Kept(name, [{FEATURES: view} for view in views])
-        else:
-            try:
-                found = Kept(name, [frozen.after(name, *known)])
-            except (InputError, OSError) as error:
-                log.warning("What %s gives is not stored, and computed in every step: %s", name, error)
-                continue
+        try:
+            found = _kept_after(name, job, backbone, frozen)
+        except (InputError, OSError) as error:
+            if name == backbone.groups()[-1].name:
+                raise
+            log.warning("What %s gives is not stored, and computed in every step: %s", name, error)
+            continue
         on_device -= found.num_bytes
         kept[name] = found.on(device) if on_device >= 0 else found
     return {phase: kept[name] for phase, name in groups.items() if name in kept}
+
+
+def _kept_after(group: str, job: Job, backbone: Backbone, frozen: FrozenFeatures) -> Kept:
+    """What `group` gives of all examples, from the store."""
+    if group == backbone.groups()[-1].name:
+        return Kept(group, stored_views(job, frozen))
+    positions = _positions(job.examples, backbone)
+    views = stored_views(job, frozen, group, positions)
+    return Kept(group, views, None if positions is None else torch.from_numpy(positions))
+
+
+def stored_views(
+    job: Job, frozen: FrozenFeatures, group: str | None = None, positions: np.ndarray | None = None
+) -> list[Activations]:
+    """The features of all examples of the job's data, or what `group` gives, from the store; in views if augmented."""
+    known = job.source.fingerprint, job.reading.description
+    return frozen.views(job.examples, *known, job.parts["augmentation"], job.augmentation_name, group, positions)
+
+
+def _positions(examples: Examples, backbone: Backbone) -> np.ndarray | None:
+    """Positions of each example's activations `(N,)`; None if all have as many."""
+    return None if examples.is_even or examples.lengths is None else backbone.num_positions(examples.lengths)
+
+
+def _stored(job: Job, backbone: Backbone) -> Stored | None:
+    """What activations can be stored of: examples that stay as they are, or come in the same views again and again."""
+    examples, augmentation = job.examples, job.parts["augmentation"]
+    if augmentation.changes_examples and not job.cfg.trainer.reuse_views:
+        return None
+    if not examples.is_even and examples.lengths is None:  # read as they are needed, and then of any length
+        return None
+    views = augmentation.views if augmentation.changes_examples else 1
+    positions = _positions(examples, backbone)
+    times = len(examples) if positions is None else float(positions.sum() / positions[0])
+    passes = len(examples) / (len(job.split.train) + len(job.split.val))
+    return Stored(examples.batch([0]), views * times, views * passes)
 
 
 def _room(job: Job, store: Path, device: torch.device) -> tuple[float, float]:
@@ -144,12 +174,12 @@ def device_of(settings: TrainerConfig) -> torch.device:
 def fitted_heads(
     jobs: Sequence[Job],
     heads: Sequence[nn.Module],
-    features: Tensor,
     views: Sequence[Tensor],
     device: torch.device,
     progress: Progress,
 ) -> list[ProbeOutcome]:
-    """Heads trained on features: exactly where that was asked for, the others together."""
+    """Heads trained on `views` of the features, together; where an exact solution was asked for, on the first view."""
+    features = views[0]
     labels, num_classes = torch.from_numpy(jobs[0].source.labels), len(jobs[0].source.classes)
     exact = [place for place, job in enumerate(jobs) if job.parts["head"].solver == "lbfgs"]
     others = [place for place in range(len(jobs)) if place not in exact]

@@ -79,6 +79,7 @@ class TrainerConfig:
     min_delta: float = _ranged(0.0, Ge(0))
     monitor: str = _one_of("val/accuracy", "val/accuracy", "val/loss")
     limit_batches: int | None = _ranged(None, Ge(1))
+    reuse_views: bool = False
     deterministic: bool = True
     keep_checkpoint: bool = True
 

@@ -25,6 +25,7 @@ from headstart.assembly import (
     fitted_heads,
     frozen_features,
     kept_activations,
+    stored_views,
 )
 from headstart.claim import CLAIM, Claim
 from headstart.config import TrainerConfig
@@ -34,6 +35,7 @@ from headstart.preparation import Job, job_config, prepare
 from headstart.progress import Progress
 from headstart.recording import PeakMemory, Recorder
 from headstart.strategies import drawing
+from headstart.training.activations import FEATURES
 from headstart.training.epochs import EpochRows, FlopMeter, PlateauThaw, keepers, load_weights
 from headstart.training.module import TransferModule
 from headstart.training.ranks import other_ranks
@@ -173,17 +175,15 @@ def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[s
     frozen = frozen_features(first, device)
     progress = Progress(_title(*jobs), settings.max_epochs)
     source, reading = first.source, first.reading.description
-    features = frozen.of(first.examples, source.fingerprint, reading)
-    views = frozen.views(
-        first.examples, source.fingerprint, reading, first.parts["augmentation"], first.augmentation_name
-    )
+    views = [view[FEATURES] for view in stored_views(first, frozen)]
+    features = views[0]
     shifted = {
         name: (shift, frozen.of(shift.examples(**first.reading.arguments), shift.fingerprint, reading, counted=False))
         for name, shift in source.shifts.items()
     }
     heads = [build_head(job, features.shape[1]) for job in jobs]
     try:
-        outcomes = fitted_heads(jobs, heads, features, views, device, progress)
+        outcomes = fitted_heads(jobs, heads, views, device, progress)
     except Exception as error:
         if len(jobs) == 1 or disk_is_full(error):
             raise

@@ -15,8 +15,8 @@ from headstart.errors import InputError
 from headstart.preparation import Draft, outline
 from headstart.strategies import drawing
 from headstart.strategies.plan import HEAD
-from headstart.training.starts import STORED_SHARE, starts
-from headstart.training.work import foretold
+from headstart.training.starts import STORED_SHARE, Stored, starts
+from headstart.training.work import OnShapes, foretold
 
 USUAL_SIZES = (600, 150, 250)
 """Examples for training, validation and test where they are not known before the data is read."""
@@ -133,7 +133,7 @@ def _table(found: Mapping[str, Any]) -> list[str]:
 def _work(draft: Draft, head: nn.Module, division: Split | None) -> tuple[dict[int, str], list[float] | None]:
     """By phase, the group whose stored activations it starts from, and operations per example."""
     strategy = draft.parts["strategy"]
-    inputs = _shapes(draft.factory, draft.parts["data"])
+    inputs = _shapes(draft.factory, draft.parts["data"], max(2, draft.cfg.trainer.batch_size))
     if inputs is None:
         return {}, None
     backbone = outline(draft.factory)
@@ -142,31 +142,39 @@ def _work(draft: Draft, head: nn.Module, division: Split | None) -> tuple[dict[i
             strategy.adapter.inject(backbone)
     groups = backbone.groups(strategy.granularity)
     sizes = USUAL_SIZES if division is None else tuple(map(len, (division.train, division.val, division.test)))
-    are_fixed = not draft.parts["augmentation"].changes_examples and draft.factory.modality != "text"
+    augmentation, reused = draft.parts["augmentation"], draft.cfg.trainer.reuse_views
+    views = augmentation.views if augmentation.changes_examples else 1
+    num_examples = len(draft.parts["data"].labels) if division is not None else sum(sizes)
+    stored = Stored(inputs, views * num_examples, views * num_examples / sum(sizes[:2]))
     room = STORED_SHARE * draft.cfg.features.budget_gb * 1e9
     try:
         begun: dict[int, str] = {}
         if draft.stores_activations:
-            num_examples = len(draft.parts["data"].labels) if division is not None else sum(sizes)
-            begun = starts(backbone, draft.plan, inputs if are_fixed else None, sum(sizes[:2]), num_examples, room)
+            are_fixed = reused or not augmentation.changes_examples
+            with OnShapes():
+                begun = starts(backbone, draft.plan, stored if are_fixed else None, room)
         return begun, foretold(backbone, head, groups, draft.plan, inputs, begun)
     except (RuntimeError, NotImplementedError):  # a model that looks at values cannot run on shapes alone
         return {}, None
 
 
-def _shapes(factory: Any, data: Any) -> dict[str, Tensor] | None:
-    """Two examples of the largest size that the data may have, without values; `None` where that is not known."""
+def _shapes(factory: Any, data: Any, size: int) -> dict[str, Tensor] | None:
+    """A batch of `size` of the largest examples that the data may have, without values; `None` where unknown."""
     if factory.modality == "vision":
-        size = factory.reading().arguments["size"]
-        return {"pixels": torch.empty(2, 3, size, size, dtype=torch.uint8, device="meta")}
-    if factory.modality == "text" and (length := getattr(data, "max_length", None) or factory.max_length):
-        ids = torch.empty(2, length, dtype=torch.int64, device="meta")
+        side = factory.reading().arguments["size"]
+        return {"pixels": torch.empty(size, 3, side, side, dtype=torch.uint8, device="meta")}
+    if factory.modality == "text":
+        length = getattr(data, "max_length", None) or factory.reading().arguments["max_length"]
+        ids = torch.empty(size, length, dtype=torch.int64, device="meta")
         return {"input_ids": ids, "attention_mask": torch.empty_like(ids)}
     if factory.modality == "audio":
         reading = factory.reading().arguments
         seconds = getattr(data, "seconds", None) or reading.get("seconds", 10.0)
-        lengths = torch.empty(2, dtype=torch.int64, device="meta")
-        return {"waveform": torch.empty(2, round(seconds * reading["sample_rate"]), device="meta"), "lengths": lengths}
+        lengths = torch.empty(size, dtype=torch.int64, device="meta")
+        return {
+            "waveform": torch.empty(size, round(seconds * reading["sample_rate"]), device="meta"),
+            "lengths": lengths,
+        }
     return None
 
 

@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from headstart.backbones.huggingface import HuggingFaceText
+from headstart.data.augmentation import NoAugmentation
 from headstart.data.texts import Texts
 from headstart.errors import InputError
 from headstart.features.store import FeatureStore
 from headstart.strategies.adapters import Lora
-from headstart.training.activations import FrozenFeatures
+from headstart.training.activations import FrozenFeatures, Kept
 from headstart.training.rows import rows
 from headstart.training.thaw import hold
+from headstart.training.work import counter
 
 FAMILIES = ["bert", "roberta", "distilbert", "electra", "deberta", "gpt2", "llama"]
 DECODERS = ("gpt2", "llama")
@@ -202,6 +204,49 @@ def test_features_kept_in_the_store_are_those_computed_again(folders, family, tm
     torch.testing.assert_close(computed, alone, rtol=0, atol=1e-5)
     backbone = None  # what is kept needs no model
     assert torch.equal(features(), computed)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_texts_of_all_lengths_start_from_what_is_stored_of_their_tokens(folders, family, tmp_path):
+    """In batches other than those it was computed in, and with nothing stored of padding."""
+    factory = made(folders[family], family)
+    texts, backbone = read(factory), factory.build(True).eval()
+    frozen = FrozenFeatures(
+        FeatureStore(tmp_path / "store", 10**8), {}, lambda: backbone, torch.device("cpu"), "32-true", 2
+    )
+    for boundary in ("stem", "blocks.1"):
+        views = frozen.views(texts, "fingerprint", {}, NoAugmentation(), {}, boundary, texts.lengths)
+        assert len(views[0]["hidden"]) == texts.lengths.sum()
+        kept = Kept(boundary, views, torch.from_numpy(texts.lengths))
+        for chosen in ([4, 0, 3], [2], list(range(len(TEXTS)))):
+            inputs = texts.batch(chosen)
+            given = kept.of(0, {"inputs": inputs, "index": torch.tensor(chosen)}, backbone)
+            with torch.no_grad():
+                fresh, whole = backbone.prefix(inputs, boundary), backbone(inputs)
+                torch.testing.assert_close(backbone.suffix(given, boundary), whole, rtol=0, atol=1e-5)
+            assert given.keys() == fresh.keys()
+            for name in given:
+                torch.testing.assert_close(given[name], fresh[name], rtol=0, atol=1e-5)
+
+
+def test_the_work_on_texts_is_counted_by_their_lengths(folders, tmp_path):
+    """A pass over texts of all lengths takes what single texts take, but for the padding between neighbours."""
+    factory = made(folders["bert"], "bert")
+    texts, backbone = read(factory), factory.build(True).eval()
+    found = []
+    for size in (1, 2):
+        store = FeatureStore(tmp_path / str(size), 10**8)
+        frozen = FrozenFeatures(store, {}, lambda: backbone, torch.device("cpu"), "32-true", size)
+        frozen.of(texts, "fingerprint", {})
+        found.append(frozen.flops)
+    alone = 0
+    for place in range(len(TEXTS)):
+        with torch.no_grad(), counter() as count:
+            backbone(texts.batch([place]))
+        alone += count.get_total_flops()
+    assert found[0] == pytest.approx(alone)
+    # sorted by length, two by two: each text is padded to the longer of its pair at most
+    assert alone < found[1] < 1.3 * alone
 
 
 def test_roberta_leaves_room_for_the_positions_its_padding_takes(folders):

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from headstart.application import compose
 from headstart.cli import main
 from headstart.compat import mend_torchvision
 from headstart.composition import conf_dir
+from headstart.planning import forecast
+from headstart.preparation import draft, job_config
 
 mend_torchvision()
 
@@ -36,7 +39,7 @@ def places(tmp_path_factory, tiny_models) -> dict[str, Path]:
         rows = csv.writer(file)
         rows.writerow(["text", "label"])
         words = tiny_models.WORDS.split()
-        rows.writerows([" ".join(dice.choice(words, dice.integers(2, 8))), f"class{n % 2}"] for n in range(32))
+        rows.writerows([" ".join(dice.choice(words, dice.integers(4, 9))), f"class{n % 2}"] for n in range(32))
     made["sounds"] = root / "sounds"
     _write_sounds(made["sounds"], dice)
     return made
@@ -50,6 +53,17 @@ def _write_sounds(folder: Path, dice: np.random.Generator) -> None:
         soundfile.write(folder / f"class{number % 2}" / f"{number}.wav", sound, 16_000)
 
 
+def words_for(family: str, places: dict[str, Path]) -> list[str]:
+    """A short run on a family's model and its modality's data."""
+    if family in TEXT:
+        kind, data = "text", ["data=text_csv", f"data.path={places['table']}"]
+        data += ["data.text_column=text", "data.label_column=label"]
+    else:
+        kind, data = "audio", ["data=audio_folder", f"data.root={places['sounds']}", "data.seconds=0.4"]
+    return [f"backbone=huggingface_{kind}", f"backbone.model={places[family]}", *data, "trainer.max_epochs=2",
+            "trainer.batch_size=8", "trainer.threads=1", "optimizer.lr=0.01", "logger=none"]  # fmt: skip
+
+
 def tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Bits by name; an adapted layer's own weights under the name that they had without the adapter."""
     return {name.replace(".base_layer", ""): tensor for name, tensor in model.state_dict().items()}
@@ -58,13 +72,7 @@ def tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("family", [*TEXT, *AUDIO])
 def test_what_is_frozen_keeps_every_bit_and_what_trains_moves(at_home, places, family, strategy):
-    kind = "text" if family in TEXT else "audio"
-    data = ["data=text_csv", f"data.path={places['table']}", "data.text_column=text", "data.label_column=label"]
-    if kind == "audio":
-        data = ["data=audio_folder", f"data.root={places['sounds']}", "data.seconds=0.4"]
-    words = [f"backbone=huggingface_{kind}", f"backbone.model={places[family]}", *data, f"strategy={strategy}",
-             "trainer.max_epochs=2", *WORDS.get(strategy, []), "trainer.batch_size=8", "trainer.threads=1",
-             "optimizer.lr=0.01", "logger=none", "hydra.run.dir=run"]  # fmt: skip
+    words = [*words_for(family, places), f"strategy={strategy}", *WORDS.get(strategy, []), "hydra.run.dir=run"]
     if (family, strategy) == ("llama", "bias_only"):  # it has no biases, and that is said
         assert main(["train", *words]) == 2
         return
@@ -101,3 +109,36 @@ def test_what_is_frozen_keeps_every_bit_and_what_trains_moves(at_home, places, f
     adapters = [name for name in ends if ".lora_" in name]
     assert bool(adapters) == (strategy == "lora")
     assert all(ends[name].any() for name in adapters if ".lora_B" in name)
+
+
+@pytest.mark.parametrize("family", [*TEXT, *AUDIO])
+def test_what_stays_frozen_is_computed_once_and_gives_the_same_training(at_home, places, family):
+    """Against the same run with a budget that has no room for activations, and as the plan foretells it."""
+    words = [*words_for(family, places), "strategy=partial", "strategy.last_k=1", "trainer.max_epochs=5"]
+    assert main(["train", *words, "hydra.run.dir=kept"]) == 0
+    assert main(["train", *words, "hydra.run.dir=live", "features.budget_gb=1e-6"]) == 0
+    results = {name: json.loads(Path(name, "result.json").read_text()) for name in ("kept", "live")}
+    start = {"0": "stem" if family == "wavlm" else "blocks.2"}  # later layers of WavLM need the first one's positions
+    assert results["kept"]["reading"]["kept"] == start
+    assert results["live"]["reading"]["kept"] == {}
+    assert results["kept"]["cost"]["train_flops"] < 0.95 * results["live"]["cost"]["train_flops"]
+    (foretold,) = forecast(draft(job_config(compose(words))))["phases"]
+    assert foretold["starts_after"] == start["0"]
+    assert foretold["flops_per_example"] > 0
+    histories = [list(csv.DictReader(Path(name, "history.csv").read_text().splitlines())) for name in ("kept", "live")]
+    for row, other in zip(*histories, strict=True):
+        for name in ("train/loss", "val/loss"):
+            assert float(row[name]) == pytest.approx(float(other[name]), rel=1e-3)
+
+
+@pytest.mark.parametrize("family", [*TEXT, *AUDIO])
+@pytest.mark.parametrize("strategy", ["fine_tune", "norm_only"])
+def test_the_work_is_foretold(at_home, places, family, strategy):
+    """On texts and sounds all cut to one length, which a plan takes the longest to have."""
+    shorter = "data.max_length=4" if family in TEXT else "data.seconds=0.1"
+    words = [*words_for(family, places), f"strategy={strategy}", "trainer.max_epochs=1", shorter, "hydra.run.dir=run"]
+    assert main(["train", *words]) == 0
+    result = json.loads(Path("run/result.json").read_text())
+    (phase,) = forecast(draft(job_config(compose(words))))["phases"]
+    counted = result["cost"]["train_flops"] / result["data"]["sizes"]["train"]
+    assert phase["flops_per_example"] == pytest.approx(counted, rel=0.02)

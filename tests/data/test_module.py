@@ -37,9 +37,8 @@ class Noise(Examples):
 
 def module(augmentation: Augmentation | None = None, workers: int = 0, examples: Examples | None = None, **options):
     parts = split(LABELS, None, (0.2, 0.2), 0, None, ("a", "b", "c"))
-    return DataModule(
-        examples or Noise(), LABELS, parts, 3, augmentation, batch_size=8, seed=0, num_workers=workers, **options
-    )
+    options = {"batch_size": 8, "seed": 0, "num_workers": workers, **options}
+    return DataModule(examples or Noise(), LABELS, parts, 3, augmentation, **options)
 
 
 def epochs(data, count=2):
@@ -98,14 +97,18 @@ def test_val_and_test_are_never_augmented():
         assert torch.equal(batch["inputs"]["pixels"], data.examples.batch(batch["index"])["pixels"])
 
 
-def test_views_are_the_examples_first_and_then_augmented_ones():
-    data = module(Light(views=3))
-    views = [torch.cat([b["inputs"]["pixels"] for b in data.view_dataloader("train", view, 7)]) for view in range(3)]
-    assert torch.equal(views[0], data.examples.batch(data.parts.train)["pixels"])
-    assert not torch.equal(views[1], views[0])
-    assert not torch.equal(views[1], views[2])
-    again = torch.cat([b["inputs"]["pixels"] for b in data.view_dataloader("train", 2, 32)])
-    assert torch.equal(views[2], again)
+def test_reused_views_are_the_examples_first_and_then_augmented_ones_whatever_the_seed():
+    found: dict[tuple[int, int], torch.Tensor] = {}
+    for seed in (0, 1):
+        again = module(Light(views=3), seed=seed, reuse_views=True)
+        for epoch, batches in enumerate(epochs(again, 5)):
+            for batch in batches:
+                for i, x in zip(batch["index"].tolist(), batch["inputs"]["pixels"], strict=True):
+                    assert torch.equal(found.setdefault((epoch % 3, i), x), x)
+    index = int(again.parts.train[0])
+    assert torch.equal(found[0, index], again.examples.batch([index])["pixels"][0])
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert any(not torch.equal(found[one, i], found[other, i]) for i in again.parts.train.tolist())
 
 
 def test_shifts_give_the_chosen_examples():

@@ -38,7 +38,8 @@ def arrays(num_examples=10, width=7, offset=0.0):
 def batches(tensors, size=4):
     num_examples = len(next(iter(tensors.values())))
     for start in range(0, num_examples, size):
-        yield {name: tensor[start : start + size] for name, tensor in tensors.items()}
+        rows = np.arange(start, min(start + size, num_examples))
+        yield rows, {name: tensor[start : start + size] for name, tensor in tensors.items()}
 
 
 def never():
@@ -53,6 +54,14 @@ def store(tmp_path):
 
 def leftovers(store):
     return sorted(path.name for path in store.root.iterdir() if path.name.startswith("."))
+
+
+def test_rows_may_come_in_any_order(store):
+    rows = np.random.default_rng(0).permutation(10)
+    whole = arrays()
+    parts = [(part, {name: tensor[part] for name, tensor in whole.items()}) for part in np.split(rows, [3, 4])]
+    found = store.fill(KEY, iter(parts), 10)
+    assert all(torch.equal(found[name], whole[name]) for name in whole)
 
 
 def test_what_was_written_is_read_back_by_this_and_by_another_process(store):

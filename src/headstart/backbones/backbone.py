@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 from torch import Tensor, nn
 
 Granularity = Literal["blocks", "stages"]
@@ -58,6 +59,13 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def prefix(self, inputs: Inputs, boundary: str) -> dict[str, Tensor]:
         """Run the groups up to and with `boundary`: batch-first tensors that `suffix` can start from."""
+
+    def num_positions(self, lengths: np.ndarray) -> np.ndarray | None:
+        """How many positions `(N,)` activations of examples of these lengths `(N,)` have; `None` if all have as many.
+
+        Where examples differ, activations but the features are `(B, positions, …)`, 0 beyond an example's own.
+        """
+        return None
 
     @abstractmethod
     def suffix(self, activations: Inputs, boundary: str) -> Tensor:

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from headstart.backbones.backbone import Inputs, WeightsRecord
 from headstart.backbones.huggingface_depth import Layout
-from headstart.backbones.huggingface_model import TransformersBackbone
+from headstart.backbones.huggingface_model import MASK, TransformersBackbone
 from headstart.backbones.pooling import Pooling, pool
 
 
@@ -58,7 +59,7 @@ class AudioBackbone(TransformersBackbone):
         read = self.reader(inputs["waveform"], inputs["lengths"])
         return self.model(read, **self._wanted), self.frame_mask(inputs["lengths"])
 
-    def context(self, inputs: Inputs) -> dict[str, Tensor]:
+    def context(self, inputs: Inputs, hidden: Tensor) -> dict[str, Tensor]:
         return {"lengths": inputs["lengths"]}
 
     def resume(self, hidden: Tensor, context: Inputs) -> tuple[Any, Tensor | None]:
@@ -116,11 +117,15 @@ class WaveformTransformer(AudioBackbone):
         hidden = projected[0] if isinstance(projected, tuple) else projected
         return self._layers(hidden, self.frame_mask(lengths, frames.shape[1]))
 
-    def context(self, inputs: Inputs) -> dict[str, Tensor]:
-        return {"lengths": inputs["lengths"]}
+    def context(self, inputs: Inputs, hidden: Tensor) -> dict[str, Tensor]:
+        return {MASK: self.frame_mask(inputs["lengths"], hidden.shape[1])}
+
+    def num_positions(self, lengths: np.ndarray) -> np.ndarray:
+        frames = self.model._get_feat_extract_output_lengths(torch.tensor(lengths, device="cpu"))  # type: ignore[operator]
+        return frames.clamp(min=1).numpy()
 
     def resume(self, hidden: Tensor, context: Inputs) -> tuple[Any, Tensor | None]:
-        return self._layers(hidden, self.frame_mask(context["lengths"], hidden.shape[1]))
+        return self._layers(hidden, context[MASK])
 
     def frame_mask(self, lengths: Tensor, num_frames: int = 0) -> Tensor:
         frames = self.model._get_feat_extract_output_lengths(lengths)  # type: ignore[operator]

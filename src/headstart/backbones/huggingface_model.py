@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +17,8 @@ from headstart.backbones.pooling import Pooling, pool
 
 FEATURES = "features"
 """The name of the activations after the last group: the pooled features."""
-HIDDEN = "hidden"
+HIDDEN, MASK = "hidden", "mask"
+"""Names of activations before it: hidden states, and where they are no padding `(B, T)`."""
 
 
 class _ReachedError(Exception):
@@ -48,8 +50,8 @@ class TransformersBackbone(Backbone):
         """The model's output, and a mask `(B, T)` that is 1 (or true) where its hidden states are no padding."""
 
     @abstractmethod
-    def context(self, inputs: Inputs) -> dict[str, Tensor]:
-        """What `resume` needs beside hidden states, from the inputs: batch-first tensors."""
+    def context(self, inputs: Inputs, hidden: Tensor) -> dict[str, Tensor]:
+        """What `resume` needs beside hidden states: batch-first tensors, `MASK` where there is padding."""
 
     @abstractmethod
     def resume(self, hidden: Tensor, context: Inputs) -> tuple[Any, Tensor | None]:
@@ -100,7 +102,11 @@ class TransformersBackbone(Backbone):
         try:
             self.states(inputs)
         except _ReachedError as reached:
-            return {HIDDEN: reached.hidden, **self.context(inputs)}
+            context = self.context(inputs, reached.hidden)
+            if MASK not in context:
+                return {HIDDEN: reached.hidden, **context}
+            # what padding gives is nothing to keep
+            return {HIDDEN: reached.hidden.masked_fill(context[MASK][..., None] == 0, 0), **context}
         finally:
             hook.remove()
         raise AssertionError(f"no layer was reached before {boundary}")
@@ -119,9 +125,10 @@ class TransformersBackbone(Backbone):
         return int(boundary.removeprefix("blocks."))
 
     def _proven(self) -> Iterator[str]:
-        """The boundaries at which the two halves gave the whole's features of a small batch, bit for bit."""
-        if next(self.model.parameters()).is_meta:
-            return
+        """The boundaries at which the two halves gave the whole's features of a small batch, bit for bit.
+
+        On the meta device, which has no bits, those at which they ran.
+        """
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
@@ -137,7 +144,8 @@ class TransformersBackbone(Backbone):
 
     def _same(self, example: Inputs, boundary: str, whole: Tensor) -> bool:
         try:
-            return torch.equal(self.suffix(self.prefix(example, boundary), boundary), whole)
+            features = self.suffix(self.prefix(example, boundary), boundary)
+            return whole.is_meta or torch.equal(features, whole)
         except (TypeError, RuntimeError, ValueError, AttributeError, IndexError):
             return False  # its layers hand on more than hidden states: it cannot be cut here
 
@@ -161,11 +169,14 @@ class TextBackbone(TransformersBackbone):
         arguments = {name: inputs[name] for name in self._taken if name in inputs}
         return self.model(**arguments), inputs["attention_mask"]
 
-    def context(self, inputs: Inputs) -> dict[str, Tensor]:
-        return {"attention_mask": inputs["attention_mask"]}
+    def context(self, inputs: Inputs, hidden: Tensor) -> dict[str, Tensor]:
+        return {MASK: inputs["attention_mask"]}
+
+    def num_positions(self, lengths: np.ndarray) -> np.ndarray:
+        return lengths
 
     def resume(self, hidden: Tensor, context: Inputs) -> tuple[Any, Tensor | None]:
-        mask = context["attention_mask"]
+        mask = context[MASK]
         return self.model(input_ids=torch.zeros_like(mask), attention_mask=mask), mask
 
     def example(self) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ mend_torchvision()
 
 import pytorch_lightning as pl  # noqa: E402
 
-Part = Literal["train", "val", "test"]
+VIEW_SEED = 0
+"""Dice of augmented views: the same for every run, so that what is made of them can be shared."""
 Batch = dict[str, Any]
 """`inputs` (tensors by name, batch-first), `labels` `(B,)` int64, `index` `(B,)` int64 into the source.
 
@@ -44,8 +45,10 @@ class BatchDataset(Dataset[Batch]):
         examples: What is read.
         labels: Label of each example `(N,)`.
         augmentation: Changes each example; `None` for none.
-        seed: The run's seed.
-        dice: Name of the stream that augmentation draws from.
+        seed: The run's seed, of what augmentation draws anew in every epoch.
+        world: Processes that share each batch.
+        views: In place of new ones in every epoch, this many versions in turn, the same for every seed: the example as
+            it is, then augmented.
     """
 
     def __init__(
@@ -54,20 +57,22 @@ class BatchDataset(Dataset[Batch]):
         labels: np.ndarray,
         augmentation: Augmentation | None = None,
         seed: int = 0,
-        dice: str = "augmentation",
         world: int = 1,
+        views: int | None = None,
     ) -> None:
         self._examples = examples
         self._labels = labels
         self._augmentation = augmentation if augmentation is not None and augmentation.changes_examples else None
         self._seed = seed
-        self._dice = dice
         self._world = world
+        self._views = views
 
     def __getitem__(self, draw: Draw) -> Batch:
         inputs = self._examples.batch(draw.indices)
-        if self._augmentation is not None:
-            inputs = self._augmented(self._augmentation, inputs, draw)
+        version = draw.epoch if self._views is None else draw.epoch % self._views
+        if self._augmentation is not None and (version or self._views is None):
+            dice = (self._seed, "augmentation") if self._views is None else (VIEW_SEED, "views")
+            inputs = self._augmented(self._augmentation, inputs, draw.indices, (*dice, version))
         batch: Batch = {
             "inputs": inputs,
             "labels": torch.from_numpy(self._labels[draw.indices]),
@@ -77,11 +82,13 @@ class BatchDataset(Dataset[Batch]):
             batch["num_global"] = draw.num_global
         return batch
 
-    def _augmented(self, augmentation: Augmentation, inputs: dict[str, Tensor], draw: Draw) -> dict[str, Tensor]:
+    def _augmented(
+        self, augmentation: Augmentation, inputs: dict[str, Tensor], indices: np.ndarray, dice: tuple[int, str, int]
+    ) -> dict[str, Tensor]:
         changed: list[dict[str, Tensor]] = []
         with torch.random.fork_rng(devices=[]):
-            for place, index in enumerate(draw.indices.tolist()):
-                torch.default_generator.manual_seed(seed_for(self._seed, self._dice, draw.epoch, index))
+            for place, index in enumerate(indices.tolist()):
+                torch.default_generator.manual_seed(seed_for(*dice, index))
                 changed.append(augmentation.example({name: values[place] for name, values in inputs.items()}))
         return {name: torch.stack([one[name] for one in changed]) for name in changed[0]}
 
@@ -89,8 +96,8 @@ class BatchDataset(Dataset[Batch]):
 class DataModule(pl.LightningDataModule):
     """Loaders over one source's examples, split.
 
-    The order of training follows from (seed, epoch), augmentation from (seed, epoch, example). The trainer must have
-    `use_distributed_sampler=False`: each process takes its own share of each batch here.
+    The order of training follows from (seed, epoch), augmentation from (seed, epoch, example) or (view, example). The
+    trainer must have `use_distributed_sampler=False`: each process takes its own share of each batch here.
 
     Args:
         examples: All examples of the source, as the backbone reads them.
@@ -102,6 +109,7 @@ class DataModule(pl.LightningDataModule):
         seed: The run's seed.
         num_workers: Processes that read ahead; 0 reads in this one. Changes no number.
         shifts: Extra test sets, by name.
+        reuse_views: Train on `augmentation.views` versions of each example in turn, not on new ones in every epoch.
     """
 
     def __init__(
@@ -115,6 +123,7 @@ class DataModule(pl.LightningDataModule):
         seed: int = 0,
         num_workers: int = 0,
         shifts: Mapping[str, ShiftSet] | None = None,
+        reuse_views: bool = False,
     ) -> None:
         super().__init__()
         self.examples = examples
@@ -126,6 +135,7 @@ class DataModule(pl.LightningDataModule):
         self.seed = seed
         self.num_workers = num_workers
         self.shifts = dict(shifts or {})
+        self.views = augmentation.views if augmentation is not None and reuse_views else None
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled anew each epoch, augmented per example (mixing is the training module's)."""
@@ -133,9 +143,8 @@ class DataModule(pl.LightningDataModule):
         batches = Batches(self.parts.train, self.batch_size, self.seed, self._lengths(self.parts.train), rank, world)
         if self.trainer is not None:  # Lightning's own `set_epoch` comes after workers have begun to read ahead
             batches.set_epoch(self.trainer.current_epoch)
-        return self._loader(
-            BatchDataset(self.examples, self.labels, self.augmentation, self.seed, world=world), batches
-        )
+        dataset = BatchDataset(self.examples, self.labels, self.augmentation, self.seed, world, self.views)
+        return self._loader(dataset, batches)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._plain(self.examples, self.labels, self.parts.val)
@@ -146,18 +155,6 @@ class DataModule(pl.LightningDataModule):
     def shift_dataloaders(self) -> dict[str, DataLoader[Batch]]:
         """A loader for each extra test set, by name; `index` counts in the shift's own source."""
         return {name: self._plain(one.examples, one.labels, one.indices) for name, one in self.shifts.items()}
-
-    def view_dataloader(self, part: Part, view: int = 0, batch_size: int | None = None) -> DataLoader[Batch]:
-        """All examples of a part, once each and not shuffled, in this process alone: for a frozen backbone's features.
-
-        View 0 is the examples as they are; view `v` is augmented by the dice of (seed, v, example), never mixed.
-        Batches may be ordered by length: `index` says which examples they hold.
-        """
-        indices = getattr(self.parts, part)
-        batches = Batches(indices, batch_size or self.batch_size, None, self._lengths(indices))
-        batches.set_epoch(view)
-        augmentation = self.augmentation if view > 0 else None
-        return self._loader(BatchDataset(self.examples, self.labels, augmentation, self.seed, dice="views"), batches)
 
     def class_counts(self) -> np.ndarray:
         """Training examples of each class `(num_classes,)`, for class weights."""
@@ -177,17 +174,22 @@ class DataModule(pl.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
     def _loader(self, dataset: BatchDataset, batches: Batches) -> DataLoader[Batch]:
-        # without automatic batching the "sampler" gives whole batches, and Lightning calls its `set_epoch`
-        return DataLoader(
-            dataset,
-            sampler=batches,
-            batch_size=None,
-            collate_fn=_as_it_is,  # type: ignore[arg-type]
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),  # else each pass would move torch's global dice, and with them dropout's
-        )
+        return loader(dataset, batches, self.num_workers)
+
+
+def loader(dataset: BatchDataset, batches: Batches, num_workers: int) -> DataLoader[Batch]:
+    """Whole batches, read by the `num_workers` of them that there are, or else by this process."""
+    # without automatic batching the "sampler" gives whole batches, and Lightning calls its `set_epoch`
+    return DataLoader(
+        dataset,
+        sampler=batches,
+        batch_size=None,
+        collate_fn=_as_it_is,  # type: ignore[arg-type]
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # else each pass would move torch's global dice, and with them dropout's
+    )
 
 
 def _as_it_is(batch: Batch) -> Batch:

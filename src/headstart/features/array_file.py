@@ -1,7 +1,9 @@
-"""One array of an entry: a `.npy` file written batch by batch, with its checksum on the way."""
+"""One array of an entry: a `.npy` file written batch by batch, with a checksum."""
 
 import os
 import zlib
+from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +15,44 @@ _CHUNK = 1 << 24
 
 
 class ArrayWriter:
-    """Writes one `.npy` file from batches, with its checksum on the way."""
+    """Writes the rows of one `.npy` file, a batch at a time and in any order."""
 
-    def __init__(self, path: Path, like: Tensor, num_examples: int) -> None:
-        self.path, self.like, self.num_examples = path, like, num_examples
-        self.num_written = self.crc32 = 0
+    def __init__(self, path: Path, like: Tensor, num_rows: int) -> None:
+        self.path, self.like, self.num_rows = path, like, num_rows
+        self.num_written = 0
         self.file = open(path, "wb")  # noqa: SIM115  (closed by the writer's owner)
         stored = _as_array(like).dtype
         self.facts = {
             "file": path.name,
-            "shape": [num_examples, *like.shape[1:]],
+            "shape": [num_rows, *like.shape[1:]],
             "dtype": str(like.dtype).removeprefix("torch."),
             "stored": str(stored),
         }
         header = {"descr": np.lib.format.dtype_to_descr(stored), "fortran_order": False}
         np.lib.format.write_array_header_1_0(self, header | {"shape": tuple(self.facts["shape"])})
+        self.start, self.row_bytes = self.file.tell(), stored.itemsize * prod(like.shape[1:])
 
-    def append(self, tensor: Tensor) -> None:
+    def put(self, rows: np.ndarray, tensor: Tensor) -> None:
+        """Write `tensor` `(B, …)` at `rows` `(B,)`, each of them once; neighbours go out in one piece."""
         assert tensor.shape[1:] == self.like.shape[1:]
         assert tensor.dtype == self.like.dtype
+        assert len(rows) == len(tensor)
         self.num_written += len(tensor)
-        self.write(np.ascontiguousarray(_as_array(tensor)).reshape(-1).view(np.uint8).data)
+        data = np.ascontiguousarray(_as_array(tensor)).reshape(-1).view(np.uint8).data
+        gaps = np.flatnonzero(np.diff(rows) != 1) + 1
+        for begin, end in pairwise([0, *gaps.tolist(), len(rows)]):
+            self.file.seek(self.start + int(rows[begin]) * self.row_bytes)
+            self.write(data[begin * self.row_bytes : end * self.row_bytes])
 
     def write(self, data: bytes | memoryview) -> None:
-        self.crc32 = zlib.crc32(data, self.crc32)
         self.file.write(data)
 
     def finish(self) -> dict[str, Any]:
-        assert self.num_written == self.num_examples, f"{self.num_written} of {self.num_examples} examples were given"
+        """Bring all to the disk; what the entry's description has to say of the file."""
+        assert self.num_written == self.num_rows, f"{self.num_written} of {self.num_rows} rows were given"
         self.file.flush()
         os.fsync(self.file.fileno())
-        return self.facts | {"crc32": self.crc32}
+        return self.facts | {"crc32": crc32_of(self.path)}
 
 
 def _as_array(tensor: Tensor) -> np.ndarray:

@@ -34,6 +34,9 @@ _STALE_SECONDS = 86_400.0
 
 _log = logging.getLogger(__name__)
 
+Batch = tuple[np.ndarray, Mapping[str, Tensor]]
+"""Rows `(B,)`, each once in all batches together, and what belongs there: arrays `(B, …)` by name."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -62,7 +65,7 @@ class FeatureStore:
         self._verified: dict[tuple[str, int, int, int], bool] = {}
 
     def get(self, key: Mapping[str, Any]) -> dict[str, Tensor] | None:
-        """The entry's arrays, memory-mapped `(N, …)`; `None` if it is not there.
+        """The entry's arrays, memory-mapped `(num_rows, …)`; `None` if it is not there.
 
         Checksums are verified once per process and file (about a second for 2 GB); a damaged entry is removed.
         """
@@ -84,10 +87,8 @@ class FeatureStore:
         _touch(folder)
         return arrays
 
-    def fill(
-        self, key: Mapping[str, Any], batches: Iterable[Mapping[str, Tensor]], num_examples: int
-    ) -> dict[str, Tensor]:
-        """Write batches of arrays `(B, …)`, `num_examples` in all and in order, as the key's entry, and open it.
+    def fill(self, key: Mapping[str, Any], batches: Iterable[Batch], num_rows: int) -> dict[str, Tensor]:
+        """Write arrays of `num_rows` rows as the key's entry, from batches in any order, and open it.
 
         While another process fills the same entry, this one waits, and then takes it; if that one dies, it goes on
         itself. `batches` is not begun before it is needed.
@@ -103,7 +104,7 @@ class FeatureStore:
                 if found is None:
                     if claim.is_exclusive:
                         self._remove_drafts(digest, older_than=0.0)
-                    self._write(digest, key, batches, num_examples)
+                    self._write(digest, key, batches, num_rows)
                     found = self.get(key)
         except OSError as error:
             raise self._explained(error) from error
@@ -163,14 +164,12 @@ class FeatureStore:
             self._verified[seen] = crc32_of(path) == crc32
         return self._verified[seen]
 
-    def _write(
-        self, digest: str, key: Mapping[str, Any], batches: Iterable[Mapping[str, Tensor]], num_examples: int
-    ) -> None:
+    def _write(self, digest: str, key: Mapping[str, Any], batches: Iterable[Batch], num_rows: int) -> None:
         draft = self.root / f"{_DRAFT}{digest[:16]}-{uuid4().hex}"
         draft.mkdir()
         try:
-            arrays = self._write_arrays(draft, digest, batches, num_examples)
-            meta = {"format": _FORMAT, "key": key, "num_examples": num_examples, "arrays": arrays}
+            arrays = self._write_arrays(draft, digest, batches, num_rows)
+            meta = {"format": _FORMAT, "key": key, "arrays": arrays}
             with open(draft / _META, "w") as file:
                 json.dump(meta, file, indent=1)
                 file.flush()
@@ -181,35 +180,32 @@ class FeatureStore:
         finally:
             _remove(draft)
 
-    def _write_arrays(
-        self, draft: Path, digest: str, batches: Iterable[Mapping[str, Tensor]], num_examples: int
-    ) -> dict[str, Any]:
+    def _write_arrays(self, draft: Path, digest: str, batches: Iterable[Batch], num_rows: int) -> dict[str, Any]:
         writers: dict[str, ArrayWriter] = {}
         try:
-            for batch in batches:
+            for rows, batch in batches:
                 if not writers:
-                    self._make_room(batch, num_examples, digest)
-                    names = enumerate(batch.items())
+                    self._make_room(batch, num_rows, digest)
                     writers = {
-                        name: ArrayWriter(draft / f"{i}.npy", tensor, num_examples) for i, (name, tensor) in names
+                        name: ArrayWriter(draft / f"{place}.npy", tensor, num_rows)
+                        for place, (name, tensor) in enumerate(batch.items())
                     }
                 assert batch.keys() == writers.keys(), "every batch must have the same arrays"
                 for name, tensor in batch.items():
-                    writers[name].append(tensor)
+                    writers[name].put(rows, tensor)
             assert writers, "no batch to write"
             return {name: writer.finish() for name, writer in writers.items()}
         finally:
             for writer in writers.values():
                 writer.file.close()
 
-    def _make_room(self, batch: Mapping[str, Tensor], num_examples: int, digest: str) -> None:
+    def _make_room(self, batch: Mapping[str, Tensor], num_rows: int, digest: str) -> None:
         """Evict for what is coming, so that the budget holds while it is written too."""
-        per_example = sum(tensor.nbytes // len(tensor) for tensor in batch.values())
-        coming = per_example * num_examples
+        coming = sum(tensor.nbytes // len(tensor) for tensor in batch.values()) * num_rows
         if coming > self.budget_bytes:
             raise InputError(
-                f"Features must fit the store's budget, but {num_examples} examples take {coming:,} bytes and the "
-                f"budget is {self.budget_bytes:,}: raise the budget, or use fewer examples or fewer views."
+                f"Features must fit the store's budget, but they take {coming:,} bytes and the budget is "
+                f"{self.budget_bytes:,}: raise the budget, or use fewer examples or fewer views."
             )
         self.prune(self.budget_bytes - coming, spare=digest)
 

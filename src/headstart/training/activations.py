@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader
 from headstart.backbones.backbone import Backbone
 from headstart.data.augmentation import Augmentation
 from headstart.data.batches import Batches
-from headstart.data.module import BatchDataset
+from headstart.data.module import VIEW_SEED, BatchDataset, loader
 from headstart.data.source import Examples
 from headstart.features.store import FeatureStore
 from headstart.training import work
@@ -26,21 +27,26 @@ COST = "cost"
 """Seconds and floating-point operations of each example `(N, 2)`, kept with its activations."""
 Activations = Mapping[str, Tensor]
 """What a depth group gives of all examples `(N, …)`, by name: what a backbone's `suffix` starts from."""
-CUTS = 1
+CUTS = 2
 """Changes with every change of where backbones are cut, so that activations from before are not taken for others."""
-VIEW_SEED = 0
-"""Dice of augmented views: the same for every run, so that runs of other seeds find them in the store."""
 
 
 @dataclass(frozen=True)
 class Kept:
     """Activations that stand in for the groups up to `boundary` as long as these never change.
 
-    Epoch `e` trains on view `e % V`; the first view is the examples as they are.
+    Epoch `e` trains on view `e % V`; the first view is the examples as they are. Each example has a row, or, where they
+    differ in length, one for each of its positions (tokens, say): as many as `positions` `(N,)` says.
     """
 
     boundary: str
     views: Sequence[Activations]
+    positions: Tensor | None = None
+
+    @cached_property
+    def begins(self) -> Tensor | None:
+        """The first row of each example `(N,)`, where it has several."""
+        return None if self.positions is None else self.positions.cumsum(0) - self.positions
 
     @property
     def num_bytes(self) -> int:
@@ -50,12 +56,27 @@ class Kept:
         """The same on `device`, so that a step copies nothing to it; on a CPU they stay memory-mapped."""
         if device.type == "cpu":
             return self
-        return Kept(self.boundary, [{name: t.to(device) for name, t in view.items()} for view in self.views])
+        views = [{name: tensor.to(device) for name, tensor in view.items()} for view in self.views]
+        return Kept(self.boundary, views, None if self.positions is None else self.positions.to(device))
 
-    def of(self, epoch: int, index: Tensor, device: torch.device) -> dict[str, Tensor]:
-        """The activations of the examples at `index` `(B,)`."""
+    def of(self, epoch: int, batch: Mapping[str, Any], backbone: Backbone) -> dict[str, Tensor]:
+        """The activations of a batch's examples `(B, …)`, on its device; where they differ in length, 0 beyond it."""
         view = self.views[epoch % len(self.views)]
-        return {name: values[index.to(values.device)].to(device) for name, values in view.items()}
+        place, target = next(iter(view.values())).device, batch["index"].device
+        index = batch["index"].to(place)
+        if self.positions is None or self.begins is None:
+            return {name: values[index].to(target) for name, values in view.items()}
+        # told by the inputs' shape: to look at the lengths of these examples would be to wait for the device
+        longest = max(tensor.shape[1] for tensor in batch["inputs"].values() if tensor.ndim > 1)
+        most = backbone.num_positions(np.array([longest]))
+        assert most is not None
+        steps = torch.arange(int(most[0]), device=place)
+        beyond = steps >= self.positions[index, None]
+        rows = (self.begins[index, None] + steps).masked_fill_(beyond, 0)
+        found = {}
+        for name, values in view.items():
+            found[name] = values[rows].masked_fill_(beyond.view(*rows.shape, *[1] * (values.ndim - 1)), 0).to(target)
+        return found
 
 
 @dataclass
@@ -85,27 +106,26 @@ class FrozenFeatures:
 
         `counted`: whether they belong to the cost of training; those that only test do not.
         """
-        key = {"data": fingerprint, "reading": dict(reading), "view": None}
-        return self._kept(examples, key, None, 0, counted)[FEATURES]
-
-    def after(self, boundary: str, examples: Examples, fingerprint: str, reading: Mapping[str, Any]) -> Activations:
-        """What the group `boundary` gives of all examples of a source as they are."""
-        key = {"data": fingerprint, "reading": dict(reading), "view": None, "after": boundary}
-        return self._kept(examples, key, None, 0, boundary=boundary)
+        return self._kept(examples, {"data": fingerprint, "reading": dict(reading)}, None, 0, counted=counted)[FEATURES]
 
     def views(
-        self, examples: Examples, fingerprint: str, reading: Mapping[str, Any], augmentation: Augmentation, name: Any
-    ) -> list[Tensor]:
-        """Features `(N, D)` of `augmentation.views` versions of all examples, the first of them as they are.
+        self,
+        examples: Examples,
+        fingerprint: str,
+        reading: Mapping[str, Any],
+        augmentation: Augmentation,
+        name: Any,
+        boundary: str | None = None,
+        positions: np.ndarray | None = None,
+    ) -> list[Activations]:
+        """Features, or what the group `boundary` gives, of all examples: as they are, and then augmented.
 
-        `name` describes the augmentation. No list at all where it changes nothing.
+        As many versions as `augmentation.views`, or the first alone where it changes nothing; `name` describes it.
+        With `positions` `(N,)` they have so many rows to an example, in place of one.
         """
-        if not augmentation.changes_examples or augmentation.views == 1:
-            return []
-        base: dict[str, Any] = {"data": fingerprint, "reading": dict(reading)}
-        plain = self._kept(examples, {**base, "view": None}, None, 0, counted=False)[FEATURES]
-        named = {view: {**base, "view": [view, VIEW_SEED, name]} for view in range(1, augmentation.views)}
-        return [plain, *(self._kept(examples, key, augmentation, view)[FEATURES] for view, key in named.items())]
+        count = augmentation.views if augmentation.changes_examples else 1
+        key = {"data": fingerprint, "reading": dict(reading), "augmentation": name}
+        return [self._kept(examples, key, augmentation, view, boundary, positions) for view in range(count)]
 
     def _kept(
         self,
@@ -113,58 +133,69 @@ class FrozenFeatures:
         key: Mapping[str, Any],
         augmentation: Augmentation | None,
         view: int,
-        counted: bool = True,
         boundary: str | None = None,
+        positions: np.ndarray | None = None,
+        counted: bool = True,
     ) -> dict[str, Tensor]:
+        plain = {name: value for name, value in key.items() if name != "augmentation"}
+        of_view = {**key, "view": [view, VIEW_SEED]} if view else plain
+        after = {} if boundary is None else {"after": boundary}
         place = {"precision": self.precision, "device": self.device.type, "cuts": CUTS}
-        full_key = {**self.identity, **key, **place}
+        full_key = {**self.identity, **of_view, **after, **place}
         kept = self.store.get(full_key)
         if kept is None:
-            kept = self.store.fill(full_key, self._computed(examples, augmentation, view, boundary), len(examples))
+            rows = len(examples) if positions is None else int(positions.sum())
+            kept = self.store.fill(full_key, self._computed(examples, augmentation, view, boundary, positions), rows)
         seconds, flops = kept.pop(COST).sum(0).tolist() if counted else (0.0, 0.0)
         self.seconds, self.flops = self.seconds + seconds, self.flops + flops
         return kept
 
     def _computed(
-        self, examples: Examples, augmentation: Augmentation | None, view: int, boundary: str | None
-    ) -> Iterator[dict[str, Tensor]]:
+        self,
+        examples: Examples,
+        augmentation: Augmentation | None,
+        view: int,
+        boundary: str | None,
+        positions: np.ndarray | None,
+    ) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
+        """Batches of activations with their rows: one to an example or, by `positions`, several."""
         backbone = self.backbone().eval().requires_grad_(False)
         if boundary is not None:  # proven here: other kernels of another device may round otherwise
             assert boundary in backbone.boundaries, f"cannot be cut after {boundary}"
         backbone = backbone.to(self.device)
-        everything = np.arange(len(examples))
-        dataset = BatchDataset(examples, np.zeros(len(examples), dtype=np.int64), augmentation, VIEW_SEED, "views")
-        draws = Batches(everything, self.batch_size, None)
-        draws.set_epoch(view)
+        begins = None if positions is None else np.cumsum(positions) - positions
         mixed = PRECISIONS.get(self.precision)
-        loader = DataLoader(
-            dataset,
-            sampler=draws,
-            batch_size=None,
-            num_workers=self.num_workers,
-            collate_fn=_as_it_is,  # type: ignore[arg-type]
-            generator=torch.Generator(),  # a loader without its own would move torch's dice
-        )
-        per_example: float | None = None  # counted on the first batch
+        work_of: dict[Any, float] = {}  # of an example, by the shape of its inputs
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, mixed or torch.bfloat16, enabled=mixed is not None),
         ):
             began = time.perf_counter()
-            for batch in loader:
+            for batch in self._batches(examples, augmentation, view):
                 inputs = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch["inputs"].items()}
-                size = len(batch["labels"])
-                with work.counter() if per_example is None else nullcontext() as counter:
+                index, shape = batch["index"].numpy(), work.shape_of(inputs)
+                with work.counter() if shape not in work_of else nullcontext() as counter:
                     if boundary is None:
                         activations = {FEATURES: backbone(inputs).float().cpu()}
                     else:
                         activations = {name: t.cpu() for name, t in backbone.prefix(inputs, boundary).items()}
                 if counter is not None:
-                    per_example = counter.get_total_flops() / size
-                seconds, began = (time.perf_counter() - began) / size, time.perf_counter()
-                shares = torch.tensor([seconds, per_example or 0.0], dtype=torch.float64)
-                yield {**activations, COST: shares.repeat(size, 1)}
+                    work_of[shape] = counter.get_total_flops() / len(index)
+                seconds, began = (time.perf_counter() - began) / len(index), time.perf_counter()
+                shares = torch.tensor([[seconds, work_of[shape]]], dtype=torch.float64).repeat(len(index), 1)
+                if positions is None or begins is None:
+                    yield index, {**activations, COST: shares}
+                    continue
+                own = torch.from_numpy(positions[index])
+                is_real = torch.arange(int(own.max())) < own[:, None]
+                rows = np.concatenate([np.arange(begins[i], begins[i] + positions[i]) for i in index])
+                shares = (shares / own[:, None]).repeat_interleave(own, 0)
+                yield rows, {**{name: tensor[is_real] for name, tensor in activations.items()}, COST: shares}
 
-
-def _as_it_is(batch: dict[str, Any]) -> dict[str, Any]:
-    return batch
+    def _batches(self, examples: Examples, augmentation: Augmentation | None, view: int) -> DataLoader[Any]:
+        """All examples, once each; those of like lengths together, so that little is padding."""
+        labels, everything = np.zeros(len(examples), dtype=np.int64), np.arange(len(examples))
+        num_views = None if augmentation is None else augmentation.views
+        draws = Batches(everything, self.batch_size, None, examples.lengths)
+        draws.set_epoch(view)
+        return loader(BatchDataset(examples, labels, augmentation, views=num_views), draws, self.num_workers)

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from headstart.progress import Progress
 from headstart.training.thaw import Thaw
-from headstart.training.work import counter
+from headstart.training.work import counter, shape_of
 
 Row = dict[str, Any]
 
@@ -96,14 +96,16 @@ class PlateauThaw(pl.Callback):
 
 
 class FlopMeter(pl.Callback):
-    """Counts the floating-point operations of training: the first step of each phase, times the examples trained on.
+    """Counts the floating-point operations of training: in each phase the first step on inputs of each shape, times
+    the examples trained on.
 
     Frozen parts count as what is done in them; all processes are counted, evaluation is not.
     """
 
     def __init__(self, thaw: Thaw) -> None:
         self.thaw = thaw
-        self.per_example: dict[int, float] = {}
+        self.per_example: dict[tuple[int, Any], float] = {}
+        """By phase and shape of the inputs."""
         self.total = 0.0
         self.counter: FlopCounterMode | None = None
 
@@ -114,17 +116,17 @@ class FlopMeter(pl.Callback):
         self.total, self.per_example = state_dict["total"], dict(state_dict["per_example"])
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if self.thaw.phase not in self.per_example:
+        if (self.thaw.phase, shape_of(batch["inputs"])) not in self.per_example:
             self.counter = counter()
             self.counter.__enter__()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        size = len(batch["labels"])
+        size, key = len(batch["labels"]), (self.thaw.phase, shape_of(batch["inputs"]))
         if self.counter is not None:
             self.counter.__exit__(None, None, None)
-            self.per_example[self.thaw.phase] = self.counter.get_total_flops() / size
+            self.per_example[key] = self.counter.get_total_flops() / size
             self.counter = None
-        self.total += self.per_example[self.thaw.phase] * batch.get("num_global", size)
+        self.total += self.per_example[key] * batch.get("num_global", size)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
         if self.counter is not None:

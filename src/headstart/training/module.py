@@ -121,7 +121,7 @@ class TransferModule(pl.LightningModule):
     def _logits(self, batch: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
         if self.start is None:
             return self(inputs)
-        activations = self.start.of(self.current_epoch if self.training else 0, batch["index"], self.device)
+        activations = self.start.of(self.current_epoch if self.training else 0, batch, self.backbone)
         return self.head(self.backbone.suffix(activations, self.start.boundary))
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """From where each phase of a plan can start: the lowest groups are passed over as long as they never change."""
 
+from dataclasses import dataclass
 from itertools import pairwise, takewhile
 
 import torch
@@ -11,19 +12,24 @@ STORED_SHARE = 0.5
 """Of the feature store's budget, what the activations of one run may take."""
 
 
-def starts(
-    backbone: Backbone, plan: Plan, example: Inputs | None, num_read: int, num_examples: int, room: float
-) -> dict[int, str]:
+@dataclass(frozen=True)
+class Stored:
+    """What storing activations would be storing them of."""
+
+    example: Inputs
+    """Examples `(B, …)`, one at least."""
+    times: float
+    """How many times what is stored of one of them is stored in all."""
+    passes: float
+    """Examples that are run to store it all, over those that an epoch of training and validation reads."""
+
+
+def starts(backbone: Backbone, plan: Plan, stored: Stored | None, room: float) -> dict[int, str]:
     """By phase, the highest group whose stored activations training can start from; a phase may have none.
 
     Features, what the last group gives, serve while the head alone trains. Below it the model is cut where it can be
-    cut exactly, if the phase is long enough to pay for the pass over all examples, and all activations together fit.
-
-    Args:
-        example: examples `(B, …)`, one at least; None where nothing but features can be stored.
-        num_read: examples that are read in each epoch, for training and validation.
-        num_examples: examples that activations would be stored of.
-        room: bytes that activations may take.
+    cut exactly, if the phase is long enough to pay for the pass over all examples, and all activations together fit
+    into `room` bytes. With `stored` None, nothing but features can be stored.
     """
     begins = [phase.start for phase in plan.phases]
     chosen: dict[int, str] = {}
@@ -33,10 +39,11 @@ def starts(
             chosen[phase] = backbone.groups()[-1].name
             continue
         # a phase that waits for a plateau may never begin, or end at once
-        lasts = start is not None and end is not None and (end - start) * num_read >= 2 * num_examples
-        group = _highest_cut(backbone, plan, phase) if lasts and example is not None else None
-        if group is not None and example is not None:
-            sizes[group] = _num_bytes(backbone, example, group) * num_examples
+        if stored is None or start is None or end is None or end - start < 2 * stored.passes:
+            continue
+        group = _highest_cut(backbone, plan, phase)
+        if group is not None:
+            sizes[group] = _num_bytes(backbone, stored, group)
             if sum(sizes.get(name, 0) for name in {*chosen.values(), group}) <= room:
                 chosen[phase] = group
     return chosen
@@ -54,10 +61,10 @@ def _highest_cut(backbone: Backbone, plan: Plan, phase: int) -> str | None:
     return next((group.name for group in reversed(list(below)) if group.name in exact), None)
 
 
-def _num_bytes(backbone: Backbone, example: Inputs, group: str) -> float:
-    """Bytes of one example's activations after `group`."""
+def _num_bytes(backbone: Backbone, stored: Stored, group: str) -> float:
+    """Bytes of all activations after `group`."""
     was_training = backbone.training
     with torch.no_grad():
-        activations = backbone.eval().prefix(example, group)
+        activations = backbone.eval().prefix(stored.example, group)
     backbone.train(was_training)
-    return sum(tensor.nbytes / len(tensor) for tensor in activations.values())
+    return stored.times * sum(tensor.nbytes / len(tensor) for tensor in activations.values())

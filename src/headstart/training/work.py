@@ -35,6 +35,11 @@ def counter() -> FlopCounterMode:
     return FlopCounterMode(display=False, custom_mapping=corrected)
 
 
+def shape_of(inputs: Mapping[str, Tensor]) -> tuple[Any, ...]:
+    """What the work on one example of a batch depends on: the shapes of its inputs but for their number."""
+    return tuple((name, *tensor.shape[1:]) for name, tensor in sorted(inputs.items()))
+
+
 def foretold(
     backbone: Backbone,
     head: nn.Module,
@@ -68,7 +73,7 @@ def _step(backbone: Backbone, head: nn.Module, table: Any, phase: Phase, inputs:
         for parameter in parameters.values():
             parameter.requires_grad_(phase.trains(*row))
             parameter.grad = None
-    with counter() as count, _FusedAttention(), torch.enable_grad():
+    with counter() as count, OnShapes(), torch.enable_grad():
         if group is None:
             before, features = 0, backbone(inputs)
         else:
@@ -79,10 +84,15 @@ def _step(backbone: Backbone, head: nn.Module, table: Any, phase: Phase, inputs:
     return count.get_total_flops() - before
 
 
-class _FusedAttention(TorchFunctionMode):
-    """Lets attention on the meta device be the one operation that it is on other devices."""
+class OnShapes(TorchFunctionMode):
+    """Lets models run on the meta device that would look at values there: to "is this mask full?" they are told no.
+
+    Attention is the one operation there that it is on other devices.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.__bool__ and args[0].is_meta:
+            return False
         if func is not F.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
         return self.attend(*args, **(kwargs or {}))
