@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from headstart.cli import main
 from pictures import CLASSES, tiny, write_folder
@@ -102,6 +103,22 @@ def test_a_setting_changes_the_numbers(at_home: Path, strategy: str, setting: st
 def test_training_ends_at_max_steps(at_home: Path, pictures: Path, strategy: str):
     run(at_home, *tiny(pictures, f"strategy={strategy}", "trainer.max_epochs=9", "trainer.max_steps=5"))
     assert history(at_home)["step"][-1] == 5
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_an_update_in_one_pass_is_the_update(at_home: Path, pictures: Path, optimizer: str):
+    """Against torch's loop over the parameters; settings that choose how an update is computed are heeded."""
+    ways: list[Any] = []
+    hook = register_optimizer_step_pre_hook(lambda optimizer, *_: ways.append(optimizer.defaults["fused"]))
+    words = tiny(pictures, "strategy=fine_tune", f"optimizer={optimizer}", "optimizer.lr=1e-3")
+    try:
+        run(at_home, *words)
+        run(at_home, *words, "+optimizer.foreach=false", into="loop")
+    finally:
+        hook.remove()
+    assert list(dict.fromkeys(ways)) == [True, None]
+    for name in ("trainloss", "valloss"):
+        assert history(at_home)[name] == pytest.approx(history(at_home, "loop")[name], rel=1e-4)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -1,8 +1,9 @@
 """The parts of a run, built from its job."""
 
+import inspect
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ from headstart.training.starts import STORED_SHARE, Stored, starts
 from headstart.training.vector_optim import rule
 
 log = logging.getLogger(__name__)
+
+UPDATES = frozenset({"fused", "foreach", "capturable", "differentiable"})
+"""Options of torch's optimizers that choose how an update is computed."""
 
 
 def data_module(job: Job) -> DataModule:
@@ -155,6 +159,16 @@ def _room(job: Job, store: Path, device: torch.device) -> tuple[float, float]:
 def build_head(job: Job, num_features: int) -> nn.Module:
     torch.manual_seed(seed_for(job.seed, "head"))
     return job.parts["head"].build(num_features, len(job.source.classes))
+
+
+def build_optimizer(job: Job) -> Callable[..., torch.optim.Optimizer]:
+    """The optimizer, still without parameters; it updates all of them in one pass over memory where it can."""
+    chosen, settings = job.parts["optimizer"], job.cfg.trainer
+    can = "fused" in inspect.signature(chosen.func).parameters and device_of(settings).type in ("cpu", "cuda")
+    # half precision scales its gradients back within such an update, after they would have been clipped
+    if not can or chosen.keywords.keys() & UPDATES or settings.precision == "16-mixed":
+        return chosen
+    return partial(chosen, fused=True)
 
 
 def class_weights(job: Job) -> Tensor | None:

@@ -1,7 +1,7 @@
 """A run in miniature: shipped strategies on tiny models and random pictures, as `experiment.train` puts it together."""
 
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,8 @@ WORDS = {
 }
 """What brings the shipped strategies to the size of these models and runs."""
 OPTIMIZERS = {
-    "adamw": lambda groups: torch.optim.AdamW(groups, lr=1e-2, weight_decay=0.1),
-    "sgd": lambda groups: torch.optim.SGD(groups, lr=1e-1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "adamw": partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.1, fused=True),
+    "sgd": partial(torch.optim.SGD, lr=1e-1, momentum=0.9, nesterov=True, weight_decay=0.01, fused=True),
 }
 
 
