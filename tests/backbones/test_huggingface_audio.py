@@ -169,6 +169,20 @@ def test_no_layer_is_ever_dropped_and_nothing_masked_by_the_model_itself(folders
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_what_spec_augment_hides_does_not_reach_the_features(folders, family):
+    """Two sounds that are hidden all through give the same features; hidden in part, others than without."""
+    backbone, inputs = HuggingFaceAudio(str(folders[family])).build(True).eval(), sounds([6000])
+    masks = {"time_masks": torch.tensor([[[0.4, 0.7]]]), "band_masks": torch.tensor([[[0.2, 0.3]]])}
+    with torch.no_grad():
+        plain, masked = backbone(inputs), backbone({**inputs, **masks})
+        assert not torch.allclose(plain, masked, atol=1e-4)
+        if family in WAVES or family == "ast":  # whisper's floor follows the loudest sound, hidden or not
+            everything = {**masks, "time_masks": torch.tensor([[[0.0, 1.0]]])}
+            louder = {**inputs, "waveform": inputs["waveform"].flip(1)}
+            torch.testing.assert_close(backbone({**inputs, **everything}), backbone({**louder, **everything}))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_cuts_are_exact(folders, family):
     backbone, inputs = HuggingFaceAudio(str(folders[family])).build(True).eval(), sounds()
     with torch.no_grad():

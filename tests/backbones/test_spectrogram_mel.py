@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from headstart.backbones.spectrogram_mel import LogMel, MelSettings, hidden, mel_filters
+from headstart.backbones.spectrogram_mel import LogMel, MelSettings, mel_filters
 
 
 def settings(**changes) -> MelSettings:
@@ -137,17 +137,3 @@ def test_it_has_no_tensors_of_its_own_and_pickles():
     assert not front.state_dict()
     assert not [*front.parameters(), *front.buffers()]
     assert torch.equal(pickle.loads(pickle.dumps(front))(inputs), front(inputs))
-
-
-def test_masks_hide_shares_of_the_sound_and_of_the_bands():
-    spectrogram = torch.ones(2, 10, 20)
-    masks = {
-        "time_masks": torch.tensor([[[0.0, 0.25]], [[0.5, 1.0]]]),
-        "band_masks": torch.tensor([[[0.5, 0.7], [0.0, 0.1]], [[0.3, 0.3], [0.9, 1.0]]]),
-    }
-    found = hidden(spectrogram, torch.tensor([20, 10]), masks)
-    expected = torch.ones(2, 10, 20)
-    expected[0, :, :5] = expected[0, 5:7] = expected[0, 0] = 0
-    expected[1, :, 5:10] = expected[1, 9] = 0
-    assert torch.equal(found, expected)
-    assert hidden(spectrogram, torch.tensor([20, 10]), {}) is spectrogram

@@ -131,6 +131,28 @@ def test_what_stays_frozen_is_computed_once_and_gives_the_same_training(at_home,
             assert float(row[name]) == pytest.approx(float(other[name]), rel=1e-3)
 
 
+@pytest.mark.parametrize("family", AUDIO)
+def test_spec_augment_hides_what_every_family_reads(at_home, places, family):
+    """In views that are stored, and anew in every epoch."""
+    augmented = ["augmentation=spec_augment", "augmentation.views=2", "trainer.max_epochs=6"]
+    words = [*words_for(family, places), "strategy=partial", "strategy.last_k=1", *augmented]
+    losses = {}
+    for name, own in {
+        "stored": ["trainer.reuse_views=true"],
+        "live": ["trainer.reuse_views=true", "features.budget_gb=1e-6"],
+        "fresh": [],
+        "plain": ["augmentation=none"],
+    }.items():
+        assert main(["train", *words, *own, f"hydra.run.dir={name}"]) == 0
+        kept = json.loads(Path(name, "result.json").read_text())["reading"]["kept"]
+        assert bool(kept) == (name in ("stored", "plain"))
+        rows = csv.DictReader(Path(name, "history.csv").read_text().splitlines())
+        losses[name] = [float(row["train/loss"]) for row in rows]
+    assert losses["stored"] == pytest.approx(losses["live"], rel=1e-3)
+    assert losses["fresh"] != pytest.approx(losses["live"], rel=1e-5)
+    assert losses["plain"] != pytest.approx(losses["fresh"], rel=1e-5)
+
+
 @pytest.mark.parametrize("family", [*TEXT, *AUDIO])
 @pytest.mark.parametrize("strategy", ["fine_tune", "norm_only"])
 def test_the_work_is_foretold(at_home, places, family, strategy):

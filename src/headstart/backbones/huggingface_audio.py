@@ -9,6 +9,7 @@ import torch
 from headstart.backbones import huggingface_files as files
 from headstart.backbones.backbone import Backbone, Reading, WeightsRecord
 from headstart.backbones.huggingface import HuggingFace
+from headstart.backbones.masks import BAND_MASKS, TIME_MASKS
 from headstart.errors import InputError
 from headstart.ranges import Positive
 
@@ -34,6 +35,7 @@ class HuggingFaceAudio(HuggingFace):
     """
 
     modality: Literal["audio"] = "audio"
+    optional_inputs = frozenset({TIME_MASKS, BAND_MASKS})
 
     def __init__(
         self,
@@ -75,7 +77,7 @@ class HuggingFaceAudio(HuggingFace):
         mix = live.LayerMix(layout.num_blocks + 1) if self.layers == "weighted" else None
         kinds = {_SPECTROGRAM: live.SpectrogramTransformer, _WHISPER: live.WhisperEncoder}
         kind = kinds.get(self._type, live.WaveformTransformer)
-        return kind(model, layout, self.pooling, record, self._reader(), mix)
+        return kind(model, layout, self.pooling, record, self._reader(), self.sample_rate, mix)
 
     @cached_property
     def config(self) -> Any:

@@ -1,5 +1,6 @@
 """Live transformers models of sound in the shape of every backbone."""
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from headstart.backbones.backbone import Inputs, WeightsRecord
 from headstart.backbones.huggingface_depth import Layout
 from headstart.backbones.huggingface_model import MASK, TransformersBackbone
+from headstart.backbones.masks import hidden, hidden_in_waveform
 from headstart.backbones.pooling import Pooling, pool
 
 
@@ -31,7 +33,8 @@ class LayerMix(nn.Module):
 class AudioBackbone(TransformersBackbone):
     """`{"waveform": (B, T) float, "lengths": (B,) int64 in samples}` → pooled features `(B, D)`.
 
-    `reader` turns waveforms into what the model reads. With `mix`, the features are of a weighting over all layers.
+    `reader` turns waveforms, of `sample_rate` samples a second, into what the model reads; what `time_masks` and
+    `band_masks` name (SpecAugment) is hidden there. With `mix`, the features are of a weighting over all layers.
     """
 
     def __init__(
@@ -41,10 +44,11 @@ class AudioBackbone(TransformersBackbone):
         pooling: Pooling,
         record: WeightsRecord,
         reader: nn.Module,
+        sample_rate: int,
         mix: LayerMix | None = None,
     ) -> None:
         super().__init__(model, layout, pooling, record)
-        self.reader = reader
+        self.reader, self.sample_rate = reader, sample_rate
         self.mix = mix
 
     def extra(self) -> dict[str, nn.Module]:
@@ -56,8 +60,11 @@ class AudioBackbone(TransformersBackbone):
         return pool(self.mix(output.hidden_states), mask, self.pooling)
 
     def states(self, inputs: Inputs) -> tuple[Any, Tensor | None]:
-        read = self.reader(inputs["waveform"], inputs["lengths"])
-        return self.model(read, **self._wanted), self.frame_mask(inputs["lengths"])
+        return self.model(self.read(inputs), **self._wanted), self.frame_mask(inputs["lengths"])
+
+    @abstractmethod
+    def read(self, inputs: Inputs) -> Tensor:
+        """What the model reads, with what is masked hidden."""
 
     def context(self, inputs: Inputs, hidden: Tensor) -> dict[str, Tensor]:
         return {"lengths": inputs["lengths"]}
@@ -90,10 +97,20 @@ class AudioBackbone(TransformersBackbone):
 class SpectrogramTransformer(AudioBackbone):
     """The Audio Spectrogram Transformer (Gong et al. 2021, arXiv:2104.01778); all of its frames count."""
 
+    def read(self, inputs: Inputs) -> Tensor:
+        spectrogram = self.reader(inputs["waveform"], inputs["lengths"])
+        num_frames = (inputs["lengths"] - 400).div(160, rounding_mode="floor").clamp(0, spectrogram.shape[1] - 1) + 1
+        return hidden(spectrogram.transpose(1, 2), num_frames, inputs).transpose(1, 2)
+
 
 class WhisperEncoder(AudioBackbone):
     """Whisper's encoder (Radford et al. 2022, arXiv:2212.04356): pooled over the frames of the sound, not the silence
     that it is filled up with."""
+
+    def read(self, inputs: Inputs) -> Tensor:
+        spectrogram = self.reader(inputs["waveform"], inputs["lengths"])
+        num_frames = (inputs["lengths"] + 159).div(160, rounding_mode="floor").clamp(1, spectrogram.shape[2])
+        return hidden(spectrogram, num_frames, inputs)
 
     def frame_mask(self, lengths: Tensor) -> Tensor:
         frames = int(self.model.config.max_source_positions)  # type: ignore[union-attr, arg-type]
@@ -107,7 +124,7 @@ class WaveformTransformer(AudioBackbone):
     def states(self, inputs: Inputs) -> tuple[Any, Tensor | None]:
         waveform, lengths = inputs["waveform"], inputs["lengths"]
         model: Any = self.model
-        read = self.reader(waveform, lengths)
+        read = self.read(inputs)
         read = F.pad(read, (0, max(0, self._shortest() - read.shape[1])))
         # on other devices looking would make the CPU wait, in every step
         padded = waveform.device.type != "cpu" or bool((lengths != waveform.shape[1]).any())
@@ -116,6 +133,10 @@ class WaveformTransformer(AudioBackbone):
         projected = model.feature_projection(frames)
         hidden = projected[0] if isinstance(projected, tuple) else projected
         return self._layers(hidden, self.frame_mask(lengths, frames.shape[1]))
+
+    def read(self, inputs: Inputs) -> Tensor:
+        waveform, lengths = inputs["waveform"], inputs["lengths"]
+        return hidden_in_waveform(self.reader(waveform, lengths), lengths, self.sample_rate, inputs)
 
     def context(self, inputs: Inputs, hidden: Tensor) -> dict[str, Tensor]:
         return {MASK: self.frame_mask(inputs["lengths"], hidden.shape[1])}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from headstart.backbones import weights as weights_files
 from headstart.backbones.backbone import BackboneFactory, Reading, WeightsRecord
+from headstart.backbones.masks import BAND_MASKS, TIME_MASKS
 from headstart.backbones.spectrogram_mel import LogMel, MelSettings, mel_filters
 from headstart.backbones.spectrogram_model import SpectrogramBackbone, one_channel
 from headstart.backbones.timm import Timm
@@ -39,7 +40,7 @@ class Spectrogram(BackboneFactory):
     """
 
     modality: Literal["audio"] = "audio"
-    optional_inputs = frozenset({"time_masks", "band_masks"})
+    optional_inputs = frozenset({TIME_MASKS, BAND_MASKS})
 
     def __init__(
         self,

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from headstart.backbones.backbone import Inputs
+from headstart.backbones.masks import hidden
 from headstart.backbones.waveforms import full_precision
 
-TIME_MASKS, BAND_MASKS = "time_masks", "band_masks"
-"""Inputs `(B, n, 2)`: stretches to hide (start and end), as shares of the sound's length and of the mel axis."""
 _LEAST_POWER = 1e-10
 _LEAST_DEVIATION = 1e-3
 """In dB; below it a sound is silence all through."""
@@ -114,26 +113,3 @@ class LogMel(nn.Module):
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_tables": {}}
-
-
-def hidden(spectrogram: Tensor, num_frames: Tensor, inputs: Inputs) -> Tensor:
-    """A normalised spectrogram `(B, F, T)` with what the inputs' masks name set to 0, its mean.
-
-    `num_frames` `(B,)`: how many frames of each are of the sound; time masks are shares of them. Without masks among
-    the inputs, the spectrogram itself. SpecAugment: Park et al. 2019, arXiv:1904.08779.
-    """
-    if TIME_MASKS in inputs:
-        frames = torch.arange(spectrogram.shape[2], device=spectrogram.device)
-        masked = _within(frames, inputs[TIME_MASKS] * num_frames[:, None, None])
-        spectrogram = spectrogram.masked_fill(masked[:, None], 0.0)
-    if BAND_MASKS in inputs:
-        bands = torch.arange(spectrogram.shape[1], device=spectrogram.device)
-        masked = _within(bands, inputs[BAND_MASKS] * spectrogram.shape[1])
-        spectrogram = spectrogram.masked_fill(masked[:, :, None], 0.0)
-    return spectrogram
-
-
-def _within(places: Tensor, stretches: Tensor) -> Tensor:
-    """Which places `(P,)` lie in any of the stretches `(B, n, 2)`, start included, end excluded: `(B, P)`."""
-    start, end = stretches.round().unbind(2)
-    return ((places >= start[..., None]) & (places < end[..., None])).any(1)

@@ -18,7 +18,8 @@ class SpecAugment(Augmentation):
     """Hides stretches of time and of frequency (Park et al. 2019, arXiv:1904.08779).
 
     The stretches are drawn here, example by example, and travel as shares beside the waveform (`time_masks`,
-    `band_masks`); a backbone that makes a spectrogram sets them to its mean, on the device.
+    `band_masks`). A backbone that makes a spectrogram sets them to its mean, on the device; one that reads waveforms
+    silences the stretches of time and filters the bands of frequency out.
 
     Args:
         num_time_masks: Stretches of time that are hidden.
