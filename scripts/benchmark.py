@@ -76,6 +76,9 @@ def main() -> None:
     unknown = sorted(set(chosen) - set(SECTIONS))
     if unknown:
         parser.error(f"unknown sections {unknown}; there are {', '.join(SECTIONS)}")
+    from headstart.compat import mend_torchvision
+
+    mend_torchvision()  # before Lightning looks for it
     with tempfile.TemporaryDirectory(prefix="headstart-benchmark-") as folder:
         os.environ["HEADSTART_CACHE"] = str(Path(folder) / "cache")
         setting = Setting(options.rounds, options.size, options.epochs, options.probes, options.runs, Path(folder))
