@@ -10,7 +10,7 @@ import json
 import os
 import types
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +18,6 @@ from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_h
 
 from annotated_types import Ge, Gt, Le, Lt
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from headstart.errors import InputError, collect, unknown
@@ -122,24 +121,35 @@ def register() -> None:
 
 
 def load(directory: Path) -> DictConfig:
-    """The config that a run's directory keeps, held against the schema.
+    """The config that a run's directory keeps, held against the schema; what it lacks has its default.
 
     Raises:
-        InputError: if there is none, or it has keys or types that the schema does not know.
+        InputError: if there is none, or it has keys or values that the schema does not know.
     """
     path = directory / "config.yaml"
     try:
-        return cast(DictConfig, OmegaConf.merge(_schema(), _yaml(path)))
+        found = _yaml(path)
     except OSError as error:
         raise InputError(f"{directory} must be a run's directory, but {path} cannot be read: {error}.") from error
-    except (OmegaConfBaseException, YAMLError) as error:
+    except YAMLError as error:
         raise InputError(f"{path} is not a run's config: {str(error).splitlines()[0]}.") from error
+    if not isinstance(found, Mapping):
+        raise InputError(f"{path} is not a run's config: it holds no settings.")
+    defaults = _defaults()
+    cfg = {**defaults, **found}
+    try:
+        for name in ("trainer", "features"):
+            if isinstance(cfg[name], Mapping):
+                cfg[name] = {**defaults[name], **cfg[name]}
+        check_spine(cfg)
+    except InputError as error:
+        raise InputError(*(f"{path} is not a run's config: {message}" for message in error.messages)) from error
+    return OmegaConf.create(cfg)
 
 
 @cache
-def _schema() -> DictConfig:
-    """The spine as OmegaConf has it: slow to make anew; merging copies it."""
-    return OmegaConf.structured(Config)
+def _defaults() -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.structured(Config)))
 
 
 def dumped(cfg: DictConfig) -> str:
@@ -181,8 +191,11 @@ def check_spine(cfg: Mapping[str, Any]) -> None:
     missing = sorted(key for key, value in _flatten(cfg, "") if value == MISSING)
     if missing:
         raise InputError(*(f"{key} must be given: add {key}=VALUE." for key in missing))
-    trainer, features = cfg["trainer"], cfg["features"]
-    nodes = [("", Config, cfg), ("trainer.", TrainerConfig, trainer), ("features.", FeaturesConfig, features)]
+    sections = {"trainer": TrainerConfig, "features": FeaturesConfig}
+    bad = [name for name in sections if not isinstance(cfg[name], Mapping)]
+    if bad:
+        raise InputError(*(f"{name} must be settings by name, but is {cfg[name]!r}." for name in bad))
+    nodes = [("", Config, cfg), *((f"{name}.", schema, cfg[name]) for name, schema in sections.items())]
     collect(partial(_check_fields, *node) for node in nodes)
 
 
@@ -192,12 +205,15 @@ def _check_fields(prefix: str, schema: type, node: Mapping[str, Any]) -> None:
     for name in node:
         if prefix + str(name) not in known:
             messages += unknown("setting", prefix + str(name), known).messages
+    hints = _fields(schema)
     for item in fields(schema):
-        value, choices = node[item.name], item.metadata.get("choices")
-        if choices and value not in choices:
-            messages += unknown(prefix + item.name, value, choices).messages
-        if item.metadata.get("limits") and value is not None:
-            messages += _violations(prefix + item.name, value, Annotated[(type(value), *item.metadata["limits"])])
+        value, choices, limits = node[item.name], item.metadata.get("choices"), item.metadata.get("limits")
+        wrong = [] if is_dataclass(hints[item.name]) else _violations(prefix + item.name, value, hints[item.name])
+        if not wrong and choices and value not in choices:
+            wrong = list(unknown(prefix + item.name, value, choices).messages)
+        if not wrong and limits and value is not None:
+            wrong = _violations(prefix + item.name, value, Annotated[(type(value), *limits)])
+        messages += wrong
     if messages:
         raise InputError(*messages)
 
@@ -309,6 +325,11 @@ def _violations(key: str, value: Any, annotation: Any) -> list[str]:
 
 
 # Asked again for every run of a comparison, and slow to make anew
+@cache
+def _fields(schema: type) -> dict[str, Any]:
+    return get_type_hints(schema)
+
+
 @cache
 def _hints(target: type) -> dict[str, Any]:
     return get_type_hints(inspect.getattr_static(target, "__init__"), include_extras=True)

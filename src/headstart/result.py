@@ -172,6 +172,7 @@ def git(folder: str) -> dict[str, Any]:
     return {"commit": commit, "dirty": bool(status) if commit is not None else None}
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -179,6 +180,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache
 def _cpu() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines()

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +106,17 @@ class Pictures(Examples):
 
 def png(pixels: Tensor) -> bytes:
     """A picture `(3, H, W)`, uint8, as a PNG file."""
+    array = pixels.permute(1, 2, 0).contiguous().numpy()
+    return _encoded(array.tobytes(), array.shape)
+
+
+@lru_cache(maxsize=64)
+def _encoded(data: bytes, shape: tuple[int, ...]) -> bytes:
+    """The runs of a comparison often show the same pictures."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(buffer, "PNG")
+    Image.fromarray(np.frombuffer(data, np.uint8).reshape(shape)).save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -15,7 +15,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from headstart import config, result
 from headstart.composition import Composer
@@ -52,8 +52,9 @@ class StoredConfigs:
         """The config of the unit of runs whose ids are `sweep_overrides`: its first run's, naming the others."""
         first, *others = sweep_overrides
         cfg = master_config.copy()
+        typed = OmegaConf.merge(OmegaConf.structured(config.Config), config.load(self.directory / first))
         with open_dict(cfg):
-            for key, value in config.load(self.directory / first).items():
+            for key, value in typed.items():
                 cfg[key] = value
             cfg.companions = others
             cfg.hydra.sweep.dir = str(self.directory)
