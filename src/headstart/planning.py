@@ -8,7 +8,7 @@ from textwrap import wrap
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from headstart.data.splits import Split, split
 from headstart.errors import InputError
@@ -40,7 +40,7 @@ def forecast(draft: Draft) -> dict[str, Any]:
     """
     sketch, plan, parts = draft.sketch, draft.plan, draft.parts
     base_rate = float(parts["optimizer"].keywords["lr"])
-    num_classes, division = _counts(parts["data"])
+    num_classes, division = _counts(draft)
     num_examples = None if division is None else len(division.train)
     with torch.device("meta"):
         head = parts["head"].build(sketch.num_features, num_classes or UNKNOWN_CLASSES)
@@ -133,7 +133,8 @@ def _table(found: Mapping[str, Any]) -> list[str]:
 def _work(draft: Draft, head: nn.Module, division: Split | None) -> tuple[dict[int, str], list[float] | None]:
     """By phase, the group whose stored activations it starts from, and operations per example."""
     strategy = draft.parts["strategy"]
-    inputs = _shapes(draft.factory, draft.parts["data"], max(2, draft.cfg.trainer.batch_size))
+    reading = {**draft.factory.reading().arguments, **draft.parts["data"].overrides}
+    inputs = draft.factory.shapes(max(2, draft.cfg.trainer.batch_size), **reading)
     if inputs is None:
         return {}, None
     backbone = outline(draft.factory)
@@ -158,29 +159,10 @@ def _work(draft: Draft, head: nn.Module, division: Split | None) -> tuple[dict[i
         return {}, None
 
 
-def _shapes(factory: Any, data: Any, size: int) -> dict[str, Tensor] | None:
-    """A batch of `size` of the largest examples that the data may have, without values; `None` where unknown."""
-    if factory.modality == "vision":
-        side = factory.reading().arguments["size"]
-        return {"pixels": torch.empty(size, 3, side, side, dtype=torch.uint8, device="meta")}
-    if factory.modality == "text":
-        length = getattr(data, "max_length", None) or factory.reading().arguments["max_length"]
-        ids = torch.empty(size, length, dtype=torch.int64, device="meta")
-        return {"input_ids": ids, "attention_mask": torch.empty_like(ids)}
-    if factory.modality == "audio":
-        reading = factory.reading().arguments
-        seconds = getattr(data, "seconds", None) or reading.get("seconds", 10.0)
-        lengths = torch.empty(size, dtype=torch.int64, device="meta")
-        return {
-            "waveform": torch.empty(size, round(seconds * reading["sample_rate"]), device="meta"),
-            "lengths": lengths,
-        }
-    return None
-
-
-def _counts(data: Any) -> tuple[int | None, Split | None]:
+def _counts(draft: Draft) -> tuple[int | None, Split | None]:
     """The number of classes and a split, where a listing tells them; no example is read for it."""
-    if data.modality != "vision":
+    data = draft.parts["data"]
+    if not draft.factory.reads_one_size:
         return None, None
     try:
         found = split(data.labels, data.parts, data.fractions, 0, data.n_per_class, data.classes)

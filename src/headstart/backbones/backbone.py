@@ -79,6 +79,8 @@ class BackboneFactory(ABC):
     name: str
     optional_inputs: frozenset[str] = frozenset()
     """What it also reads where an augmentation adds it."""
+    reads_one_size: bool = False
+    """Whether all examples are read at one size, so that the work on one is that on any."""
     rate: float = 1.0
     """What the strategy's rate is multiplied by for this family's layers: strategies' rates are those of a CNN."""
 
@@ -100,6 +102,10 @@ class BackboneFactory(ABC):
     @abstractmethod
     def reading(self) -> "Reading":
         """How the data must be read for this backbone (size, interpolation; tokenizer; sample rate)."""
+
+    def shapes(self, num_examples: int, **reading: Any) -> dict[str, Tensor] | None:
+        """A batch of the largest examples there may be, read so, on the meta device; `None` where it is not known."""
+        return None
 
     def resized(self, size: int) -> "BackboneFactory":
         """The same for pictures of `size` pixels; itself where a picture's size means nothing to it."""

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from headstart.backbones import huggingface_files as files
 from headstart.backbones import weights as weights_files
@@ -157,6 +158,10 @@ class HuggingFaceText(HuggingFace):
 
     def identity(self, pretrained: bool) -> dict[str, Any]:
         return {**self._identity(pretrained), "pooling": self.pooling}
+
+    def shapes(self, num_examples: int, **reading: Any) -> dict[str, Tensor]:
+        ids = torch.empty(num_examples, reading["max_length"], dtype=torch.int64, device="meta")
+        return {"input_ids": ids, "attention_mask": torch.empty_like(ids)}
 
     def reading(self) -> Reading:
         max_length = self.max_length or min(self.limit or _LONGEST, _LONGEST)

@@ -5,14 +5,18 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from headstart.backbones import huggingface_files as files
 from headstart.backbones.backbone import Backbone, Reading, WeightsRecord
 from headstart.backbones.huggingface import HuggingFace
 from headstart.backbones.masks import BAND_MASKS, TIME_MASKS
+from headstart.backbones.waveforms import sound_shapes
 from headstart.errors import InputError
 from headstart.ranges import Positive
 
+_USUAL_SECONDS = 10.0
+"""Length of the longest sound where the data does not say."""
 _SPECTROGRAM, _WHISPER = "audio-spectrogram-transformer", "whisper"
 _SILENCED = {"layerdrop": 0.0, "encoder_layerdrop": 0.0, "apply_spec_augment": False, "add_adapter": False}
 _SILENCED |= {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}
@@ -63,6 +67,9 @@ class HuggingFaceAudio(HuggingFace):
     def identity(self, pretrained: bool) -> dict[str, Any]:
         reader = {name: self._reader_setting(name, None) for name in ("do_normalize", "mean", "std", "max_length")}
         return {**self._identity(pretrained), "pooling": self.pooling, "layers": self.layers, "reader": reader}
+
+    def shapes(self, num_examples: int, **reading: Any) -> dict[str, Tensor]:
+        return sound_shapes(num_examples, reading["sample_rate"], reading.get("seconds", _USUAL_SECONDS))
 
     def reading(self) -> Reading:
         arguments = {"sample_rate": self.sample_rate}

@@ -16,6 +16,7 @@ from headstart.backbones.spectrogram_mel import LogMel, MelSettings, mel_filters
 from headstart.backbones.spectrogram_model import SpectrogramBackbone, one_channel
 from headstart.backbones.timm import Timm
 from headstart.backbones.timm_create import create, skipped_init
+from headstart.backbones.waveforms import sound_shapes
 from headstart.errors import InputError
 from headstart.ranges import Count, NonNegative, Positive, ProperFraction
 
@@ -40,6 +41,7 @@ class Spectrogram(BackboneFactory):
     """
 
     modality: Literal["audio"] = "audio"
+    reads_one_size = True
     optional_inputs = frozenset({TIME_MASKS, BAND_MASKS})
 
     def __init__(
@@ -90,6 +92,9 @@ class Spectrogram(BackboneFactory):
 
     def record(self, pretrained: bool) -> WeightsRecord:
         return self._pictures.record(pretrained)
+
+    def shapes(self, num_examples: int, **reading: Any) -> dict[str, Tensor]:
+        return sound_shapes(num_examples, reading["sample_rate"], reading["seconds"])
 
     def reading(self) -> Reading:
         arguments = {"sample_rate": self.settings.sample_rate, "seconds": self.seconds, "padding": "fixed"}

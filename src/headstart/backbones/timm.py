@@ -35,6 +35,7 @@ class Timm(BackboneFactory):
     """
 
     modality: Literal["vision"] = "vision"
+    reads_one_size = True
 
     def __init__(
         self,
@@ -98,6 +99,10 @@ class Timm(BackboneFactory):
         file = self._located
         path = file.local if isinstance(file, hub.HubFile) else file.path
         return WeightsRecord(file.source, None if path is None else weights.file_sha256(path))
+
+    def shapes(self, num_examples: int, **reading: Any) -> dict[str, Tensor]:
+        size = reading["size"]
+        return {"pixels": torch.empty(num_examples, 3, size, size, dtype=torch.uint8, device="meta")}
 
     def reading(self) -> Reading:
         arguments = {

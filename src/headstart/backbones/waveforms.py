@@ -8,6 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def sound_shapes(num_examples: int, sample_rate: int, seconds: float) -> dict[str, Tensor]:
+    """A batch of sounds of so many `seconds`, without values: on the meta device."""
+    waveform = torch.empty(num_examples, round(seconds * sample_rate), device="meta")
+    return {"waveform": waveform, "lengths": torch.empty(num_examples, dtype=torch.int64, device="meta")}
+
+
 class Waveform(nn.Module):
     """Each waveform brought to mean 0 and variance 1 over its own samples (wav2vec 2.0), or left as it is."""
 
