@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 
 from headstart.application import compose
 from headstart.cli import COMMANDS, main
-from headstart.config import dumped
-from headstart.preparation import job_config
+from headstart.config import dumped, settings
+from headstart.preparation import job_config, prepare
 from pictures import tiny, write_folder
 
 
@@ -198,6 +198,36 @@ def test_a_comparison_is_not_repeated_and_grows(at_home: Path, pictures: Path, c
     sweep = json.loads((at_home / "outputs" / "few" / "sweep.json").read_text())
     assert {entry["run_id"] for entry in sweep["runs"]} == {path.parent.name for path in after}
     assert (at_home / "outputs" / "few" / "report" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seed: 0", "seed: ${oops", "run's config"),
+        ("seed: 0", "seed: three", "seed must be"),
+        ("max_epochs: ", "max_epoch: ", "max_epochs"),
+        ("trainer:", "trainer: 5 #", ""),
+        ("seed: 0", "seed: !!set {a}", "run's config"),
+    ],
+)
+def test_a_damaged_config_is_said_to_be_one(at_home: Path, pictures: Path, capsys, old: str, new: str, message: str):
+    assert main(["train", *tiny(pictures), "hydra.run.dir=run"]) == 0
+    config = at_home / "run" / "config.yaml"
+    config.write_text(config.read_text().replace(old, new, 1))
+    capsys.readouterr()
+    assert main(["rerun", "run"]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "config.yaml" in said
+    assert "Traceback" not in said
+
+
+def test_a_setting_that_does_nothing_is_no_part_of_a_run(at_home: Path, pictures: Path):
+    ids = [
+        prepare(job_config(compose([*tiny(pictures), *words]))).run_id for words in ([], ["trainer.reuse_views=true"])
+    ]
+    assert ids[0] != ids[1]
+    assert "trainer.reuse_views" not in settings(job_config(compose(tiny(pictures))))
 
 
 def test_a_rerun_is_identical(at_home: Path, pictures: Path, capsys: pytest.CaptureFixture[str]):

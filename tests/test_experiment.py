@@ -105,18 +105,22 @@ def test_training_ends_at_max_steps(at_home: Path, pictures: Path, strategy: str
     assert history(at_home)["step"][-1] == 5
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_an_update_in_one_pass_is_the_update(at_home: Path, pictures: Path, optimizer: str):
-    """Against torch's loop over the parameters; settings that choose how an update is computed are heeded."""
+@pytest.mark.parametrize("clip", ["null", "1"])
+def test_an_update_is_in_one_pass_where_it_can_be(at_home: Path, pictures: Path, clip: str):
+    """To the same numbers as torch's loop; mixed precision goes with clipping, and SGD with everything."""
     ways: list[Any] = []
     hook = register_optimizer_step_pre_hook(lambda optimizer, *_: ways.append(optimizer.defaults["fused"]))
-    words = tiny(pictures, "strategy=fine_tune", f"optimizer={optimizer}", "optimizer.lr=1e-3")
+    words = tiny(pictures, "strategy=fine_tune", "optimizer.lr=1e-3", f"trainer.gradient_clip_val={clip}")
+    used = {}
+    others = {"loop": "+optimizer.foreach=false", "mixed": "trainer.precision=bf16-mixed", "sgd": "optimizer=sgd"}
     try:
-        run(at_home, *words)
-        run(at_home, *words, "+optimizer.foreach=false", into="loop")
+        for into, word in {"run": "seed=0", **others}.items():
+            run(at_home, *words, word, into=into)
+            (used[into],) = {*ways}
+            ways.clear()
     finally:
         hook.remove()
-    assert list(dict.fromkeys(ways)) == [True, None]
+    assert used == {"run": True, "loop": None, "mixed": True if clip == "null" else None, "sgd": None}
     for name in ("trainloss", "valloss"):
         assert history(at_home)[name] == pytest.approx(history(at_home, "loop")[name], rel=1e-4)
 

@@ -179,6 +179,10 @@ def test_the_head_first_phase_reads_features_that_a_probe_left(at_home, pictures
             ["strategy=partial", "strategy.last_k=null", "strategy.groups=[layer9]"],
             "['layer9'] match none. Groups: stem",
         ),
+        (
+            ["augmentation=light", "augmentation.views=1", "trainer.reuse_views=true"],
+            "augmentation.views must be at least 2",
+        ),
         (["strategy=discriminative", "strategy.layer_decay=0"], "strategy.layer_decay must be greater than 0"),
     ],
 )

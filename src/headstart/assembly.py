@@ -1,6 +1,5 @@
 """The parts of a run, built from its job."""
 
-import inspect
 import logging
 import shutil
 from collections.abc import Callable, Sequence
@@ -100,7 +99,7 @@ def kept_activations(job: Job, backbone: Backbone, frozen: FrozenFeatures, devic
     for name in dict.fromkeys(groups.values()):
         try:
             found = _kept_after(name, job, backbone, frozen)
-        except (InputError, OSError) as error:
+        except (InputError, OSError, RuntimeError, IndexError) as error:
             if name == backbone.groups()[-1].name:
                 raise
             log.warning("What %s gives is not stored, and computed in every step: %s", name, error)
@@ -164,9 +163,11 @@ def build_head(job: Job, num_features: int) -> nn.Module:
 def build_optimizer(job: Job) -> Callable[..., torch.optim.Optimizer]:
     """The optimizer, still without parameters; it updates all of them in one pass over memory where it can."""
     chosen, settings = job.parts["optimizer"], job.cfg.trainer
-    can = "fused" in inspect.signature(chosen.func).parameters and device_of(settings).type in ("cpu", "cuda")
-    # half precision scales its gradients back within such an update, after they would have been clipped
-    if not can or chosen.keywords.keys() & UPDATES or settings.precision == "16-mixed":
+    # SGD has it too, but fails where parameters of a group get their first gradients at different steps
+    can = chosen.func in (torch.optim.Adam, torch.optim.AdamW) and not chosen.keywords.keys() & UPDATES
+    # Lightning refuses to clip before such an update in mixed precision, and float16's scaling is undone within it
+    scaled = settings.precision == "16-mixed" or (settings.precision.endswith("mixed") and settings.gradient_clip_val)
+    if not can or scaled or settings.accelerator == "tpu" or device_of(settings).type not in ("cpu", "cuda"):
         return chosen
     return partial(chosen, fused=True)
 
@@ -200,8 +201,10 @@ def fitted_heads(
     outcomes = {place: _solved(jobs[place], features, labels) for place in exact}
     report = lambda place, row: progress.epoch(row) if place == 0 else None  # noqa: E731
     probes = [_probe(jobs[place], heads[place]) for place in others]
-    trained = train_probes(features, labels, probes, num_classes, device, views=views, report=report) if probes else []
-    outcomes |= dict(zip(others, trained, strict=True))
+    if probes:
+        several = views if len(views) > 1 else []
+        trained = train_probes(features, labels, probes, num_classes, device, views=several, report=report)
+        outcomes |= dict(zip(others, trained, strict=True))
     return [outcomes[place] for place in range(len(jobs))]
 
 

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_h
 
 from annotated_types import Ge, Gt, Le, Lt
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from headstart.errors import InputError, collect, unknown
@@ -48,6 +49,8 @@ IDENTITY_SCHEMA = 1
 INCIDENTAL = frozenset({"name", "choices", "overrides", "companions", "logger", "features", "trainer.num_workers"})
 INCIDENTAL_DATA = frozenset({"root", "path", "shifts", "cache_bytes"})
 """Keys that cannot change a run's numbers, given the fingerprint of its data."""
+OFF = {"trainer.threads": None, "trainer.reuse_views": False}
+"""Settings that do nothing at these values, and are no part of a run then."""
 
 
 def _ranged(default: Any, *limits: Any) -> Any:
@@ -140,11 +143,19 @@ def load(directory: Path) -> DictConfig:
     try:
         for name in ("trainer", "features"):
             if isinstance(cfg[name], Mapping):
+                cfg[name] = {key: _as_in(defaults[name].get(key), value) for key, value in cfg[name].items()}
                 cfg[name] = {**defaults[name], **cfg[name]}
         check_spine(cfg)
+        return OmegaConf.create(cfg)
+    except OmegaConfBaseException as error:
+        raise InputError(f"{path} is not a run's config: {str(error).splitlines()[0]}.") from error
     except InputError as error:
         raise InputError(*(f"{path} is not a run's config: {message}" for message in error.messages)) from error
-    return OmegaConf.create(cfg)
+
+
+def _as_in(default: Any, value: Any) -> Any:
+    """`value`, a whole number, as a float where the setting is one: 0 and 0.0 would be two runs."""
+    return float(value) if isinstance(default, float) and type(value) is int else value
 
 
 @cache
@@ -383,8 +394,9 @@ def settings(cfg: DictConfig) -> dict[str, Any]:
         for key, value in flat.items()
         if not any(key == name or key.startswith(f"{name}.") for name in dropped)
     }
-    if keep.get("trainer.threads") is None:
-        keep.pop("trainer.threads", None)
+    for key, value in OFF.items():
+        if keep.get(key) == value:
+            keep.pop(key, None)
     return keep
 
 

@@ -95,7 +95,8 @@ def page(draft: Draft, width: int) -> str:
     for index, phase in enumerate(found["phases"]):
         if phase["starts_after"]:
             notes.append(
-                f"Phase {index} starts from what {phase['starts_after']} gives, stored once; that pass comes on top."
+                f"Phase {index} starts from what {phase['starts_after']} gives, stored once, if the model can be cut "
+                "there exactly; that pass comes on top."
             )
     if plan.frozen_norm != "eval" or plan.thawed_norm != "train":
         notes.append(f"Norm layers: {plan.frozen_norm} where frozen, {plan.thawed_norm} where they train.")

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from headstart import config
 from headstart.backbones.backbone import Backbone, BackboneFactory, Reading
 from headstart.compat import mend_torchvision
+from headstart.data.augmentation import Augmentation
 from headstart.data.batches import Batches
 from headstart.data.source import Examples, Source
 from headstart.data.splits import Split, split, split_problems
@@ -139,6 +140,7 @@ def prepare(cfg: DictConfig) -> Job:
     strategy: Strategy = parts["strategy"]
     _check_modalities(parts)
     _check_tracker(parts["logger"])
+    _check_views(parts["augmentation"], cfg.trainer.reuse_views)
     found: dict[str, Any] = {}
     collect(
         [
@@ -238,7 +240,15 @@ def _check_modalities(parts: Mapping[str, Any]) -> None:
     if unread:
         raise InputError(
             f"The backbone must read what the augmentation adds, but {parts['backbone'].name} does not read "
-            f"{', '.join(sorted(unread))}. Use augmentation=none, or a backbone that makes spectrograms."
+            f"{', '.join(sorted(unread))}. Use augmentation=none, or another backbone."
+        )
+
+
+def _check_views(augmentation: Augmentation, reuse: bool) -> None:
+    if reuse and augmentation.changes_examples and augmentation.views < 2:
+        raise InputError(
+            "With trainer.reuse_views, augmentation.views must be at least 2, as the first is the example as it is, "
+            f"but is {augmentation.views}. Raise it, or set trainer.reuse_views=false."
         )
 
 

@@ -249,6 +249,23 @@ def test_the_work_on_texts_is_counted_by_their_lengths(folders, tmp_path):
     assert alone < found[1] < 1.3 * alone
 
 
+def test_a_model_that_cannot_be_tried_is_not_cut_and_trying_leaves_no_trace(folders, monkeypatch):
+    factory = made(folders["bert"], "bert")
+    backbone = factory.build(True)
+    backbone.train()
+    backbone.model.shown = []
+    backbone.model.register_forward_pre_hook(lambda module, args: module.shown.append(1))
+    assert len(backbone.boundaries) == 5
+    assert backbone.model.shown == []
+    assert all(module.training for module in backbone.modules())
+
+    def unheard_of(self):
+        raise NotImplementedError
+
+    monkeypatch.setattr(type(backbone), "example", unheard_of)
+    assert factory.build(True).boundaries == ["blocks.3"]
+
+
 def test_roberta_leaves_room_for_the_positions_its_padding_takes(folders):
     assert made(folders["bert"], "bert").limit == 24
     assert made(folders["roberta"], "roberta").limit == 22

@@ -43,7 +43,7 @@ WORDS = {
 """What brings the shipped strategies to the size of these models and runs."""
 OPTIMIZERS = {
     "adamw": partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.1, fused=True),
-    "sgd": partial(torch.optim.SGD, lr=1e-1, momentum=0.9, nesterov=True, weight_decay=0.01, fused=True),
+    "sgd": partial(torch.optim.SGD, lr=1e-1, momentum=0.9, nesterov=True, weight_decay=0.01),
 }
 
 

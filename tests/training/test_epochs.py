@@ -265,5 +265,5 @@ def test_the_work_of_all_steps_is_that_of_each_phases_first(rig):
     rig("vit", "gradual_unfreeze", num_train=21, folder="all", callbacks=[every]).fit()
     run = rig("vit", "gradual_unfreeze", num_train=21).fit()
     assert run.flops.total == pytest.approx(every.total, rel=1e-6)
-    work = {phase: flops for (phase, _), flops in run.flops.per_example.items()}
-    assert [work[phase] for phase in range(4)] == sorted(run.flops.per_example.values())
+    work = {phase: flops for (phase, *_), flops in run.flops.known.per_unit.items()}
+    assert [work[phase] for phase in range(4)] == sorted(run.flops.known.per_unit.values())

@@ -309,7 +309,9 @@ def test_the_first_phase_on_kept_features_is_the_same_training_for_the_heads_wor
         live.fit(), kept.fit()
         for row, same in zip(live.history(), kept.history(), strict=True):
             assert row == pytest.approx(same, rel=1e-3)
-        work, whole = ([run.flops.per_example[key] for key in sorted(run.flops.per_example)] for run in (kept, live))
+        work, whole = (
+            [known[key] for key in sorted(known)] for known in (kept.flops.known.per_unit, live.flops.known.per_unit)
+        )
         assert work[0] == 2 * 2 * features.shape[1] * 3
         assert work[1] == whole[1]
 

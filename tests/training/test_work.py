@@ -81,6 +81,6 @@ def test_what_is_foretold_is_what_training_counts(rig, families, family, strateg
     groups = backbone.groups("stages" if strategy == "gradual_unfreeze" else "blocks")
     expected = foretold(backbone, head, groups, run.thaw.plan, pictures)
     run.fit()
-    counted = [run.flops.per_example[key] for key in sorted(run.flops.per_example)]
+    counted = [run.flops.known.per_unit[key] for key in sorted(run.flops.known.per_unit)]
     assert expected == pytest.approx(counted, rel=0.02)
     assert run.flops.total == pytest.approx(sum(20 * expected[row["phase"]] for row in run.history()), rel=0.02)

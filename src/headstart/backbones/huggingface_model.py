@@ -1,9 +1,11 @@
 """Live transformers models in the shape of every backbone."""
 
 import inspect
+import logging
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -19,6 +21,11 @@ FEATURES = "features"
 """The name of the activations after the last group: the pooled features."""
 HIDDEN, MASK = "hidden", "mask"
 """Names of activations before it: hidden states, and where they are no padding `(B, T)`."""
+
+
+_UNFIT = (TypeError, RuntimeError, ValueError, AttributeError, IndexError)
+"""What models raise that a cut does not fit; NotImplementedError is a RuntimeError."""
+log = logging.getLogger(__name__)
 
 
 class _ReachedError(Exception):
@@ -129,24 +136,22 @@ class TransformersBackbone(Backbone):
 
         On the meta device, which has no bits, those at which they ran.
         """
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
+        twin = deepcopy(self).eval()  # some models change with what they are shown
         try:
             with torch.no_grad():
-                example = self.example()
-                whole = self(example)
-                for name in [group.name for group in self.groups()][:-1]:
-                    if name != TAIL and self._same(example, name, whole):
+                example = twin.example()
+                whole = twin(example)
+                for name in [group.name for group in twin.groups()][:-1]:
+                    if name != TAIL and twin._same(example, name, whole):
                         yield name
-        finally:
-            for module, training in modes:
-                module.training = training
+        except _UNFIT as error:
+            log.debug("No cut of %s was tried: %r", type(self.model).__name__, error)
 
     def _same(self, example: Inputs, boundary: str, whole: Tensor) -> bool:
         try:
             features = self.suffix(self.prefix(example, boundary), boundary)
             return whole.is_meta or torch.equal(features, whole)
-        except (TypeError, RuntimeError, ValueError, AttributeError, IndexError):
+        except _UNFIT:
             return False  # its layers hand on more than hidden states: it cannot be cut here
 
     def _settle(self) -> None:

@@ -12,7 +12,7 @@ TIME_MASKS, BAND_MASKS = "time_masks", "band_masks"
 
 
 def hidden(spectrogram: Tensor, num_frames: Tensor, inputs: Inputs) -> Tensor:
-    """A normalised spectrogram `(B, F, T)` with what the inputs' masks name set to 0, its mean.
+    """A normalised spectrogram `(B, F, T)` with what the inputs' masks name set to 0.
 
     `num_frames` `(B,)`: how many frames of each are of the sound; time masks are shares of them. Without masks among
     the inputs, the spectrogram itself.
@@ -29,7 +29,7 @@ def hidden(spectrogram: Tensor, num_frames: Tensor, inputs: Inputs) -> Tensor:
 
 
 def hidden_in_waveform(waveform: Tensor, lengths: Tensor, sample_rate: int, inputs: Inputs) -> Tensor:
-    """A waveform `(B, T)` of mean 0 without the frequencies that the inputs' masks name, and silent where they say.
+    """A waveform `(B, T)` without the frequencies that the inputs' masks name, and silent where they say.
 
     For models that make no spectrogram. The mel axis goes from 0 to half the `sample_rate` (Hz); `lengths` `(B,)` are
     in samples. Without masks among the inputs, the waveform itself.

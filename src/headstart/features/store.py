@@ -182,8 +182,11 @@ class FeatureStore:
 
     def _write_arrays(self, draft: Path, digest: str, batches: Iterable[Batch], num_rows: int) -> dict[str, Any]:
         writers: dict[str, ArrayWriter] = {}
+        written = np.zeros(num_rows, dtype=bool)
         try:
             for rows, batch in batches:
+                assert not written[rows].any(), "every row must be given once"
+                written[rows] = True
                 if not writers:
                     self._make_room(batch, num_rows, digest)
                     writers = {
@@ -193,7 +196,7 @@ class FeatureStore:
                 assert batch.keys() == writers.keys(), "every batch must have the same arrays"
                 for name, tensor in batch.items():
                     writers[name].put(rows, tensor)
-            assert writers, "no batch to write"
+            assert written.all(), f"{written.sum()} of {num_rows} rows were given"
             return {name: writer.finish() for name, writer in writers.items()}
         finally:
             for writer in writers.values():

@@ -24,9 +24,9 @@ from headstart.training.scoring import PRECISIONS
 FEATURES = "features"
 """Name of the pooled features among a backbone's activations."""
 COST = "cost"
-"""Seconds and floating-point operations of each example `(N, 2)`, kept with its activations."""
+"""Seconds and floating-point operations of each row `(rows, 2)`, kept with the activations."""
 Activations = Mapping[str, Tensor]
-"""What a depth group gives of all examples `(N, …)`, by name: what a backbone's `suffix` starts from."""
+"""What a depth group gives of all examples `(rows, …)`, by name: what a backbone's `suffix` starts from."""
 CUTS = 2
 """Changes with every change of where backbones are cut, so that activations from before are not taken for others."""
 
@@ -47,6 +47,11 @@ class Kept:
     def begins(self) -> Tensor | None:
         """The first row of each example `(N,)`, where it has several."""
         return None if self.positions is None else self.positions.cumsum(0) - self.positions
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether they are features: nothing but the head is left to run."""
+        return FEATURES in self.views[0]
 
     @property
     def num_bytes(self) -> int:
@@ -125,7 +130,12 @@ class FrozenFeatures:
         """
         count = augmentation.views if augmentation.changes_examples else 1
         key = {"data": fingerprint, "reading": dict(reading), "augmentation": name}
-        return [self._kept(examples, key, augmentation, view, boundary, positions) for view in range(count)]
+        before = self.seconds, self.flops
+        try:
+            return [self._kept(examples, key, augmentation, view, boundary, positions) for view in range(count)]
+        except BaseException:
+            self.seconds, self.flops = before  # what is not used costs nothing
+            raise
 
     def _kept(
         self,
@@ -165,7 +175,7 @@ class FrozenFeatures:
         backbone = backbone.to(self.device)
         begins = None if positions is None else np.cumsum(positions) - positions
         mixed = PRECISIONS.get(self.precision)
-        work_of: dict[Any, float] = {}  # of an example, by the shape of its inputs
+        known = work.Known()
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, mixed or torch.bfloat16, enabled=mixed is not None),
@@ -173,16 +183,16 @@ class FrozenFeatures:
             began = time.perf_counter()
             for batch in self._batches(examples, augmentation, view):
                 inputs = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch["inputs"].items()}
-                index, shape = batch["index"].numpy(), work.shape_of(inputs)
-                with work.counter() if shape not in work_of else nullcontext() as counter:
+                index = batch["index"].numpy()
+                with work.counter() if not known.has(None, inputs) else nullcontext() as counter:
                     if boundary is None:
                         activations = {FEATURES: backbone(inputs).float().cpu()}
                     else:
                         activations = {name: t.cpu() for name, t in backbone.prefix(inputs, boundary).items()}
                 if counter is not None:
-                    work_of[shape] = counter.get_total_flops() / len(index)
+                    known.add(None, inputs, counter.get_total_flops() / len(index))
                 seconds, began = (time.perf_counter() - began) / len(index), time.perf_counter()
-                shares = torch.tensor([[seconds, work_of[shape]]], dtype=torch.float64).repeat(len(index), 1)
+                shares = torch.tensor([[seconds, known.of(None, inputs)]], dtype=torch.float64).repeat(len(index), 1)
                 if positions is None or begins is None:
                     yield index, {**activations, COST: shares}
                     continue

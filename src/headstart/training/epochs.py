@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from headstart.progress import Progress
 from headstart.training.thaw import Thaw
-from headstart.training.work import counter, shape_of
+from headstart.training.work import Known, counter
 
 Row = dict[str, Any]
 
@@ -96,37 +96,41 @@ class PlateauThaw(pl.Callback):
 
 
 class FlopMeter(pl.Callback):
-    """Counts the floating-point operations of training: in each phase the first step on inputs of each shape, times
-    the examples trained on.
+    """Counts the floating-point operations of training: in each phase the first step on inputs of a shape, times the
+    examples trained on.
 
     Frozen parts count as what is done in them; all processes are counted, evaluation is not.
     """
 
     def __init__(self, thaw: Thaw) -> None:
         self.thaw = thaw
-        self.per_example: dict[tuple[int, Any], float] = {}
-        """By phase and shape of the inputs."""
+        self.known = Known()
+        """By phase."""
         self.total = 0.0
         self.counter: FlopCounterMode | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"total": self.total, "per_example": self.per_example}
+        return {"total": self.total, "per_unit": self.known.per_unit}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.total, self.per_example = state_dict["total"], dict(state_dict["per_example"])
+        self.total, self.known.per_unit = state_dict["total"], dict(state_dict["per_unit"])
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if (self.thaw.phase, shape_of(batch["inputs"])) not in self.per_example:
+        if not self.known.has(self.thaw.phase, self._inputs(pl_module, batch)):
             self.counter = counter()
             self.counter.__enter__()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        size, key = len(batch["labels"]), (self.thaw.phase, shape_of(batch["inputs"]))
+        size, inputs = len(batch["labels"]), self._inputs(pl_module, batch)
         if self.counter is not None:
             self.counter.__exit__(None, None, None)
-            self.per_example[key] = self.counter.get_total_flops() / size
+            self.known.add(self.thaw.phase, inputs, self.counter.get_total_flops() / size)
             self.counter = None
-        self.total += self.per_example[key] * batch.get("num_global", size)
+        self.total += self.known.of(self.thaw.phase, inputs) * batch.get("num_global", size)
+
+    def _inputs(self, module: Any, batch: Any) -> Mapping[str, Any]:
+        """What the work depends on; a head on stored features does the same whatever those were made from."""
+        return {} if module.start is not None and module.start.is_pooled else batch["inputs"]
 
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
         if self.counter is not None:

@@ -1,7 +1,7 @@
 """Floating-point operations of training: counted while it runs, and foretold from shapes alone."""
 
 from collections.abc import Mapping, Sequence
-from math import prod
+from math import log, prod
 from typing import Any
 
 import torch
@@ -35,9 +35,38 @@ def counter() -> FlopCounterMode:
     return FlopCounterMode(display=False, custom_mapping=corrected)
 
 
-def shape_of(inputs: Mapping[str, Tensor]) -> tuple[Any, ...]:
-    """What the work on one example of a batch depends on: the shapes of its inputs but for their number."""
-    return tuple((name, *tensor.shape[1:]) for name, tensor in sorted(inputs.items()))
+class Known:
+    """The work on one example that was counted, by kind and by the inputs' shapes, so that it need not be again.
+
+    Sequences are alike if their lengths are to 5%; the work counted on one is scaled to the length of another.
+    """
+
+    def __init__(self) -> None:
+        self.per_unit: dict[tuple[Any, ...], float] = {}
+        """Operations per example, over the length of its sequence, if it is one."""
+
+    def has(self, kind: Any, inputs: Mapping[str, Tensor]) -> bool:
+        return _shape(kind, inputs) in self.per_unit
+
+    def add(self, kind: Any, inputs: Mapping[str, Tensor], flops: float) -> None:
+        """Take note of the operations per example."""
+        self.per_unit[_shape(kind, inputs)] = flops / _length(inputs)
+
+    def of(self, kind: Any, inputs: Mapping[str, Tensor]) -> float:
+        """Operations per example."""
+        return self.per_unit[_shape(kind, inputs)] * _length(inputs)
+
+
+def _shape(kind: Any, inputs: Mapping[str, Tensor]) -> tuple[Any, ...]:
+    shapes = []
+    for name, tensor in sorted(inputs.items()):
+        size = tuple(tensor.shape[1:])
+        shapes.append((name, *size) if len(size) != 1 else (name, round(log(max(size[0], 1), 1.05))))
+    return (kind, *shapes)
+
+
+def _length(inputs: Mapping[str, Tensor]) -> int:
+    return max((tensor.shape[1] for tensor in inputs.values() if tensor.ndim == 2), default=1) or 1
 
 
 def foretold(
