@@ -73,7 +73,8 @@ def show_status(directory: Path) -> int:
     left = [entry for entry in entries if states[entry["run_id"]] in ("missing", "interrupted")]
     if left or "failed" in states.values():
         retry = "" if left else " --retry-failed"
-        console.print(f"\n{len(left)} runs to do{_cost(left, runs, entries)}. To go on:" if left else "\nTo try again:")
+        to_do = f"{len(left)} run{'s' * (len(left) > 1)} to do{_cost(left, runs, entries)}. To go on:"
+        console.print(f"\n{to_do}" if left else "\nTo try again:")
         console.print(f"  {escape(str(listing.get('command')))}{retry}", highlight=False, soft_wrap=True)
     return 0
 
