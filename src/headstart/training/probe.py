@@ -56,9 +56,10 @@ def train_probes(
     numbers the same for any number of threads; a head with large products has all threads, alone or not.
     """
     device = torch.device(device)
+    placed = {id(tensor): tensor.to(device, torch.float32).contiguous() for tensor in (features, *views)}  # each once
     data = ProbeData(
-        features.to(device, torch.float32).contiguous(),
-        [view.to(device, torch.float32).contiguous() for view in views],
+        placed[id(features)],
+        [placed[id(view)] for view in views],
         labels.to(device, torch.int64),
         num_classes,
     )
