@@ -206,7 +206,7 @@ def test_a_comparison_is_not_repeated_and_grows(at_home: Path, pictures: Path, c
         ("seed: 0", "seed: ${oops", "run's config"),
         ("seed: 0", "seed: three", "seed must be"),
         ("max_epochs: ", "max_epoch: ", "max_epochs"),
-        ("trainer:", "trainer: 5 #", ""),
+        ("features:", "features: 5\nothers:", "features must be settings by name"),
         ("seed: 0", "seed: !!set {a}", "run's config"),
     ],
 )

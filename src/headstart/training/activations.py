@@ -111,7 +111,8 @@ class FrozenFeatures:
 
         `counted`: whether they belong to the cost of training; those that only test do not.
         """
-        return self._kept(examples, {"data": fingerprint, "reading": dict(reading)}, None, 0, counted=counted)[FEATURES]
+        key = {"data": fingerprint, "reading": dict(reading), "view": None}
+        return self._kept(examples, key, None, 0, counted=counted)[FEATURES]
 
     def views(
         self,
@@ -129,10 +130,11 @@ class FrozenFeatures:
         With `positions` `(N,)` they have so many rows to an example, in place of one.
         """
         count = augmentation.views if augmentation.changes_examples else 1
-        key = {"data": fingerprint, "reading": dict(reading), "augmentation": name}
+        key = {"data": fingerprint, "reading": dict(reading), **({} if boundary is None else {"after": boundary})}
+        keys = [{**key, "view": [view, VIEW_SEED, name] if view else None} for view in range(count)]
         before = self.seconds, self.flops
         try:
-            return [self._kept(examples, key, augmentation, view, boundary, positions) for view in range(count)]
+            return [self._kept(examples, key, augmentation, view, boundary, positions) for view, key in enumerate(keys)]
         except BaseException:
             self.seconds, self.flops = before  # what is not used costs nothing
             raise
@@ -147,11 +149,8 @@ class FrozenFeatures:
         positions: np.ndarray | None = None,
         counted: bool = True,
     ) -> dict[str, Tensor]:
-        plain = {name: value for name, value in key.items() if name != "augmentation"}
-        of_view = {**key, "view": [view, VIEW_SEED]} if view else plain
-        after = {} if boundary is None else {"after": boundary}
         place = {"precision": self.precision, "device": self.device.type, "cuts": CUTS}
-        full_key = {**self.identity, **of_view, **after, **place}
+        full_key = {**self.identity, **key, **place}
         kept = self.store.get(full_key)
         if kept is None:
             rows = len(examples) if positions is None else int(positions.sum())
