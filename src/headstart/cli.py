@@ -44,7 +44,10 @@ def _dispatch(command: str, words: list[str]) -> int:
 
 def _guarded(call: Callable[[], int]) -> int:
     """Turn what can go wrong into one message and an exit status: 2 for bad input, 1 for a failed run."""
+    from headstart import notes
     from headstart.errors import InputError, disk_is_full
+
+    notes.show()
 
     try:
         return call()

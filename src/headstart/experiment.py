@@ -15,7 +15,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from headstart import config, result
+from headstart import config, notes, result
 from headstart.assembly import (
     build_backbone,
     build_head,
@@ -85,7 +85,11 @@ def run(jobs: Sequence[Job], directories: Sequence[Path]) -> list[dict[str, Any]
         The results as they were written. A run that fails is recorded as failed; what is raised is an interrupt or a
         full disk, of which no run is the cause: they leave runs to be resumed.
     """
-    records = [_open(job, directory) for job, directory in zip(jobs, directories, strict=True)]
+    with notes.listening() as heard:
+        return _run(jobs, [_open(job, place, heard) for job, place in zip(jobs, directories, strict=True)])
+
+
+def _run(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[str, Any]]:
     try:
         _settle(jobs[0].cfg.trainer)
         if jobs[0].is_probe:
@@ -205,6 +209,7 @@ def execute(cfg: DictConfig) -> bool:
 
     Each run is worked on by one process at a time; those that are done, or that another is at, are left alone.
     """
+    notes.show()
     hydra = HydraConfig.get()
     first = Path(hydra.runtime.output_dir)
     configs = {first: cfg} | {first.parent / name: config.load(first.parent / name) for name in cfg.companions}
@@ -214,11 +219,13 @@ def execute(cfg: DictConfig) -> bool:
         for path in mine:
             result.remove_drafts(path)
         if mine:
-            run([prepare(job_config(configs[path], hydra)) for path in mine], mine)
+            with notes.quiet():  # what there is to say was shown when the runs were drawn up
+                jobs = [prepare(job_config(configs[path], hydra)) for path in mine]
+            run(jobs, mine)
     return all(result.completed(path) for path in configs)
 
 
-def _open(job: Job, directory: Path) -> Recorder:
+def _open(job: Job, directory: Path, heard: notes.Notes) -> Recorder:
     """Begin a run's record: its config and plan are on the disk before anything is trained."""
     directory.mkdir(parents=True, exist_ok=True)
     if not (directory / "log.txt").exists():
@@ -248,7 +255,7 @@ def _open(job: Job, directory: Path) -> Recorder:
         "git": result.git(str(Path.cwd())),
         "rerun": f"headstart rerun {directory}",
     }
-    return Recorder(directory, base, job.cfg.name, job.parts["logger"])
+    return Recorder(directory, base, job.cfg.name, job.parts["logger"], [job.notes, heard.messages])
 
 
 def _settle(settings: TrainerConfig) -> None:

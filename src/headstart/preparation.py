@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.util import find_spec
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from headstart import config
+from headstart import config, notes
 from headstart.backbones.backbone import Backbone, BackboneFactory, Reading
 from headstart.compat import mend_torchvision
 from headstart.data.augmentation import Augmentation
@@ -23,7 +23,7 @@ from headstart.strategies.strategy import Strategy
 from headstart.tracking import Tracker
 from headstart.training.rows import rows
 
-_MEMORY: dict[tuple[str, str], Any] = {}
+_MEMORY: dict[tuple[str, str], tuple[Any, list[str]]] = {}
 SPLIT_KEYS = frozenset({"n_per_class", "val_fraction", "test_fraction", "split_seed"})
 """Settings of a source that change how its examples are divided, not what they are."""
 _KEPT = 16
@@ -73,6 +73,8 @@ class Job(Draft):
 
     source: Source
     identity: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+    """What was said while it was checked."""
 
     @cached_property
     def run_id(self) -> str:
@@ -136,6 +138,12 @@ def prepare(cfg: DictConfig) -> Job:
     Raises:
         InputError: with every problem that was found.
     """
+    with notes.listening() as heard:
+        job = _prepared(cfg)
+    return replace(job, notes=tuple(heard.messages))
+
+
+def _prepared(cfg: DictConfig) -> Job:
     parts, factory, nodes = _bound(cfg)
     strategy: Strategy = parts["strategy"]
     _check_modalities(parts)
@@ -324,10 +332,15 @@ def _key(*values: Any) -> str:
 
 
 def _remember(what: str, key: str, make: Callable[[], Any], kept: int = _KEPT) -> Any:
-    """What `make` gave the last time for this key; only the latest few of each kind are kept."""
-    if (what, key) not in _MEMORY:
+    """What `make` gave the last time for this key, and said; only the latest few of each kind are kept."""
+    if (what, key) in _MEMORY:
+        value, said = _MEMORY[what, key]
+        notes.say_again(said)
+        return value
+    with notes.listening() as heard:
         alike = [entry for entry in _MEMORY if entry[0] == what]
         for old in alike[: max(0, len(alike) - kept + 1)]:
             del _MEMORY[old]
-        _MEMORY[what, key] = make()
-    return _MEMORY[what, key]
+        value = make()
+    _MEMORY[what, key] = value, heard.messages
+    return value

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,15 @@ log = logging.getLogger(__name__)
 class Recorder:
     """One run's record. Everything it writes lies in `directory`; `result.json` comes last, whole."""
 
-    def __init__(self, directory: Path, base: Mapping[str, Any], group: str, tracker: Tracker) -> None:
-        self.directory, self.base = directory, dict(base)
+    def __init__(
+        self,
+        directory: Path,
+        base: Mapping[str, Any],
+        group: str,
+        tracker: Tracker,
+        notes: Sequence[Sequence[str]] = (),
+    ) -> None:
+        self.directory, self.base, self.notes = directory, dict(base), notes
         self.started, self.began = result.now(), time.perf_counter()
         self.history = result.History(directory / "history.csv")
         self.mirror = Mirror(tracker)
@@ -79,6 +87,7 @@ class Recorder:
             "metrics": dict(metrics),
             "cost": dict(cost),
             **more,
+            "notes": list(dict.fromkeys(chain.from_iterable(self.notes))),
             "started": self.started,
             "finished": result.now(),
         }

@@ -1,0 +1,82 @@
+"""What is not read, not used, guessed or changed is said: each warning of this program is a note, shown and recorded.
+
+Whoever has something to say logs a warning under its own module's name; nothing has to be handed around. A note is
+shown on the screen once in the life of a process, stands in the run's log and in the `notes` of its `result.json`.
+"""
+
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+_ours = logging.getLogger("headstart")
+_log = logging.getLogger(__name__)
+
+
+class Notes(logging.Handler):
+    """Keeps what is said while it listens, each message once, in order."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message not in self.messages:
+            self.messages.append(message)
+
+
+class Screen(logging.Handler):
+    """Shows notes on standard error, each once; a traceback stays in the log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.shown: set[str] = set()
+        self.is_quiet = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if self.is_quiet or message in self.shown or record.levelno >= logging.ERROR:
+            return  # a failed run says so itself
+        self.shown.add(message)
+        clear = "\r\x1b[2K" if sys.stderr.isatty() else ""  # where a line of progress may stand
+        sys.stderr.write(f"{clear}note: {message}\n")
+        sys.stderr.flush()
+
+
+@contextmanager
+def listening() -> Iterator[Notes]:
+    """What is said within the block, by any thread."""
+    heard = Notes()
+    _ours.addHandler(heard)
+    try:
+        yield heard
+    finally:
+        _ours.removeHandler(heard)
+
+
+def say_again(messages: Iterable[str]) -> None:
+    """Repeat what was said when something was first made, for those who get it from memory or from a cache."""
+    for message in messages:
+        _log.warning("%s", message)
+
+
+def show() -> Screen:
+    """Show notes on the screen from now on; doing so twice is doing it once."""
+    for handler in _ours.handlers:
+        if isinstance(handler, Screen):
+            return handler
+    screen = Screen()
+    _ours.addHandler(screen)
+    return screen
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing is shown within the block: it was shown when the runs were drawn up."""
+    screen = show()
+    before, screen.is_quiet = screen.is_quiet, True
+    try:
+        yield
+    finally:
+        screen.is_quiet = before
