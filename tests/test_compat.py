@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 from headstart.compat import mend_torchvision
 
@@ -34,3 +35,19 @@ def test_mending_in_a_process_that_has_torchvision_does_nothing():
     import torchvision.ops  # noqa: F401
 
     mend_torchvision()
+
+
+def test_timm_does_not_import_wandb_which_may_hang(tmp_path: Path):
+    (tmp_path / "wandb.py").write_text("raise SystemExit('wandb was imported')\n")
+    run(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from headstart.compat import mend_torchvision as mend\n"
+        "mend()\n"
+        "import timm.utils\n"
+        "assert 'wandb' not in sys.modules\n"
+        "try:\n"
+        "    import wandb\n"
+        "except SystemExit:\n"
+        "    sys.exit(0)\n"
+        "sys.exit('kept out for others too')"
+    )

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import struct
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -251,6 +253,43 @@ def test_tensorboard_writes_events(at_home: Path, pictures: Path):
     events = EventAccumulator(str(at_home / "run" / "tensorboard"))
     events.Reload()
     assert [event.step for event in events.Scalars("val/accuracy")] == [0, 1]
+
+
+STOPPED_CORE = """
+import os, signal, sys, threading
+from pathlib import Path
+from headstart.tracking import Mirror, RunCard, WandB
+
+def core():
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        name, _, rest = place.read_text().rpartition(")")
+        if "wandb-core" in name and int(rest.split()[1]) == os.getpid():
+            return int(place.parent.name)
+
+def stop():
+    os.kill(core(), signal.SIGSTOP)
+    stopped.set()
+
+stopped, tracker = threading.Event(), WandB()
+tracker.patience = 1.0
+mirror = Mirror(tracker)
+mirror.start(RunCard("id", Path(sys.argv[1]), "group", "type", {}))
+mirror.calls.put(stop)
+assert stopped.wait(40)
+mirror.log({"x": 1.0}, 0)
+mirror.finish({}, 0)
+sys.exit(3)
+"""
+
+
+def test_the_process_ends_though_the_core_of_wandb_has_stopped(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED_CORE, str(tmp_path)],
+        env={name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"},  # the core of these tests
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
 
 
 class Broken(Tracker):

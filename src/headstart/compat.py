@@ -1,5 +1,9 @@
-"""A mend for torchvision wheels that do not match the installed torch build."""
+"""Mends for what others' imports need: torchvision wheels that do not match torch, and timm that imports W&B."""
 
+import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 from typing import Any
 
 _keep: list[Any] = []
@@ -20,8 +24,7 @@ def mend_torchvision() -> None:
     calling `nms` itself still fails, saying that it has no kernel. Where torchvision's own operators load, or it is not
     installed, nothing is done. Call it before anything that imports torchvision; calling it again costs nothing.
     """
-    import sys
-
+    _keep_wandb_out()
     if _keep or "torchvision" in sys.modules or _operators_load():
         return
     import torch
@@ -33,9 +36,36 @@ def mend_torchvision() -> None:
     _keep.append(library)
 
 
+def _keep_wandb_out() -> None:
+    if not any(isinstance(finder, _TimmWithoutWandb) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _TimmWithoutWandb())
+
+
+class _TimmWithoutWandb(MetaPathFinder):
+    """Imports `timm.utils.summary`, which asks for `wandb`, as if that were not installed.
+
+    Only a tracker's own thread imports it: it takes most of a second, and where it hangs, nothing else must.
+    """
+
+    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path, target) if fullname == "timm.utils.summary" else None
+        if spec is None or spec.loader is None or "wandb" in sys.modules:
+            return None
+        load = spec.loader.exec_module
+
+        def load_without(module: ModuleType) -> None:
+            sys.modules["wandb"] = None  # type: ignore[assignment]  # which makes an import of it fail
+            try:
+                load(module)
+            finally:
+                del sys.modules["wandb"]
+
+        spec.loader.exec_module = load_without  # type: ignore[method-assign]
+        return spec
+
+
 def _operators_load() -> bool:
     """Whether torchvision's compiled operators load (or torchvision is absent, so that nobody asks for them)."""
-    import sys
     from importlib.machinery import EXTENSION_SUFFIXES
     from importlib.util import find_spec
     from pathlib import Path

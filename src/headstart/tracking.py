@@ -6,9 +6,11 @@ import queue
 import re
 import shutil
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,7 @@ class WandB(Tracker):
 
     def start(self, card: RunCard) -> None:
         self.card = card
+        _bound_exit(self.patience)
         self.run = self._open(card.directory, card.group, card.job_type, card.run_id, card.config)
 
     def log(self, row: Mapping[str, float], epoch: int) -> None:
@@ -125,6 +128,7 @@ class WandB(Tracker):
         """One run of job type `comparison` in the group: tables, figures, and the whole report as an artifact."""
         import wandb
 
+        _bound_exit(self.patience)
         words = "\n".join(comparison.answer)
         self.run = self._open(comparison.directory, comparison.group, "comparison", comparison.group, {}, words)
         self.run.summary.update({f"runs/{status}": number for status, number in comparison.counts.items()})
@@ -181,6 +185,21 @@ class WandB(Tracker):
                 shutil.copy2(path, copy)
             artifact.add_file(str(copy), name=inside, policy="immutable", skip_cache=True)
         self.run.log_artifact(artifact, aliases=["latest", *aliases])
+
+
+@cache
+def _bound_exit(patience: float) -> None:
+    """Let W&B's own process hold the end of this one for `patience` seconds, at most: its exit hook waits for ever."""
+
+    def wait() -> None:
+        threading.main_thread().join()
+        time.sleep(patience)
+        from wandb.sdk import wandb_setup
+
+        connection: Any = wandb_setup.singleton()._connection
+        connection._proc._process.kill()
+
+    threading.Thread(target=wait, name="end of W&B", daemon=True).start()
 
 
 class TensorBoard(Tracker):
