@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from headstart import result
 from headstart.composition import COMPOSITION_ERRORS, CONFIG_NAME, check_targets, explained, search_path
 from headstart.errors import InputError, unknown
+from headstart.places import writable
 
 
 class Application(Hydra):
@@ -51,6 +52,7 @@ class Application(Hydra):
             done = JobReturn()
             done.status, done.return_value = hydra_utils.JobStatus.COMPLETED, True
             return done
+        writable(str(cfg.hydra.run.dir), "hydra.run.dir")
         done = hydra_utils.run_job(
             hydra_context=HydraContext(config_loader=self.config_loader, callbacks=callbacks),
             task_function=task_function,

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from headstart.errors import InputError, collect, unknown
+from headstart.places import check_name
 
 ALLOWED_PACKAGES = (
     "headstart",
@@ -202,12 +203,16 @@ def check_spine(cfg: Mapping[str, Any]) -> None:
     missing = sorted(key for key, value in _flatten(cfg, "") if value == MISSING)
     if missing:
         raise InputError(*(f"{key} must be given: add {key}=VALUE." for key in missing))
+    lost = [item.name for item in fields(Config) if item.name not in cfg]
+    if lost:
+        raise InputError(*(f"{name} cannot be left out: every run has one." for name in lost))
     sections = {"trainer": TrainerConfig, "features": FeaturesConfig}
     bad = [name for name in sections if not isinstance(cfg[name], Mapping)]
     if bad:
         raise InputError(*(f"{name} must be settings by name, but is {cfg[name]!r}." for name in bad))
     nodes = [("", Config, cfg), *((f"{name}.", schema, cfg[name]) for name, schema in sections.items())]
-    collect(partial(_check_fields, *node) for node in nodes)
+    checks = [partial(_check_fields, *node) for node in nodes]
+    collect([*checks, partial(check_name, str(cfg.get("name")), "name")])
 
 
 def _check_fields(prefix: str, schema: type, node: Mapping[str, Any]) -> None:
@@ -265,7 +270,7 @@ def bind(cfg: DictConfig) -> dict[str, Any]:
     assert isinstance(container, dict)
     parts: dict[str, Any] = {}
     checks = [partial(check_spine, cast(dict[str, Any], container))]
-    checks += [partial(_bind_group, parts, group, kind, container[group]) for group, kind in GROUPS.items()]
+    checks += [partial(_bind_group, parts, group, kind, container.get(group, {})) for group, kind in GROUPS.items()]
     collect(checks)
     return parts
 

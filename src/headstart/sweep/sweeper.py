@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from headstart import config, result
 from headstart.composition import Composer
 from headstart.errors import InputError, disk_is_full
+from headstart.places import writable
 from headstart.preparation import Job, job_config, prepare
 from headstart.progress import duration
 from headstart.sweep.fuse import Unit, features_of, units
@@ -100,6 +101,8 @@ class Sweep:
         """
         loader = self.context.config_loader
         plans = self.draw(loader, expand(loader, arguments, self.params, self.paired, self.runs))
+        if len(self.completed) < len(plans):
+            writable(str(self.config.hydra.sweep.dir), "hydra.sweep.dir")
         if self.dry_run:
             show_dry_run(self.ledger, plans.values(), self.retry_failed)
             return True

@@ -1,0 +1,70 @@
+"""Names that become folders, and places that are written to: looked at before anything is written."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from headstart.errors import InputError
+
+LONGEST_NAME = 200
+"""Bytes of a folder's name; most file systems take 255, and names beside it get endings."""
+TAKEN_NAMES = ("runs",)
+"""Folders below outputs/ that are not a comparison's."""
+
+
+def check_name(name: str, setting: str) -> None:
+    """Raise `InputError` if `name` cannot be the name of one folder beside others."""
+    size = len(name.encode(errors="surrogateescape"))
+    reasons = {
+        "it is empty": not name.strip(),
+        "that stands for another folder": name in (".", ".."),
+        "that is where runs outside of comparisons lie": name in TAKEN_NAMES,
+        "it holds / or \\": "/" in name or "\\" in name,
+        "it holds characters that cannot be shown": not name.isprintable(),
+        f"it has {size} bytes": size > LONGEST_NAME,
+    }
+    wrong = next((reason for reason, holds in reasons.items() if holds), None)
+    if wrong:
+        shown = name if len(name) <= 80 else f"{name[:60]}…"
+        raise InputError(
+            f"{setting} must be the name of one folder, of at most {LONGEST_NAME} bytes, but is {shown!r}: {wrong}. "
+            f"Give another, as in {setting}=flowers."
+        )
+
+
+def writable(text: str, setting: str) -> Path:
+    """The folder that `text` names, which can be made or is there and can be written to.
+
+    Nothing is left behind: what is there already is tried with a file that has no name.
+
+    Raises:
+        InputError: if it cannot.
+    """
+    if not text.strip():
+        raise InputError(f"{setting} must name a folder, but is {text!r}.")
+    if text.startswith("~"):
+        raise InputError(f"{setting}={text} would be a folder called ~: write $HOME, which the shell fills in.")
+    place = Path(text)
+    present = place.absolute()
+    try:
+        missing = []
+        while not present.exists():
+            missing.append(present.name)
+            present = present.parent
+        longest = os.pathconf(present, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+        if any(len(os.fsencode(name)) > longest for name in missing):
+            raise InputError(_refusal(place, setting, f"one of its names has more than {longest} bytes"))
+        if not present.is_dir():
+            raise InputError(_refusal(place, setting, f"{present} is no folder"))
+        with tempfile.TemporaryFile(dir=present):
+            return place
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise InputError(_refusal(place, setting, f"it cannot be written ({reason})")) from error
+
+
+def _refusal(place: Path, setting: str, why: str) -> str:
+    shown = str(place) if len(str(place)) <= 120 else f"{str(place)[:100]}…"
+    return f"{setting} must be a folder that can be made or written to, but is {shown}: {why}. Choose another place."
