@@ -21,6 +21,7 @@ from headstart.errors import InputError, collect
 from headstart.strategies.plan import Kind, Plan, Row
 from headstart.strategies.strategy import Strategy
 from headstart.tracking import Tracker
+from headstart.training.ranks import check_devices
 from headstart.training.rows import rows
 
 _MEMORY: dict[tuple[str, str], tuple[Any, list[str]]] = {}
@@ -132,19 +133,23 @@ class Job(Draft):
         return self.plan.head_only() and self.plan.frozen_norm == "eval" and self.stores_activations
 
 
-def prepare(cfg: DictConfig) -> Job:
+def prepare(cfg: DictConfig, here: bool = True) -> Job:
     """Bind and check a composed config; nothing is written and nothing trained.
+
+    `here`: whether it will run on this machine, so that it must have what the run needs.
 
     Raises:
         InputError: with every problem that was found.
     """
     with notes.listening() as heard:
-        job = _prepared(cfg)
+        job = _prepared(cfg, here)
     return replace(job, notes=tuple(heard.messages))
 
 
-def _prepared(cfg: DictConfig) -> Job:
+def _prepared(cfg: DictConfig, here: bool) -> Job:
     parts, factory, nodes = _bound(cfg)
+    if here:
+        check_devices(cfg.trainer.devices, cfg.trainer.accelerator)
     strategy: Strategy = parts["strategy"]
     _check_modalities(parts)
     _check_tracker(parts["logger"])

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from pathlib import Path
 
 
@@ -13,6 +14,17 @@ def main(directory: Path) -> None:
     experiment.follow(prepare(config.load(directory)), directory)
 
 
+def end_with_the_first() -> None:
+    """End this process when the first rank's does, even by a kill: alone it would wait for the others for ever."""
+
+    def wait() -> None:
+        os.read(0, 1)  # nobody writes: it returns when the other end is closed
+        os._exit(1)
+
+    threading.Thread(target=wait, name="first rank", daemon=True).start()
+
+
 if __name__ == "__main__":
     assert "LOCAL_RANK" in os.environ, "the first rank starts the others"
+    end_with_the_first()
     main(Path(sys.argv[1]))

@@ -2,14 +2,19 @@
 
 import os
 import socket
+import subprocess
+import sys
+import time
 import traceback
+from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
 
 from headstart.backbones.timm import Timm
-from headstart.training.ranks import other_ranks
+from headstart.errors import InputError
+from headstart.training.ranks import check_devices, devices_here, other_ranks
 
 VIT = {"embed_dim": 16, "depth": 3, "num_heads": 2, "patch_size": 8, "init_values": 0.1}
 PLAIN = {
@@ -98,6 +103,47 @@ def test_batch_norm_of_two_processes_stays_equal_though_it_sees_shares(rig, tmp_
 def test_one_device_needs_no_other_process(tmp_path):
     with other_ranks(tmp_path, 1):
         assert "LOCAL_RANK" not in os.environ
+
+
+FIRST = """
+import sys, time
+from pathlib import Path
+from headstart.training.ranks import other_ranks
+with other_ranks(Path(sys.argv[1]), 3):
+    print("begun", flush=True)
+    time.sleep(60)
+"""
+
+
+def descendants(pid):
+    found = {int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()}
+    return found | {other for child in found for other in descendants(child)}
+
+
+def test_ranks_end_with_the_first_one_even_if_it_is_killed(tmp_path):
+    first = subprocess.Popen([sys.executable, "-c", FIRST, str(tmp_path)], stdout=subprocess.PIPE)
+    assert first.stdout.readline() == b"begun\n"
+    others = descendants(first.pid)
+    assert len(others) == 2
+    first.kill()
+    first.wait()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in others):
+        time.sleep(0.05)
+    left = [pid for pid in others if Path(f"/proc/{pid}").exists()]
+    assert [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in left] in (
+        [],
+        ["Z"],
+        ["Z"] * 2,
+    )
+
+
+def test_more_devices_than_there_are_are_refused():
+    kind, number = devices_here("cpu")
+    assert (kind, number) == ("CPU cores", len(os.sched_getaffinity(0)))
+    check_devices(number, "cpu")
+    with pytest.raises(InputError, match=rf"at most the number of devices here, {number} \(CPU cores\), but is 64"):
+        check_devices(64, "cpu")
 
 
 @pytest.mark.slow

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 ELSEWHERE_SECONDS = 1.0
 """Time between two looks at runs that another process is working on."""
+ON_THIS_MACHINE = ("BasicLauncher", "JoblibLauncher", "LocalLauncher")
+"""Ends of the names of launchers that run jobs on the machine that they are started on."""
 TO_DO = ("missing", "interrupted")
 MOST_DEATHS = 2
 """Times that a worker may die over a run before the run is recorded as failed."""
@@ -135,9 +137,10 @@ class Sweep:
         composer = Composer(loader, common=_common(lines))
         plans: dict[str, Planned] = {}
         problems: dict[str, list[str]] = {}
+        here = self._launcher_class.endswith(ON_THIS_MACHINE)
         for line in lines:
             try:
-                job = prepare(job_config(*composer.compose(line)))
+                job = prepare(job_config(*composer.compose(line)), here)
                 if job.run_id not in plans:
                     plans[job.run_id] = self._planned(job)
             except InputError as error:
@@ -184,7 +187,7 @@ class Sweep:
     def _launcher(self, num_units: int) -> Launcher:
         """The launcher that was chosen; of several processes on this machine, no more than there is work for."""
         chosen, task = self.config, self.task_function
-        if chosen.hydra.launcher._target_.endswith("JoblibLauncher"):
+        if self._launcher_class.endswith("JoblibLauncher"):
             import joblib
 
             chosen = chosen.copy()
@@ -209,7 +212,11 @@ class Sweep:
         return [rest, *suspects] if rest else suspects
 
     def _runs_one_by_one(self) -> bool:
-        return str(self.config.hydra.launcher._target_).endswith("BasicLauncher")
+        return self._launcher_class.endswith("BasicLauncher")
+
+    @property
+    def _launcher_class(self) -> str:
+        return str(self.config.hydra.launcher._target_)
 
     def _launch(
         self,

@@ -10,8 +10,34 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
+from headstart.errors import InputError
+
 PATIENCE = 60.0
 """Seconds that the other ranks get to leave after the first one has done."""
+
+
+def check_devices(devices: int, accelerator: str) -> None:
+    """Raise `InputError` for more devices than this machine has: each would start a process, whatever there is."""
+    kind, number = devices_here(accelerator)
+    if number is not None and devices > number:
+        raise InputError(
+            f"trainer.devices must be at most the number of devices here, {number} ({kind}), but is {devices}. Lower "
+            "it, or start the run where there are more."
+        )
+
+
+def devices_here(accelerator: str) -> tuple[str, int | None]:
+    """What a run by this `trainer.accelerator` may use here, and how many there are; `None` if nobody can tell."""
+    import torch
+
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "GPUs", torch.cuda.device_count()
+    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return "GPUs", 1
+    if accelerator not in ("auto", "cpu"):
+        return accelerator, None
+    affinity = getattr(os, "sched_getaffinity", None)
+    return "CPU cores", len(affinity(0)) if affinity else os.cpu_count()
 
 
 @contextmanager
@@ -40,7 +66,11 @@ def other_ranks(directory: Path, num_devices: int) -> Iterator[None]:
         command = [sys.executable, "-m", "headstart.rank", str(directory)]
         others = [
             subprocess.Popen(
-                command, env={**os.environ, **place, "LOCAL_RANK": str(rank)}, stdout=output, stderr=output
+                command,
+                env={**os.environ, **place, "LOCAL_RANK": str(rank)},
+                stdin=subprocess.PIPE,  # nothing is written to it; it closes when this process ends, however it does
+                stdout=output,
+                stderr=output,
             )
             for rank, output in enumerate(outputs, start=1)
         ]
