@@ -175,6 +175,20 @@ def test_folds_that_make_no_sense_are_refused(table, changes, words):
         AudioCsv(str(table()), **{**ESC, **changes}).check()
 
 
+def test_cells_of_a_table_of_sounds_follow_the_rule_of_all_tables(table):
+    rows = [row[:-1] + f"{float(row[-1])}" for row in table.rows]  # as a column with gaps is often written
+    rows[0] = rows[0].replace(",dog,", ",nan,")
+    source = AudioCsv(str(table(rows)), **ESC, test_fold=2, val_fold=3)
+    source.check()
+    assert len(source.ids) == 19
+    assert source.parts.tolist() == [{2: "test", 3: "val"}.get(1 + n % 5, "") for n in range(1, 20)]
+    rows = [row.replace(",dog,", ",none,") for row in table.rows]
+    assert "data.missing_values" in message(AudioCsv(str(table(rows)), **ESC, test_fold=1))
+    source = AudioCsv(str(table(rows)), **ESC, test_fold=1, missing_values=[])
+    source.check()
+    assert "none" in source.classes
+
+
 def test_a_fold_and_a_split_exclude_each_other(table):
     rows = [f"{row},train" for row in table.rows]
     path = table(rows, "filename,category,fold,part")

@@ -20,11 +20,13 @@ from headstart.data.audio_clips import (
     require_decoder,
     verify_sound,
 )
+from headstart.data.cells import Missing, Words, texts, whole_numbers
 from headstart.data.file_check import Verify
 from headstart.data.files import FileSource
 from headstart.data.images import Share
 from headstart.data.listing import Listing, list_folder, list_table
-from headstart.data.table import listed, read_table
+from headstart.data.records import is_table, read_records
+from headstart.data.table import Table, listed
 from headstart.errors import unknown
 from headstart.ranges import Count, Index, Positive
 
@@ -109,7 +111,7 @@ class AudioFolder(AudioFiles):
 
 
 class AudioCsv(AudioFiles):
-    """Sounds that a table names (.csv or .tsv, UTF-8, with a header), one row each.
+    """Sounds that a table names (.csv, .tsv, .jsonl, .parquet, also compressed), one row each.
 
     A table with folds (ESC-50 and its kin) is cross-validated by one run for each `test_fold`; the features of frozen
     backbones are computed once for all of them.
@@ -126,6 +128,9 @@ class AudioCsv(AudioFiles):
         val_fold: The fold to select on; `None` to draw val from those that are left.
         seconds, val_fraction, test_fraction, n_per_class, split_seed, cache_bytes: As for `AudioFolder`.
         shifts: Extra test sets by name, each a table with the same columns or a folder of class folders.
+        missing_values: Words that mean a missing value, as the empty cell does, in whatever case; `None` for those of
+            `cells.MISSING`. Rows without a file or a label are left out.
+        encoding: Encoding of a table of text; `None` for UTF-8, or what its first bytes say.
     """
 
     name = "audio_csv"
@@ -148,11 +153,14 @@ class AudioCsv(AudioFiles):
         split_seed: Index | None = None,
         shifts: dict[str, str] | None = None,
         cache_bytes: Count | Literal["auto"] = "auto",
+        missing_values: Words | None = None,
+        encoding: str | None = None,
     ) -> None:
         super().__init__(seconds, val_fraction, test_fraction, n_per_class, split_seed, shifts, cache_bytes)
         self._path = Path(path).expanduser()
         self.name = self._path.stem
-        self._root = None if root is None else Path(root).expanduser()
+        self._root = self._path.parent if root is None else Path(root).expanduser()
+        self._missing, self._cells = Missing.of(missing_values), (missing_values, encoding)
         self._columns = (audio_column, label_column, split_column)
         self._fold_column = fold_column
         self._held_out = {
@@ -173,11 +181,15 @@ class AudioCsv(AudioFiles):
         return plain if self._fold_column is None else hashlib.sha256(f"{plain} {self._folds}".encode()).hexdigest()
 
     def _list(self) -> Listing:
-        listing = list_table(self._path, self._root, self._columns, "data.audio_column", self._setting)
+        listing = list_table(self._table, self._root, self._columns, "data.audio_column", self._missing)
         return replace(listing, problems=(*listing.problems, *self._fold_problems(listing)))
 
     def _shift(self, name: str, place: Path) -> FileSource:
-        return _shift(place, self._columns[0], self._columns[1], self._cache_bytes)
+        return _shift(place, self._columns[0], self._columns[1], self._cache_bytes, *self._cells)
+
+    @cached_property
+    def _table(self) -> Table:
+        return read_records(self._path, self._setting, self._cells[1])
 
     @cached_property
     def _folds(self) -> list[str]:
@@ -186,12 +198,12 @@ class AudioCsv(AudioFiles):
         return [min(said[path]) for path in self.listing.paths]
 
     def _folds_said(self) -> dict[Path, set[str]]:
-        table = read_table(self._path, self._setting)
+        table, said = self._table, defaultdict(set)
         table.require(**{"data.fold_column": self._fold_column})
-        start, said = self._root or self._path.parent, defaultdict(set)
         assert self._fold_column is not None
-        for file, fold in zip(table.columns[self._columns[0]], table.columns[self._fold_column], strict=True):
-            said[start / file].add(fold)
+        folds = ["" if self._missing(fold) else fold for fold in texts(table, self._fold_column)]
+        for file, fold in zip(texts(table, self._columns[0]), whole_numbers(folds), strict=True):
+            said[self._root / file].add(fold)
         return said
 
     def _fold_problems(self, listing: Listing) -> list[str]:
@@ -220,8 +232,23 @@ class AudioCsv(AudioFiles):
         return problems
 
 
-def _shift(place: Path, audio_column: str, label_column: str, cache_bytes: CacheBytes) -> FileSource:
+def _shift(
+    place: Path,
+    audio_column: str,
+    label_column: str,
+    cache_bytes: CacheBytes,
+    missing_values: Words | None = None,
+    encoding: str | None = None,
+) -> FileSource:
     """A table is told from a folder by its suffix, so that a missing one is named as what it was meant to be."""
-    if place.suffix.lower() in (".csv", ".tsv", ".txt"):
-        return AudioCsv(str(place), None, audio_column, label_column, cache_bytes=cache_bytes)
+    if is_table(place):
+        return AudioCsv(
+            str(place),
+            None,
+            audio_column,
+            label_column,
+            cache_bytes=cache_bytes,
+            missing_values=missing_values,
+            encoding=encoding,
+        )
     return AudioFolder(str(place), cache_bytes=cache_bytes)

@@ -6,10 +6,12 @@ from typing import Annotated, Literal
 from annotated_types import Gt, Lt
 
 from headstart.data.array_cache import CacheBytes
+from headstart.data.cells import Missing, Words
 from headstart.data.file_check import Verify
 from headstart.data.files import FileSource
 from headstart.data.listing import Listing, list_folder, list_table
 from headstart.data.pictures import READER, SUFFIXES, Pictures, verify_picture
+from headstart.data.records import is_table, read_records
 from headstart.ranges import Count, Index
 
 Share = Annotated[float, Gt(0), Lt(1)]
@@ -87,7 +89,7 @@ class ImageFolder(ImageFiles):
 
 
 class ImageCsv(ImageFiles):
-    """Pictures that a table names (.csv or .tsv, UTF-8, with a header), one row each.
+    """Pictures that a table names (.csv, .tsv, .jsonl, .parquet, also compressed), one row each.
 
     Args:
         path: The table.
@@ -98,6 +100,9 @@ class ImageCsv(ImageFiles):
             `None` to draw all.
         size, val_fraction, test_fraction, n_per_class, split_seed, cache_bytes: As for `ImageFolder`.
         shifts: Extra test sets by name, each a table with the same columns or a folder of class folders.
+        missing_values: Words that mean a missing value, as the empty cell does, in whatever case; `None` for those of
+            `cells.MISSING`. Rows without a file or a label are left out.
+        encoding: Encoding of a table of text; `None` for UTF-8, or what its first bytes say.
     """
 
     name = "image_csv"
@@ -117,22 +122,41 @@ class ImageCsv(ImageFiles):
         split_seed: Index | None = None,
         shifts: dict[str, str] | None = None,
         cache_bytes: Count | Literal["auto"] = "auto",
+        missing_values: Words | None = None,
+        encoding: str | None = None,
     ) -> None:
         super().__init__(size, val_fraction, test_fraction, n_per_class, split_seed, shifts, cache_bytes)
         self._path = Path(path).expanduser()
         self.name = self._path.stem
-        self._root = None if root is None else Path(root).expanduser()
+        self._root = self._path.parent if root is None else Path(root).expanduser()
+        self._missing, self._cells = Missing.of(missing_values), (missing_values, encoding)
         self._columns = (image_column, label_column, split_column)
 
     def _list(self) -> Listing:
-        return list_table(self._path, self._root, self._columns, "data.image_column", self._setting)
+        table = read_records(self._path, self._setting, self._cells[1])
+        return list_table(table, self._root, self._columns, "data.image_column", self._missing)
 
     def _shift(self, name: str, place: Path) -> FileSource:
-        return _shift(place, self._columns[0], self._columns[1], self._cache_bytes)
+        return _shift(place, self._columns[0], self._columns[1], self._cache_bytes, *self._cells)
 
 
-def _shift(place: Path, image_column: str, label_column: str, cache_bytes: CacheBytes) -> FileSource:
+def _shift(
+    place: Path,
+    image_column: str,
+    label_column: str,
+    cache_bytes: CacheBytes,
+    missing_values: Words | None = None,
+    encoding: str | None = None,
+) -> FileSource:
     """A table is told from a folder by its suffix, so that a missing one is named as what it was meant to be."""
-    if place.suffix.lower() in (".csv", ".tsv", ".txt"):
-        return ImageCsv(str(place), None, image_column, label_column, cache_bytes=cache_bytes)
+    if is_table(place):
+        return ImageCsv(
+            str(place),
+            None,
+            image_column,
+            label_column,
+            cache_bytes=cache_bytes,
+            missing_values=missing_values,
+            encoding=encoding,
+        )
     return ImageFolder(str(place), cache_bytes=cache_bytes)

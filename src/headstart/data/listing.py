@@ -6,15 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from headstart.data.table import Table, listed, read_table
+from headstart.data.cells import Missing
+from headstart.data.labelled import PARTS, labelled, part_names
+from headstart.data.table import Table, listed
 from headstart.errors import InputError
-
-PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-"""What the parts of a split may be called, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -63,53 +58,34 @@ def list_folder(root: Path, suffixes: Iterable[str], what: str, setting: str) ->
 
 
 def list_table(
-    path: Path, root: Path | None, columns: tuple[str, str, str | None], file_setting: str, setting: str
+    table: Table, root: Path, columns: tuple[str, str, str | None], file_setting: str, missing: Missing
 ) -> Listing:
-    """Files of a table; relative paths are taken from `root`, or from the table's own folder.
+    """Files of a table, whose relative paths are taken from `root`.
 
     `columns` are those of files, labels and (or `None`) parts. `file_setting` is the setting that names the first of
-    them and `setting` the one that names the table, for messages.
+    them, for messages; `missing` says which cells hold no value.
 
     Raises:
-        InputError: if the table cannot be read or lacks a column; other problems go into the listing.
+        InputError: if the table lacks a column; other problems go into the listing.
     """
     file_column, label_column, split_column = columns
-    table = read_table(path, setting)
     table.require(**{file_setting: file_column, "data.label_column": label_column, "data.split_column": split_column})
-    files, names = table.columns[file_column], table.columns[label_column]
-    parts, problems = part_names(table, split_column)
-    problems += [
-        f"{path} has no value in column {column!r}, {table.where(rows)}: fill or remove these rows."
-        for column in (file_column, label_column)
-        if (rows := table.empty_rows(column))
-    ]
-    start = root or path.parent
-    paths = [start / file for file in files]
-    base = _base(start, paths)
+    parts, problems = part_names(table, split_column, missing)
+    used = labelled(table, [file_column], label_column, parts, missing)
+    problems += used.problems
+    files = used.contents[0] if used.contents else []
+    paths = [root / file for file in files]
+    base = _base(root, paths)
     entries = [
         (Path(os.path.relpath(file, base)).as_posix(), file, name, part)
-        for file, name, part in zip(paths, names, parts, strict=True)
+        for file, name, part in zip(paths, used.names, used.parts, strict=True)
     ]
-    lost = [text for text, file in zip(files, paths, strict=True) if text and not file.is_file()]
+    lost = [text for text, file in zip(files, paths, strict=True) if not file.is_file()]
     if lost:
-        problems.append(f"{path} names {len(lost)} files that do not exist under {start}: {listed(lost)}.")
+        problems.append(f"{table.name} names {len(lost)} files that do not exist under {root}: {listed(lost)}.")
     entries = [entry for entry in entries if entry[1].is_file()]
-    entries, conflicts = _without_repeats(path, entries)
+    entries, conflicts = _without_repeats(table.name, entries)
     return _listing(base, entries, with_parts=split_column is not None, problems=problems + conflicts)
-
-
-def part_names(table: Table, split_column: str | None) -> tuple[list[str], list[str]]:
-    """`train`, `val`, `test` or `""` (to be drawn) for each row, and what is wrong with the split column."""
-    if split_column is None:
-        return [""] * len(table.lines), []
-    given = [value.lower() for value in table.columns[split_column]]
-    blank = set(table.empty_rows(split_column))
-    bad = [row for row, value in enumerate(given) if value not in PARTS and row not in blank]
-    problems = [
-        f"{table.path} has values in column {split_column!r} that name no part of a split, {table.where(bad)}: "
-        f"{listed(sorted({repr(given[row]) for row in bad}), 5)}. Use train, val or test, or leave the cell empty."
-    ] * bool(bad)
-    return [PARTS.get(value, "") for value in given], problems
 
 
 def _holders(root: Path) -> list[tuple[str, Path]]:
@@ -156,7 +132,7 @@ def _base(start: Path, paths: Sequence[Path]) -> Path:
 
 
 def _without_repeats(
-    path: Path, entries: list[tuple[str, Path, str, str]]
+    path: str, entries: list[tuple[str, Path, str, str]]
 ) -> tuple[list[tuple[str, Path, str, str]], list[str]]:
     """Entries with rows that say the same twice left out, and the files of which rows say different things."""
     said: dict[str, set[tuple[str, str]]] = defaultdict(set)

@@ -1,84 +1,124 @@
-"""Tables of texts, of whatever format: comma- or tab-separated, JSON lines, Parquet."""
+"""Tables in files of whatever format: lines with a mark between cells, JSON, Parquet; compressed or not."""
 
+import io
 import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
-from headstart.data.table import Table, listed, read_table
+from headstart.data.cells import narrow
+from headstart.data.delimited import read_delimited
+from headstart.data.table import Table, listed, normal
+from headstart.data.table_file import PACKED_SUFFIXES, TableFile, lines_of, open_table
 from headstart.errors import InputError
 
+DELIMITED = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ","}
+"""Endings of tables of lines, with the mark that usually stands between their cells."""
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 PARQUET = (".parquet", ".pq")
 
 
-def read_records(path: Path, setting: str = "data.path") -> Table:
-    """Read a table by its suffix: JSON lines (.jsonl, .ndjson, .json), Parquet, or else text with a header line.
+def read_records(path: Path, setting: str = "data.path", encoding: str | None = None) -> Table:
+    """Read a table by its suffix: JSON (.jsonl, .ndjson, .json), Parquet, or else lines below a header; any of them
+    may be compressed (.gz, .bz2, .xz, .zst, .zip).
 
-    Every value becomes text; what is absent (null) becomes the empty text. `setting` names the table, for messages.
+    Cells are as they were found; `cells.texts` makes texts of them. `setting` names the table, for messages;
+    `encoding` is that of its text, `None` for UTF-8 or what its first bytes say.
 
     Raises:
         InputError: if it cannot be read, is empty, or rows of it are not as they should be.
     """
+    file = open_table(path, setting)
+    if file.content.startswith(b"PAR1"):
+        return _read_parquet(file)
+    if file.suffix in PARQUET:
+        raise InputError(f"{path} cannot be read as Parquet: it does not begin like it.")
+    text = file.text(encoding)
+    if file.suffix in JSON_LINES:
+        return _read_json(text, str(path))
+    return read_delimited(text, str(path), DELIMITED.get(file.suffix, ","))
+
+
+def is_table(path: Path) -> bool:
+    """Whether a path names a table, by its suffix."""
     suffix = path.suffix.lower()
-    if suffix not in (*JSON_LINES, *PARQUET):
-        return read_table(path, setting)
-    if not path.is_file():
-        raise InputError(
-            f"{path} does not exist or is not a file: {setting} must name a table (.csv, .tsv, .jsonl or .parquet)."
-        )
-    return _read_json_lines(path) if suffix in JSON_LINES else _read_parquet(path)
+    inner = PurePath(path.stem).suffix.lower() if suffix in PACKED_SUFFIXES else suffix
+    return inner in (*DELIMITED, *JSON_LINES, *PARQUET)
 
 
-def as_text(value: Any) -> str:
-    """A cell as text; nothing, or not a number, is the empty text."""
-    if value is None or value != value:
-        return ""
-    return value.strip() if isinstance(value, str) else str(value)
-
-
-def _read_json_lines(path: Path) -> Table:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not text in UTF-8 ({error}): save it as UTF-8.") from error
-    rows: list[tuple[int, dict[str, Any]]] = []
-    bad: list[str] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+def _read_json(text: str, name: str) -> Table:
+    """An object in each line, or one list of objects."""
+    if text.lstrip().startswith("["):
         try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if isinstance(row, dict):
-            rows.append((number, row))
-        else:
-            bad.append(str(number))
+            values = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"{name} cannot be read as JSON: {error}.") from error
+        return _from_objects(list(enumerate(values, start=1)), name, "row")
+    rows: list[tuple[int, Any]] = []
+    for number, line in enumerate(lines_of(text), start=1):
+        if line.strip():
+            try:
+                rows.append((number, json.loads(line)))
+            except (ValueError, RecursionError):
+                rows.append((number, None))
+    return _from_objects(rows, name, "line")
+
+
+def _from_objects(rows: Sequence[tuple[int, Any]], name: str, unit: str) -> Table:
+    bad = [str(number) for number, row in rows if not isinstance(row, dict)]
     if bad:
         raise InputError(
-            f'{path} must hold one JSON object in each line, as {{"text": "…", "label": "…"}}, but line '
-            f"{listed(bad, 10)} {'is' if len(bad) == 1 else 'are'} none."
+            f'{name} must hold one JSON object in each line, as {{"text": "…", "label": "…"}}, or one list of them, '
+            f"but {unit} {listed(bad, 10)} {'is' if len(bad) == 1 else 'are'} none. pandas writes such with "
+            'to_json(path, orient="records", lines=True).'
         )
-    names = list(dict.fromkeys(name for _, row in rows for name in row))
-    columns = {name: [as_text(row.get(name)) for _, row in rows] for name in names}
-    return _table(path, columns, [number for number, _ in rows])
+    keys = dict.fromkeys(key for _, row in rows for key in row)
+    named: dict[str, list[str]] = {}
+    for key in keys:
+        named.setdefault(normal(key), []).append(key)
+    columns = {column: [row.get(same[0]) for _, row in rows] for column, same in named.items()}
+    doubled = frozenset(column for column, same in named.items() if len(same) > 1)
+    return _table(Table(name, columns, [str(number) for number, _ in rows], unit, doubled))
 
 
-def _read_parquet(path: Path) -> Table:
+class ParquetColumns(Mapping[str, Sequence[Any]]):
+    """Columns of a Parquet file, each read when it is asked for: others may be large, or of kinds that are no use."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._names = {normal(name): name for name in file.schema_arrow.names}
+
+    def __getitem__(self, column: str) -> Sequence[Any]:
+        import pyarrow
+
+        values = self._file.read(columns=[self._names[column]]).column(self._names[column])
+        small = pyarrow.types.is_float32(values.type) or pyarrow.types.is_float16(values.type)
+        return narrow(values.to_pylist()) if small else values.to_pylist()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _read_parquet(file: TableFile) -> Table:
     try:
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise InputError(f"Reading {path} needs pyarrow: pip install 'headstart[text]' (or pyarrow).") from error
+        raise InputError(f"Reading {file.path} needs pyarrow: pip install 'headstart[text]' (or pyarrow).") from error
     try:
-        content = parquet.read_table(path).to_pydict()
+        content = parquet.ParquetFile(io.BytesIO(file.content))
+        columns = ParquetColumns(content)
+        number = content.metadata.num_rows
     except Exception as error:  # damaged files raise all kinds of Arrow's own exceptions
-        raise InputError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())[:200]}.") from error
-    columns = {str(name): [as_text(value) for value in values] for name, values in content.items()}
-    return _table(path, columns, list(range(1, len(next(iter(columns.values()), [])) + 1)))
+        raise InputError(f"{file.path} cannot be read as Parquet: {' '.join(str(error).split())[:200]}.") from error
+    names = [normal(name) for name in content.schema_arrow.names]
+    doubled = frozenset(name for name in names if names.count(name) > 1)
+    return _table(Table(str(file.path), columns, [str(row) for row in range(1, number + 1)], "row", doubled))
 
 
-def _table(path: Path, columns: dict[str, list[str]], lines: Sequence[int]) -> Table:
-    if not lines:
-        raise InputError(f"{path} has no rows.")
-    return Table(path, columns, list(lines))
+def _table(table: Table) -> Table:
+    if not len(table):
+        raise InputError(f"{table.name} has no rows.")
+    return table

@@ -6,18 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from headstart.data.cells import Missing, Words, narrow
 from headstart.data.images import Share
-from headstart.data.listing import PARTS
-from headstart.data.records import as_text
-from headstart.data.table import listed
+from headstart.data.labelled import PARTS, labelled
+from headstart.data.table import Table, listed
 from headstart.data.text_sources import LabelledTexts, TextSource
 from headstart.errors import InputError, unknown
 from headstart.ranges import Count, Index
 
 _ANSWER_SECONDS = 4.0
 """How long the hub may take to answer before the local cache alone is asked."""
-_UNLABELLED = "-1"
-"""What stands for the labels of a test split that were kept back."""
 
 
 class TextHub(TextSource):
@@ -36,6 +34,8 @@ class TextHub(TextSource):
         n_per_class: Training texts of each class; `None` for all. Smaller subsets are part of larger ones.
         split_seed: Seed of what is drawn for val and test; `None` for the run's.
         shifts: Extra test sets by name, each the name of another split of the dataset (`validation_mismatched`).
+        missing_values: Words that mean a missing value, as the empty text does, in whatever case; `None` for those of
+            `cells.MISSING`. Rows without a text or a label are left out.
     """
 
     def __init__(
@@ -52,11 +52,13 @@ class TextHub(TextSource):
         n_per_class: Count | None = None,
         split_seed: Index | None = None,
         shifts: dict[str, str] | None = None,
+        missing_values: Words | None = None,
     ) -> None:
         super().__init__(max_length, val_fraction, test_fraction, n_per_class, split_seed)
         self.name = dataset if subset is None else f"{dataset}/{subset}"
         self._place = (dataset, subset, revision)
         self._columns = (text_column, label_column, pair_column)
+        self._missing, self._missing_values = Missing.of(missing_values), missing_values
         self._shift_splits = dict(shifts or {})
         self._splits: Mapping[str, Any] | None = None
         self._only: str | None = None
@@ -78,53 +80,30 @@ class TextHub(TextSource):
         return self._splits
 
     def _gathered(self, chosen: Mapping[str, str]) -> LabelledTexts:
-        """The texts of the chosen splits, in one; splits without labels are left out."""
+        """The texts of the chosen splits, in one; `chosen` says of which part each is."""
         text, label, pair = self._columns
-        ids: list[str] = []
-        texts: list[str] = []
-        pairs: list[str] = []
-        names: list[str] = []
-        parts: list[str] = []
-        problems: list[str] = []
-        for split, part in chosen.items():
-            table = self._loaded()[split]
-            self._require(table.column_names)
-            labels = _class_names(table, label)
-            if set(labels) <= {_UNLABELLED, ""}:
-                continue
-            columns = {name: [as_text(value) for value in table[name]] for name in filter(None, (text, pair))}
-            for column, values in {**columns, label: labels}.items():
-                blank = [str(row) for row, value in enumerate(values) if not value]
-                if blank:
-                    problems.append(
-                        f"{self.name} has nothing in column {column!r} of its split {split}, row {listed(blank, 10)}."
-                    )
-            ids += [f"{split}/{row}" for row in range(len(labels))]
-            texts += columns[text]
-            pairs += columns[pair] if pair else []
-            names += labels
-            parts += [part] * len(labels)
-        given = tuple(parts) if any(parts) else None
-        return LabelledTexts(
-            self.name, tuple(ids), tuple(texts), tuple(pairs) if pair else None, tuple(names), given, tuple(problems)
-        )
-
-    def _require(self, columns: list[str]) -> None:
-        settings = ("data.text_column", "data.label_column", "data.pair_column")
-        absent = [
-            f"{self.name} has no column {name!r}, which {setting} names. {unknown('column', name, columns)}"
-            for setting, name in zip(settings, self._columns, strict=True)
-            if name is not None and name not in columns
-        ]
-        if absent:
-            raise InputError(*absent)
+        tables = {split: self._loaded()[split] for split in chosen}
+        common = set.intersection(*(set(table.column_names) for table in tables.values()))
+        wanted = {name for name in self._columns if name in common}
+        columns = {
+            name: [value for table in tables.values() for value in _values(table, name)] if name in wanted else ()
+            for name in sorted(common)
+        }
+        ids = [f"{split}/{row}" for split, table in tables.items() for row in range(len(table))]
+        table = Table(self.name, columns, ids, "row")
+        table.require(**{"data.text_column": text, "data.label_column": label, "data.pair_column": pair})
+        parts = [part for split, part in chosen.items() for _ in range(len(tables[split]))]
+        used = labelled(table, [text] if pair is None else [text, pair], label, parts, self._missing)
+        return LabelledTexts.of(table, used, tuple(used.parts) if any(used.parts) else None, ())
 
     def _shifted(self) -> Mapping[str, TextSource]:
         dataset, subset, revision = self._place
         text, label, pair = self._columns
         made: dict[str, TextSource] = {}
         for name, split in self._shift_splits.items():
-            made[name] = shift = TextHub(dataset, subset, revision, text, label, pair, self.max_length)
+            made[name] = shift = TextHub(
+                dataset, subset, revision, text, label, pair, self.max_length, missing_values=self._missing_values
+            )
             shift._splits, shift._only = self._splits, split
         return made
 
@@ -176,10 +155,10 @@ def _answers() -> bool:
     return answered.is_set()
 
 
-def _class_names(table: Any, column: str) -> list[str]:
-    """Labels as text: numbers by the names the dataset gives them."""
-    names = getattr(table.features[column], "names", None)
-    values = table[column]
-    if names is None:
-        return [as_text(value) for value in values]
-    return [_UNLABELLED if value is None or value < 0 else names[value] for value in values]
+def _values(table: Any, column: str) -> list[Any]:
+    """Cells of a split's column: numbers that stand for classes by the names the dataset gives them."""
+    feature = table.features[column]
+    names, values = getattr(feature, "names", None), list(table[column])
+    if names is not None:
+        return [None if value is None or value < 0 else names[value] for value in values]
+    return narrow(values) if getattr(feature, "dtype", None) in ("float16", "float32") else values

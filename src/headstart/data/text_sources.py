@@ -10,14 +10,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from headstart.data.cells import Missing, Words
 from headstart.data.file_check import content_fingerprint
 from headstart.data.files import check_fractions
 from headstart.data.images import Share
-from headstart.data.listing import part_names
+from headstart.data.labelled import Labelled, labelled, part_names
 from headstart.data.records import read_records
 from headstart.data.source import Source
 from headstart.data.splits import split_problems
-from headstart.data.table import listed
+from headstart.data.table import Table, listed
 from headstart.data.texts import Texts, Tokenizer
 from headstart.errors import InputError, collect
 from headstart.ranges import Count, Index
@@ -36,6 +37,22 @@ class LabelledTexts:
     """Class name of each text."""
     parts: tuple[str, ...] | None
     problems: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, table: Table, used: Labelled, parts: tuple[str, ...] | None, problems: Sequence[str]
+    ) -> "LabelledTexts":
+        """The rows of a table that are used; of two columns of contents the second one holds second texts."""
+        texts, *pairs = (tuple(values) for values in used.contents or ((),))
+        return cls(
+            table.name,
+            tuple(table.ids[row] for row in used.rows),
+            texts,
+            pairs[0] if pairs else None,
+            tuple(used.names),
+            parts,
+            (*problems, *used.problems),
+        )
 
 
 class TextSource(Source):
@@ -133,7 +150,7 @@ class TextSource(Source):
 
 
 class TextCsv(TextSource):
-    """Texts of a table with a header, one row each: .csv, .tsv (UTF-8), .jsonl, .parquet.
+    """Texts of a table, one row each: .csv, .tsv, .jsonl, .parquet, also compressed.
 
     Args:
         path: The table.
@@ -148,6 +165,9 @@ class TextCsv(TextSource):
         n_per_class: Training texts of each class; `None` for all. Smaller subsets are part of larger ones.
         split_seed: Seed of what is drawn for val and test; `None` for the run's.
         shifts: Extra test sets by name, each a table with the same columns.
+        missing_values: Words that mean a missing value, as the empty cell does, in whatever case; `None` for those of
+            `cells.MISSING`. Rows without a text or a label are left out.
+        encoding: Encoding of a table of text; `None` for UTF-8, or what its first bytes say.
     """
 
     def __init__(
@@ -163,17 +183,20 @@ class TextCsv(TextSource):
         n_per_class: Count | None = None,
         split_seed: Index | None = None,
         shifts: dict[str, str] | None = None,
+        missing_values: Words | None = None,
+        encoding: str | None = None,
     ) -> None:
         super().__init__(max_length, val_fraction, test_fraction, n_per_class, split_seed)
         self._path = Path(path).expanduser()
         self.name = self._path.stem
         self._columns = (text_column, label_column, pair_column, split_column)
         self._shift_places = dict(shifts or {})
+        self._missing, self._cells = Missing.of(missing_values), (missing_values, encoding)
         self._setting = "data.path"
 
     def _read(self) -> LabelledTexts:
         text, label, pair, part = self._columns
-        table = read_records(self._path, self._setting)
+        table = read_records(self._path, self._setting, self._cells[1])
         named = {
             "data.text_column": text,
             "data.label_column": label,
@@ -181,26 +204,19 @@ class TextCsv(TextSource):
             "data.split_column": part,
         }
         table.require(**named)
-        parts, problems = part_names(table, part)
-        for column in filter(None, (text, label, pair)):
-            blank = [row for row, value in enumerate(table.columns[column]) if not value]
-            if blank:
-                problems.append(
-                    f"{self._path} has nothing in column {column!r}, {table.where(blank)}: fill or remove these rows."
-                )
-        return LabelledTexts(
-            str(self._path),
-            tuple(map(str, table.lines)),
-            tuple(table.columns[text]),
-            None if pair is None else tuple(table.columns[pair]),
-            tuple(table.columns[label]),
-            None if part is None else tuple(parts),
-            tuple(problems),
-        )
+        parts, problems = part_names(table, part, self._missing)
+        contents = [text] if pair is None else [text, pair]
+        used = labelled(table, contents, label, parts, self._missing)
+        given = None if part is None else tuple(used.parts)
+        return LabelledTexts.of(table, used, given, problems)
 
     def _shifted(self) -> Mapping[str, TextSource]:
         text, label, pair, _ = self._columns
-        made = {name: TextCsv(place, text, label, pair) for name, place in self._shift_places.items()}
+        missing_values, encoding = self._cells
+        made = {
+            name: TextCsv(place, text, label, pair, missing_values=missing_values, encoding=encoding)
+            for name, place in self._shift_places.items()
+        }
         for name, shift in made.items():
             shift._setting = f"data.shifts.{name}"
             shift.max_length = self.max_length

@@ -1,0 +1,153 @@
+"""Cells of tables by one rule, whoever read them: what is text, what is missing, what is a class, what is refused."""
+
+import logging
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+
+from headstart.data.table import Table, listed
+from headstart.data.table_file import UNREADABLE
+from headstart.errors import InputError
+
+MISSING = ("nan", "n/a", "na", "<na>", "#n/a", "null", "none", r"\n")
+"""Words that stand for a missing value where nothing else is said, in whatever case; an empty cell always does."""
+UNSURE = frozenset({"n/a", "na", "null", "none"})
+"""Those among them that are as likely a class of their own."""
+Words = list[str | float | int | bool | None]
+"""Words of a config: an unquoted `nan` or `null` there is a number or nothing."""
+
+_log = logging.getLogger(__name__)
+_INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
+_NO_CHARACTER = re.compile("[\ud800-\udfff\0]")
+_NUMBER = re.compile(r"[+-]?(\d+)(?:[.,](\d+))?(?:[eE][+-]?\d+)?", re.ASCII)
+_WHOLE_FLOAT = re.compile(r"([+-]?\d+)\.0+", re.ASCII)
+_MOST_REAL_CLASSES = 20
+_PLAIN = (bool, int, float, Decimal, date, time, timedelta, UUID)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Which cells hold no value: those without a visible character, and those that are one of `words`."""
+
+    words: frozenset[str] = frozenset(MISSING)
+    are_given: bool = False
+    """Whether the words were chosen for this data."""
+
+    @classmethod
+    def of(cls, words: Words | None) -> "Missing":
+        """By the words of `data.missing_values`; `None` for those that usually mean it."""
+        if words is None:
+            return cls()
+        return cls(frozenset(("null" if word is None else str(word)).strip().casefold() for word in words), True)
+
+    def __call__(self, text: str) -> bool:
+        return is_blank(text) or text.casefold() in self.words
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text shows nothing: it is empty, or has nothing but blanks and characters without width."""
+    return all(unicodedata.category(character) in _INVISIBLE for character in text)
+
+
+def texts(table: Table, column: str) -> list[str]:
+    """A column's cells as text without surrounding blanks: nothing (null, not a number) as the empty text, bytes as
+    UTF-8, numbers and dates as Python writes them. Characters that no text has are replaced, and that is said.
+
+    Raises:
+        InputError: if cells hold what is no text: lists, objects, bytes in another encoding.
+    """
+    made: list[str] = []
+    refused: dict[str, list[int]] = {}
+    broken: list[int] = []
+    for row, value in enumerate(table[column]):
+        text = as_text(value)
+        if text is None:
+            refused.setdefault(_kind(value), []).append(row)
+            continue
+        if _NO_CHARACTER.search(text):
+            text = _NO_CHARACTER.sub(UNREADABLE, text)
+            broken.append(row)
+        made.append(text)
+    if refused:
+        raise InputError(*(_refusal(table, column, kind, rows) for kind, rows in refused.items()))
+    if broken:
+        _log.warning(
+            "%d of %d cells in column %r of %s hold characters that no text has (half of a pair, or NUL), each read as "
+            "%s: %s.",
+            len(broken),
+            len(table),
+            column,
+            table.name,
+            UNREADABLE,
+            table.where(broken),
+        )
+    return made
+
+
+def as_text(value: Any) -> str | None:
+    """A cell as text, the empty one where there is nothing; `None` if it cannot be one."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8").strip()
+        except UnicodeDecodeError:
+            return None
+    if value is None:
+        return ""
+    if not isinstance(value, _PLAIN):
+        return None
+    return "" if value != value else str(value)
+
+
+def narrow(values: Iterable[float | None]) -> list[float | None]:
+    """Numbers that were kept in 32 bits, as short as they can be written: 0.8, not 0.800000011920929."""
+    return [None if value is None else float(str(np.float32(value))) for value in values]
+
+
+def whole_numbers(names: Sequence[str]) -> list[str]:
+    """Names of classes or folds: where all are whole numbers, `1.0` is `1`, as a column with gaps comes to hold it."""
+    numbers = [_NUMBER.fullmatch(name) for name in names if name]
+    if not all(number and not (number[2] or "").strip("0") for number in numbers):
+        return list(names)
+    return [_WHOLE_FLOAT.sub(r"\1", name) for name in names]
+
+
+def real_values(names: Sequence[str]) -> list[float]:
+    """The labels as numbers where they measure something, as far as can be told: they are fractions of many values."""
+    different = set(names)
+    numbers = [_NUMBER.fullmatch(name) for name in different]
+    if not all(numbers) or all(not (number[2] or "").strip("0") for number in numbers if number):
+        return []
+    if len(different) <= _MOST_REAL_CLASSES and 2 * len(different) <= len(names):
+        return []
+    return [float(name.replace(",", ".")) for name in names]
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bytes):
+        return "bytes"
+    if isinstance(value, Mapping):
+        return f"objects with {listed([str(name) for name in value], 5)}"
+    return "lists" if isinstance(value, (list, tuple, np.ndarray)) else f"values of type {type(value).__name__}"
+
+
+def _refusal(table: Table, column: str, kind: str, rows: list[int]) -> str:
+    remedy = "Make it a column of texts"
+    if kind == "bytes":
+        kind, remedy = "bytes that are no text in UTF-8", "Decode them"
+    elif kind == "lists":
+        remedy = "Join the words of a text; of several labels keep one, as each example has one class"
+    elif kind.startswith("objects"):
+        remedy = "Make what is meant a column of its own (pandas.json_normalize does)"
+    where = f"{table.name} has {kind} in column {column!r}, {table.where(rows, 5)}"
+    return f"{where}: a cell must be one text or number. {remedy}."

@@ -1,0 +1,142 @@
+"""Which rows of a table are examples: those with a content and a label. What is left out is counted and said."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from headstart.data.cells import UNSURE, Missing, is_blank, real_values, texts, whole_numbers
+from headstart.data.table import Table, listed
+from headstart.errors import InputError
+
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""What the parts of a split may be called, in lower case."""
+_KEPT_BACK = {"-1", "-1.0"}
+"""What stands for the labels of a part that were kept back."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The rows of a table that are used: their places in it, their contents by column, their classes and parts."""
+
+    rows: Sequence[int] = ()
+    contents: Sequence[Sequence[str]] = ()
+    names: Sequence[str] = ()
+    parts: Sequence[str] = ()
+    problems: Sequence[str] = field(default_factory=list)
+
+
+def labelled(table: Table, contents: Sequence[str], label: str, parts: Sequence[str], missing: Missing) -> Labelled:
+    """Choose the rows that have a value in every column of `contents` and in that of the `label`.
+
+    `parts` says for each row whether it is of `train`, `val`, `test` or (`""`) to be drawn. A val or test in which no
+    row has a label (all are missing, or -1 while train has no such label) is set aside whole, so that another is drawn.
+    """
+    problems: list[str] = []
+    columns = [_collected(problems, table, column) for column in (*contents, label)]
+    if problems:
+        return Labelled(problems=problems)
+    *cells, labels = columns
+    rows = _with_labelled_parts(table, label, labels, parts, missing)
+    for column, values in ((label, labels), *zip(contents, cells, strict=True)):
+        empty = [row for row in rows if missing(values[row])]
+        if column == label and not missing.are_given:
+            problems += _unsure(table, label, labels, empty)
+        if problems:
+            return Labelled(problems=problems)
+        if empty:
+            _tell_empty(table, column, values, empty, missing)
+            left = set(empty)
+            rows = [row for row in rows if row not in left]
+    names = [labels[row] for row in rows]
+    if not rows:
+        problems.append(f"{table.name} has no row with a value in each column of {listed([*contents, label])}.")
+    elif numbers := real_values(names):
+        problems.append(
+            f"{table.name} has fractions as labels in column {label!r}, {len(set(names))} different ones among "
+            f"{len(names)} rows, from {min(numbers):g} to {max(numbers):g}. Predicting a number is a regression, not a "
+            "choice among classes: name a column of classes, or group the numbers into a few of them."
+        )
+    made = whole_numbers(names)
+    merged = sorted({old for old, new in zip(names, made, strict=True) if old != new and new in names})
+    if merged:
+        _log.warning("Labels %s of %s are read as the whole numbers that others are.", listed(merged, 5), table.name)
+    kept = [[values[row] for row in rows] for values in cells]
+    return Labelled(rows, kept, made, [parts[row] for row in rows], problems)
+
+
+def part_names(table: Table, column: str | None, missing: Missing) -> tuple[list[str], list[str]]:
+    """`train`, `val`, `test` or `""` (to be drawn) for each row, and what is wrong with the column of parts."""
+    if column is None:
+        return [""] * len(table), []
+    problems: list[str] = []
+    given = [value.lower() for value in _collected(problems, table, column)]
+    bad = [row for row, value in enumerate(given) if value not in PARTS and not missing(value)]
+    if bad:
+        problems.append(
+            f"{table.name} has values in column {column!r} that name no part of a split, {table.where(bad)}: "
+            f"{listed(sorted({repr(given[row]) for row in bad}), 5)}. Use train, val or test, or leave the cell empty."
+        )
+    return [PARTS.get(value, "") for value in given] or [""] * len(table), problems
+
+
+def _collected(problems: list[str], table: Table, column: str) -> list[str]:
+    try:
+        return texts(table, column)
+    except InputError as error:
+        problems += error.messages
+        return []
+
+
+def _with_labelled_parts(
+    table: Table, label: str, labels: Sequence[str], parts: Sequence[str], missing: Callable[[str], bool]
+) -> list[int]:
+    """All rows but those of a val or test without any label."""
+    rows = list(range(len(table)))
+    trained = {labels[row] for row in rows if parts[row] in ("train", "")}
+    kept_back = _KEPT_BACK if not trained & _KEPT_BACK else set()
+    for part in ("val", "test"):
+        members = [row for row in rows if parts[row] == part]
+        if members and trained and all(missing(labels[row]) or labels[row] in kept_back for row in members):
+            _log.warning(
+                "%d of %d rows of %s, all of its part %s, have no label in column %r (%s). They are set aside, and %s "
+                "is drawn from the other rows.",
+                *(len(members), len(table), table.name, part, label),
+                *(_counted(labels[row] for row in members), part),
+            )
+            rows = [row for row in rows if parts[row] != part]
+    return rows
+
+
+def _unsure(table: Table, label: str, labels: Sequence[str], empty: Sequence[int]) -> list[str]:
+    """Labels that may be classes of their own, or mean that there is no label: only the user knows."""
+    found = [row for row in empty if labels[row].casefold() in UNSURE]
+    if not found:
+        return []
+    words = ",".join(sorted({labels[row].casefold() for row in found}))
+    return [
+        f"{table.name} has {_counted(labels[row] for row in found)} among its {len(labels)} labels in column "
+        f"{label!r}, {table.where(found, 5)}: a class, or no label? Use 'data.missing_values=[]' if it is a class, or "
+        f"'data.missing_values=[{words}]' to leave these rows out."
+    ]
+
+
+def _tell_empty(table: Table, column: str, values: Sequence[str], rows: Sequence[int], missing: Missing) -> None:
+    guessed = not missing.are_given and any(not is_blank(values[row]) for row in rows)
+    remedy = " If such a word is a value, set 'data.missing_values=[]'." if guessed else ""
+    _log.warning(
+        "%d of %d rows of %s have no value in column %r (%s) and are left out: %s.%s",
+        *(len(rows), len(table), table.name, column),
+        *(_counted(values[row] for row in rows), table.where(rows), remedy),
+    )
+
+
+def _counted(values: Iterable[str]) -> str:
+    """`4 empty, 2 'NaN'`."""
+    counts = Counter("empty" if is_blank(value) else repr(value) for value in values)
+    return listed([f"{number} {word}" for word, number in counts.most_common()], 5)
