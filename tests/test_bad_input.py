@@ -1,5 +1,6 @@
 """A corpus of bad input: each ends with status 2 and one message of rule, value and remedy, and nothing is written."""
 
+import shlex
 import time
 from pathlib import Path
 
@@ -14,29 +15,75 @@ SETTINGS = [
     ("~name", "name cannot be left out"),
     ("~features", "features cannot be left out"),
     ("~companions", "companions cannot be left out"),
-    ("name=''", "name must be the name of one folder"),
-    ("name=' '", "it is empty"),
+    ("name=", "name must be the name of one folder"),
+    ("name=\"' '\"", "it is empty"),
     ("name=.", "stands for another folder"),
     ("name=..", "stands for another folder"),
     ("name=../..", "it holds / or"),
     ("name=/etc/x", "it holds / or"),
     ("name=a/b", "it holds / or"),
     ("name=runs", "where runs outside of comparisons lie"),
-    ("name='a\nb'", "characters that cannot be shown"),
+    ("name=\"'a\nb'\"", "characters that cannot be shown"),
     (f"name={LONG}", "it has 300 bytes"),
+]
+COUNTED = [
+    ("trainer.max_epochs=100000000", "less than or equal to 100000, but is 100000000"),
+    ("trainer.threads=100000", "trainer.threads must be less than or equal to 1024"),
+    ("trainer.num_workers=100000", "trainer.num_workers must be less than or equal to 512"),
+    ("augmentation=rand_augment augmentation.num_ops=100000000", "augmentation.num_ops must be less"),
+    ("augmentation=light augmentation.views=1000000000", "augmentation.views must be less than or equal to 1000"),
+    ("data.size=100000", "data.size must be less than or equal to 4096"),
+    ("data.size=1", "data.size must be greater than or equal to 8"),
+    ("head=mlp head.num_hidden_layers=100000000", "head.num_hidden_layers must be less"),
+    ("head=mlp head.hidden=100000000000", "head.hidden must be less"),
+    ("features.budget_gb=1e300", "features.budget_gb must be less"),
+    ("features.budget_gb=nan", "features.budget_gb must be a finite number"),
+    ("data=synthetic_audio data.seconds=1e9", "data.seconds must be less than or equal to 3600"),
+    ("data=synthetic_audio data.seconds=0.0001", "data.seconds must be greater than or equal to 0.01"),
+    ("data=synthetic_audio data.clips_per_class=100000000", "data.clips_per_class must be less"),
+    ("data=openmoji_names data.max_length=1", "data.max_length must be greater than or equal to 2"),
+]
+OPTIMIZERS = [
+    ("optimizer.lr=0", "optimizer.lr must be greater than 0"),
+    ("optimizer.lr=-1", "optimizer.lr must be greater than 0"),
+    ("optimizer.lr=inf", "optimizer.lr must be a finite number"),
+    ("optimizer.lr=nan", "optimizer.lr must be a finite number"),
+    ("optimizer.lr=1e400", "optimizer.lr must be a finite number"),
+    ("optimizer.lr=1e300", "AdamW fails (value cannot be converted"),
+    ("optimizer.lr=null", "optimizer.lr must be a valid number"),
+    ("optimizer.lr=fast", "optimizer.lr must be a valid number, but is 'fast'"),
+    ("optimizer.lr=[1]", "optimizer.lr must be a valid number"),
+    ("optimizer.lr=true", "optimizer.lr must be a valid number"),
+    ("~optimizer.lr", "optimizer.lr must be given"),
+    ("optimizer.weight_decay=-1", "optimizer.weight_decay must be greater than or equal to 0"),
+    ("optimizer.weight_decay=inf", "optimizer.weight_decay must be a finite number"),
+    ("optimizer.weight_decay=null", "optimizer.weight_decay must be a valid number"),
+    ("+optimizer.maximize=true", "does not go down where the gradient says so"),
+    ("+optimizer.capturable=true", "AdamW fails (If capturable=True"),
+    ("+optimizer.differentiable=true", "AdamW fails (a leaf Variable"),
+    ("+optimizer.betas=3", "optimizer.betas must be 2 values"),
+    ("+optimizer.betas=[0.9,2]", "Invalid beta parameter"),
+    ("+optimizer.eps=nan", "optimizer.eps must be a finite number"),
+    ("+optimizer.amsgrad=3", "optimizer.amsgrad must be a valid boolean"),
+    ("optimizer=sgd optimizer.momentum=1.5", "does not slow down where there is no gradient"),
+    ("optimizer=sgd +optimizer.dampening=5 optimizer.nesterov=false", "does not go down where the gradient says so"),
+    ("optimizer._target_=torch.optim.SparseAdam ~optimizer.weight_decay", "does not support dense gradients"),
+    ("optimizer._target_=torch.optim.LBFGS ~optimizer.weight_decay", "LBFGS fails"),
+    ("optimizer._target_=torch.optim.Muon", "Muon only supports 2D parameters"),
+    ("optimizer._target_=torch.optim.Rprop ~optimizer.weight_decay", "does not follow the rate"),
 ]
 PLACES = [
     ("hydra.run.dir=/etc/passwd", "/etc/passwd is no folder"),
     ("hydra.run.dir=/etc/passwd/x", "/etc/passwd is no folder"),
     ("hydra.run.dir=/proc/x", "cannot be written"),
-    ("hydra.run.dir=''", "hydra.run.dir must name a folder"),
-    ("hydra.run.dir='~/runs'", "write $HOME"),
+    ("hydra.run.dir=", "hydra.run.dir must name a folder"),
+    ("hydra.run.dir=\"'~/runs'\"", "write $HOME"),
     (f"hydra.run.dir={LONG}", "File name too long"),
     (f"hydra.run.dir=nowhere/{LONG}", "more than 255 bytes"),
     (f"hydra.run.dir={'x/' * 3000}", "File name too long"),
     ("-m seed=0,1 hydra.sweep.dir=/etc/passwd", "/etc/passwd is no folder"),
     ("-m seed=0,1 hydra.sweep.dir=/proc/x", "cannot be written"),
-    ("-m seed=0,1 hydra.sweep.dir=''", "hydra.sweep.dir must name a folder"),
+    ("-m seed=0,1 hydra.sweep.dir=", "hydra.sweep.dir must name a folder"),
     ("-m seed=0,1 name=..", "stands for another folder"),
 ]
 
@@ -60,10 +107,9 @@ def said_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return said
 
 
-@pytest.mark.parametrize(("line", "expected"), [*SETTINGS, *PLACES])
+@pytest.mark.parametrize(("line", "expected"), [*SETTINGS, *COUNTED, *OPTIMIZERS, *PLACES])
 def test_bad_settings_are_refused(at_home: Path, capsys: pytest.CaptureFixture[str], line: str, expected: str):
-    words = line.split(" ") if line.startswith("-m") else [line]
-    assert expected in said_of(["train", *words], capsys)
+    assert expected in said_of(["train", *shlex.split(line)], capsys)
 
 
 def test_a_finished_run_is_told_of_though_its_place_cannot_be_written(

@@ -23,6 +23,7 @@ from yaml import YAMLError
 
 from headstart.errors import InputError, collect, unknown
 from headstart.places import check_name
+from headstart.ranges import NonNegative, Positive
 
 ALLOWED_PACKAGES = (
     "headstart",
@@ -66,13 +67,13 @@ def _one_of(default: str, *choices: str) -> Any:
 class TrainerConfig:
     """How long, on what, and by which rules to train."""
 
-    max_epochs: int = _ranged(10, Ge(1))
+    max_epochs: int = _ranged(10, Ge(1), Le(100_000))
     max_steps: int | None = _ranged(None, Ge(1))
     batch_size: int = _ranged(32, Ge(1))
     accumulate_grad_batches: int = _ranged(1, Ge(1))
     precision: str = _one_of("32-true", "32-true", "bf16-mixed", "16-mixed", "64-true")
-    threads: int | None = _ranged(None, Ge(1))
-    num_workers: int = _ranged(0, Ge(0))
+    threads: int | None = _ranged(None, Ge(1), Le(1024))
+    num_workers: int = _ranged(0, Ge(0), Le(512))
     accelerator: str = _one_of("auto", "auto", "cpu", "gpu", "cuda", "mps", "tpu")
     devices: int = _ranged(1, Ge(1))
     gradient_clip_val: float | None = _ranged(None, Gt(0))
@@ -92,7 +93,7 @@ class FeaturesConfig:
     """Where activations of frozen backbones are kept, and how much room they may take."""
 
     root: str | None = None
-    budget_gb: float = _ranged(20.0, Gt(0))
+    budget_gb: float = _ranged(20.0, Gt(0), Le(1e6))
 
 
 @dataclass
@@ -299,6 +300,8 @@ def construct(node: Mapping[str, Any], key: str, kind: type) -> Any:
     _check_arguments(target, arguments, key, hints)
     try:
         return _optimizer(target, arguments) if key == "optimizer" else target(**arguments)
+    except InputError:
+        raise
     except (ValueError, TypeError) as error:
         raise InputError(f"{key}: {error}") from error
 
@@ -318,12 +321,13 @@ def _check_arguments(target: type, arguments: Mapping[str, Any], key: str, hints
         if name not in names and not takes_any:
             choices = [f"{key}.{choice}" for choice in names if choice != "params"]
             messages += unknown("setting", f"{key}.{name}", choices).messages
-        elif key == "optimizer" and isinstance(value, str) and isinstance(parameters[name].default, (int, float)):
-            messages.append(f"{key}.{name} must be a number, but is {value!r}.")
+        elif key == "optimizer":
+            messages += _optimizer_violations(name, value, parameters[name].default if name in parameters else None)
         elif name in hints:
             messages += _violations(f"{key}.{name}", value, hints[name])
     for name in names:
-        if parameters[name].default is inspect.Parameter.empty and name not in arguments and name != "params":
+        required = parameters[name].default is inspect.Parameter.empty or (key, name) == ("optimizer", "lr")
+        if required and name not in arguments and name != "params":
             messages += [f"{key}.{name} must be given: add {key}.{name}=VALUE."]
     if messages:
         raise InputError(*messages)
@@ -360,15 +364,26 @@ def _parameters(target: type) -> Mapping[str, inspect.Parameter]:
 def _adapter(annotation: Any) -> Any:
     from pydantic import ConfigDict, TypeAdapter
 
-    return TypeAdapter(annotation, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
+    return TypeAdapter(annotation, config=ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False))
 
 
 def _optimizer(target: type, arguments: Mapping[str, Any]) -> Callable[..., Any]:
-    import torch
+    from headstart.optimizer_trial import check_optimizer
 
-    # torch checks ranges in the constructor only, so try it once on a stand-in
-    target([torch.nn.Parameter(torch.zeros(2, 2))], **arguments)
+    check_optimizer(target, arguments)
     return partial(target, **arguments)
+
+
+def _optimizer_violations(name: str, value: Any, default: Any) -> list[str]:
+    """As `_violations`, for constructors that are not ours: a value must be like the default."""
+    own = {"lr": Positive, "weight_decay": NonNegative}
+    if name in own:
+        return _violations(f"optimizer.{name}", value, own[name])
+    if isinstance(default, (bool, int, float)):
+        return _violations(f"optimizer.{name}", value, bool if isinstance(default, bool) else float)
+    if isinstance(default, tuple) and not (isinstance(value, list) and len(value) == len(default)):
+        return [f"optimizer.{name} must be {len(default)} values, as in {list(default)}, but is {value!r}."]
+    return []
 
 
 def _class_in(annotation: Any) -> type:

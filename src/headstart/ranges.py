@@ -16,3 +16,19 @@ Fraction = Annotated[float, Ge(0), Le(1)]
 """A number from 0 to 1."""
 ProperFraction = Annotated[float, Ge(0), Lt(1)]
 """A number from 0, below 1."""
+Multiplier = Annotated[float, Ge(1e-6), Le(1000)]
+"""What a learning rate is multiplied by."""
+Concentration = Annotated[float, Ge(0.01), Le(1000)]
+"""Both parameters of a Beta distribution; beyond, its numbers round to 0, 1 or nothing."""
+Side = Annotated[int, Ge(8), Le(4096)]
+"""Side of a square picture, in pixels."""
+Seconds = Annotated[float, Ge(0.01), Le(3600)]
+"""Length of a sound."""
+Tokens = Annotated[int, Ge(2), Le(1_000_000)]
+"""Length of a text."""
+Few = Annotated[int, Ge(0), Le(100)]
+"""How many times something is done to one example."""
+Views = Annotated[int, Ge(1), Le(1000)]
+"""Versions of an example that are kept."""
+Decibels = Annotated[float, Ge(-200), Le(200)]
+"""A level, or a difference of levels."""

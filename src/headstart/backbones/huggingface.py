@@ -14,7 +14,7 @@ from headstart.backbones.backbone import Backbone, BackboneFactory, Reading, Wei
 from headstart.backbones.huggingface_depth import Layout, find_layout
 from headstart.backbones.pooling import Pooling
 from headstart.errors import InputError
-from headstart.ranges import Count, Positive
+from headstart.ranges import Multiplier, Tokens
 
 _LONGEST = 512
 """Most tokens where nothing else limits them and nothing is asked for."""
@@ -127,8 +127,8 @@ class HuggingFaceText(HuggingFace):
         model: str,
         weights: str = "hub",
         pooling: Pooling = "mean",
-        max_length: Count | None = None,
-        rate: Positive = 0.1,
+        max_length: Tokens | None = None,
+        rate: Multiplier = 0.1,
     ) -> None:
         super().__init__(model, weights, rate)
         self.pooling: Pooling = pooling

@@ -13,7 +13,7 @@ from headstart.backbones.huggingface import HuggingFace
 from headstart.backbones.masks import BAND_MASKS, TIME_MASKS
 from headstart.backbones.waveforms import sound_shapes
 from headstart.errors import InputError
-from headstart.ranges import Positive
+from headstart.ranges import Multiplier
 
 _USUAL_SECONDS = 10.0
 """Length of the longest sound where the data does not say."""
@@ -47,7 +47,7 @@ class HuggingFaceAudio(HuggingFace):
         weights: str = "hub",
         pooling: Literal["mean", "pooler"] = "mean",
         layers: Literal["last", "weighted"] = "last",
-        rate: Positive = 0.1,
+        rate: Multiplier = 0.1,
     ) -> None:
         super().__init__(model, weights, rate)
         self.pooling: Literal["mean", "pooler"] = pooling

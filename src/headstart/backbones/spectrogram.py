@@ -4,9 +4,10 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from headstart.backbones import weights as weights_files
@@ -18,7 +19,13 @@ from headstart.backbones.timm import Timm
 from headstart.backbones.timm_create import create, skipped_init
 from headstart.backbones.waveforms import sound_shapes
 from headstart.errors import InputError
-from headstart.ranges import Count, NonNegative, Positive, ProperFraction
+from headstart.ranges import Multiplier, NonNegative, Positive, ProperFraction, Seconds, Side
+
+SampleRate = Annotated[int, Ge(1000), Le(1_000_000)]
+Window = Annotated[int, Ge(8), Le(65_536)]
+Hop = Annotated[int, Ge(1), Le(65_536)]
+Bands = Annotated[int, Ge(1), Le(1024)]
+Floor = Annotated[float, Ge(1), Le(200)]
 
 
 class Spectrogram(BackboneFactory):
@@ -50,21 +57,21 @@ class Spectrogram(BackboneFactory):
         weights: str = "hub",
         drop_rate: ProperFraction = 0.0,
         drop_path_rate: ProperFraction = 0.0,
-        size: Count | None = None,
-        seconds: Positive = 5.0,
-        sample_rate: Count = 16_000,
-        n_fft: Count = 1024,
-        win_length: Count = 1024,
-        hop_length: Count = 320,
-        num_mels: Count = 128,
+        size: Side | None = None,
+        seconds: Seconds = 5.0,
+        sample_rate: SampleRate = 16_000,
+        n_fft: Window = 1024,
+        win_length: Window = 1024,
+        hop_length: Hop = 320,
+        num_mels: Bands = 128,
         f_min: NonNegative = 50.0,
         f_max: Positive | None = None,
-        top_db: Positive = 80.0,
+        top_db: Floor = 80.0,
         mean: float | None = None,
         std: Positive | None = None,
         channels_last: bool = True,
         arguments: dict[str, Any] | None = None,
-        rate: Positive = 1.0,
+        rate: Multiplier = 1.0,
     ) -> None:
         self.name = model
         self.rate = rate

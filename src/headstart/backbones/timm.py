@@ -5,9 +5,10 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from headstart.backbones import hub, weights
@@ -16,13 +17,15 @@ from headstart.backbones.timm_create import Created, create, skipped_init
 from headstart.backbones.timm_model import Preprocessing, TimmBackbone
 from headstart.compat import mend_torchvision
 from headstart.errors import InputError, unknown
-from headstart.ranges import Count, Fraction, Positive, ProperFraction
+from headstart.ranges import Fraction, Multiplier, Positive, ProperFraction, Side
 
 _OURS = frozenset(
     {"pretrained", "num_classes", "checkpoint_path", "cache_dir", "features_only", "in_chans", "img_size", "scriptable"}
     | {"pretrained_cfg", "pretrained_cfg_overlay", "drop_rate", "drop_path_rate", "exportable", "no_jit", "model_name"}
 )
 """Arguments of `timm.create_model` that are set here and cannot be given."""
+CropShare = Annotated[float, Ge(0.1), Le(1)]
+"""Share of a resized picture's shorter side that is kept."""
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -43,14 +46,14 @@ class Timm(BackboneFactory):
         weights: str = "hub",
         drop_rate: ProperFraction = 0.0,
         drop_path_rate: ProperFraction = 0.0,
-        size: Count | None = None,
+        size: Side | None = None,
         mean: list[Fraction] | None = None,
         std: list[Positive] | None = None,
         interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None,
-        crop_pct: Positive | None = None,
+        crop_pct: CropShare | None = None,
         channels_last: bool = True,
         arguments: dict[str, Any] | None = None,
-        rate: Positive = 1.0,
+        rate: Multiplier = 1.0,
     ) -> None:
         self.name = model
         self.rate = rate

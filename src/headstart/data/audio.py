@@ -28,7 +28,7 @@ from headstart.data.listing import Listing, list_folder, list_table
 from headstart.data.records import is_table, read_records
 from headstart.data.table import Table, listed
 from headstart.errors import unknown
-from headstart.ranges import Count, Index, Positive
+from headstart.ranges import Count, Index, Seconds
 
 
 class AudioFiles(FileSource):
@@ -91,7 +91,7 @@ class AudioFolder(AudioFiles):
     def __init__(
         self,
         root: str,
-        seconds: Positive | None = None,
+        seconds: Seconds | None = None,
         val_fraction: Share = 0.15,
         test_fraction: Share = 0.15,
         n_per_class: Count | None = None,
@@ -146,7 +146,7 @@ class AudioCsv(AudioFiles):
         fold_column: str | None = None,
         test_fold: int | str | None = None,
         val_fold: int | str | None = None,
-        seconds: Positive | None = None,
+        seconds: Seconds | None = None,
         val_fraction: Share = 0.15,
         test_fraction: Share = 0.15,
         n_per_class: Count | None = None,

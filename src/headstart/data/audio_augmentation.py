@@ -8,10 +8,11 @@ from torch import Tensor
 
 from headstart.data.augmentation import Augmentation
 from headstart.errors import InputError
-from headstart.ranges import Count, Fraction, Index, NonNegative, Positive
+from headstart.ranges import Concentration, Decibels, Few, Fraction, Views
 
 MaskShare = Annotated[float, Gt(0), Le(1)]
 ShiftShare = Annotated[float, Ge(0), Le(1)]
+Gain = Annotated[float, Ge(0), Le(100)]
 
 
 class SpecAugment(Augmentation):
@@ -35,11 +36,11 @@ class SpecAugment(Augmentation):
 
     def __init__(
         self,
-        num_time_masks: Index = 2,
+        num_time_masks: Few = 2,
         max_time: MaskShare = 0.2,
-        num_band_masks: Index = 2,
+        num_band_masks: Few = 2,
         max_band: MaskShare = 0.25,
-        views: Count = 1,
+        views: Views = 1,
     ) -> None:
         self._time = (num_time_masks, max_time)
         self._band = (num_band_masks, max_band)
@@ -68,11 +69,11 @@ class Waveform(Augmentation):
     def __init__(
         self,
         max_shift: ShiftShare = 0.2,
-        max_gain_db: NonNegative = 6.0,
+        max_gain_db: Gain = 6.0,
         noise: Fraction = 0.5,
-        min_snr_db: float = 10.0,
-        max_snr_db: float = 40.0,
-        views: Count = 1,
+        min_snr_db: Decibels = 10.0,
+        max_snr_db: Decibels = 40.0,
+        views: Views = 1,
     ) -> None:
         if min_snr_db > max_snr_db:
             raise InputError(
@@ -110,13 +111,13 @@ class AudioMixup(Waveform):
 
     def __init__(
         self,
-        alpha: Positive = 0.2,
+        alpha: Concentration = 0.2,
         max_shift: ShiftShare = 0.2,
-        max_gain_db: NonNegative = 6.0,
+        max_gain_db: Gain = 6.0,
         noise: Fraction = 0.5,
-        min_snr_db: float = 10.0,
-        max_snr_db: float = 40.0,
-        views: Count = 1,
+        min_snr_db: Decibels = 10.0,
+        max_snr_db: Decibels = 40.0,
+        views: Views = 1,
     ) -> None:
         super().__init__(max_shift, max_gain_db, noise, min_snr_db, max_snr_db, views)
         self._alpha = alpha

@@ -4,9 +4,10 @@ import hashlib
 from collections.abc import Mapping
 from functools import cached_property
 from math import gcd
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge, Le
 
 from headstart.data.audio_clips import Clips, Padding
 from headstart.data.files import check_fractions
@@ -15,10 +16,11 @@ from headstart.data.source import Source
 from headstart.data.splits import split_problems
 from headstart.data.tones import GENERATOR, MAX_CLIP, SAMPLE_RATE, SHAPES, generate
 from headstart.errors import InputError
-from headstart.ranges import Count, Index, Positive
+from headstart.ranges import Count, Index, Seconds
 from headstart.seeding import stream
 
 Variant = Literal["plain", "noisy", "telephone"]
+ClipsPerClass = Annotated[int, Ge(1), Le(10_000)]
 
 
 class SyntheticAudio(Source):
@@ -42,8 +44,8 @@ class SyntheticAudio(Source):
 
     def __init__(
         self,
-        seconds: Positive = MAX_CLIP,
-        clips_per_class: Count = 100,
+        seconds: Seconds = MAX_CLIP,
+        clips_per_class: ClipsPerClass = 100,
         val_fraction: Share = 0.15,
         test_fraction: Share = 0.25,
         n_per_class: Count | None = None,

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from headstart.ranges import Count
+from headstart.ranges import Views
 
 
 class Augmentation:
@@ -37,5 +37,5 @@ class Augmentation:
 class NoAugmentation(Augmentation):
     """Examples as they are."""
 
-    def __init__(self, views: Count = 1) -> None:
+    def __init__(self, views: Views = 1) -> None:
         self.views = views

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from headstart.compat import mend_torchvision
 from headstart.data.augmentation import Augmentation
-from headstart.ranges import Count, Fraction, Positive
+from headstart.ranges import Concentration, Fraction, Views
 
 Magnitude = Annotated[int, Ge(0), Le(30)]
 AreaShare = Annotated[float, Gt(0), Le(1)]
 Grey = Annotated[int, Ge(0), Le(255)]
+Operations = Annotated[int, Ge(1), Le(100)]
 
 
 class ImageAugmentation(Augmentation):
@@ -43,7 +44,7 @@ class Light(ImageAugmentation):
         views: Versions of each picture kept for a frozen backbone: the picture as it is, then augmented.
     """
 
-    def __init__(self, min_scale: AreaShare = 0.7, flip: Fraction = 0.5, views: Count = 1) -> None:
+    def __init__(self, min_scale: AreaShare = 0.7, flip: Fraction = 0.5, views: Views = 1) -> None:
         self._min_scale = min_scale
         self._flip = flip
         self.views = views
@@ -61,7 +62,7 @@ class TrivialAugment(ImageAugmentation):
         views: Versions of each picture kept for a frozen backbone: the picture as it is, then augmented.
     """
 
-    def __init__(self, fill: Grey = 0, views: Count = 1) -> None:
+    def __init__(self, fill: Grey = 0, views: Views = 1) -> None:
         self._fill = fill
         self.views = views
 
@@ -79,7 +80,7 @@ class RandAugment(ImageAugmentation):
         views: Versions of each picture kept for a frozen backbone: the picture as it is, then augmented.
     """
 
-    def __init__(self, num_ops: Count = 2, magnitude: Magnitude = 9, fill: Grey = 0, views: Count = 1) -> None:
+    def __init__(self, num_ops: Operations = 2, magnitude: Magnitude = 9, fill: Grey = 0, views: Views = 1) -> None:
         self._num_ops = num_ops
         self._magnitude = magnitude
         self._fill = fill
@@ -104,11 +105,11 @@ class MixupCutmix(Light):
 
     def __init__(
         self,
-        mixup_alpha: Positive = 0.2,
-        cutmix_alpha: Positive = 1.0,
+        mixup_alpha: Concentration = 0.2,
+        cutmix_alpha: Concentration = 1.0,
         min_scale: AreaShare = 0.7,
         flip: Fraction = 0.5,
-        views: Count = 1,
+        views: Views = 1,
     ) -> None:
         super().__init__(min_scale, flip, views)
         self._alphas = (mixup_alpha, cutmix_alpha)

@@ -12,7 +12,7 @@ from headstart.data.files import FileSource
 from headstart.data.listing import Listing, list_folder, list_table
 from headstart.data.pictures import READER, SUFFIXES, Pictures, verify_picture
 from headstart.data.records import is_table, read_records
-from headstart.ranges import Count, Index
+from headstart.ranges import Count, Index, Side
 
 Share = Annotated[float, Gt(0), Lt(1)]
 """A share that is neither nothing nor all."""
@@ -69,7 +69,7 @@ class ImageFolder(ImageFiles):
     def __init__(
         self,
         root: str,
-        size: Count | None = None,
+        size: Side | None = None,
         val_fraction: Share = 0.15,
         test_fraction: Share = 0.15,
         n_per_class: Count | None = None,
@@ -115,7 +115,7 @@ class ImageCsv(ImageFiles):
         image_column: str = "image",
         label_column: str = "label",
         split_column: str | None = None,
-        size: Count | None = None,
+        size: Side | None = None,
         val_fraction: Share = 0.15,
         test_fraction: Share = 0.15,
         n_per_class: Count | None = None,

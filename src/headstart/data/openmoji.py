@@ -24,7 +24,7 @@ from headstart.data.pictures import png, take
 from headstart.data.source import Examples, Source
 from headstart.data.splits import split_problems
 from headstart.errors import InputError
-from headstart.ranges import Count, Index
+from headstart.ranges import Count, Index, Side
 from headstart.seeding import stream
 
 Variant = Literal["colour", "line", "grey", "distorted"]
@@ -75,7 +75,7 @@ class OpenMoji(Source):
 
     def __init__(
         self,
-        size: Count | None = None,
+        size: Side | None = None,
         val_fraction: Share = 0.15,
         test_fraction: Share = 0.25,
         n_per_class: Count | None = None,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from headstart.data.augmentation import Augmentation
-from headstart.ranges import Count, ProperFraction
+from headstart.ranges import ProperFraction, Views
 
 
 class TokenDropout(Augmentation):
@@ -23,7 +23,7 @@ class TokenDropout(Augmentation):
     modality: Literal["vision", "text", "audio", "any"] = "text"
     changes_examples = True
 
-    def __init__(self, p: ProperFraction = 0.1, views: Count = 1) -> None:
+    def __init__(self, p: ProperFraction = 0.1, views: Views = 1) -> None:
         self._p = p
         self.views = views
 

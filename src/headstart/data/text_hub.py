@@ -12,7 +12,7 @@ from headstart.data.labelled import PARTS, labelled
 from headstart.data.table import Table, listed
 from headstart.data.text_sources import LabelledTexts, TextSource
 from headstart.errors import InputError, unknown
-from headstart.ranges import Count, Index
+from headstart.ranges import Count, Index, Tokens
 
 _ANSWER_SECONDS = 4.0
 """How long the hub may take to answer before the local cache alone is asked."""
@@ -46,7 +46,7 @@ class TextHub(TextSource):
         text_column: str = "text",
         label_column: str = "label",
         pair_column: str | None = None,
-        max_length: Count | None = None,
+        max_length: Tokens | None = None,
         val_fraction: Share = 0.15,
         test_fraction: Share = 0.15,
         n_per_class: Count | None = None,

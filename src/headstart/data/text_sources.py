@@ -21,7 +21,7 @@ from headstart.data.splits import split_problems
 from headstart.data.table import Table, listed
 from headstart.data.texts import Texts, Tokenizer
 from headstart.errors import InputError, collect
-from headstart.ranges import Count, Index
+from headstart.ranges import Count, Index, Tokens
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class TextCsv(TextSource):
         label_column: str = "label",
         pair_column: str | None = None,
         split_column: str | None = None,
-        max_length: Count | None = None,
+        max_length: Tokens | None = None,
         val_fraction: Share = 0.15,
         test_fraction: Share = 0.15,
         n_per_class: Count | None = None,
@@ -238,7 +238,7 @@ class OpenMojiNames(TextSource):
 
     def __init__(
         self,
-        max_length: Count | None = None,
+        max_length: Tokens | None = None,
         val_fraction: Share = 0.15,
         test_fraction: Share = 0.25,
         n_per_class: Count | None = None,

@@ -5,10 +5,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Ge, Le
 
 from headstart.errors import InputError
-from headstart.ranges import Count, Positive, ProperFraction
+from headstart.ranges import Count, ProperFraction
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -20,6 +22,9 @@ ATTENTION_PROJECTIONS = frozenset(
     | {"c_attn", "in_proj", "query_key_value", "query_proj", "key_proj", "value_proj", "kv"}
 )
 """Last parts of the names under which timm and transformers keep the projections inside attention."""
+
+Scale = Annotated[float, Ge(1e-6), Le(1e6)]
+"""Of an update, before it is divided by the rank."""
 
 
 class Adapter(ABC):
@@ -56,7 +61,7 @@ class Lora(Adapter):
     def __init__(
         self,
         r: Count = 8,
-        alpha: Positive = 16.0,
+        alpha: Scale = 16.0,
         dropout: ProperFraction = 0.0,
         targets: list[str] | None = None,
         merge: bool = False,

@@ -2,12 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from headstart.ranges import NonNegative
+from annotated_types import Ge, Gt, Le
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Pull = Annotated[float, Gt(0), Le(1e6)]
+Decay = Annotated[float, Ge(0), Le(1e6)]
 
 
 class Regularizer(ABC):
@@ -25,7 +28,7 @@ class Regularizer(ABC):
 class L2SP(Regularizer):
     """`alpha/2 · ‖w − w⁰‖² + beta/2 · ‖head‖²` (Li, Grandvalet & Davoine 2018, eq. 2), over weights alone."""
 
-    def __init__(self, alpha: NonNegative = 0.1, beta: NonNegative = 0.01) -> None:
+    def __init__(self, alpha: Pull = 0.1, beta: Decay = 0.01) -> None:
         self.alpha, self.beta = alpha, beta
 
     def start(self, pretrained: Sequence["Tensor"], fresh: Sequence["Tensor"]) -> None:

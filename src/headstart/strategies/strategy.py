@@ -6,17 +6,17 @@ A strategy is data: every one that the field knows is a few keys of this class (
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Literal
 
-from annotated_types import Gt, Le
+from annotated_types import Ge, Le
 
 from headstart.errors import InputError
-from headstart.ranges import Count, Positive
+from headstart.ranges import Count, Multiplier, Positive
 from headstart.strategies.adapters import Adapter
 from headstart.strategies.plan import HEAD, KINDS, FrozenNorm, Kind, Phase, Plan, ThawedNorm
 from headstart.strategies.regularizers import Regularizer
 from headstart.strategies.unfreeze import Never, Unfreeze, Window, match
 
-Decay = Annotated[float, Gt(0), Le(1)]
-"""A number above 0, up to 1."""
+Decay = Annotated[float, Ge(0.01), Le(1)]
+"""A number from 0.01 to 1: of dozens of groups, the lowest must still move."""
 OWN_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "adapter")
 
 
@@ -37,7 +37,7 @@ class Strategy:
         last_k: Count | None = None,
         first_k: Count | None = None,
         kinds: list[Kind] | None = None,
-        backbone_rate: Positive = 1.0,
+        backbone_rate: Multiplier = 1.0,
         layer_decay: Decay = 1.0,
         frozen_norm: FrozenNorm = "eval",
         thawed_norm: ThawedNorm = "train",

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Literal
 
 from headstart.errors import InputError, collect
-from headstart.ranges import Count, NonNegative, Positive
+from headstart.ranges import Count, Multiplier, NonNegative
 from headstart.strategies.plan import HEAD, Plateau
 
 
@@ -130,7 +130,7 @@ class HeadFirst(Unfreeze):
     def __init__(
         self,
         epochs: Count | None = None,
-        rate: Positive = 1.0,
+        rate: Multiplier = 1.0,
         warmup_epochs: NonNegative = 0.0,
         restart: bool = False,
     ) -> None:

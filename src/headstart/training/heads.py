@@ -1,14 +1,18 @@
 """Heads: what turns pooled features `(B, D)` into class scores `(B, C)`."""
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Le
 from torch import nn
 
-from headstart.ranges import Count, Positive, ProperFraction
+from headstart.ranges import Positive, ProperFraction
 
 Solver = Literal["gradient", "lbfgs"]
 """`gradient`: the run's optimizer and epochs; `lbfgs`: the exact optimum of an L2-regularised loss."""
+
+Width = Annotated[int, Ge(1), Le(100_000)]
+Depth = Annotated[int, Ge(1), Le(100)]
 
 
 class HeadFactory(ABC):
@@ -44,7 +48,7 @@ class Linear(HeadFactory):
 class MLP(HeadFactory):
     """Hidden layers of one width, each with ReLU and dropout, then a linear layer."""
 
-    def __init__(self, hidden: Count = 512, num_hidden_layers: Count = 1, dropout: ProperFraction = 0.5) -> None:
+    def __init__(self, hidden: Width = 512, num_hidden_layers: Depth = 1, dropout: ProperFraction = 0.5) -> None:
         self.hidden = hidden
         self.num_hidden_layers = num_hidden_layers
         self.dropout = dropout
