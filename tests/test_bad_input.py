@@ -1,5 +1,6 @@
 """A corpus of bad input: each ends with status 2 and one message of rule, value and remedy, and nothing is written."""
 
+import json
 import shlex
 import time
 from pathlib import Path
@@ -72,6 +73,32 @@ OPTIMIZERS = [
     ("optimizer._target_=torch.optim.Muon", "Muon only supports 2D parameters"),
     ("optimizer._target_=torch.optim.Rprop ~optimizer.weight_decay", "does not follow the rate"),
 ]
+WEIGHTS = [
+    ("backbone.weights=/", "/ must hold one weights file, but holds over 10000 files"),
+    ("backbone.weights=", "there is no file ''"),
+    ("backbone.weights=null", "backbone.weights must be a valid string"),
+    ("backbone.weights=/etc/passwd", "The weights file /etc/passwd cannot be read"),
+    ("backbone.weights=/dev/zero", "there is no file '/dev/zero'"),
+    (f"backbone.weights={LONG}", "File name too long"),
+    ("backbone.weights=package:", "takes the name of an installed package"),
+    ("backbone.weights=package:../x", "takes the name of an installed package"),
+    ("backbone.weights=package:nowhere", "which is not installed"),
+    ("backbone.weights=package:headstart", "must hold exactly one weights file"),
+    ("backbone.weights=hub backbone=timm backbone.model=resnet18 backbone.weights=hub", "cannot be had from the hub"),
+    ("backbone=timm backbone.model=", "Unknown backbone.model ''"),
+    ("backbone=timm backbone.model=null", "backbone.model must be a valid string"),
+    ("backbone=timm", "backbone.model must be given"),
+]
+MACHINE = [
+    ("trainer=gpu", "trainer.accelerator must be one that is here, but gpu asks for GPUs"),
+    ("trainer.accelerator=cuda", "trainer.accelerator must be one that is here"),
+    ("trainer.accelerator=mps", "trainer.accelerator must be one that is here"),
+    ("trainer.accelerator=tpu", "Unknown trainer.accelerator 'tpu'"),
+    ("strategy=feature_extraction trainer.accelerator=gpu", "trainer.accelerator must be one that is here"),
+    ("-m seed=0,1 trainer.accelerator=gpu", "trainer.accelerator must be one that is here"),
+    ("trainer.devices=1000", "trainer.devices must be at most the number of devices here"),
+    ("trainer.devices=0", "trainer.devices must be greater than or equal to 1"),
+]
 PLACES = [
     ("hydra.run.dir=/etc/passwd", "/etc/passwd is no folder"),
     ("hydra.run.dir=/etc/passwd/x", "/etc/passwd is no folder"),
@@ -107,9 +134,99 @@ def said_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return said
 
 
-@pytest.mark.parametrize(("line", "expected"), [*SETTINGS, *COUNTED, *OPTIMIZERS, *PLACES])
+@pytest.mark.parametrize(("line", "expected"), [*SETTINGS, *COUNTED, *OPTIMIZERS, *WEIGHTS, *MACHINE, *PLACES])
 def test_bad_settings_are_refused(at_home: Path, capsys: pytest.CaptureFixture[str], line: str, expected: str):
     assert expected in said_of(["train", *shlex.split(line)], capsys)
+
+
+COMMANDS = [
+    ("store prune nan", "how many gigabytes to keep"),
+    ("store prune inf", "how many gigabytes to keep"),
+    ("store prune 1e400", "how many gigabytes to keep"),
+    ("store prune -1", "how many gigabytes to keep"),
+    ("store prune ''", "how many gigabytes to keep"),
+    ("store prune --all", "how many gigabytes to keep"),
+    ("store prune 1 2", "takes no such words: 1 2"),
+    ("store list 3", "takes no such words: 3"),
+    ("store sweep", "Unknown action 'sweep'"),
+    ("status", "Name a directory"),
+    ("status nowhere", "nowhere is not a directory"),
+    ("status /etc/passwd", "/etc/passwd is not a directory"),
+    ("status .", "must hold a comparison"),
+    (f"status {LONG}", "File name too long"),
+    ("status --all .", "Unknown option '--all'"),
+    ("report", "Name a directory"),
+    ("report nowhere", "nowhere is not a directory"),
+    ("report .", "holds no run"),
+    (f"report {LONG}", "File name too long"),
+    ("rerun", "Name a directory"),
+    ("rerun nowhere", "nowhere is not a directory"),
+    ("rerun .", "must hold a completed run"),
+    ("rerun . .", "Name one run's directory, not 2"),
+    (f"rerun {LONG}", "File name too long"),
+    ("trian", "Unknown command 'trian'"),
+    ("--quiet", "Unknown command '--quiet'"),
+    ("\udcff", "Unknown command"),
+]
+
+
+@pytest.mark.parametrize(("line", "expected"), COMMANDS)
+def test_bad_words_of_the_other_commands_are_refused(
+    at_home: Path, capsys: pytest.CaptureFixture[str], line: str, expected: str
+):
+    assert expected in said_of(shlex.split(line), capsys)
+
+
+def damaged_runs(folder: Path) -> list[Path]:
+    """Directories of a run that look completed, each damaged in another way."""
+    whole = {
+        "schema": 1,
+        "status": "completed",
+        "run_id": "0123456789ab",
+        "metrics": {"test/accuracy": 0.5},
+        "data": {"fingerprint": "a" * 64, "split_sha256": "b" * 64},
+        "weights": {"source": "none"},
+        "environment": {},
+        "reading": {},
+    }
+    made = []
+    for number, (change, predictions) in enumerate(
+        [
+            *(({name: None}, None) for name in ("metrics", "data", "weights", "environment", "reading")),
+            ({"data": {}}, None),
+            ({"status": "failed"}, None),
+            ({"schema": 9}, None),
+            ({}, b""),
+            ({}, b"PK\x03\x04 and no more"),
+        ]
+    ):
+        place = folder / str(number)
+        place.mkdir()
+        (place / "result.json").write_text(json.dumps(whole | change))
+        (place / "config.yaml").write_text("seed: 0\n")
+        if predictions is not None:
+            (place / "predictions.npz").write_bytes(predictions)
+        made.append(place)
+    return made
+
+
+def test_damaged_runs_are_not_repeated_in_vain(
+    at_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("headstart.experiment.run", lambda *_: pytest.fail("it was trained"))
+    for place in damaged_runs(at_home):
+        assert str(place) in said_of(["rerun", str(place), "--check"], capsys)
+
+
+def test_weights_with_numbers_that_are_none_are_refused(at_home: Path, capsys: pytest.CaptureFixture[str]):
+    import timm
+    import torch
+
+    state = timm.create_model("test_efficientnet", num_classes=0).state_dict()
+    state["conv_stem.weight"][0, 0, 0, 0] = float("nan")
+    torch.save(state, "damaged.pth")
+    words = ["backbone=timm", "backbone.model=test_efficientnet", "backbone.weights=damaged.pth", "data.size=32"]
+    assert "some are not; in (1): conv_stem.weight" in said_of(["train", *words], capsys)
 
 
 def test_a_finished_run_is_told_of_though_its_place_cannot_be_written(

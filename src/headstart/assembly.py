@@ -26,6 +26,7 @@ from headstart.training import scoring
 from headstart.training.activations import Activations, FrozenFeatures, Kept
 from headstart.training.probe import train_probes
 from headstart.training.probe_spec import EarlyStopping, Probe, ProbeOutcome
+from headstart.training.ranks import check_devices
 from headstart.training.solver import solve
 from headstart.training.starts import STORED_SHARE, Stored, starts
 from headstart.training.vector_optim import rule
@@ -167,7 +168,7 @@ def build_optimizer(job: Job) -> Callable[..., torch.optim.Optimizer]:
     can = chosen.func in (torch.optim.Adam, torch.optim.AdamW) and not chosen.keywords.keys() & UPDATES
     # Lightning refuses to clip before such an update in mixed precision, and float16's scaling is undone within it
     scaled = settings.precision == "16-mixed" or (settings.precision.endswith("mixed") and settings.gradient_clip_val)
-    if not can or scaled or settings.accelerator == "tpu" or device_of(settings).type not in ("cpu", "cuda"):
+    if not can or scaled or device_of(settings).type not in ("cpu", "cuda"):
         return chosen
     return partial(chosen, fused=True)
 
@@ -183,6 +184,7 @@ def device_of(settings: TrainerConfig) -> torch.device:
         return torch.device("cuda")
     if settings.accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
         return torch.device("mps")
+    check_devices(1, settings.accelerator)  # on another device it would be another run
     return torch.device("cpu")
 
 

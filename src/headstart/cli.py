@@ -1,5 +1,6 @@
 """The command line. It only parses and calls; `--help` imports neither torch nor Hydra."""
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,9 @@ COMMANDS = ("train", "plan", "report", "status", "rerun", "store")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0 only if everything asked for succeeded."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):  # names of files may hold what cannot be written in any encoding
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if not words or words[0] in ("-h", "--help", "help"):
         print(help.PROGRAM, end="")
         return 0
@@ -60,8 +64,13 @@ def _guarded(call: Callable[[], int]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except MemoryError:
+        sys.stderr.write("headstart: There is not enough memory. Finished runs are whole; lower trainer.batch_size.\n")
+        return 1
     except Exception as error:
         if not disk_is_full(error):
+            if isinstance(error, OSError) and error.filename is not None:
+                return _refuse(_unusable(error))
             raise
         where = getattr(error, "filename", None)
         sys.stderr.write(
@@ -69,6 +78,13 @@ def _guarded(call: Callable[[], int]) -> int:
             "Free some space; the same command goes on from here.\n"
         )
         return 1
+
+
+def _unusable(error: OSError) -> str:
+    """What is said of a file or folder that is not there, too long a name, closed to us, or something else."""
+    name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(error.filename)
+    shown = name if len(name) <= 120 else f"{name[:100]}…"
+    return f"{shown} cannot be used: {error.strerror}. Check its name, what it is, and who may read and write it."
 
 
 def _complete(words: list[str]) -> int:

@@ -1,5 +1,6 @@
 """The commands beside `train` and `plan`, and what a comparison ends with: what they print, and their exit status."""
 
+import contextlib
 import shutil
 import sys
 import tempfile
@@ -83,14 +84,11 @@ def store(words: list[str]) -> int:
     action, *rest = words or ["list"]
     if action not in ("list", "prune"):
         raise unknown("action", action, ("list", "prune"))
-    try:
-        budget = float(rest[0]) if rest else 0.0
-    except ValueError:
-        raise InputError(f"Say how many gigabytes to keep, as in: headstart store prune 5. Got {rest[0]!r}.") from None
+    if len(rest) > (1 if action == "prune" else 0):
+        raise InputError(f"headstart store {action} takes no such words: {' '.join(rest)}. See headstart store --help.")
+    budget = _gigabytes(rest[0]) if rest else FeaturesConfig().budget_gb
     kept = FeatureStore(cache_dir("features"), int(budget * 1e9))
     if action == "prune":
-        if not rest:
-            kept.budget_bytes = int(FeaturesConfig().budget_gb * 1e9)
         removed = kept.prune()
         print(f"{len(removed)} entries removed, {sum(entry.num_bytes for entry in removed) / 1e6:,.1f} MB freed.")
         return 0
@@ -100,6 +98,16 @@ def store(words: list[str]) -> int:
     total = sum(entry.num_bytes for entry in entries) / 1e6
     print(f"{len(entries)} entries, {total:,.1f} MB in {kept.root}")
     return 0
+
+
+def _gigabytes(word: str) -> float:
+    """A number from 0 to a million."""
+    with contextlib.suppress(ValueError):
+        if 0 <= (number := float(word)) <= 1e6:
+            return number
+    raise InputError(
+        f"Say how many gigabytes to keep, from 0 to a million, as in: headstart store prune 5. Got {word!r}."
+    )
 
 
 def _described(key: Mapping[str, Any]) -> str:

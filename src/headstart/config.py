@@ -74,7 +74,7 @@ class TrainerConfig:
     precision: str = _one_of("32-true", "32-true", "bf16-mixed", "16-mixed", "64-true")
     threads: int | None = _ranged(None, Ge(1), Le(1024))
     num_workers: int = _ranged(0, Ge(0), Le(512))
-    accelerator: str = _one_of("auto", "auto", "cpu", "gpu", "cuda", "mps", "tpu")
+    accelerator: str = _one_of("auto", "auto", "cpu", "gpu", "cuda", "mps")
     devices: int = _ranged(1, Ge(1))
     gradient_clip_val: float | None = _ranged(None, Gt(0))
     label_smoothing: float = _ranged(0.0, Ge(0), Lt(1))

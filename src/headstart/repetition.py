@@ -8,6 +8,10 @@ import numpy as np
 
 from headstart import config, result
 from headstart.errors import InputError
+from headstart.places import writable
+
+COMPARED = ("metrics", "data", "weights", "environment", "reading")
+"""Entries of a result that are held against each other."""
 
 
 def repeat(original: Path, fresh: Path) -> list[str]:
@@ -16,10 +20,9 @@ def repeat(original: Path, fresh: Path) -> list[str]:
     Raises:
         InputError: if `original` holds no completed run, or its data or weights cannot be had any more.
     """
-    before = result.read(original)
-    if before is None or before["status"] != "completed":
-        raise InputError(f"{original} must hold a completed run, but its result.json is missing or says otherwise.")
+    before, predictions = _original(original)
     cfg = config.load(original)
+    writable(str(fresh), "The repetition's folder")
 
     from headstart import experiment
     from headstart.preparation import prepare
@@ -29,7 +32,7 @@ def repeat(original: Path, fresh: Path) -> list[str]:
     if after["status"] != "completed":
         return [f"The repetition failed: {after['error']['message']}"]
     found = [*_changed_identity(before, after), *_metrics(before["metrics"], after["metrics"])]
-    found += _predictions(original / "predictions.npz", fresh / "predictions.npz")
+    found += _predictions(predictions, _arrays(fresh))
     if not found:
         return []
     if before["reading"].get("kept") != after["reading"].get("kept"):
@@ -54,11 +57,34 @@ def _metrics(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[st
             yield f"{name}: {before.get(name)} before, {after.get(name)} now"
 
 
-def _predictions(before: Path, after: Path) -> Iterator[str]:
-    with np.load(before) as old, np.load(after) as new:
-        for name in sorted({*old.files, *new.files}):
-            if name not in old.files or name not in new.files or not np.array_equal(old[name], new[name]):
-                yield f"predictions: {name} differs"
+def _predictions(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> Iterator[str]:
+    for name in sorted({*before, *after}):
+        if name not in before or name not in after or not np.array_equal(before[name], after[name]):
+            yield f"predictions: {name} differs"
+
+
+def _original(directory: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The result and the predictions of a completed run: all that a repetition is compared with, before it begins."""
+    found = result.read(directory)
+    if found is None or found["status"] != "completed":
+        raise InputError(f"{directory} must hold a completed run, but its result.json is missing or says otherwise.")
+    lacking = [name for name in COMPARED if not isinstance(found.get(name), Mapping)]
+    if lacking or not {"fingerprint", "split_sha256"} <= found["data"].keys():
+        raise InputError(
+            f"{directory / result.FILE} is damaged: it lacks {', '.join(lacking) or 'what its data were'}."
+        )
+    try:
+        return found, _arrays(directory)
+    except Exception as error:  # numpy and zipfile raise all kinds for damaged archives
+        reason = str(error) or type(error).__name__
+        raise InputError(
+            f"{directory / 'predictions.npz'} cannot be read, so a repetition could not be compared: {reason}."
+        ) from error
+
+
+def _arrays(directory: Path) -> dict[str, np.ndarray]:
+    with np.load(directory / "predictions.npz") as archive:
+        return {name: archive[name] for name in archive.files}
 
 
 def _environment(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

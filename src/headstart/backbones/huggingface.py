@@ -37,8 +37,12 @@ class HuggingFace(BackboneFactory):
     def record(self, pretrained: bool) -> WeightsRecord:
         if not pretrained or self.weights == "none":
             return WeightsRecord("none")
-        here = self.place.repository is None or (self.place.folder / self.place.weights_name()).is_file()
-        return WeightsRecord(self.place.source, self.place.sha256() if here else None)
+        return WeightsRecord(self.place.source, self.place.sha256() if self._weights_are_here else None)
+
+    @property
+    def _weights_are_here(self) -> bool:
+        """Whether they need not be fetched."""
+        return self.place.repository is None or (self.place.folder / self.place.weights_name()).is_file()
 
     def _loaded(self, pretrained: bool) -> tuple[torch.nn.Module, WeightsRecord]:
         """The model in training mode, with its weights or random ones."""
@@ -103,7 +107,10 @@ class HuggingFace(BackboneFactory):
                 f"backbone.weights={self.weights} is a file, but a transformers model is a folder with a config.json: "
                 "give the folder."
             )
-        if pretrained and self.weights != "none":
+        if pretrained and self.weights != "none" and self._weights_are_here:
+            model, record = files.load(self.place, self.config, self._with_pooler)
+            weights_files.check_finite(dict(model.named_parameters()), record.source)
+        elif pretrained and self.weights != "none":
             self.place.weights_name()
 
 

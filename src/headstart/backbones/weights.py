@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("_orig_mod.", "module.", "backbone.", "model.")
 """What wrappers (torch.compile, DDP, Lightning modules) put before every key."""
 _NUM_SHOWN = 10
+_MOST_ENTRIES = 10_000
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ def locate(weights: str) -> WeightsFile:
     if weights.startswith("package:"):
         return WeightsFile(weights, _file_in_package(weights.removeprefix("package:")), by_order=True)
     path = Path(weights).expanduser()
-    if path.is_dir():
+    if weights and path.is_dir():
         path = _only_file(path, weights)
-    if not path.is_file():
+    if not weights or not path.is_file():
         raise InputError(
             f"backbone.weights must be hub, package:<name>, none or an existing file, but there is no file {weights!r}."
             " Check the path (relative ones start from the folder the command was typed in)."
@@ -69,7 +71,12 @@ def _only_file(folder: Path, what: str) -> Path:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
             return folder / name
-    files = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file())
+    entries = list(islice(folder.rglob("*"), _MOST_ENTRIES + 1))
+    if len(entries) > _MOST_ENTRIES:
+        raise InputError(
+            f"{what} must hold one weights file, but holds over {_MOST_ENTRIES} files: name the file itself."
+        )
+    files = sorted(path for path in entries if path.suffix in SUFFIXES and path.is_file())
     if len(files) != 1:
         found = ", ".join(str(path.relative_to(folder)) for path in files[:_NUM_SHOWN]) or "none"
         raise InputError(f"{what} must hold exactly one weights file ({', '.join(SUFFIXES)}), but holds: {found}.")
@@ -104,8 +111,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
-            f"The weights file {path} cannot be read: {reason[0]} It must be a safetensors file or a checkpoint of"
-            " plain tensors; of a model saved whole, save model.state_dict() instead."
+            f"The weights file {path} cannot be read ({reason[0].rstrip('.')}). It must be a safetensors file"
+            " or a checkpoint of plain tensors; of a model saved whole, save model.state_dict() instead."
         ) from error
     for key in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -185,6 +192,17 @@ def check_fit(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None
             + _listing("; unexpected keys", unexpected)
             + _listing("; keys of another shape", misshaped)
             + ". Choose weights of this very architecture, or backbone.weights=none."
+        )
+    check_finite({name: state[name] for name, _ in module.named_parameters() if name in state}, what)
+
+
+def check_finite(parameters: Mapping[str, Tensor], what: str) -> None:
+    """Raise `InputError` if any of the trained numbers is none: the file is damaged, or its training had diverged."""
+    bad = [name for name, tensor in parameters.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if bad:
+        raise InputError(
+            f"The weights {what} must be finite numbers, but some are not{_listing('; in', bad)}. Fetch the file "
+            "again, or choose another."
         )
 
 

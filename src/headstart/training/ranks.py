@@ -17,8 +17,13 @@ PATIENCE = 60.0
 
 
 def check_devices(devices: int, accelerator: str) -> None:
-    """Raise `InputError` for more devices than this machine has: each would start a process, whatever there is."""
+    """Raise `InputError` for devices that this machine does not have, or more: each would start a process."""
     kind, number = devices_here(accelerator)
+    if number == 0:
+        raise InputError(
+            f"trainer.accelerator must be one that is here, but {accelerator} asks for {kind}, and there are none. "
+            "Use trainer.accelerator=auto or cpu, or start the run where there is one."
+        )
     if number is not None and devices > number:
         raise InputError(
             f"trainer.devices must be at most the number of devices here, {number} ({kind}), but is {devices}. Lower "
@@ -35,7 +40,7 @@ def devices_here(accelerator: str) -> tuple[str, int | None]:
     if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
         return "GPUs", 1
     if accelerator not in ("auto", "cpu"):
-        return accelerator, None
+        return "GPUs", 0
     affinity = getattr(os, "sched_getaffinity", None)
     return "CPU cores", len(affinity(0)) if affinity else os.cpu_count()
 
