@@ -28,3 +28,16 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def stamp(path: Path) -> list[int]:
+    """What changes whenever a file's content does: its inode, size, and the times of change of content and of inode.
+
+    The last cannot be set by hand, so that a file written anew is noticed even if its size and the time it shows are
+    the same. (Windows and FAT drives keep no such time: there a change must show in size or time.)
+
+    Raises:
+        OSError: if there is no such file.
+    """
+    stat = path.stat()
+    return [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]

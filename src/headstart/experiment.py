@@ -250,6 +250,7 @@ def _open(job: Job, directory: Path, heard: notes.Notes) -> Recorder:
             "split_sha256": job.split.sha256,
             "sizes": job.split.sizes,
             "classes": list(source.classes),
+            **source.facts,
         },
         "environment": {**result.environment(), "threads": torch.get_num_threads()},
         "git": result.git(str(Path.cwd())),

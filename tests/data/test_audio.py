@@ -80,6 +80,7 @@ def test_all_files_that_cannot_be_used_are_named_together(folder):
 
 
 def test_files_are_checked_once(folder, monkeypatch):
+    monkeypatch.setattr(file_check, "_SETTLED_SECONDS", 0)
     AudioFolder(str(folder)).check()
     read = []
     real = file_check._read

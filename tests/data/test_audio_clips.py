@@ -1,5 +1,6 @@
 """Sounds come out at the rate and length asked for, the same wherever they are kept."""
 
+import hashlib
 import io
 
 import numpy as np
@@ -8,7 +9,8 @@ import soundfile
 from scipy.signal import resample_poly
 
 from headstart.data import audio_clips
-from headstart.data.audio_clips import Clips, SoundFiles, read_sound, resampled, verify_sound
+from headstart.data.audio_clips import SUFFIXES, Clips, SoundFiles, kind, read_sound, resampled, verify_sound
+from headstart.data.file_check import CheckedFiles
 
 
 def tone(seconds=0.5, sample_rate=16_000, pitch=440.0):
@@ -54,6 +56,29 @@ def test_every_format_gives_back_the_sound(how, most_wrong):
         return
     assert len(samples) == 8000
     assert np.abs(samples - tone()).max() <= most_wrong
+
+
+@pytest.mark.parametrize("form", sorted(SUFFIXES))
+def test_every_format_that_libsndfile_knows_is_read_and_its_suffix_is_listed(form):
+    assert form in soundfile.available_formats()
+    assert set(SUFFIXES[form]) <= set(kind().suffixes)
+    content = encoded(tone(1.0), format=form)
+    verify_sound(content)
+    samples, rate = read_sound(content)
+    assert len(samples) == pytest.approx(16_000, abs=2400)
+    assert rate == {"WVE": 8000, "XI": 44_100}.get(form, 16_000)
+
+
+def test_every_format_of_libsndfile_is_read_or_left_out_on_purpose():
+    assert set(soundfile.available_formats()) - set(SUFFIXES) == {"MAT4", "MAT5", "MPC2K", "RAW", "SD2", "WAVEX"}
+
+
+@pytest.mark.parametrize("form", ["AIFF", "AU", "CAF", "NIST", "RF64", "SVX", "W64", "WAV"])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_file_that_was_cut_off_is_told_by_its_header(form, share):
+    content = encoded(tone(1.0), format=form)
+    with pytest.raises((ValueError, RuntimeError), match=r"cut off|malformed"):
+        verify_sound(content[: int(len(content) * share)])
 
 
 def test_channels_become_their_mean():
@@ -178,7 +203,8 @@ def test_batches_may_be_written_to():
 def test_files_are_read_at_the_rate_asked_for(tmp_path):
     path = tmp_path / "tone.flac"
     path.write_bytes(encoded(tone(sample_rate=44_100), 44_100, format="FLAC"))
-    samples = SoundFiles([path], 16_000)(0)
+    files = CheckedFiles([path], [hashlib.sha256(path.read_bytes()).hexdigest()])
+    samples = SoundFiles(files, 16_000)(0)
     assert np.abs(samples - tone()[: len(samples)]).max() < 2e-3
 
 

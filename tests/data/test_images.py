@@ -111,6 +111,7 @@ def test_findings_are_kept_and_only_changed_files_are_read_again(folder, monkeyp
     read = []
     original = file_check._read
     monkeypatch.setattr(file_check, "_read", lambda path, verify: read.append(path.name) or original(path, verify))
+    monkeypatch.setattr(file_check, "_SETTLED_SECONDS", 0)
     first = ImageFolder(str(folder))
     first.check()
     assert len(read) == 24

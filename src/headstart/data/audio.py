@@ -13,18 +13,19 @@ from headstart.data.array_cache import CacheBytes
 from headstart.data.audio_clips import (
     DEFAULT_SECONDS,
     READER,
-    SUFFIXES,
     Clips,
     Padding,
     SoundFiles,
+    kind,
     require_decoder,
     verify_sound,
 )
 from headstart.data.cells import Missing, Words, texts, whole_numbers
+from headstart.data.class_folders import list_folder
 from headstart.data.file_check import Verify
 from headstart.data.files import FileSource
 from headstart.data.images import Share
-from headstart.data.listing import Listing, list_folder, list_table
+from headstart.data.listing import Listing, list_table
 from headstart.data.records import is_table, read_records
 from headstart.data.table import Table, listed
 from headstart.errors import unknown
@@ -63,9 +64,8 @@ class AudioFiles(FileSource):
         self, sample_rate: int, seconds: float = DEFAULT_SECONDS, padding: Padding = "longest"
     ) -> Clips:
         """Sounds at `sample_rate` a second, of at most `seconds`."""
-        paths = self.listing.paths
-        read = SoundFiles(paths, sample_rate)
-        return Clips(read, len(paths), self.fingerprint, sample_rate, seconds, padding, self._cache_bytes)
+        read = SoundFiles(self.files, sample_rate)
+        return Clips(read, len(self.files), self.fingerprint, sample_rate, seconds, padding, self._cache_bytes)
 
     def _verify(self) -> Verify:
         return verify_sound
@@ -74,7 +74,8 @@ class AudioFiles(FileSource):
 class AudioFolder(AudioFiles):
     """Sounds in folders named after their class, with or without train, val (valid, validation), test above them.
 
-    WAV, FLAC, Ogg (Vorbis, Opus), MP3 or AIFF, at any sample rate; several channels become their mean.
+    WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, AU, W64, CAF and whatever else libsndfile reads, at any sample rate;
+    several channels become their mean.
 
     Args:
         root: The folder.
@@ -104,7 +105,7 @@ class AudioFolder(AudioFiles):
         self.name = self._root.resolve().name
 
     def _list(self) -> Listing:
-        return list_folder(self._root, SUFFIXES, "sounds", self._setting)
+        return list_folder(self._root, kind(), self._setting)
 
     def _shift(self, name: str, place: Path) -> FileSource:
         return _shift(place, "audio", "label", self._cache_bytes)

@@ -3,8 +3,8 @@
 import hashlib
 import io
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,11 +12,37 @@ import torch
 from torch import Tensor
 
 from headstart.data.array_cache import CacheBytes, decoded
+from headstart.data.class_folders import Kind
+from headstart.data.file_check import CheckedFiles
 from headstart.data.parallel import map_threads
+from headstart.data.sound_headers import said_size
 from headstart.data.source import Examples
 from headstart.errors import InputError
 
-SUFFIXES = (".aif", ".aiff", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav")
+SUFFIXES = {
+    "AIFF": (".aif", ".aiff", ".aifc"),
+    "AU": (".au", ".snd"),
+    "AVR": (".avr",),
+    "CAF": (".caf",),
+    "FLAC": (".flac",),
+    "HTK": (".htk",),
+    "IRCAM": (".ircam", ".sf"),
+    "MP3": (".mp3", ".mp2", ".mp1", ".mpga"),
+    "NIST": (".sph", ".nist", ".wav"),
+    "OGG": (".ogg", ".oga", ".opus"),
+    "PAF": (".paf",),
+    "PVF": (".pvf",),
+    "RF64": (".rf64", ".wav"),
+    "SDS": (".sds",),
+    "SVX": (".iff", ".svx", ".8svx"),
+    "VOC": (".voc",),
+    "W64": (".w64",),
+    "WAV": (".wav", ".wave", ".bwf"),
+    "WVE": (".wve",),
+    "XI": (".xi",),
+}
+"""What files of libsndfile's formats are called; without those that are no sounds in themselves (headerless samples,
+tables of Matlab, Akai programs) or lie in two files (Sound Designer)."""
 READER = "sounds 1"
 """Changes with every change of decoding, resampling or cutting, so that nothing kept from before is taken for it."""
 MIN_SECONDS = 0.025
@@ -37,6 +63,19 @@ def require_decoder() -> None:
             f"Reading files of sound needs {' and '.join(missing)}: pip install 'headstart[audio]' "
             f"(or {' '.join(missing)})."
         )
+
+
+@cache
+def kind() -> Kind:
+    """Files that libsndfile, as installed, can read; all of its formats where it is not."""
+    try:
+        import soundfile
+
+        formats = soundfile.available_formats()
+    except (ImportError, OSError):
+        formats = SUFFIXES
+    suffixes = frozenset(suffix for name in formats for suffix in SUFFIXES.get(name, ()))
+    return Kind("sounds", suffixes, "Convert them to .wav or .flac (ffmpeg -i IN OUT.flac), or take them away.")
 
 
 def read_sound(content: bytes) -> tuple[np.ndarray, int]:
@@ -72,14 +111,14 @@ def resampled(samples: np.ndarray, sample_rate: int, wanted: int) -> np.ndarray:
 
 
 class SoundFiles:
-    """Reads the files at `paths` by their place: samples `(T,)` float32 at `sample_rate`."""
+    """Reads files by their place: samples `(T,)` float32 at `sample_rate`."""
 
-    def __init__(self, paths: Sequence[Path], sample_rate: int) -> None:
-        self._paths = list(paths)
+    def __init__(self, files: CheckedFiles, sample_rate: int) -> None:
+        self._files = files
         self._sample_rate = sample_rate
 
     def __call__(self, place: int) -> np.ndarray:
-        return resampled(*read_sound(self._paths[place].read_bytes()), self._sample_rate)
+        return resampled(*read_sound(self._files(place)), self._sample_rate)
 
 
 class Clips(Examples):
@@ -181,17 +220,12 @@ class Clips(Examples):
 
 
 def _check_complete(content: bytes, num_samples: int) -> None:
-    """The decoder takes what is left of a file that was cut off for all of it; what its header says tells.
-
-    (Of Ogg, no header says how long it should be.)
-    """
+    """The decoder takes what is left of a file that was cut off for all of it; what its header says tells."""
     import soundfile
 
-    if content[:4] in (b"RIFF", b"FORM"):
-        said = 8 + int.from_bytes(content[4:8], "little" if content[:4] == b"RIFF" else "big")
-        streamed = said == 8 or said > 0x7FFFFFFF  # written before the size was known
-        if not streamed and said > len(content) + 8:
-            raise ValueError(f"cut off: {len(content)} of {said} bytes")
+    said = said_size(content)
+    if said is not None and said > len(content) + 8:
+        raise ValueError(f"cut off: {len(content)} of {said} bytes")
     said = soundfile.info(io.BytesIO(content)).frames
     if num_samples < 0.98 * said < 1 << 62:  # how much silence encoders add is told by some and not by others
         raise ValueError(f"cut off: {num_samples} of {said} samples")

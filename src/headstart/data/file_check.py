@@ -3,45 +3,87 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from headstart.cache import cache_dir, replacing
+from headstart.cache import cache_dir, replacing, stamp
 from headstart.data.listing import Listing
 from headstart.data.parallel import map_threads
 from headstart.data.table import listed
 from headstart.errors import InputError
 
-Verify = Callable[[bytes], None]
-"""Reads the content of a file as training would; raises any exception where it cannot."""
+Facts = Mapping[str, Any]
+Verify = Callable[[bytes], Facts | None]
+"""Reads the content of a file as training would, raising any exception where it cannot; gives what is odd about it, in
+plain JSON."""
+_SETTLED_SECONDS = 2.0
+"""Within the grain of a file system's clock (two seconds on FAT, a hundredth elsewhere) a file may change twice and
+show one time; what was found of a file that had only just changed is therefore not relied on."""
 
 _log = logging.getLogger(__name__)
 
 
-def check_files(listing: Listing, verify: Verify, reader: str) -> list[str]:
-    """The sha256 of each file's content, after all have been read.
+@dataclass(frozen=True)
+class Finding:
+    """What was found in a file: the sha256 of its content, and what is odd about it (see `Verify`)."""
 
-    `reader` names and numbers the way of reading: findings of another one do not count. A finding also counts only as
-    long as the file's size and time of change stay as they were.
+    sha256: str
+    facts: Facts = field(default_factory=dict)
+
+
+class CheckedFiles:
+    """The contents of files as they were checked, by their place: `files(3)` are the bytes of the fourth.
+
+    Raises:
+        InputError: where a file is not what it was when it was checked. So nothing that is made of the contents, now or
+            in a cache, can be taken for that of others.
+    """
+
+    def __init__(self, paths: Sequence[Path], sha256s: Sequence[str]) -> None:
+        self._paths, self._sha256s = list(paths), list(sha256s)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __call__(self, place: int) -> bytes:
+        path = self._paths[place]
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path} can no longer be read ({error.strerror or error}). Run the command again.") from (
+                error
+            )
+        if hashlib.sha256(content).hexdigest() != self._sha256s[place]:
+            raise InputError(f"{path} has changed since it was checked. Run the command again.")
+        return content
+
+
+def check_files(listing: Listing, verify: Verify, reader: str) -> list[Finding]:
+    """What is found in each file, after all have been read.
+
+    What was found before is kept, and counts as long as the file's `stamp` (inode, size, times of change) stays as it
+    was when reading began. `reader` names and numbers the way of reading: findings of another one do not count.
 
     Raises:
         InputError: naming the files that cannot be read, and why.
     """
-    keep = cache_dir(
-        "checks", hashlib.sha256(f"{reader}\n{listing.root.absolute()}".encode()).hexdigest()[:24] + ".json"
-    )
+    name = hashlib.sha256(f"{reader}\n".encode() + os.fsencode(listing.root.absolute())).hexdigest()[:24]
+    keep = cache_dir("checks", f"{name}.json")
     known = _load(keep)
-    stats = [_stat(path) for path in listing.paths]
+    stamps = [_settled_stamp(path) for path in listing.paths]
     new = [
         place
-        for place, (key, stat) in enumerate(zip(listing.ids, stats, strict=True))
-        if known.get(key, {}).get("stat") != stat
+        for place, (key, stat) in enumerate(zip(listing.ids, stamps, strict=True))
+        if not stat or known.get(key, {}).get("stat") != stat
     ]
     if new:
         findings = map_threads(lambda place: _read(listing.paths[place], verify), new, "Checking files")
         for place, finding in zip(new, findings, strict=True):
-            known[listing.ids[place]] = {"stat": stats[place], **finding}
+            known[listing.ids[place]] = {"stat": stamps[place], **finding}
         _save(keep, known)
     bad = [f"{key} ({known[key]['error']})" for key in listing.ids if known[key]["error"] is not None]
     if bad:
@@ -49,7 +91,7 @@ def check_files(listing: Listing, verify: Verify, reader: str) -> list[str]:
             f"{len(bad)} of {len(listing.ids)} files in {listing.root} cannot be read: {listed(bad)}. "
             "Replace or remove them."
         )
-    return [known[key]["sha256"] for key in listing.ids]
+    return [Finding(known[key]["sha256"], known[key].get("facts", {})) for key in listing.ids]
 
 
 def content_fingerprint(rows: Sequence[tuple[str, ...]]) -> str:
@@ -60,12 +102,14 @@ def content_fingerprint(rows: Sequence[tuple[str, ...]]) -> str:
     return digest.hexdigest()
 
 
-def _stat(path: Path) -> list[int]:
+def _settled_stamp(path: Path) -> list[int]:
+    """The file's stamp; nothing where there is none that can be relied on."""
     try:
-        stat = path.stat()
+        found = stamp(path)
     except OSError:
         return []
-    return [stat.st_size, stat.st_mtime_ns]
+    now = time.time()
+    return found if all(abs(now - nanoseconds / 1e9) > _SETTLED_SECONDS for nanoseconds in found[2:]) else []
 
 
 def _read(path: Path, verify: Verify) -> dict[str, Any]:
@@ -77,9 +121,12 @@ def _read(path: Path, verify: Verify) -> dict[str, Any]:
     try:
         if not content:
             raise ValueError("empty file")
-        verify(content)
+        facts = verify(content)
     except Exception as error:  # decoders raise all kinds of exceptions on bytes that are not theirs
         finding["error"] = " ".join(str(error).split())[:120] or type(error).__name__
+    else:
+        if facts:
+            finding["facts"] = dict(facts)
     return finding
 
 
@@ -93,6 +140,7 @@ def _load(path: Path) -> dict[str, dict[str, Any]]:
             if isinstance(finding["stat"], list)
             and isinstance(finding["sha256"], str)
             and isinstance(finding["error"], str | None)
+            and isinstance(finding.get("facts", {}), dict)
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

@@ -1,17 +1,26 @@
 """Pictures of your own: class folders, or a table that names files."""
 
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Lt
 
+from headstart.data import picture_facts
 from headstart.data.array_cache import CacheBytes
 from headstart.data.cells import Missing, Words
-from headstart.data.file_check import Verify
+from headstart.data.class_folders import list_folder
+from headstart.data.file_check import Finding, Verify
 from headstart.data.files import FileSource
-from headstart.data.listing import Listing, list_folder, list_table
-from headstart.data.pictures import READER, SUFFIXES, Pictures, verify_picture
+from headstart.data.listing import Listing, list_table
+from headstart.data.picture_files import inspect_picture, kind
+from headstart.data.picture_values import Scales
+from headstart.data.pictures import READER, Pictures
 from headstart.data.records import is_table, read_records
+from headstart.data.sizing import CropMode, Sizing
+from headstart.errors import InputError
 from headstart.ranges import Count, Index, Side
 
 Share = Annotated[float, Gt(0), Lt(1)]
@@ -33,23 +42,62 @@ class ImageFiles(FileSource):
         split_seed: int | None,
         shifts: dict[str, str] | None,
         cache_bytes: CacheBytes,
+        value_range: list[float] | None,
     ) -> None:
         super().__init__(val_fraction, test_fraction, n_per_class, split_seed, shifts)
         self.size = size
         self._cache_bytes: CacheBytes = cache_bytes
+        self._value_range = value_range
+        if value_range is not None and not (len(value_range) == 2 and value_range[0] < value_range[1]):
+            raise InputError(f"data.value_range must be [LOW, HIGH] with LOW below HIGH, but is {value_range}.")
 
     @property
     def overrides(self) -> dict[str, int]:
         return {} if self.size is None else {"size": self.size}
 
+    @cached_property
+    def scales(self) -> Scales:
+        """Black and white of values of more than 8 bits, for all pictures alike; a shift has those of its origin."""
+        origin = self._shift_of
+        if not isinstance(origin, ImageFiles):
+            return picture_facts.scales_of(self.findings, self._value_range, {})
+        return picture_facts.scales_of(self.findings, origin._value_range, origin.scales)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """With the scales, where there are any: the same files scaled otherwise are other data."""
+        plain, scales = super().fingerprint, self.scales
+        return hashlib.sha256(f"{plain} {sorted(scales.items())}".encode()).hexdigest() if scales else plain
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {**super().facts, **picture_facts.record_of(self.findings, self.scales)}
+
     def examples(  # type: ignore[override]
-        self, size: int, interpolation: str = "bicubic", crop_pct: float = 1.0
+        self,
+        size: int,
+        interpolation: str = "bicubic",
+        crop_pct: float = 1.0,
+        crop_mode: CropMode = "center",
+        fill: Sequence[int] = (0, 0, 0),
     ) -> Pictures:
-        """Pictures of `size` pixels: the shorter side is resized to `size / crop_pct`, then the centre is cut out."""
-        return Pictures(self.listing.paths, self.fingerprint, size, interpolation, crop_pct, self._cache_bytes)
+        """Pictures of `size` pixels, brought to it as `Sizing` says."""
+        red, green, blue = fill
+        sizing = Sizing(size, interpolation, crop_pct, crop_mode, (red, green, blue))
+        return Pictures(self.files, self.fingerprint, sizing, self.scales, self._cache_bytes)
 
     def _verify(self) -> Verify:
-        return verify_picture
+        return inspect_picture
+
+    def _judge(self, findings: Sequence[Finding]) -> list[str]:
+        return picture_facts.problems_of(findings, self.ids)
+
+    def _remarks(self) -> list[str]:
+        where = str(self.listing.root)
+        remarks = [*super()._remarks(), *picture_facts.remarks_of(self.findings, self.ids, where, self.scales)]
+        if self._value_range and not self.scales:
+            remarks.append(f"data.value_range does nothing: no picture in {where} holds more than 8 bits a value.")
+        return remarks
 
 
 class ImageFolder(ImageFiles):
@@ -64,6 +112,8 @@ class ImageFolder(ImageFiles):
         split_seed: Seed of what is drawn for val and test; `None` for the run's.
         shifts: Extra test sets by name, each a folder of class folders or a table with columns `image`, `label`.
         cache_bytes: Most memory for decoded pictures where the disk has no room for them; "auto" for half of the free.
+        value_range: Of pictures with more than 8 bits a value (16-bit and float TIFF, 16-bit PNG), the values that are
+            read as black and as white; `None` to go by what all pictures hold (see `headstart.data.picture_values`).
     """
 
     def __init__(
@@ -76,13 +126,14 @@ class ImageFolder(ImageFiles):
         split_seed: Index | None = None,
         shifts: dict[str, str] | None = None,
         cache_bytes: Count | Literal["auto"] = "auto",
+        value_range: list[float] | None = None,
     ) -> None:
-        super().__init__(size, val_fraction, test_fraction, n_per_class, split_seed, shifts, cache_bytes)
+        super().__init__(size, val_fraction, test_fraction, n_per_class, split_seed, shifts, cache_bytes, value_range)
         self._root = Path(root).expanduser()
         self.name = self._root.resolve().name
 
     def _list(self) -> Listing:
-        return list_folder(self._root, SUFFIXES, "pictures", self._setting)
+        return list_folder(self._root, kind(), self._setting)
 
     def _shift(self, name: str, place: Path) -> FileSource:
         return _shift(place, "image", "label", self._cache_bytes)
@@ -98,7 +149,7 @@ class ImageCsv(ImageFiles):
         label_column: Column with the class.
         split_column: Column with train, val (valid, validation) or test, or nothing for pictures that may be drawn;
             `None` to draw all.
-        size, val_fraction, test_fraction, n_per_class, split_seed, cache_bytes: As for `ImageFolder`.
+        size, val_fraction, test_fraction, n_per_class, split_seed, cache_bytes, value_range: As for `ImageFolder`.
         shifts: Extra test sets by name, each a table with the same columns or a folder of class folders.
         missing_values: Words that mean a missing value, as the empty cell does, in whatever case; `None` for those of
             `cells.MISSING`. Rows without a file or a label are left out.
@@ -124,8 +175,9 @@ class ImageCsv(ImageFiles):
         cache_bytes: Count | Literal["auto"] = "auto",
         missing_values: Words | None = None,
         encoding: str | None = None,
+        value_range: list[float] | None = None,
     ) -> None:
-        super().__init__(size, val_fraction, test_fraction, n_per_class, split_seed, shifts, cache_bytes)
+        super().__init__(size, val_fraction, test_fraction, n_per_class, split_seed, shifts, cache_bytes, value_range)
         self._path = Path(path).expanduser()
         self.name = self._path.stem
         self._root = self._path.parent if root is None else Path(root).expanduser()

@@ -1,15 +1,15 @@
-"""Which files a dataset has, with their labels: from class folders or from a table."""
+"""Which files a dataset has, with their labels; here from a table."""
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from headstart.data.cells import Missing
-from headstart.data.labelled import PARTS, labelled, part_names
+from headstart.data.folders import by_suffix
+from headstart.data.labelled import labelled, part_names
 from headstart.data.table import Table, listed
-from headstart.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -24,37 +24,10 @@ class Listing:
     """Class name of each file."""
     parts: tuple[str, ...] | None
     problems: tuple[str, ...] = ()
-
-
-def list_folder(root: Path, suffixes: Iterable[str], what: str, setting: str) -> Listing:
-    """Files of class folders, `root/<class>/…`, or `root/<part>/<class>/…` where all folders are parts of a split.
-
-    `what` says what the files are and `setting` which setting names the folder, for messages.
-
-    Hidden files and folders are passed over; below a class folder every depth counts.
-
-    Raises:
-        InputError: if there is no such folder, no class folder in it, or part folders stand beside others.
-    """
-    if not root.is_dir():
-        raise InputError(f"The folder {root} does not exist: {setting} must name a folder of class folders.")
-    known = {suffix.lower() for suffix in suffixes}
-    holders, problems = _holders(root), []
-    entries: list[tuple[str, Path, str, str]] = []
-    for part, folder in holders:
-        classes = _folders(folder)
-        if not classes:
-            problems.append(f"{folder} has no class folders: {what} must lie in folders named after their class.")
-        for name in classes:
-            files = sorted(_files(folder / name, known))
-            entries += [(file.relative_to(root).as_posix(), file, name, part) for file in files]
-            if not files:
-                problems.append(
-                    f"The class folder {folder / name} has no {what} ({', '.join(sorted(known))}): fill or remove it."
-                )
-    if not entries and not problems:
-        problems.append(f"{root} has no {what}.")
-    return _listing(root, entries, with_parts=any(part for part, _ in holders), problems=problems)
+    files: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """How many files have which suffix, of those that are `read`, `not_read`, in `no_class`, and `other` ones."""
+    remarks: tuple[str, ...] = ()
+    """What is not read, in words."""
 
 
 def list_table(
@@ -85,43 +58,7 @@ def list_table(
         problems.append(f"{table.name} names {len(lost)} files that do not exist under {root}: {listed(lost)}.")
     entries = [entry for entry in entries if entry[1].is_file()]
     entries, conflicts = _without_repeats(table.name, entries)
-    return _listing(base, entries, with_parts=split_column is not None, problems=problems + conflicts)
-
-
-def _holders(root: Path) -> list[tuple[str, Path]]:
-    """Folders that hold class folders, each with the part it stands for: the root itself, or one for each part."""
-    names = _folders(root)
-    parts = [(PARTS[name.lower()], root / name) for name in names if name.lower() in PARTS]
-    given = [part for part, _ in parts]
-    if not parts or "train" not in given or not any(_folders(folder) for _, folder in parts):
-        return [("", root)]
-    others = [name for name in names if name.lower() not in PARTS]
-    if others and len(parts) == 1:  # a class that is called "train"
-        return [("", root)]
-    if others:
-        raise InputError(
-            f"{root} has folders for parts of a split ({', '.join(folder.name for _, folder in parts)}) beside others "
-            f"({listed(others, 5)}): keep either parts with class folders in them, or class folders alone."
-        )
-    if len(set(given)) < len(given):
-        raise InputError(f"{root} has two folders for the same part of a split: {', '.join(names)}.")
-    return parts
-
-
-def _folders(folder: Path) -> list[str]:
-    return sorted(
-        entry.name
-        for entry in os.scandir(folder)
-        if entry.is_dir() and not entry.name.startswith(".") and entry.name != "__MACOSX"
-    )
-
-
-def _files(folder: Path, suffixes: set[str]) -> Iterable[Path]:
-    for where, inner, names in os.walk(folder, followlinks=True):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        for name in names:
-            if not name.startswith(".") and PurePath(name).suffix.lower() in suffixes:
-                yield Path(where, name)
+    return listing_of(base, entries, with_parts=split_column is not None, problems=problems + conflicts)
 
 
 def _base(start: Path, paths: Sequence[Path]) -> Path:
@@ -148,7 +85,21 @@ def _without_repeats(
     return list({entry[0]: entry for entry in entries}.values()), problems
 
 
-def _listing(root: Path, entries: list[tuple[str, Path, str, str]], with_parts: bool, problems: list[str]) -> Listing:
-    entries = sorted(entries, key=lambda entry: entry[0])
+def listing_of(root: Path, entries: list[tuple[str, Path, str, str]], with_parts: bool, problems: list[str]) -> Listing:
+    """A listing of (id, path, class, part or `""`), by order of ids."""
+    garbled = [ascii(entry[0])[1:-1] for entry in entries if not _is_text(entry[0])]
+    if garbled:
+        problems = [*problems, f"The names of {len(garbled)} files are not UTF-8: {listed(garbled, 5)}. Rename them."]
+    entries = sorted((entry for entry in entries if _is_text(entry[0])), key=lambda entry: entry[0])
     ids, paths, names, parts = zip(*entries, strict=True) if entries else ((), (), (), ())
-    return Listing(root, ids, paths, names, parts if with_parts else None, tuple(problems))
+    files = {"read": by_suffix(paths)}
+    return Listing(root, ids, paths, names, parts if with_parts else None, tuple(problems), files)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name can be written down: names are bytes, and need not be text."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

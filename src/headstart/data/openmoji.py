@@ -139,9 +139,9 @@ class OpenMoji(Source):
         return {} if self.size is None else {"size": self.size}
 
     def examples(  # type: ignore[override]
-        self, size: int, interpolation: str = "bicubic", crop_pct: float = 1.0
+        self, size: int, **sizing: Any
     ) -> "Drawings":
-        """Pictures of `size` pixels, drawn at it; nothing is interpolated or cropped."""
+        """Pictures of `size` pixels, drawn at it: square as they are, nothing is interpolated, cropped or filled."""
         return Drawings(self.ids, self.fingerprint, size, self._variant)
 
 

@@ -84,6 +84,11 @@ class Source(ABC):
         """sha256 over the contents and labels of all examples: the same data gives the same, wherever it lies."""
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What was found in reading that belongs in the record, in plain JSON: files by suffix, say."""
+        return {}
+
+    @property
     def shifts(self) -> Mapping[str, "Source"]:
         """Extra test sets with the same classes, by name; every example of one is scored (but see `paired_shifts`)."""
         return {}

@@ -1,0 +1,105 @@
+"""Which files a dataset has, with their labels, from folders named after their class."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from headstart.data.folders import Found, by_suffix, counted, files_in, folders_in
+from headstart.data.labelled import PARTS
+from headstart.data.listing import Listing, listing_of
+from headstart.data.table import listed
+from headstart.errors import InputError
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the files of a data set are, for finding them and for messages."""
+
+    what: str
+    """`pictures`, `sounds`."""
+    suffixes: Collection[str]
+    """Those that are read, in lower case."""
+    remedy: str
+    """What to do with files that are not read."""
+
+
+def list_folder(root: Path, kind: Kind, setting: str) -> Listing:
+    """Files of class folders, `root/<class>/…`, or `root/<part>/<class>/…` where all folders are parts of a split.
+
+    `setting` says which setting names the folder, for messages. Hidden files and folders are passed over; below a class
+    folder every depth counts. What is not read is counted.
+
+    Raises:
+        InputError: if there is no such folder, no class folder in it, or part folders stand beside others.
+    """
+    if not root.is_dir():
+        raise InputError(f"The folder {root} does not exist: {setting} must name a folder of class folders.")
+    holders, problems = _holders(root), []
+    entries: list[tuple[str, Path, str, str]] = []
+    inside, outside = Found(), Found()
+    for part, folder in holders:
+        classes = folders_in(folder)
+        if not classes:
+            problems.append(f"{folder} has no class folders: {kind.what} must lie in folders named after their class.")
+        for name in classes:
+            found = files_in(folder / name, kind.suffixes)
+            entries += [(file.relative_to(root).as_posix(), file, name, part) for file in found.read]
+            inside += found
+            if not found.read and not found.problems:
+                there = f" that are read, but {counted(by_suffix(found.unread))}" if found.unread else ""
+                problems.append(f"The class folder {folder / name} has no {kind.what}{there}: fill or remove it.")
+        outside += files_in(folder, kind.suffixes, below=False)
+    if holders[0][0]:
+        outside += files_in(root, kind.suffixes, below=False)
+    problems += inside.problems
+    if not entries and not problems:
+        problems.append(f"{root} has no {kind.what}.")
+    listing = listing_of(root, entries, with_parts=any(part for part, _ in holders), problems=problems)
+    return replace(listing, files=_census(inside, outside), remarks=_remarks(root, kind, inside, outside))
+
+
+def _holders(root: Path) -> list[tuple[str, Path]]:
+    """Folders that hold class folders, each with the part it stands for: the root itself, or one for each part."""
+    names = folders_in(root)
+    parts = [(PARTS[name.lower()], root / name) for name in names if name.lower() in PARTS]
+    given = [part for part, _ in parts]
+    if not parts or "train" not in given or not any(folders_in(folder) for _, folder in parts):
+        return [("", root)]
+    others = [name for name in names if name.lower() not in PARTS]
+    if others and len(parts) == 1:  # a class that is called "train"
+        return [("", root)]
+    if others:
+        raise InputError(
+            f"{root} has folders for parts of a split ({', '.join(folder.name for _, folder in parts)}) beside others "
+            f"({listed(others, 5)}): keep either parts with class folders in them, or class folders alone."
+        )
+    if len(set(given)) < len(given):
+        raise InputError(f"{root} has two folders for the same part of a split: {', '.join(names)}.")
+    return parts
+
+
+def _census(inside: Found, outside: Found) -> dict[str, dict[str, int]]:
+    return {
+        "read": by_suffix(inside.read),
+        "not_read": by_suffix(inside.unread),
+        "no_class": by_suffix(outside.read),
+        "other": by_suffix(inside.other),
+    }
+
+
+def _remarks(root: Path, kind: Kind, inside: Found, outside: Found) -> tuple[str, ...]:
+    """What of a folder is not read though it may be meant to be."""
+    remarks = []
+    if inside.unread:
+        total = len(inside.read) + len(inside.unread)
+        remarks.append(
+            f"{len(inside.unread):,} of {total:,} files in the class folders of {root} are not read: "
+            f"{counted(by_suffix(inside.unread))}, such as {inside.unread[0].relative_to(root).as_posix()}. Read are "
+            f"{counted(by_suffix(inside.read))}. {kind.remedy}"
+        )
+    if outside.read:
+        remarks.append(
+            f"{len(outside.read):,} {kind.what} in {root} lie in no class folder and are not read, such as "
+            f"{outside.read[0].relative_to(root).as_posix()}. Move them into the folder of their class, or remove them."
+        )
+    return tuple(remarks)

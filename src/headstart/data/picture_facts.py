@@ -1,0 +1,97 @@
+"""What a data set of pictures holds that is not read as it is: counted, scaled alike, or refused."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from headstart.data.file_check import Finding
+from headstart.data.picture_values import Scales, scale_of
+from headstart.data.table import listed
+
+_NAMES = {"integer": "whole numbers", "float": "fractions"}
+_ENOUGH = 64
+"""Of 256: a data set of 16-bit colours that reaches this high is read well enough by its upper 8 bits."""
+
+
+def scales_of(findings: Sequence[Finding], given: Sequence[float] | None, known: Scales) -> dict[str, Any]:
+    """Black and white of each kind of deep values that there is: as `given`, `known` (of the data that these are a
+    shift of), or by what all pictures hold."""
+    held = _held(findings)
+    return {
+        kind: tuple(given) if given else known.get(kind) or scale_of(kind, found)
+        for kind, found in held.items()
+        if kind != "colour"
+    }
+
+
+def problems_of(findings: Sequence[Finding], ids: Sequence[str]) -> list[str]:
+    """Colours of 16 bits of which too little would be left."""
+    found = _held(findings).get("colour", [])
+    if not found or max(high for _, high, _ in found) >= _ENOUGH:
+        return []
+    places = [place for place, finding in enumerate(findings) if finding.facts.get("depth", [""])[0] == "colour"]
+    return [
+        f"{len(places)} pictures have 16 bits a colour, of which the upper 8 can be read, but hold nothing above "
+        f"{int(max(high for _, high, _ in found)) * 256 + 255:,} of 65,535, so that they would be next to black: "
+        f"{listed([ids[place] for place in places], 5)}. Save them with 8 bits a colour."
+    ]
+
+
+def remarks_of(findings: Sequence[Finding], ids: Sequence[str], where: str, scales: Scales) -> list[str]:
+    """What is to be said of the pictures of one data set, each with its count."""
+    remarks = [
+        f"{len(found):,} of {len(findings):,} pictures in {where} hold more than 8 bits a value: {_NAMES[kind]} from "
+        f"{_number(min(low for low, _, _ in found))} to {_number(max(high for _, high, _ in found))}. For all of them "
+        f"alike, {_number(scales[kind][0])} is read as black and {_number(scales[kind][1])} as white "
+        "(data.value_range=[LOW,HIGH] chooses others)."
+        for kind, found in _held(findings).items()
+        if kind != "colour"
+    ]
+    for name, words in (
+        ("colour", "have 16 bits a colour, of which the upper 8 are read"),
+        ("frames", "are animated or have several pages, of which the first is read"),
+        ("clear", "are transparent in places, and are laid over white"),
+        ("long", "are more than 32 times as long as wide, so that a square shows little of them"),
+    ):
+        places = [place for place, finding in enumerate(findings) if _has(finding, name)]
+        if places:
+            shown = listed([_shown(ids[place], findings[place], name) for place in places[:3]])
+            remarks.append(f"{len(places):,} of {len(findings):,} pictures in {where} {words}, such as {shown}.")
+    return remarks
+
+
+def record_of(findings: Sequence[Finding], scales: Scales) -> dict[str, Any]:
+    """The same as numbers; empty where all is as usual."""
+    counts = {name: sum(_has(finding, name) for finding in findings) for name in ("colour", "frames", "clear", "long")}
+    values = {
+        kind: {
+            "pictures": len(found),
+            "holds": [min(low for low, _, _ in found), max(high for _, high, _ in found)],
+            "read_as": list(scales[kind]),
+        }
+        for kind, found in _held(findings).items()
+        if kind != "colour"
+    }
+    names = {"colour": "upper_8_of_16_bits", "frames": "first_frame_only", "clear": "over_white", "long": "very_long"}
+    return {**({"values": values} if values else {}), **{names[name]: n for name, n in counts.items() if n}}
+
+
+def _held(findings: Sequence[Finding]) -> Mapping[str, list[tuple[float, float, float]]]:
+    """Lowest and highest value and declared white of each deep picture, by kind."""
+    held: dict[str, list[tuple[float, float, float]]] = {}
+    for finding in findings:
+        if "depth" in finding.facts:
+            kind, low, high, declared = finding.facts["depth"]
+            held.setdefault(kind, []).append((low, high, declared))
+    return held
+
+
+def _has(finding: Finding, name: str) -> bool:
+    return finding.facts.get("depth", [""])[0] == "colour" if name == "colour" else name in finding.facts
+
+
+def _shown(key: str, finding: Finding, name: str) -> str:
+    return f"{key} ({finding.facts['long'][0]:,} × {finding.facts['long'][1]:,})" if name == "long" else key
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"

@@ -1,0 +1,98 @@
+"""Pictures brought to the size that a backbone reads, as timm's evaluation transform does it."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from headstart.errors import InputError
+
+CropMode = Literal["center", "squash", "border"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
+_MOST_PIXELS = 1 << 25
+"""Of a picture on the way to its size (128 MiB): where there would be more, only what is needed is resized."""
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """How a picture of any shape becomes a square of `size` pixels.
+
+    Attributes:
+        size: Side in pixels.
+        interpolation: Pillow's filter.
+        crop_pct: Share of the resized side that is kept; what is resized has a side of `size / crop_pct`.
+        crop_mode: `center`: the shorter side is resized to that, and the ends of the longer one are cut off; `squash`:
+            both sides are, whatever the shape; `border`: the longer side is, and the rest is filled.
+        fill: Red, green and blue (0 to 255) of what a picture does not reach.
+    """
+
+    size: int
+    interpolation: str = "bicubic"
+    crop_pct: float = 1.0
+    crop_mode: str = "center"
+    fill: tuple[int, int, int] = (0, 0, 0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fill", tuple(self.fill))
+        for name, kind in (("interpolation", Interpolation), ("crop_mode", CropMode)):
+            value, choices = getattr(self, name), get_args(kind)
+            if value not in choices:
+                raise InputError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
+
+
+def fit(image: Any, sizing: Sizing) -> np.ndarray:
+    """A `PIL.Image` in RGB as `(3, size, size)` uint8.
+
+    The same numbers as `timm.data.create_transform` gives before scaling. Only for pictures so long that the resized
+    one would take more than 128 MiB, it may differ by the rounding of the filter's position.
+    """
+    size, resample = sizing.size, _filter(sizing.interpolation)
+    width, height = _resized_shape(image.size, sizing)
+    left, across = _window(width, size)
+    top, down = _window(height, size)
+    if width * max(height, image.height) <= _MOST_PIXELS:
+        if (width, height) != image.size:
+            image = image.resize((width, height), resample)
+        image = image.crop((left, top, left + across, top + down))
+    elif sizing.crop_mode == "center":
+        wide, high = image.width / width, image.height / height
+        box = (left * wide, top * high, (left + across) * wide, (top + down) * high)
+        image = image.resize((across, down), resample, box=box)
+    else:  # Pillow resizes across first, which of a tall picture is the costly way
+        image = image.resize((image.width, height), resample).resize((width, height), resample)
+        image = image.crop((left, top, left + across, top + down))
+    return np.asarray(_filled(image, sizing)).transpose(2, 0, 1)
+
+
+def _resized_shape(shape: tuple[int, int], sizing: Sizing) -> tuple[int, int]:
+    width, height = shape
+    side = int(sizing.size / sizing.crop_pct)
+    if sizing.crop_mode == "squash":
+        return side, side
+    if sizing.crop_mode == "border":
+        ratio = max(height / side, width / side)
+        return max(1, round(width / ratio)), max(1, round(height / ratio))
+    return (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
+
+
+def _window(length: int, size: int) -> tuple[int, int]:
+    """Where the middle of a side begins, and how much of it there is."""
+    return (round((length - size) / 2), size) if length > size else (0, length)
+
+
+def _filled(image: Any, sizing: Sizing) -> Any:
+    """The picture in the middle of a square that it may not fill."""
+    from PIL import Image
+
+    size = sizing.size
+    if image.size == (size, size):
+        return image
+    square = Image.new("RGB", (size, size), sizing.fill if sizing.crop_mode == "border" else (0, 0, 0))
+    square.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
+    return square
+
+
+def _filter(name: str) -> Any:
+    from PIL import Image
+
+    return getattr(Image.Resampling, name.upper())
