@@ -94,7 +94,7 @@ class Spectrogram(BackboneFactory):
 
     def identity(self, pretrained: bool) -> dict[str, Any]:
         colour = self._pictures.identity(pretrained)
-        kept = {name: value for name, value in colour.items() if name not in ("mean", "std")}
+        kept = {name: value for name, value in colour.items() if name not in ("mean", "std", "crop_mode")}
         return {**kept, "spectrogram": asdict(self.settings), "side": self._side, "channels": "summed"}
 
     def record(self, pretrained: bool) -> WeightsRecord:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from annotated_types import Ge, Le
@@ -14,7 +14,7 @@ from torch import Tensor
 from headstart.backbones import hub, weights
 from headstart.backbones.backbone import BackboneFactory, Reading, WeightsRecord
 from headstart.backbones.timm_create import Created, create, skipped_init
-from headstart.backbones.timm_model import Preprocessing, TimmBackbone
+from headstart.backbones.timm_model import CropMode, Interpolation, Preprocessing, TimmBackbone
 from headstart.compat import mend_torchvision
 from headstart.errors import InputError, unknown
 from headstart.ranges import Fraction, Multiplier, Positive, ProperFraction, Side
@@ -33,8 +33,9 @@ class Timm(BackboneFactory):
     """Any image model of timm (https://github.com/huggingface/pytorch-image-models), by its name there.
 
     `weights` is `hub` (timm's default), `package:<name>` (an installed package's), a path, or `none`. Preprocessing
-    follows the weights; `size` (pixels), `mean`, `std`, `interpolation` and `crop_pct` override it. `channels_last`
-    is a memory format, faster for convolutions. `arguments` go to `timm.create_model`.
+    is timm's own for the weights; `size` (pixels), `mean`, `std`, `interpolation`, `crop_pct` and `crop_mode` override
+    it (`center` cuts off the ends of the longer side, `squash` ignores the shape, `border` fills). `channels_last` is a
+    memory format, faster for convolutions. `arguments` go to `timm.create_model`.
     """
 
     modality: Literal["vision"] = "vision"
@@ -49,11 +50,12 @@ class Timm(BackboneFactory):
         size: Side | None = None,
         mean: list[Fraction] | None = None,
         std: list[Positive] | None = None,
-        interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None,
+        interpolation: Interpolation | None = None,
         crop_pct: CropShare | None = None,
         channels_last: bool = True,
         arguments: dict[str, Any] | None = None,
         rate: Multiplier = 1.0,
+        crop_mode: CropMode | None = None,
     ) -> None:
         self.name = model
         self.rate = rate
@@ -65,6 +67,7 @@ class Timm(BackboneFactory):
         self.std = std
         self.interpolation = interpolation
         self.crop_pct = crop_pct
+        self.crop_mode = crop_mode
         self.channels_last = channels_last
         self.arguments = dict(arguments or {})
 
@@ -83,6 +86,7 @@ class Timm(BackboneFactory):
 
     def identity(self, pretrained: bool) -> dict[str, Any]:
         identity: dict[str, Any] = {
+            **({} if self.preprocessing.crop_mode == "center" else {"crop_mode": self.preprocessing.crop_mode}),
             "library": "timm",
             "model": self.name,
             "arguments": self._create_arguments(),
@@ -108,11 +112,7 @@ class Timm(BackboneFactory):
         return {"pixels": torch.empty(num_examples, 3, size, size, dtype=torch.uint8, device="meta")}
 
     def reading(self) -> Reading:
-        arguments = {
-            "size": self.preprocessing.size,
-            "interpolation": self.preprocessing.interpolation,
-            "crop_pct": self.preprocessing.crop_pct,
-        }
+        arguments = self.preprocessing.sizing
         return Reading(arguments, dict(arguments))
 
     @cached_property
@@ -125,6 +125,7 @@ class Timm(BackboneFactory):
             std=tuple(self.std or config.std),
             interpolation=self.interpolation or config.interpolation,
             crop_pct=self.crop_pct or config.crop_pct,
+            crop_mode=self.crop_mode or config.crop_mode,
         )
 
     # --- building -----------------------------------------------------------------------------------------------------
@@ -182,6 +183,7 @@ class Timm(BackboneFactory):
                 problems.append(
                     f"backbone.{key} must have 3 values, one for each of red, green, blue, but got {values}."
                 )
+        problems += self._preprocessing_problems()
         if problems:
             raise InputError(*problems)
         try:
@@ -197,6 +199,22 @@ class Timm(BackboneFactory):
         if len(shape) != 2:
             raise InputError(f"backbone.model={self.name} gives features of shape {shape}, but must give (B, D).")
         return _Probe(created.model, created.filter_fn, shape[1])
+
+    def _preprocessing_problems(self) -> list[str]:
+        """What of the weights' own preprocessing cannot be had here, and is not overridden."""
+        height, width = self._config.input_size[-2:]
+        problems = []
+        if height != width and self.size is None:
+            problems.append(
+                f"backbone.model={self.name} reads pictures of {height} × {width} px, but pictures are square here: "
+                f"set data.size (backbone.size for sounds), say to {min(height, width)}."
+            )
+        if self.preprocessing.interpolation not in get_args(Interpolation):
+            problems.append(
+                f"backbone.interpolation must be one of {', '.join(get_args(Interpolation))}, but the weights of "
+                f"backbone.model={self.name} say {self.preprocessing.interpolation!r}: choose one."
+            )
+        return problems
 
     def _run_without_memory(self, device: torch.device) -> tuple[Created, tuple[int, ...]]:
         size = self.preprocessing.size

@@ -1,7 +1,7 @@
 """A live timm model in the shape of every backbone."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +11,32 @@ from headstart.backbones.cuts import Cuts
 from headstart.backbones.depth import depth_groups
 from headstart.backbones.uses import named_tensors
 
+Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
+CropMode = Literal["center", "squash", "border"]
+
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a picture goes through on its way in: `size` in pixels, `mean` and `std` per channel of values 0 to 1."""
+    """What a picture goes through on its way in: `size` in pixels, `mean` and `std` per channel of values 0 to 1.
+
+    `crop_mode` says how a picture becomes square: `center`, `squash` or `border`, as timm calls them.
+    """
 
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str
     crop_pct: float
+    crop_mode: str = "center"
+
+    @property
+    def sizing(self) -> dict[str, Any]:
+        """What the data room has to know; the way of most models, `center`, goes without saying."""
+        plain = {"size": self.size, "interpolation": self.interpolation, "crop_pct": self.crop_pct}
+        if self.crop_mode == "center":
+            return plain
+        fill = {"fill": [round(255 * value) for value in self.mean]} if self.crop_mode == "border" else {}
+        return {**plain, "crop_mode": self.crop_mode, **fill}
 
 
 class TimmBackbone(Backbone):
