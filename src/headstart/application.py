@@ -11,26 +11,38 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core import utils as hydra_utils
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, configure_log
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from headstart import result
-from headstart.composition import COMPOSITION_ERRORS, CONFIG_NAME, check_targets, explained, search_path
+from headstart.composition import check_targets, search_path
 from headstart.errors import InputError, unknown
+from headstart.explanation import COMPOSITION_ERRORS, CONFIG_NAME, check_overrides, explained
+from headstart.overrides import as_written
 from headstart.places import writable
 
 
 class Application(Hydra):
     """Hydra's own application with guarded composition."""
 
-    def compose_config(self, *args: Any, **kwargs: Any) -> DictConfig:
+    def compose_config(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        with_log_configuration: bool = False,
+        **more: Any,
+    ) -> DictConfig:
         """As Hydra's, but a config that names a target outside the allowed packages is refused."""
-        logs = kwargs.pop("with_log_configuration", False)
-        cfg = super().compose_config(*args, **kwargs)
+        parser = OverridesParser.create(config_loader=self.config_loader)
+        check_overrides(parser.parse_overrides(overrides), self.config_loader)
+        cfg = super().compose_config(config_name, overrides, run_mode, **more)
         check_targets(cfg)
-        if logs:
+        if with_log_configuration:
             configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
         return cfg
 
@@ -76,9 +88,9 @@ class Application(Hydra):
         callbacks = Callbacks(cfg)
         callbacks.on_multirun_start(config=cfg, config_name=config_name)
         context = HydraContext(config_loader=self.config_loader, callbacks=callbacks)
-        sweeper = Plugins.instance().instantiate_sweeper(config=cfg, hydra_context=context, task_function=task_function)
+        sweeper = _sweeper(cfg, context, task_function)
         try:
-            done = sweeper.sweep(arguments=[str(word) for word in cfg.hydra.overrides.task])
+            done = sweeper.sweep(arguments=as_written(cfg.hydra.overrides.task))
         finally:
             callbacks.on_multirun_end(config=cfg, config_name=config_name)
         if not OmegaConf.select(cfg, "hydra.sweeper.dry_run"):
@@ -185,6 +197,21 @@ def execute(cfg: DictConfig) -> bool:
     from headstart import experiment
 
     return experiment.execute(cfg)
+
+
+def _sweeper(cfg: DictConfig, context: HydraContext, task_function: Callable[[Any], Any]) -> Sweeper:
+    """The sweeper that was chosen, made without the overrides of the runs, which it reads as they are written.
+
+    What they interpolate (`${seed}`) is each run's own: it must not be resolved here, where there may be no such setting.
+    """
+    bare = cfg.copy()
+    with read_write(bare):
+        for name in ("params", "zip", "runs"):
+            if node := OmegaConf.select(bare, f"hydra.sweeper.{name}"):
+                bare.hydra.sweeper[name] = type(as_written(node))()
+    sweeper = Plugins.instance().instantiate_sweeper(config=bare, hydra_context=context, task_function=task_function)
+    sweeper.setup(config=cfg, hydra_context=context, task_function=task_function)
+    return sweeper
 
 
 def _resolve_run_id(*, _root_: DictConfig) -> str:

@@ -76,7 +76,7 @@ def frozen_features(job: Job, device: torch.device) -> FrozenFeatures:
     """Where features of the job's backbone, as it starts, come from."""
     features, settings = job.cfg.features, job.cfg.trainer
     return FrozenFeatures(
-        FeatureStore(Path(features.root or cache_dir("features")), int(features.budget_gb * 1e9)),
+        FeatureStore(Path(features.root or cache_dir("features")).expanduser(), int(features.budget_gb * 1e9)),
         {**job.features_identity, "versions": _versions()},
         partial(build_backbone, job),
         device,

@@ -15,7 +15,7 @@ def report(words: list[str]) -> int:
     """`headstart report DIR... [--out=DIR] [--open]`."""
     from headstart.report.build import build
 
-    places = [Path(word.partition("=")[2]) for word in words if word.startswith("--out=")]
+    places = [Path(word.partition("=")[2]).expanduser() for word in words if word.startswith("--out=")]
     rest = [word for word in words if not word.startswith("--out=")]
     folders, flags = _parsed(rest, ("--open", "--out=DIR"), "headstart report outputs/demo")
     made = build(folders, places[-1] if places else None)

@@ -1,7 +1,6 @@
-"""Configs composed by Hydra's rules, guarded, with its errors in our words."""
+"""Configs composed by Hydra's rules, guarded."""
 
 import pickle
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,21 +10,16 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 from headstart import config
-from headstart.errors import InputError, unknown
+from headstart.errors import InputError
+from headstart.explanation import CHOICES, COMPOSITION_ERRORS, CONFIG_NAME, check_overrides, explained
 
-CONFIG_NAME = "train"
 HYDRA_PACKAGES = ("hydra", "hydra_plugins", "headstart")
 """What `hydra.*` targets (launchers, sweepers, callbacks) may come from."""
-CHOICES = frozenset({*config.GROUPS, "trainer", "experiment"})
-LAUNCHER_EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_slurm": "slurm", "submitit_local": "slurm"}
-COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
 
 
 def conf_dir() -> Path:
@@ -40,7 +34,7 @@ def search_path(config_path: str | None = None, config_dir: str | None = None) -
     config.register()
     path = create_config_search_path(str(config_path or conf_dir()))
     if config_dir is not None:
-        folder = Path(config_dir).absolute()
+        folder = Path(config_dir).expanduser().absolute()
         if not folder.is_dir():
             raise InputError(f"--config-dir must be a folder, but {folder} is none.")
         path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
@@ -75,6 +69,7 @@ class Composer:
         """
         try:
             parsed = [self._parse(line) for line in overrides]
+            check_overrides(parsed, self.loader)
             values = [one for one in parsed if _is_plain_value(one.input_line or "")]
             first = [one for one in parsed if one not in values or one.input_line in self.common]
             if len({one.key_or_group for one in parsed}) < len(parsed):
@@ -106,53 +101,7 @@ class Composer:
         return self.parsed[line]
 
 
-def explained(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) -> InputError:
-    """Hydra's error as one message, with the choices where a name is unknown."""
-    if isinstance(error, MissingConfigException) and error.options:
-        group, _, choice = (error.missing_cfg_file or "").rpartition("/")
-        found = unknown(group or "config", choice, error.options)
-        extra = LAUNCHER_EXTRAS.get(choice) if group == "hydra/launcher" else None
-        return InputError(f"{found} It comes with pip install 'headstart[{extra}]'.") if extra else found
-    if isinstance(error, OverrideParseException):
-        return InputError(
-            f"{error.override!r} cannot be read: settings are KEY=VALUE, several values KEY=A,B with -m. Put a value "
-            "that holds spaces, commas, brackets or = in quotes of its own: 'data.root=\"my photos, 2024\"'."
-        )
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    text = f"{error}\n{cause}"
-    named = re.search(r"full_key: (\S+)", text)
-    key = getattr(cause, "full_key", None) or (named.group(1) if named else None)
-    where = re.match(r"In '([^']+)'", text)
-    if key and re.search(r"(Key|key) '\S+' (is )?not in", text):
-        parent, _, leaf = str(key).rpartition(".")
-        prefix = f"{parent}." if parent else ""
-        names, more = _siblings(parent, loader, overrides)
-        if leaf in more:
-            return InputError(
-                f"{key} can be set, but the chosen config does not name it: write +{key}=VALUE to add it."
-            )
-        found = unknown("setting", key, [f"{prefix}{name}" for name in names])
-        return InputError(f"In {where.group(1)}: {found}") if where else found
-    if "Ambiguous value for argument" in str(error):
-        return InputError(f"{str(error).splitlines()[0]} To compare several values, add -m.")
-    reason = next((line for line in text.splitlines() if line.startswith(("Value ", "Invalid "))), None)
-    first = f"{key}: {reason}" if key and reason else text.strip().splitlines()[0]
-    return InputError(first if first.endswith(".") else f"{first}.")
-
-
 def _is_plain_value(line: str) -> bool:
     """Whether an override sets a value of ours, and chooses, adds or deletes nothing."""
     key = line.partition("=")[0]
     return key not in CHOICES and key[:1] not in "+~" and not key.startswith("hydra") and "/" not in key
-
-
-def _siblings(parent: str, loader: ConfigLoader, overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names of the settings beside an unknown one, under the choices made, and of all that its target takes."""
-    choices = [word for word in overrides if word.partition("=")[0] in CHOICES - {"experiment"} and "," not in word]
-    try:
-        cfg = loader.load_configuration(CONFIG_NAME, choices, RunMode.RUN)
-        node = OmegaConf.select(cfg, parent) if parent else cfg
-        names = [str(key) for key in node if key not in ("hydra", "choices", "overrides")]
-        return names, config.settable(node["_target_"]) if parent in config.GROUPS and "_target_" in node else []
-    except (*COMPOSITION_ERRORS, InputError, TypeError):
-        return [], []

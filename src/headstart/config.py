@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from headstart.errors import InputError, collect, unknown
+from headstart.overrides import literal
 from headstart.places import check_name
 from headstart.ranges import NonNegative, Positive
 
@@ -118,6 +119,15 @@ class Config:
     companions: list[str] = field(default_factory=list)
 
 
+SECTIONS = {"trainer": TrainerConfig, "features": FeaturesConfig}
+"""Settings that lie together under one name."""
+SPINE = frozenset(
+    [item.name for item in fields(Config)]
+    + [f"{name}.{item.name}" for name, schema in SECTIONS.items() for item in fields(schema)]
+)
+"""Settings that every run has, whatever it chooses."""
+
+
 def register() -> None:
     """Make the spine known to Hydra as the schema `conf/train.yaml` starts from."""
     from hydra.core.config_store import ConfigStore
@@ -148,7 +158,7 @@ def load(directory: Path) -> DictConfig:
                 cfg[name] = {key: _as_in(defaults[name].get(key), value) for key, value in cfg[name].items()}
                 cfg[name] = {**defaults[name], **cfg[name]}
         check_spine(cfg)
-        return OmegaConf.create(cfg)
+        return OmegaConf.create(literal(cfg))
     except OmegaConfBaseException as error:
         raise InputError(f"{path} is not a run's config: {str(error).splitlines()[0]}.") from error
     except InputError as error:
@@ -207,11 +217,10 @@ def check_spine(cfg: Mapping[str, Any]) -> None:
     lost = [item.name for item in fields(Config) if item.name not in cfg]
     if lost:
         raise InputError(*(f"{name} cannot be left out: every run has one." for name in lost))
-    sections = {"trainer": TrainerConfig, "features": FeaturesConfig}
-    bad = [name for name in sections if not isinstance(cfg[name], Mapping)]
+    bad = [name for name in SECTIONS if not isinstance(cfg[name], Mapping)]
     if bad:
         raise InputError(*(f"{name} must be settings by name, but is {cfg[name]!r}." for name in bad))
-    nodes = [("", Config, cfg), *((f"{name}.", schema, cfg[name]) for name, schema in sections.items())]
+    nodes = [("", Config, cfg), *((f"{name}.", schema, cfg[name]) for name, schema in SECTIONS.items())]
     checks = [partial(_check_fields, *node) for node in nodes]
     collect([*checks, partial(check_name, str(cfg.get("name")), "name")])
 
@@ -292,7 +301,7 @@ def construct(node: Mapping[str, Any], key: str, kind: type) -> Any:
     target = locate(node["_target_"], f"{key}._target_")
     if not (inspect.isclass(target) and issubclass(target, kind)):
         raise InputError(f"{key}._target_ must be a {kind.__name__}, but {node['_target_']} is not one.")
-    hints = _hints(target) if target.__module__.startswith("headstart") else {}  # type: ignore[arg-type]
+    hints = hints_of(target) if target.__module__.startswith("headstart") else {}  # type: ignore[arg-type]
     arguments = {str(name): value for name, value in node.items() if name != "_target_"}
     for name, value in arguments.items():
         if isinstance(value, Mapping) and "_target_" in value:
@@ -340,7 +349,7 @@ def _violations(key: str, value: Any, annotation: Any) -> list[str]:
         _adapter(annotation).validate_python(value)
     except ValidationError as error:
         reasons = dict.fromkeys(problem["msg"].replace("Input should be ", "") for problem in error.errors())
-        return [f"{key} must be {' or '.join(reasons)}, but is {value!r}."]
+        return [f"{key} must be {' or '.join(reasons)}, but is {'null' if value is None else repr(value)}."]
     return []
 
 
@@ -351,7 +360,8 @@ def _fields(schema: type) -> dict[str, Any]:
 
 
 @cache
-def _hints(target: type) -> dict[str, Any]:
+def hints_of(target: type) -> dict[str, Any]:
+    """The annotations of a target's arguments."""
     return get_type_hints(inspect.getattr_static(target, "__init__"), include_extras=True)
 
 

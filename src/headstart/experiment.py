@@ -254,7 +254,7 @@ def _open(job: Job, directory: Path, heard: notes.Notes) -> Recorder:
         },
         "environment": {**result.environment(), "threads": torch.get_num_threads()},
         "git": result.git(str(Path.cwd())),
-        "rerun": f"headstart rerun {directory}",
+        "rerun": result.repeat_command(directory),
     }
     return Recorder(directory, base, job.cfg.name, job.parts["logger"], [job.notes, heard.messages])
 

@@ -18,8 +18,10 @@ from headstart.data.batches import Batches
 from headstart.data.source import Examples, Source
 from headstart.data.splits import Split, split, split_problems
 from headstart.errors import InputError, collect
+from headstart.overrides import as_written, literal
 from headstart.strategies.plan import Kind, Plan, Row
 from headstart.strategies.strategy import Strategy
+from headstart.text_settings import keep_texts
 from headstart.tracking import Tracker
 from headstart.training.ranks import check_devices
 from headstart.training.rows import rows
@@ -197,7 +199,8 @@ def job_config(cfg: DictConfig, hydra: Any = None) -> DictConfig:
     chosen = {name.partition("@")[0]: choice for name, choice in hydra.runtime.choices.items()}
     with open_dict(ours):
         ours.choices = ours.choices or {name: chosen[name] for name in groups if chosen.get(name) is not None}
-        ours.overrides = ours.overrides or list(hydra.overrides.task)
+        ours.overrides = as_written(ours.overrides) or literal(as_written(hydra.overrides.task))
+    keep_texts(ours)
     return ours
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -52,6 +53,22 @@ def read(directory: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) and value.get("schema") == SCHEMA and "status" in value else None
+
+
+def repeat_command(directory: Path) -> str:
+    """The command that repeats the run in `directory`, for a shell."""
+    return shlex.join(["headstart", "rerun", str(directory)])
+
+
+def as_command(text: str) -> str:
+    """A run's `rerun` as a shell takes it; older results have the directory without quotes."""
+    start = "headstart rerun "
+    place = text.removeprefix(start)
+    try:
+        is_quoted = shlex.join(shlex.split(place)) == place
+    except ValueError:
+        is_quoted = False
+    return text if is_quoted or place == text else start + shlex.quote(place)
 
 
 def completed(directory: Path) -> bool:

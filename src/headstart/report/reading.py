@@ -45,6 +45,8 @@ class Run:
     started: str = ""
     finished: str = ""
     rerun: str = ""
+    command: str = ""
+    """What the comparison was started with, as far as it is known."""
     error: tuple[str, str, str] | None = None
     """Type, message, traceback of a failed run; for an unreadable one, what is wrong with its file."""
     attempts: int = 0
@@ -151,8 +153,10 @@ def _read_listing(directory: Path, ledger: Ledger, names: list[str]) -> list[Run
         ledger.notes.append(f"{directory.name}/sweep.json cannot be read ({error}); its runs were taken from disk.")
         return None
     names.append(_text(content.get("name")) or directory.name)
-    if command := _text(content.get("command")):
-        ledger.commands.append(command)
+    commands = content.get("commands")
+    commands = [_text(item) for item in commands] if isinstance(commands, list) else []
+    last = _text(content.get("command"))
+    ledger.commands += commands or ([last] if last else [])
     runs, seen, nameless = [], set(), 0
     for entry in entries:
         run_id = _text(entry.get("run_id")) if isinstance(entry, dict) else ""
@@ -164,6 +168,8 @@ def _read_listing(directory: Path, ledger: Ledger, names: list[str]) -> list[Run
         seen.add(run_id)
         run = Run(run_id, directory / run_id, directory.name)
         _take_identity(run, entry)
+        place = entry.get("command")
+        run.command = commands[place] if isinstance(place, int) and 0 <= place < len(commands) else last
         runs.append(run)
     if nameless:
         ledger.notes.append(f"{nameless} entries of {directory.name}/sweep.json name no run and were left out.")

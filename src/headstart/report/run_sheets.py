@@ -14,6 +14,7 @@ from headstart.report.pictures import confused
 from headstart.report.reading import STATUSES, Ledger, Run
 from headstart.report.statistics import ExampleTest
 from headstart.report.tables import Cell, Column, Table
+from headstart.result import as_command, repeat_command
 
 
 @dataclass(slots=True)
@@ -84,10 +85,10 @@ def all_runs(ledger: Ledger, analysis: Analysis) -> Table:
 def rerun_command(run: Run) -> str:
     """The command that repeats a run."""
     if run.rerun:
-        return run.rerun
+        return as_command(run.rerun)
     if run.status == "missing":
-        return " ".join(["headstart train", *(shlex.quote(item) for item in run.overrides)])
-    return f"headstart rerun {shlex.quote(str(run.directory))}"
+        return run.command or shlex.join(["headstart", "train", *run.overrides])
+    return repeat_command(run.directory)
 
 
 def failures(ledger: Ledger) -> list[Failure]:

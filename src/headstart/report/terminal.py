@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from headstart.report.analysis import Analysis, Summary
@@ -12,11 +11,11 @@ from headstart.report.build import Report
 
 def show(made: Report) -> None:
     """Print the table of `made`, its headline and its paths on standard output."""
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False, emoji=False)  # names of people's data may look like either
     for table in _tables(made.analysis):
         console.print(table)
     if made.answer:
-        console.print(f"\n{escape(made.answer[0])}")
+        console.print(f"\n{made.answer[0]}")
     console.print(f"\nruns    {made.directory.parent}\nreport  {made.page}", highlight=False)
 
 

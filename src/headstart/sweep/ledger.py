@@ -39,14 +39,18 @@ class Ledger:
         self.directory = directory
 
     def enrol(self, name: str, command: str, entries: Iterable[Entry]) -> None:
-        """Add runs to the comparison; those that are there stay."""
+        """Add runs to the comparison; those that are there stay. Each keeps the last command that asked for it."""
         self.directory.mkdir(parents=True, exist_ok=True)
         with Claim(self.directory / ".sweep.claim"):
             before = self.read()
             known = {entry["run_id"]: entry for entry in before.get("runs", [])}
+            commands = list(before.get("commands", filter(None, [before.get("command")])))
+            commands += [command] * (command not in commands)
             for entry in entries:
-                known.setdefault(entry.run_id, entry.to_dict())
-            value = {"schema": 1, "name": name, "command": command, "runs": list(known.values())}
+                known[entry.run_id] = {**known.get(entry.run_id, entry.to_dict()), "command": commands.index(command)}
+            value = {
+                "schema": 1, "name": name, "command": command, "commands": commands, "runs": list(known.values()),
+            }  # fmt: skip
             if value != before:
                 result.write_json(self.directory / FILE, value, durable=True)
 
@@ -57,6 +61,13 @@ class Ledger:
         except (OSError, ValueError):
             return {}
         return value if isinstance(value, dict) else {}
+
+    def commands(self, entries: Iterable[Mapping[str, Any]]) -> list[str]:
+        """The commands that between them do these runs of the listing."""
+        listing = self.read()
+        known = listing.get("commands", [])
+        asked = [known[entry["command"]] if "command" in entry else listing.get("command") for entry in entries]
+        return list(dict.fromkeys(map(str, asked)))
 
     def path(self, run_id: str) -> Path:
         return self.directory / run_id
@@ -111,7 +122,7 @@ class Ledger:
                     "error": {"type": "WorkerDied", "message": message, "traceback": ""},
                     "metrics": {},
                     "cost": {},
-                    "rerun": f"headstart rerun {path}",
+                    "rerun": result.repeat_command(path.absolute()),
                     "finished": result.now(),
                 }
                 result.write_json(path / result.FILE, value, durable=True)

@@ -73,9 +73,11 @@ def show_status(directory: Path) -> int:
     left = [entry for entry in entries if states[entry["run_id"]] in ("missing", "interrupted")]
     if left or "failed" in states.values():
         retry = "" if left else " --retry-failed"
+        again = left or [entry for entry in entries if states[entry["run_id"]] == "failed"]
         to_do = f"{len(left)} run{'s' * (len(left) > 1)} to do{_cost(left, runs, entries)}. To go on:"
         console.print(f"\n{to_do}" if left else "\nTo try again:")
-        console.print(f"  {escape(str(listing.get('command')))}{retry}", highlight=False, soft_wrap=True)
+        for command in ledger.commands(again):
+            print(f"  {command}{retry}")  # by itself: nothing in it is markup, and it is copied
     return 0
 
 
@@ -90,11 +92,11 @@ def show_failures(entries: Sequence[Mapping[str, Any]], failed: Mapping[str, Map
         console.print(f"[red]✘[/] {escape(labels[run_id])}", highlight=False)
         message = str(error.get("message", "no message")).splitlines()[0]
         console.print(f"    {escape(str(error.get('type', '')))}: {escape(message)}", highlight=False, soft_wrap=True)
-        console.print(f"    {escape(str(done.get('rerun', '')))}", highlight=False, soft_wrap=True)
+        print(f"    {result.as_command(str(done.get('rerun', '')))}")
 
 
 def _console() -> Console:
-    return Console(highlight=False)
+    return Console(highlight=False, emoji=False)
 
 
 def _state(ledger: Ledger, run_id: str, done: Mapping[str, Any] | None) -> str:

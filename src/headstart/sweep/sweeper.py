@@ -20,6 +20,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from headstart import config, result
 from headstart.composition import Composer
 from headstart.errors import InputError, disk_is_full
+from headstart.explanation import COMPOSITION_ERRORS, explained
+from headstart.overrides import as_written
 from headstart.places import writable
 from headstart.preparation import Job, job_config, prepare
 from headstart.progress import duration
@@ -36,6 +38,7 @@ ELSEWHERE_SECONDS = 1.0
 ON_THIS_MACHINE = ("BasicLauncher", "JoblibLauncher", "LocalLauncher")
 """Ends of the names of launchers that run jobs on the machine that they are started on."""
 TO_DO = ("missing", "interrupted")
+RETRY = "--retry-failed"
 MOST_DEATHS = 2
 """Times that a worker may die over a run before the run is recorded as failed."""
 MOST_IDLE = 3
@@ -77,20 +80,10 @@ class Planned(Entry):
 class Sweep:
     """Draws up, checks and carries out the runs of one comparison; see `hydra_plugins` for its options."""
 
-    def __init__(
-        self,
-        hydra_context: HydraContext,
-        task_function: TaskFunction,
-        config: DictConfig,
-        params: Mapping[str, str] | None,
-        zip: Mapping[str, str] | None,
-        runs: Sequence[str],
-        dry_run: bool,
-        retry_failed: bool,
-    ) -> None:
+    def __init__(self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.task_function, self.config = hydra_context, task_function, config
-        self.params, self.paired, self.runs = params or {}, zip or {}, runs
-        self.dry_run, self.retry_failed = dry_run, retry_failed
+        self.params, self.paired, self.runs = (_written(config, name) for name in ("params", "zip", "runs"))
+        self.dry_run, self.retry_failed = config.hydra.sweeper.dry_run, config.hydra.sweeper.retry_failed
         self.ledger = Ledger(Path(config.hydra.sweep.dir))
         self.completed: set[str] = set()
         self.idle = 0
@@ -108,7 +101,7 @@ class Sweep:
         if self.dry_run:
             show_dry_run(self.ledger, plans.values(), self.retry_failed)
             return True
-        command = shlex.join(["headstart", *sys.argv[1:]])
+        command = shlex.join(["headstart", *(word for word in sys.argv[1:] if word != RETRY)])
         self.ledger.enrol(str(self.config.name), command, plans.values())
         for run_id in self.completed:
             self.ledger.tidy(plans[run_id])
@@ -129,8 +122,7 @@ class Sweep:
         failed = {run_id: done for run_id in left if (done := result.read(self.ledger.path(run_id))) is not None}
         show_failures([plan.to_dict() for plan in plans.values()], failed)
         if failed:
-            again = command if "--retry-failed" in command else f"{command} --retry-failed"
-            print(f"To try them again:\n  {again}\n")
+            print(f"To try them again:\n  {command} {RETRY}\n")
 
     def draw(self, loader: ConfigLoader, lines: Sequence[Line]) -> dict[str, Planned]:
         """Compose and check every run; by run id, in order, each once."""
@@ -143,6 +135,9 @@ class Sweep:
                 job = prepare(job_config(*composer.compose(line)), here)
                 if job.run_id not in plans:
                     plans[job.run_id] = self._planned(job)
+            except COMPOSITION_ERRORS as error:
+                for message in explained(error, loader, line).messages:
+                    problems.setdefault(message, []).append(" ".join(line))
             except InputError as error:
                 for message in error.messages:
                     problems.setdefault(message, []).append(" ".join(line))
@@ -301,6 +296,12 @@ class Outlook:
             left = f", about {duration(seconds)} left"
         sys.stderr.write(f"── {runs} of {self.total}{left}\n")
         self.begun += num_coming
+
+
+def _written(cfg: DictConfig, name: str) -> Any:
+    """An option of the sweeper as it is written, empty if it is not given; what it interpolates is each run's own."""
+    node = OmegaConf.select(cfg, f"hydra.sweeper.{name}")
+    return as_written(node) if OmegaConf.is_config(node) else {}
 
 
 def _common(lines: Sequence[Line]) -> list[str]:

@@ -36,7 +36,7 @@ class HeadstartSweeper(Sweeper):
     """
 
     def __init__(self, **options: Any) -> None:
-        self.options = options
+        """The options are read from the config, where they are as they were written."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
@@ -47,4 +47,4 @@ class HeadstartSweeper(Sweeper):
 
         assert self.hydra_context is not None
         assert self.config is not None
-        return Sweep(self.hydra_context, self.task_function, self.config, **self.options).run(arguments)
+        return Sweep(self.hydra_context, self.task_function, self.config).run(arguments)
