@@ -35,12 +35,13 @@ class Application(Hydra):
         overrides: list[str],
         run_mode: RunMode,
         with_log_configuration: bool = False,
-        **more: Any,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         """As Hydra's, but a config that names a target outside the allowed packages is refused."""
         parser = OverridesParser.create(config_loader=self.config_loader)
         check_overrides(parser.parse_overrides(overrides), self.config_loader)
-        cfg = super().compose_config(config_name, overrides, run_mode, **more)
+        cfg = super().compose_config(config_name, overrides, run_mode, False, from_shell, validate_sweep_overrides)
         check_targets(cfg)
         if with_log_configuration:
             configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
@@ -202,7 +203,7 @@ def execute(cfg: DictConfig) -> bool:
 def _sweeper(cfg: DictConfig, context: HydraContext, task_function: Callable[[Any], Any]) -> Sweeper:
     """The sweeper that was chosen, made without the overrides of the runs, which it reads as they are written.
 
-    What they interpolate (`${seed}`) is each run's own: it must not be resolved here, where there may be no such setting.
+    What they interpolate (`${seed}`) is each run's own: it must not be resolved here, which may lack such a setting.
     """
     bare = cfg.copy()
     with read_write(bare):

@@ -77,7 +77,7 @@ def explained(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) 
     if isinstance(cause, (InterpolationResolutionError, GrammarParseError)):
         return InputError(
             f"{key or 'A setting'} cannot be worked out: {str(cause).splitlines()[0].rstrip('.')}. A setting may take "
-            "the value of another of its run, as in ${seed} or ${data.root}, or of the environment, as in ${oc.env:NAME}."
+            "the value of another of its run, as in ${seed} or ${data.root}, or of the environment: ${oc.env:NAME}."
         )
     reason = next((line for line in text.splitlines() if line.startswith(("Value ", "Invalid "))), None)
     first = f"{key}: {reason}" if key and reason else str(cause).strip().splitlines()[0]
@@ -107,7 +107,7 @@ def _below(parent: str, loader: ConfigLoader, overrides: Sequence[str]) -> str |
         return None
     with suppress(*COMPOSITION_ERRORS, InputError, TypeError):
         node = loader.load_configuration(CONFIG_NAME, _chosen(overrides), RunMode.RUN)[group]
-        if name in node and not OmegaConf.is_dict(node[name]):
+        if (found := node._get_node(name)) is not None and not OmegaConf.is_dict(found):
             kind = config.hints_of(config.locate(node["_target_"], group)).get(name)
             if "dict[" in str(kind):
                 return "{parent} has no entry of that name that could be changed: write +{key}=VALUE to add it."

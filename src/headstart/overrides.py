@@ -26,7 +26,7 @@ def words(line: str) -> list[str]:
     Raises:
         ValueError: if a quote or bracket is not closed.
     """
-    return [_as_from_shell(word) for word in pieces(line, str.isspace) if word]
+    return [_as_from_shell(word) for word in pieces(line, str.isspace, is_shell=True) if word]
 
 
 def values(text: str) -> list[str]:
@@ -38,8 +38,10 @@ def values(text: str) -> list[str]:
     return [piece.strip() for piece in pieces(text, ",".__eq__)]
 
 
-def pieces(text: str, is_gap: Callable[[str], bool]) -> list[str]:
+def pieces(text: str, is_gap: Callable[[str], bool], is_shell: bool = False) -> list[str]:
     """`text` cut where `is_gap` says so, but not within quotes or brackets, nor after a backslash.
+
+    With `is_shell`, a piece that begins with a quote is quoted for a shell, where a backslash between ' and ' is one.
 
     Raises:
         ValueError: if a quote or bracket is not closed.
@@ -48,7 +50,7 @@ def pieces(text: str, is_gap: Callable[[str], bool]) -> list[str]:
     for letter in text:
         if is_escaped:
             is_escaped = False
-        elif letter == "\\":
+        elif letter == "\\" and not (is_shell and quote == "'" and found[-1][0] in QUOTES):
             is_escaped = True
         elif quote:
             quote = "" if letter == quote else quote

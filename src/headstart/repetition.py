@@ -17,8 +17,10 @@ COMPARED = ("metrics", "data", "weights", "environment", "reading")
 def repeat(original: Path, fresh: Path) -> list[str]:
     """Repeat the run in `original` into `fresh`; a line for each difference, none if it is identical.
 
+    Of a run that failed, the line says what came of it now.
+
     Raises:
-        InputError: if `original` holds no completed run, or its data or weights cannot be had any more.
+        InputError: if `original` holds no run that came to an end, or its data or weights cannot be had any more.
     """
     before, predictions = _original(original)
     cfg = config.load(original)
@@ -29,6 +31,9 @@ def repeat(original: Path, fresh: Path) -> list[str]:
 
     job = prepare(cfg)
     after = experiment.run([job], [fresh])[0]
+    if before["status"] != "completed":
+        now = "completed" if after["status"] == "completed" else f"failed too: {after['error']['message']}"
+        return [f"The run had failed: {(before.get('error') or {}).get('message')}", f"The repetition {now}"]
     if after["status"] != "completed":
         return [f"The repetition failed: {after['error']['message']}"]
     found = [*_changed_identity(before, after), *_metrics(before["metrics"], after["metrics"])]
@@ -64,10 +69,12 @@ def _predictions(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarra
 
 
 def _original(directory: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The result and the predictions of a completed run: all that a repetition is compared with, before it begins."""
+    """The result and the predictions of a run: all that a repetition is compared with, before it begins."""
     found = result.read(directory)
-    if found is None or found["status"] != "completed":
-        raise InputError(f"{directory} must hold a completed run, but its result.json is missing or says otherwise.")
+    if found is None:
+        raise InputError(f"{directory} must hold a run that has ended, but it has no result.json that can be read.")
+    if found["status"] != "completed":
+        return found, {}
     lacking = [name for name in COMPARED if not isinstance(found.get(name), Mapping)]
     if lacking or not {"fingerprint", "split_sha256"} <= found["data"].keys():
         raise InputError(

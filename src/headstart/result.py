@@ -65,9 +65,10 @@ def as_command(text: str) -> str:
     start = "headstart rerun "
     place = text.removeprefix(start)
     try:
-        is_quoted = shlex.join(shlex.split(place)) == place
+        words = shlex.split(place)
     except ValueError:
-        is_quoted = False
+        words = []
+    is_quoted = len(words) == 1 and shlex.quote(words[0]) == place
     return text if is_quoted or place == text else start + shlex.quote(place)
 
 

@@ -1,6 +1,9 @@
 """Comparisons as a person runs them: what is drawn up, what is done, skipped, recorded and said."""
 
+import csv
 import json
+import shlex
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,10 @@ import pytest
 import torch
 
 from headstart import commands, experiment
+from headstart.application import compose
 from headstart.cli import main
+from headstart.overrides import in_shell
+from headstart.preparation import job_config, prepare
 from headstart.sweep.ledger import Ledger
 from pictures import tiny, write_folder
 
@@ -33,9 +39,9 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Counter:
     counts: Counter = Counter()
     real = experiment._open
 
-    def counting(job: Any, directory: Path) -> Any:
+    def counting(job: Any, *more: Any) -> Any:
         counts[job.run_id] += 1
-        return real(job, directory)
+        return real(job, *more)
 
     monkeypatch.setattr(experiment, "_open", counting)
     return counts
@@ -278,3 +284,103 @@ def test_heads_on_the_same_features_are_trained_together_and_come_out_as_if_alon
     assert {run_id: run["metrics"] for run_id, run in together.items()} == {
         run_id: run["metrics"] for run_id, run in alone.items()
     }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["seed=3,4", "data.split_seed=${seed}"],
+        ["hydra.sweeper.params={seed:'3,4',data.split_seed:'${seed}'}"],
+        ["hydra.sweeper.zip={seed:'3,4',data.split_seed:'${seed},${seed}'}"],
+        ["hydra.sweeper.runs=['seed=3 data.split_seed=${seed}','seed=4 data.split_seed=${seed}']"],
+        ["hydra.sweeper.runs=['data.split_seed=${seed} seed=3,4']"],
+        ["--config-dir=own", "experiment=mine"],
+    ],
+)
+def test_each_run_works_out_for_itself_what_its_settings_refer_to(
+    home: Path, pictures: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+):
+    (home / "own" / "experiment").mkdir(parents=True)
+    text = "# @package _global_\nhydra: {sweeper: {params: {seed: '3,4', data.split_seed: '${seed}'}}}\n"
+    (home / "own" / "experiment" / "mine.yaml").write_text(text)
+    same = ["trainer.max_epochs=1", "name=s", "strategy=fine_tune"]
+    expected = {
+        prepare(job_config(compose([*tiny(pictures, *same), f"seed={seed}", f"data.split_seed={seed}"]))).run_id
+        for seed in (3, 4)
+    }
+    assert sweep(pictures, "strategy=fine_tune", *words, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "2 runs" in said
+    assert all(run_id in said for run_id in expected)
+
+
+def test_what_the_comparison_itself_lacks_may_be_referred_to_in_its_runs(home: Path, pictures: Path):
+    own = {"optimizer.lr": "'0.1,0.2'", "data.split_seed": "'${seed}'", "optimizer.weight_decay": "'${optimizer.lr}'"}
+    params = ",".join(f"{key}:{value}" for key, value in own.items())
+    assert sweep(pictures, "strategy=feature_extraction", f"hydra.sweeper.params={{{params}}}", "seed=0,1") == 0
+    keys = ("seed", "data.split_seed", "optimizer.lr", "optimizer.weight_decay")
+    assert points(home, *keys) == [(0, 0, 0.1, 0.1), (0, 0, 0.2, 0.2), (1, 1, 0.1, 0.1), (1, 1, 0.2, 0.2)]
+    run = next(iter(results(home).values()))
+    assert "data.split_seed=${seed}" in run["overrides"]
+    path = next(home.glob("outputs/s/*/config.yaml")).parent
+    assert commands.rerun([str(path), "--check"]) == 0
+
+
+@pytest.mark.report
+def test_every_command_that_is_printed_can_be_copied(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    odd = "my photos, [2024] :b: it's é"
+    root = write_folder(home / odd, per_class=8)
+    words = [word for word in tiny(root, "strategy=fine_tune") if not word.startswith("data.root")]
+    lines = [f"data.root='{odd}' optimizer=sgd,adamw".replace("it's", "it\\'s")]
+    (home / "own" / "experiment").mkdir(parents=True)
+    (home / "own" / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\n" + json.dumps({"hydra": {"sweeper": {"runs": lines}}})
+    )
+    place = parsed_for_shell("hydra.sweep.dir", f"{home}/runs {odd}")
+    words = ["train", "-m", "--config-dir=own", *words, "experiment=mine", "optimizer.lr=1e30", *place]
+
+    def typed(words: list[str]) -> tuple[int, list[list[str]]]:
+        monkeypatch.setattr("sys.argv", ["headstart", *words])
+        status = main(words)
+        said = capsys.readouterr()
+        found = [line.strip() for line in (said.out + said.err).splitlines() if line.strip().startswith("headstart ")]
+        return status, [shlex.split(line)[1:] for line in found]
+
+    status, printed = typed(words)
+    assert status == 1
+    assert [command[0] for command in printed] == ["rerun", "rerun", "train"]
+    for command in printed:
+        assert typed(command)[0] == 1, "the loss is not finite this time either"
+    directory = next(home.glob("runs*"))
+    status, printed = typed(["status", str(directory)])
+    assert (status, printed[-1]) == (0, [*words, "--retry-failed"])
+    for run in directory.glob("*/result.json"):
+        done = json.loads(run.read_text())
+        assert shlex.split(done["rerun"]) == ["headstart", "rerun", str(run.parent)]
+    for path in directory.glob("*/result.json"):
+        shutil.rmtree(path.parent)
+    status, printed = typed(["status", str(directory)])
+    assert printed == [words]
+    commands.report([str(directory)])
+    with (directory / "report" / "tables" / "runs.csv").open() as file:
+        assert [shlex.split(row["rerun"])[1:] for row in csv.DictReader(file)] == [words, words]
+
+
+def parsed_for_shell(key: str, text: str) -> list[str]:
+    return shlex.split(in_shell(key, text))
+
+
+def test_a_comparison_that_grew_by_another_command_goes_on_with_the_one_that_asked(
+    home: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    for seeds in ("seed=0,1", "seed=2"):
+        monkeypatch.setattr("sys.argv", ["headstart", "train", "-m", seeds])
+        assert sweep(pictures, "strategy=feature_extraction", seeds) == 0
+    for path in home.glob("outputs/s/*/result.json"):
+        if json.loads(path.read_text())["seed"] == 1:
+            shutil.rmtree(path.parent)
+    capsys.readouterr()
+    assert commands.status([str(home / "outputs" / "s")]) == 0
+    assert "headstart train -m seed=0,1\n" in capsys.readouterr().out
