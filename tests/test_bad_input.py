@@ -161,7 +161,7 @@ COMMANDS = [
     (f"report {LONG}", "File name too long"),
     ("rerun", "Name a directory"),
     ("rerun nowhere", "nowhere is not a directory"),
-    ("rerun .", "must hold a completed run"),
+    ("rerun .", "must hold a run that has ended"),
     ("rerun . .", "Name one run's directory, not 2"),
     (f"rerun {LONG}", "File name too long"),
     ("trian", "Unknown command 'trian'"),
