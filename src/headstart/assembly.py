@@ -129,15 +129,13 @@ def stored_views(
 
 def _positions(examples: Examples, backbone: Backbone) -> np.ndarray | None:
     """Positions of each example's activations `(N,)`; None if all have as many."""
-    return None if examples.is_even or examples.lengths is None else backbone.num_positions(examples.lengths)
+    return None if examples.lengths is None else backbone.num_positions(examples.lengths)
 
 
 def _stored(job: Job, backbone: Backbone) -> Stored | None:
     """What activations can be stored of: examples that stay as they are, or come in the same views again and again."""
     examples, augmentation = job.examples, job.parts["augmentation"]
     if augmentation.changes_examples and not job.cfg.trainer.reuse_views:
-        return None
-    if not examples.is_even and examples.lengths is None:  # read as they are needed, and then of any length
         return None
     views = augmentation.views if augmentation.changes_examples else 1
     positions = _positions(examples, backbone)

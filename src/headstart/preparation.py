@@ -1,6 +1,7 @@
 """From a config to a job that is known to work: everything that can be wrong with it is said here, all at once."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -306,12 +307,17 @@ def _sketch(factory: BackboneFactory, node: Any, strategy: Strategy) -> Sketch:
 
 def _check_overrides(source: Source, reading: Reading) -> None:
     too_much = [
-        f"data.{name} must be at most {reading.limits[name]} for this backbone, but is {value}."
+        f"data.{name} must be at most {_most(reading.limits[name])} for this backbone, but is {value}."
         for name, value in source.overrides.items()
         if name in reading.limits and value > reading.limits[name]
     ]
     if too_much:
         raise InputError(*too_much)
+
+
+def _most(limit: float) -> float:
+    """A limit as it is said: never more than it is."""
+    return limit if isinstance(limit, int) else math.floor(limit * 1000) / 1000
 
 
 def _check_split(source: Source, own: Source) -> None:

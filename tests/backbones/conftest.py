@@ -56,6 +56,11 @@ def audio_configs() -> dict[str, Any]:
         ),
         "hubert": t.HubertConfig(**WAVES),
         "wavlm": t.WavLMConfig(**WAVES),
+        "unispeech": t.UniSpeechConfig(**WAVES),
+        "unispeech_sat": t.UniSpeechSatConfig(**WAVES),
+        "data2vec": t.Data2VecAudioConfig(**WAVES),
+        "conformer": t.Wav2Vec2ConformerConfig(**WAVES),
+        "sew": t.SEWConfig(**WAVES),
         "ast": t.ASTConfig(**COMMON, max_length=64, num_mel_bins=32),
         "whisper": t.WhisperConfig(
             d_model=32, encoder_layers=4, decoder_layers=1, encoder_attention_heads=4, decoder_attention_heads=4,

@@ -1,6 +1,7 @@
 """Text backbones: every family loaded from what save_pretrained wrote, against transformers' own outputs."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -274,6 +275,51 @@ def test_roberta_leaves_room_for_the_positions_its_padding_takes(folders):
     factory = made(folders["roberta"], "roberta")
     long = Texts(["cat " * 40], None, "long", **factory.reading().arguments)
     factory.build(True).eval()(long.batch([0]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_without_a_tokenizer_is_refused_as_transformers_would_make_an_empty_one(tmp_path, tiny_models, family):
+    for path in tiny_models.save_text(tmp_path, family).glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(InputError, match="holds no tokenizer that transformers can read"):
+        made(tmp_path, family).reading()
+
+
+@pytest.mark.parametrize("lower", [True, False, None])
+def test_whether_texts_are_put_in_lower_case_is_read_or_guessed_aloud(tmp_path, tiny_models, caplog, lower):
+    for path in tiny_models.save_text(tmp_path, "bert").glob("tokenizer*"):
+        path.unlink()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "The", "the", "Cat", "cat"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    if lower is not None:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lower}))
+    tokenizer = made(tmp_path, "bert").tokenizer
+    assert tokenizer.encode(["The Cat"], None, 8)["ids"] == [[2, 5, 7, 3] if lower is False else [2, 6, 8, 3]]
+    guessed = "does not say whether its texts are put in lower case"
+    assert [record.getMessage() for record in caplog.records if guessed in record.getMessage()] == (
+        [f"{tmp_path} {guessed} (do_lower_case in tokenizer_config.json). Taken is the default of transformers' "
+         "BertTokenizer: they are."] if lower is None else []
+    )  # fmt: skip
+
+
+def test_the_side_on_which_long_texts_are_cut_is_the_tokenizers(tmp_path, tiny_models):
+    config = tiny_models.save_text(tmp_path, "bert") / "tokenizer_config.json"
+    text, kept = ["the red cat runs under a tree"], {}
+    for side in ("right", "left"):
+        config.write_text(json.dumps({**json.loads(config.read_text()), "truncation_side": side}))
+        factory = made(tmp_path, "bert", max_length=5)
+        texts = Texts(text, None, side, **factory.reading().arguments)
+        kept[side] = texts.statistics()["part"], factory.tokenizer.encode(text, None, 5)["ids"][0]
+        whole = factory.tokenizer.encode(text, None, 50)["ids"][0]
+    assert kept == {"right": ("first", [*whole[:4], whole[-1]]), "left": ("last", [whole[0], *whole[-4:]])}
+
+
+def test_the_tokenizer_is_part_of_what_a_backbone_is(tmp_path, tiny_models):
+    config = tiny_models.save_text(tmp_path, "bert") / "tokenizer_config.json"
+    first = made(tmp_path, "bert").identity(True)
+    assert made(tmp_path, "bert").identity(True) == first
+    config.write_text(json.dumps({**json.loads(config.read_text()), "truncation_side": "left"}))
+    assert made(tmp_path, "bert").identity(True) != first
 
 
 def test_old_heads_are_left_out_by_name_and_nothing_else(folders, tmp_path):

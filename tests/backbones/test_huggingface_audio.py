@@ -1,6 +1,5 @@
 """Audio backbones: every family loaded from what save_pretrained wrote, against transformers' own extractors."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,20 +7,21 @@ import pytest
 import torch
 
 from headstart.backbones.huggingface_audio import HuggingFaceAudio
-from headstart.backbones.waveforms import KaldiFilterbank, Waveform, WhisperMel
+from headstart.backbones.waveforms import Waveform, WhisperMel
 from headstart.errors import InputError
 from headstart.strategies.adapters import Lora
 from headstart.training.thaw import hold
 
 FAMILIES = ["wav2vec2", "wav2vec2_stable", "hubert", "wavlm", "ast", "whisper"]
 WAVES = ["wav2vec2", "wav2vec2_stable", "hubert", "wavlm"]
+KIN = ["unispeech", "unispeech_sat", "data2vec", "conformer"]
 LENGTHS = [6000, 4321, 900, 16000]
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory, tiny_models) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("models")
-    return {family: tiny_models.save_audio(root / family, family) for family in FAMILIES}
+    return {family: tiny_models.save_audio(root / family, family) for family in [*FAMILIES, *KIN]}
 
 
 def sounds(lengths=LENGTHS) -> dict[str, torch.Tensor]:
@@ -37,7 +37,7 @@ def one(inputs, place):
     return {"waveform": inputs["waveform"][place : place + 1, :length], "lengths": inputs["lengths"][place : place + 1]}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *KIN])
 @pytest.mark.parametrize("layers", ["last", "weighted"])
 def test_a_padded_batch_gives_what_single_examples_give(folders, family, layers):
     factory = HuggingFaceAudio(str(folders[family]), layers=layers)
@@ -50,7 +50,7 @@ def test_a_padded_batch_gives_what_single_examples_give(folders, family, layers)
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", WAVES)
+@pytest.mark.parametrize("family", [*WAVES, *KIN])
 def test_features_of_waveforms_are_those_of_transformers_own_extractor_and_model(folders, family):
     from transformers import AutoModel, Wav2Vec2FeatureExtractor
 
@@ -64,31 +64,35 @@ def test_features_of_waveforms_are_those_of_transformers_own_extractor_and_model
             torch.testing.assert_close(backbone(sound), expected, rtol=0, atol=1e-5)
 
 
-def test_the_filterbank_is_that_of_transformers_own_extractor(folders, monkeypatch):
+def test_features_of_a_spectrogram_transformer_are_those_of_its_own_extractor_and_model(folders):
     from transformers import ASTFeatureExtractor, AutoModel
 
-    extractor = ASTFeatureExtractor(num_mel_bins=32, max_length=64)
-    inputs = sounds()
-    ours = KaldiFilterbank(64, 32, 16_000, extractor.mean, extractor.std)(inputs["waveform"], inputs["lengths"])
+    extractor, inputs = ASTFeatureExtractor(num_mel_bins=32, max_length=64), sounds()
     theirs = [
         extractor(one(inputs, place)["waveform"][0].numpy(), sampling_rate=16_000, return_tensors="pt").input_values[0]
         for place in range(len(LENGTHS))
     ]
-    torch.testing.assert_close(ours, torch.stack(theirs), rtol=0, atol=1e-5)
     backbone = HuggingFaceAudio(str(folders["ast"]), pooling="pooler").build(True).eval()
     oracle = AutoModel.from_pretrained(folders["ast"]).eval()
     with torch.no_grad():
         torch.testing.assert_close(backbone(inputs), oracle(torch.stack(theirs)).pooler_output, rtol=0, atol=1e-5)
 
 
-def test_whispers_spectrogram_is_that_of_transformers_own_extractor():
-    from transformers import WhisperFeatureExtractor
-
-    extractor, inputs = WhisperFeatureExtractor(chunk_length=2), sounds()
-    ours = WhisperMel(200, 80, 16_000)(inputs["waveform"], inputs["lengths"])
-    rows = [one(inputs, place)["waveform"][0].numpy() for place in range(len(LENGTHS))]
-    theirs = extractor(rows, sampling_rate=16_000, return_tensors="pt").input_features
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5)
+@pytest.mark.parametrize(("family", "window"), [("wav2vec2", None), ("ast", (400 + 63 * 160) / 16_000), ("whisper", 1)])
+def test_the_most_that_a_model_reads_of_a_sound_is_what_its_positions_allow(folders, family, window):
+    reading = HuggingFaceAudio(str(folders[family])).reading()
+    assert reading.limits == ({} if window is None else {"seconds": window})
+    assert reading.arguments == {"sample_rate": 16_000, "seconds": 10.0 if window is None else window}
+    if window is not None:  # a sample more changes nothing, a sample less does
+        samples = round(window * 16_000)
+        read = HuggingFaceAudio(str(folders[family])).extractor.reader()
+        inputs = sounds([samples + 1])
+        whole, without_one, without_last = (
+            read(inputs["waveform"][:, :length], torch.tensor([length]))
+            for length in (samples + 1, samples, samples - 1)
+        )
+        assert torch.equal(whole, without_one)
+        assert not torch.equal(without_one, without_last)
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
@@ -234,5 +238,5 @@ def test_settings_that_do_not_fit_the_model_are_errors(folders, tmp_path, tiny_m
         HuggingFaceAudio(str(folders["ast"]), pooling="pooler", layers="weighted").check(True)
     with pytest.raises(InputError, match="audio backbones are"):
         HuggingFaceAudio(str(tiny_models.save_text(tmp_path / "bert", "bert"))).check(True)
-    (tmp_path / "bert" / "preprocessor_config.json").write_text(json.dumps({"sampling_rate": 8000}))
-    assert HuggingFaceAudio(str(tmp_path / "bert")).reading().arguments == {"sample_rate": 8000}
+    with pytest.raises(InputError, match="'sew', but audio backbones are"):  # it has a norm between these parts
+        HuggingFaceAudio(str(tiny_models.save_audio(tmp_path / "sew", "sew"))).check(True)

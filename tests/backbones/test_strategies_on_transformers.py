@@ -164,3 +164,31 @@ def test_the_work_is_foretold(at_home, places, family, strategy):
     (phase,) = forecast(draft(job_config(compose(words))))["phases"]
     counted = result["cost"]["train_flops"] / result["data"]["sizes"]["train"]
     assert phase["flops_per_example"] == pytest.approx(counted, rel=0.02)
+
+
+def test_no_more_of_a_sound_is_asked_for_than_the_model_reads_and_what_is_not_read_is_said(places, at_home, capsys):
+    """The tiny spectrogram transformer has positions for 0.655 s; half of the sounds are longer."""
+    soundfile = pytest.importorskip("soundfile")
+    dice = np.random.default_rng(1)
+    for number in range(32):
+        (at_home / "long" / f"class{number % 2}").mkdir(parents=True, exist_ok=True)
+        sound = 0.1 * dice.standard_normal(24_000 if number % 4 < 2 else 8000)
+        soundfile.write(at_home / "long" / f"class{number % 2}" / f"{number}.wav", sound, 16_000)
+    words = ["train", "backbone=huggingface_audio", f"backbone.model={places['ast']}", "data=audio_folder"]
+    words += ["data.root=long", "strategy=feature_extraction", "trainer.max_epochs=1", "logger=none"]
+    assert main([*words, "data.seconds=0.7"]) == 2
+    assert "data.seconds must be at most 0.655 for this backbone, but is 0.7" in capsys.readouterr().err
+    assert not (at_home / "outputs").exists()
+    seen = {}
+    for part in ("middle", "last", "middle"):  # the third run is the first one, the features of the others are kept
+        place = at_home / part
+        assert main([*words, f"data.part={part}", f"hydra.run.dir={place}", "features.root=store"]) == 0
+        done = json.loads((place / "result.json").read_text())
+        seen[part] = done["run_id"]
+        facts = {name: done["reading"][name] for name in ("max_seconds", "part", "num_truncated", "truncation_rate")}
+        assert facts == {"max_seconds": 0.655, "part": part, "num_truncated": 16, "truncation_rate": 0.5}
+        said = f"long: 16 of 32 sounds are longer than what is read of them (the longest has 1.5 s): the {part} 0.655 s"
+        assert any(note.startswith(said) for note in done["notes"])
+    settings = json.loads((at_home / "middle" / "result.json").read_text())["settings"]
+    assert "data.part" not in settings  # a run's name is what it was before there was a choice
+    assert seen["middle"] != seen["last"]

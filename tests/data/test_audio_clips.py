@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from scipy.signal import resample_poly
 
-from headstart.data import audio_clips
+from headstart.data import array_cache, audio_clips
 from headstart.data.audio_clips import SUFFIXES, Clips, SoundFiles, kind, read_sound, resampled, verify_sound
 from headstart.data.file_check import CheckedFiles
 
@@ -147,26 +147,45 @@ def test_lengths_are_told_where_batches_of_like_ones_save_padding():
     assert clips(NOISES, 0.3).lengths is None
 
 
-def test_batches_are_even_only_where_that_is_known():
-    assert clips(NOISES, 1.0, padding="fixed").is_even
-    assert clips(NOISES, 0.3).is_even
-    assert not clips(NOISES, 1.0).is_even
-    assert not Clips(lambda n: NOISES[n], 3, "demand", 1000, 1.0, "longest", cache_bytes=1).is_even
-
-
 def test_statistics_tell_length_and_cutting():
     found = clips(NOISES, 1.0).statistics()
     assert found["num_seconds"] == 2.8
     assert found["seconds_per_example"] == {"mean": 0.933, "median": 0.9, "p95": 1.35, "max": 1.4}
     assert found["max_seconds"] == 1.0
     assert found["truncation_rate"] == pytest.approx(1 / 3)
+    assert found["num_truncated"] == 1
+    assert found["part"] == "middle"
+
+
+@pytest.mark.parametrize(("part", "start"), [("first", 0), ("middle", 200), ("last", 400)])
+@pytest.mark.parametrize("cache_bytes", ["auto", 1])
+def test_the_part_asked_for_is_read_of_what_is_longer(part, start, cache_bytes, monkeypatch):
+    if cache_bytes == 1:
+        monkeypatch.setattr(array_cache, "_free_disk", lambda folder: 0)
+    found = clips(NOISES, seconds=1.0, part=part, cache_bytes=cache_bytes)
+    inputs = found.batch([2, 0])
+    np.testing.assert_array_equal(inputs["waveform"][0], NOISES[2][start : start + 1000])
+    np.testing.assert_array_equal(inputs["waveform"][1, :500], NOISES[0])
+    assert found.statistics()["part"] == part
+
+
+def test_what_is_cut_is_said_also_when_it_was_read_before(caplog):
+    for _ in range(2):
+        caplog.clear()
+        clips(NOISES, seconds=1.0, part="last", name="shouts")
+        (record,) = caplog.records
+        assert record.getMessage().startswith(
+            "shouts: 1 of 3 sounds are longer than what is read of them (the longest has 1.4 s): the last 1 s."
+        )
+    caplog.clear()
+    clips(NOISES, seconds=1.4)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("padding", ["longest", "fixed"])
 def test_sounds_are_the_same_from_disk_from_memory_and_on_demand(padding, monkeypatch):
-    from headstart.data import array_cache
-
-    on_disk = clips(NOISES, 1.0, padding).batch([1, 2, 0])
+    kept = clips(NOISES, 1.0, padding)
+    on_disk = kept.batch([1, 2, 0])
     monkeypatch.setattr(array_cache, "_free_disk", lambda folder: 0)
     in_memory = Clips(lambda n: NOISES[n], 3, "memory", 1000, 1.0, padding)
     on_demand = Clips(lambda n: NOISES[n], 3, "demand", 1000, 1.0, padding, cache_bytes=1)
@@ -175,8 +194,9 @@ def test_sounds_are_the_same_from_disk_from_memory_and_on_demand(padding, monkey
     for other in (in_memory.batch([1, 2, 0]), on_demand.batch([1, 2, 0])):
         assert other.keys() == on_disk.keys()
         assert all((other[name] == on_disk[name]).all() for name in other)
-    assert on_demand.lengths is None
-    assert on_demand.statistics() == {}
+    for other in (in_memory, on_demand):  # so that batches of like lengths are the same, and what is cut is counted
+        assert np.array_equal(other.lengths, kept.lengths) if padding == "longest" else other.lengths is None
+        assert other.statistics() == kept.statistics()
 
 
 def test_sounds_are_read_once_and_found_again():

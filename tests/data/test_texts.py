@@ -10,13 +10,14 @@ from headstart.data.splits import Split
 from headstart.data.text_augmentation import TokenDropout
 from headstart.data.texts import Texts
 
-PAD, MASK, FIRST, LAST = 0, 9, 1, 2
+PAD, MASK, FIRST, LAST, UNKNOWN = 0, 9, 1, 2, 3
 
 
 class Letters:
     """Each letter a token between two special ones; counts how often it is asked."""
 
     identity, pad_id, mask_id, has_types = "letters", PAD, MASK, True
+    unknown_id, part = UNKNOWN, "first"
 
     def __init__(self) -> None:
         self.num_texts = 0
@@ -55,6 +56,21 @@ def test_what_is_cut_off_is_counted():
     assert statistics["truncation_rate"] == 0.25
     assert statistics["tokens_per_example"]["max"] == 13
     assert statistics["max_length"] == 8
+    assert (statistics["num_truncated"], statistics["part"], statistics["unknown_rate"]) == (1, "first", 0.0)
+
+
+def test_what_is_cut_off_or_unknown_is_said_also_when_it_was_read_before(caplog):
+    strange = "ab" + chr(UNKNOWN) * 3 + "cdefghi"
+    for _ in range(2):
+        caplog.clear()
+        texts = made(["hello there", "xy", strange], max_length=13)
+        assert texts.statistics()["unknown_rate"] == 3 / (11 + 2 + 11)
+        cut, unknown = (record.getMessage() for record in caplog.records)
+        assert cut.startswith("data: 1 of 3 texts have more tokens than are read of them (the longest has 14): the fir")
+        assert unknown.startswith("data: 12.5% of the tokens are unknown to the tokenizer")
+    caplog.clear()
+    made(["abc"], max_length=5, fingerprint="short")
+    assert not caplog.records
 
 
 def test_texts_are_tokenised_once_for_each_tokenizer_length_and_data(own_cache):

@@ -125,5 +125,5 @@ class Reading:
 
     arguments: dict[str, Any] = field(default_factory=dict)
     description: dict[str, Any] = field(default_factory=dict)
-    limits: dict[str, int] = field(default_factory=dict)
-    """The largest values that may be set over some of the arguments."""
+    limits: dict[str, float] = field(default_factory=dict)
+    """The largest values that may be set over some of the arguments: beyond them the backbone reads nothing."""

@@ -164,7 +164,7 @@ class HuggingFaceText(HuggingFace):
         self.layout  # noqa: B018
 
     def identity(self, pretrained: bool) -> dict[str, Any]:
-        return {**self._identity(pretrained), "pooling": self.pooling}
+        return {**self._identity(pretrained), "pooling": self.pooling, "tokenizer": self.tokenizer.identity}
 
     def shapes(self, num_examples: int, **reading: Any) -> dict[str, Tensor]:
         ids = torch.empty(num_examples, reading["max_length"], dtype=torch.int64, device="meta")

@@ -1,6 +1,5 @@
 """transformers' models of sound as configured: checked, identified and built."""
 
-import json
 from functools import cached_property
 from typing import Any, Literal
 
@@ -10,14 +9,16 @@ from torch import Tensor
 from headstart.backbones import huggingface_files as files
 from headstart.backbones.backbone import Backbone, Reading, WeightsRecord
 from headstart.backbones.huggingface import HuggingFace
+from headstart.backbones.huggingface_extractor import SPECTROGRAM, WHISPER, Extractor, read_extractor
 from headstart.backbones.masks import BAND_MASKS, TIME_MASKS
 from headstart.backbones.waveforms import sound_shapes
 from headstart.errors import InputError
 from headstart.ranges import Multiplier
 
 _USUAL_SECONDS = 10.0
-"""Length of the longest sound where the data does not say."""
-_SPECTROGRAM, _WHISPER = "audio-spectrogram-transformer", "whisper"
+"""Most of a sound that is read where the data does not say."""
+_WAVEFORM_PARTS = {"feature_extractor", "feature_projection", "encoder"}
+"""What wav2vec 2.0 and its kin are made of; models with more between them (SEW) work otherwise."""
 _SILENCED = {"layerdrop": 0.0, "encoder_layerdrop": 0.0, "apply_spec_augment": False, "add_adapter": False}
 _SILENCED |= {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}
 """What the models do of themselves in training, whatever is frozen: dropped layers, SpecAugment (see augmentation)."""
@@ -26,7 +27,8 @@ _SILENCED |= {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}
 class HuggingFaceAudio(HuggingFace):
     """A model of sound in transformers: wav2vec 2.0, HuBERT, WavLM and their kin, AST, or Whisper's encoder.
 
-    Their own SpecAugment and layerdrop are off; what augments is chosen by `augmentation`.
+    Sounds are read as the model's own files say (see `huggingface_extractor`). Their own SpecAugment and layerdrop are
+    off; what augments is chosen by `augmentation`.
 
     Args:
         model: Its name on the hub (`owner/name`, `owner/name@revision`), a folder that `save_pretrained` wrote, or
@@ -56,24 +58,27 @@ class HuggingFaceAudio(HuggingFace):
     def check(self, pretrained: bool) -> None:
         self._check_weights(pretrained)
         problems = []
-        if self.pooling == "pooler" and self._type != _SPECTROGRAM:
+        if self.pooling == "pooler" and self._type != SPECTROGRAM:
             problems.append(f"backbone.pooling=pooler is for AST alone; choose mean for {self.name}.")
         if self.pooling == "pooler" and self.layers == "weighted":
             problems.append("backbone.layers=weighted goes with backbone.pooling=mean, not with pooler.")
         if problems:
             raise InputError(*problems)
         self.layout  # noqa: B018
+        self.extractor  # noqa: B018
 
     def identity(self, pretrained: bool) -> dict[str, Any]:
-        reader = {name: self._reader_setting(name, None) for name in ("do_normalize", "mean", "std", "max_length")}
+        reader = dict(self.extractor.settings)
         return {**self._identity(pretrained), "pooling": self.pooling, "layers": self.layers, "reader": reader}
 
     def shapes(self, num_examples: int, **reading: Any) -> dict[str, Tensor]:
-        return sound_shapes(num_examples, reading["sample_rate"], reading.get("seconds", _USUAL_SECONDS))
+        return sound_shapes(num_examples, reading["sample_rate"], reading["seconds"])
 
     def reading(self) -> Reading:
-        arguments = {"sample_rate": self.sample_rate}
-        return Reading(arguments, dict(arguments))
+        rate, window = self.extractor.sample_rate, self.extractor.window
+        limits = {} if window is None else {"seconds": window / rate}
+        arguments = {"sample_rate": rate, "seconds": min([_USUAL_SECONDS, *limits.values()])}
+        return Reading(arguments, dict(arguments), limits)
 
     def build(self, pretrained: bool) -> Backbone:
         """Under `torch.device("meta")`, `pretrained=False` allocates nothing: for plans."""
@@ -82,49 +87,27 @@ class HuggingFaceAudio(HuggingFace):
         layout = self.layout
         model, record = self._loaded(pretrained)
         mix = live.LayerMix(layout.num_blocks + 1) if self.layers == "weighted" else None
-        kinds = {_SPECTROGRAM: live.SpectrogramTransformer, _WHISPER: live.WhisperEncoder}
+        kinds = {SPECTROGRAM: live.SpectrogramTransformer, WHISPER: live.WhisperEncoder}
         kind = kinds.get(self._type, live.WaveformTransformer)
-        return kind(model, layout, self.pooling, record, self._reader(), self.sample_rate, mix)
+        extractor = self.extractor
+        return kind(model, layout, self.pooling, record, extractor.reader(), extractor.sample_rate, mix)
 
     @cached_property
     def config(self) -> Any:
         return files.read_config(self.place, **_SILENCED)
 
-    @property
-    def sample_rate(self) -> int:
-        """Samples a second that the model was trained on."""
-        return int(self._reader_setting("sampling_rate", 16_000))
+    @cached_property
+    def extractor(self) -> Extractor:
+        """How the model reads sounds."""
+        return read_extractor(self.place, self.config)
 
     @property
     def _type(self) -> str:
         return self.config.model_type
 
-    def _reader_setting(self, name: str, default: Any) -> Any:
-        """An entry of the model's feature extractor's settings."""
-        return self._reader_settings.get(name, default)
-
-    @cached_property
-    def _reader_settings(self) -> dict[str, Any]:
-        path = self.place.folder / "preprocessor_config.json"
-        try:
-            return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        except ValueError as error:
-            raise InputError(f"{path} is not valid JSON ({error}): fetch it again.") from error
-
-    def _reader(self) -> torch.nn.Module:
-        from headstart.backbones.waveforms import KaldiFilterbank, Waveform, WhisperMel
-
-        config = self.config
-        if self._type == _SPECTROGRAM:
-            mean, std = self._reader_setting("mean", -4.2677393), self._reader_setting("std", 4.5689974)
-            return KaldiFilterbank(config.max_length, config.num_mel_bins, self.sample_rate, mean, std)
-        if self._type == _WHISPER:
-            return WhisperMel(2 * config.max_source_positions, config.num_mel_bins, self.sample_rate)
-        return Waveform(bool(self._reader_setting("do_normalize", True)))
-
     def _loaded(self, pretrained: bool) -> tuple[torch.nn.Module, WeightsRecord]:
         model, record = super()._loaded(pretrained)
-        if self._type != _WHISPER:
+        if self._type != WHISPER:
             _make_gradients_follow_parameters(model)
             return model, record
         ignored = (*record.ignored, "decoder") if record.source != "none" else ()
@@ -132,20 +115,19 @@ class HuggingFaceAudio(HuggingFace):
 
     def _model(self) -> torch.nn.Module:
         model = super()._model()
-        if self._type == _WHISPER:
+        if self._type == WHISPER:
             return model.get_encoder()  # type: ignore[operator]
-        known = all(hasattr(model, part) for part in ("feature_extractor", "feature_projection", "encoder"))
-        if self._type != _SPECTROGRAM and not known:
+        if self._type != SPECTROGRAM and {name for name, _ in model.named_children()} != _WAVEFORM_PARTS:
             raise InputError(
                 f"backbone.model={self.name} is of the type {self._type!r}, but audio backbones are wav2vec2 and its "
-                "kin (HuBERT, WavLM, data2vec), AST, and Whisper."
+                "kin (HuBERT, WavLM, UniSpeech, data2vec, Conformer), AST, and Whisper."
             )
         return model
 
     def _run(self, model: torch.nn.Module) -> torch.Tensor:
-        if self._type == _SPECTROGRAM:
+        if self._type == SPECTROGRAM:
             inputs = torch.zeros(1, self.config.max_length, self.config.num_mel_bins)
-        elif self._type == _WHISPER:
+        elif self._type == WHISPER:
             inputs = torch.zeros(1, self.config.num_mel_bins, 2 * self.config.max_source_positions)
         else:
             inputs = torch.zeros(1, 16_000)

@@ -48,7 +48,8 @@ class AudioBackbone(TransformersBackbone):
         mix: LayerMix | None = None,
     ) -> None:
         super().__init__(model, layout, pooling, record)
-        self.reader, self.sample_rate = reader, sample_rate
+        self.reader: Any = reader
+        self.sample_rate = sample_rate
         self.mix = mix
 
     def extra(self) -> dict[str, nn.Module]:
@@ -99,7 +100,7 @@ class SpectrogramTransformer(AudioBackbone):
 
     def read(self, inputs: Inputs) -> Tensor:
         spectrogram = self.reader(inputs["waveform"], inputs["lengths"])
-        num_frames = (inputs["lengths"] - 400).div(160, rounding_mode="floor").clamp(0, spectrogram.shape[1] - 1) + 1
+        num_frames = self.reader.num_frames(inputs["lengths"])
         return hidden(spectrogram.transpose(1, 2), num_frames, inputs).transpose(1, 2)
 
 
@@ -109,13 +110,14 @@ class WhisperEncoder(AudioBackbone):
 
     def read(self, inputs: Inputs) -> Tensor:
         spectrogram = self.reader(inputs["waveform"], inputs["lengths"])
-        num_frames = (inputs["lengths"] + 159).div(160, rounding_mode="floor").clamp(1, spectrogram.shape[2])
-        return hidden(spectrogram, num_frames, inputs)
+        return hidden(spectrogram, self.reader.num_frames(inputs["lengths"]), inputs)
 
     def frame_mask(self, lengths: Tensor) -> Tensor:
-        frames = int(self.model.config.max_source_positions)  # type: ignore[union-attr, arg-type]
-        used = (lengths + 319).div(320, rounding_mode="floor").clamp(1, frames)
-        return torch.arange(frames, device=lengths.device) < used[:, None]
+        positions = int(self.model.config.max_source_positions)  # type: ignore[union-attr, arg-type]
+        used = (self.reader.num_frames(lengths) + 1).div(
+            2, rounding_mode="floor"
+        )  # its second convolution has stride 2
+        return torch.arange(positions, device=lengths.device) < used[:, None]
 
 
 class WaveformTransformer(AudioBackbone):
@@ -161,8 +163,9 @@ class WaveformTransformer(AudioBackbone):
             hooks = [layers[0].register_forward_pre_hook(lambda _, args: collected.append(args[0]))]
             hooks += [layer.register_forward_hook(lambda *call: collected.append(_hidden(call[2]))) for layer in layers]
         try:
-            # the encoder silences padding in place
-            output = encoder(hidden.clone(), attention_mask=mask)
+            with _convolved_over_sound(encoder, mask):
+                # the encoder silences padding in place
+                output = encoder(hidden.clone(), attention_mask=mask)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -210,3 +213,23 @@ def _norm_over_sound(model: Any, lengths: Tensor) -> Iterator[None]:
         yield
     finally:
         del norm.forward
+
+
+@contextmanager
+def _convolved_over_sound(encoder: nn.Module, mask: Tensor) -> Iterator[None]:
+    """Let convolutions over the frames see silence where `mask` `(B, T)` is false, as after a sound's end.
+
+    The first one does so anyway; those that come after another layer (data2vec's positions, Conformer's blocks) would
+    see what that layer made of the padding.
+    """
+
+    def silenced(module: nn.Module, args: tuple) -> tuple:
+        return (args[0] * mask[:, None].to(args[0].dtype), *args[1:])
+
+    over_time = [layer for layer in encoder.modules() if isinstance(layer, nn.Conv1d) and layer.kernel_size[0] > 1]
+    hooks = [layer.register_forward_pre_hook(silenced) for layer in over_time]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

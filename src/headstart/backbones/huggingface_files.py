@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -240,14 +241,16 @@ def _pooler_argument(config: Any, with_pooler: bool) -> dict[str, bool]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' load report and progress bars: what matters of them is in our errors."""
+    """Without transformers' reports, warnings and progress bars: what matters of them is in our errors and notes."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:

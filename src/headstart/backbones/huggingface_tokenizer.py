@@ -1,12 +1,17 @@
 """A tokenizer of transformers as the data room needs one."""
 
 import hashlib
+import json
+import logging
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from headstart.backbones.huggingface_files import TOKENIZER_FILES, Place
 from headstart.compat import mend_torchvision
 from headstart.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 class TextTokenizer:
@@ -19,6 +24,8 @@ class TextTokenizer:
         self.pad_id: int = next(token for token in padding if token is not None)
         hiding = (tokenizer.mask_token_id, tokenizer.unk_token_id, self.pad_id)
         self.mask_id: int = next(token for token in hiding if token is not None)
+        self.unknown_id: int | None = tokenizer.unk_token_id
+        self.part: Literal["first", "last"] = "last" if tokenizer.truncation_side == "left" else "first"
         self.has_types = "token_type_ids" in tokenizer.model_input_names
         self.has_cls = tokenizer.cls_token_id is not None
         self.limit: int | None = tokenizer.model_max_length if tokenizer.model_max_length < 10**6 else None
@@ -67,14 +74,37 @@ def read_tokenizer(place: Place) -> TextTokenizer:
     try:
         tokenizer = AutoTokenizer.from_pretrained(place.folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # files that are absent or damaged: each tokenizer raises its own
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"{place.source} holds no tokenizer that transformers can read: {reason} Put the tokenizer's files beside "
-            "config.json (its save_pretrained writes them)."
-        ) from error
+        raise _unreadable(place, " ".join(str(error).split())[:300]) from error
+    own = set(tokenizer.vocab_files_names.values())
+    if own and not any((place.folder / name).is_file() for name in own):  # transformers makes an empty one
+        raise _unreadable(place, f"none of {', '.join(sorted(own))} is there.")
+    _say_what_is_guessed(place, tokenizer)
     digest = hashlib.sha256()
-    for name in TOKENIZER_FILES:
+    for name in (*TOKENIZER_FILES, *sorted(own - {*TOKENIZER_FILES})):
         path = place.folder / name
         if path.is_file():
             digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return TextTokenizer(tokenizer, digest.hexdigest())
+
+
+def _unreadable(place: Place, reason: str) -> InputError:
+    return InputError(
+        f"{place.source} holds no tokenizer that transformers can read: {reason} Put the tokenizer's files beside "
+        "config.json (its save_pretrained writes them)."
+    )
+
+
+def _say_what_is_guessed(place: Place, tokenizer: Any) -> None:
+    lower = getattr(tokenizer, "do_lower_case", None)
+    if lower is not None and "do_lower_case" not in _settings(place.folder / "tokenizer_config.json"):
+        log.warning(
+            "%s does not say whether its texts are put in lower case (do_lower_case in tokenizer_config.json). "
+            "Taken is the default of transformers' %s: %s.",
+            place.source,
+            type(tokenizer).__name__,
+            "they are" if lower else "they are not",
+        )
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

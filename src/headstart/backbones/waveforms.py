@@ -1,5 +1,6 @@
 """From waveforms to what an audio model reads, on the device: batched, the same for an example alone and in a batch."""
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -33,17 +34,18 @@ class Waveform(nn.Module):
 
 
 class KaldiFilterbank(nn.Module):
-    """Log mel filterbank as Kaldi makes it, normalised: what the Audio Spectrogram Transformer reads.
+    """Log mel filterbank as Kaldi makes it: what the Audio Spectrogram Transformer reads.
 
     25 ms frames every 10 ms, each freed of its mean and pre-emphasised, a Hann window, a 512-point transform; padded
-    with zeros or cut to `num_frames`. The same as `ASTFeatureExtractor` of transformers.
+    with zeros or cut to `num_frames`; normalised by `scale`, a mean and half a deviation, where that is given. The same
+    as `ASTFeatureExtractor` of transformers (without torchaudio).
     """
 
-    def __init__(self, num_frames: int, num_bins: int, sample_rate: int, mean: float, std: float) -> None:
+    def __init__(self, num_frames: int, num_bins: int, sample_rate: int, scale: tuple[float, float] | None) -> None:
         super().__init__()
-        from transformers.audio_utils import mel_filter_bank, window_function
+        from transformers.audio_utils import window_function
 
-        filters = mel_filter_bank(
+        filters = _mel_filters(
             num_frequency_bins=257,
             num_mel_filters=num_bins,
             min_frequency=20,
@@ -53,13 +55,22 @@ class KaldiFilterbank(nn.Module):
             mel_scale="kaldi",
             triangularize_in_mel_space=True,
         )
-        self.num_frames, self.mean, self.std = num_frames, mean, std
+        self._num_frames, self._scale = num_frames, scale
         self._tables = _Tables(filters, window_function(400, "hann", periodic=False))
+
+    @staticmethod
+    def samples(num_frames: int) -> int:
+        """How many samples so many frames are made of."""
+        return 400 + 160 * (num_frames - 1)
+
+    def num_frames(self, lengths: Tensor) -> Tensor:
+        """Frames of a sound `(B,)`, at least one, without those of its padding."""
+        return (lengths - 400).div(160, rounding_mode="floor").clamp(0, self._num_frames - 1) + 1
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """`(B, T)` with `lengths` in samples → `(B, num_frames, num_bins)`."""
         filters, window = self._tables.on(waveform)
-        samples = 400 + 160 * (self.num_frames - 1)
+        samples = self.samples(self._num_frames)
         waveform = F.pad(waveform, (0, max(0, samples - waveform.shape[1])))[:, :samples]
         frames = waveform.to(window.dtype).unfold(1, 400, 160)
         frames = frames - frames.mean(2, keepdim=True)
@@ -67,22 +78,31 @@ class KaldiFilterbank(nn.Module):
         power = torch.fft.rfft(frames * window, n=512).abs() ** 2
         bank = (power @ filters).clamp(min=1.192092955078125e-07).log()
         whole = 1 + (lengths - 400).div(160, rounding_mode="floor").clamp(min=-1)
-        real = torch.arange(self.num_frames, device=waveform.device) < whole[:, None]
-        return (((bank * real[..., None]) - self.mean) / (2 * self.std)).float()
+        real = torch.arange(self._num_frames, device=waveform.device) < whole[:, None]
+        bank = bank * real[..., None]
+        return (bank if self._scale is None else (bank - self._scale[0]) / (2 * self._scale[1])).float()
 
 
 class WhisperMel(nn.Module):
     """Log10 mel spectrogram of thirty seconds (of as long as the model takes), as Whisper reads it.
 
-    The same as `WhisperFeatureExtractor` of transformers.
+    The same as `WhisperFeatureExtractor` of transformers. `lengths` are the samples of a Fourier transform and from one
+    frame to the next; `fill` is what a sound is filled up with.
     """
 
-    def __init__(self, num_frames: int, num_bins: int, sample_rate: int) -> None:
+    def __init__(
+        self,
+        num_frames: int,
+        num_bins: int,
+        sample_rate: int,
+        lengths: tuple[int, int] = (400, 160),
+        fill: float = 0.0,
+    ) -> None:
         super().__init__()
-        from transformers.audio_utils import mel_filter_bank
-
-        filters = mel_filter_bank(
-            num_frequency_bins=201,
+        self._n_fft, self._hop = lengths
+        self._num_frames, self._fill = num_frames, fill
+        filters = _mel_filters(
+            num_frequency_bins=1 + self._n_fft // 2,
             num_mel_filters=num_bins,
             min_frequency=0.0,
             max_frequency=8000.0,
@@ -90,19 +110,33 @@ class WhisperMel(nn.Module):
             norm="slaney",
             mel_scale="slaney",
         )
-        self.num_samples = num_frames * 160
-        self._tables = _Tables(filters, torch.hann_window(400, dtype=torch.float64, device="cpu").numpy())
+        self._tables = _Tables(filters, torch.hann_window(self._n_fft, dtype=torch.float64, device="cpu").numpy())
+
+    def num_frames(self, lengths: Tensor) -> Tensor:
+        """Frames `(B,)` that a sound reaches into, at least one."""
+        return (lengths + self._hop - 1).div(self._hop, rounding_mode="floor").clamp(1, self._num_frames)
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """`(B, T)` with `lengths` in samples → `(B, num_bins, num_frames)`."""
         filters, window = (table.float() for table in self._tables.on(waveform))
-        real = torch.arange(waveform.shape[1], device=waveform.device) < lengths[:, None]
-        waveform = F.pad(waveform * real, (0, max(0, self.num_samples - waveform.shape[1])))[:, : self.num_samples]
-        spectrum = torch.stft(waveform.float(), 400, 160, window=window, return_complex=True)
+        samples = self._num_frames * self._hop
+        waveform = F.pad(waveform, (0, max(0, samples - waveform.shape[1])))[:, :samples]
+        real = torch.arange(samples, device=waveform.device) < lengths[:, None]
+        waveform = waveform.masked_fill(~real, self._fill)
+        spectrum = torch.stft(waveform.float(), self._n_fft, self._hop, window=window, return_complex=True)
         power = (spectrum[..., :-1].abs() ** 2).contiguous()
         with full_precision(waveform.device.type):
             mel = (filters.T @ power).clamp(min=1e-10).log10()
         return (torch.maximum(mel, mel.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
+
+
+def _mel_filters(**settings: Any) -> Any:
+    """transformers' filters `(frequencies, bins)`, without its warning about bins that hold nothing: AST has some."""
+    from transformers.audio_utils import mel_filter_bank
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return mel_filter_bank(**settings)
 
 
 class _Tables:

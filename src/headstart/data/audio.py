@@ -15,9 +15,11 @@ from headstart.data.audio_clips import (
     READER,
     Clips,
     Padding,
+    Part,
     SoundFiles,
     kind,
     require_decoder,
+    set_over,
     verify_sound,
 )
 from headstart.data.cells import Missing, Words, texts, whole_numbers
@@ -41,6 +43,7 @@ class AudioFiles(FileSource):
     def __init__(
         self,
         seconds: float | None,
+        part: Part,
         val_fraction: float,
         test_fraction: float,
         n_per_class: int | None,
@@ -50,22 +53,28 @@ class AudioFiles(FileSource):
     ) -> None:
         super().__init__(val_fraction, test_fraction, n_per_class, split_seed, shifts)
         self.seconds = seconds
+        self.part: Part = part
         self._cache_bytes: CacheBytes = cache_bytes
 
     @property
     def overrides(self) -> dict[str, Any]:
-        return {} if self.seconds is None else {"seconds": self.seconds}
+        return set_over(self.seconds, self.part)
 
     def check(self) -> None:
         require_decoder()
         super().check()
 
     def examples(  # type: ignore[override]
-        self, sample_rate: int, seconds: float = DEFAULT_SECONDS, padding: Padding = "longest"
+        self,
+        sample_rate: int,
+        seconds: float = DEFAULT_SECONDS,
+        padding: Padding = "longest",
+        part: Part = "middle",
     ) -> Clips:
-        """Sounds at `sample_rate` a second, of at most `seconds`."""
-        read = SoundFiles(self.files, sample_rate)
-        return Clips(read, len(self.files), self.fingerprint, sample_rate, seconds, padding, self._cache_bytes)
+        """Sounds at `sample_rate` a second, of at most `seconds`; of longer ones, `part`."""
+        read, known = SoundFiles(self.files, sample_rate), self.fingerprint
+        num = len(self.files)
+        return Clips(read, num, known, sample_rate, seconds, padding, part, self._cache_bytes, name=self.name)
 
     def _verify(self) -> Verify:
         return verify_sound
@@ -79,8 +88,9 @@ class AudioFolder(AudioFiles):
 
     Args:
         root: The folder.
-        seconds: Length that sounds are cut (to their middle) or padded to; `None` for what the backbone asks for, at
-            most ten seconds where it asks for nothing.
+        seconds: Length that sounds are cut or padded to; `None` for what the backbone asks for, at most ten seconds
+            where it asks for nothing.
+        part: What is read of a sound that is longer than that.
         val_fraction: Share of the training sounds drawn for val, where there is no folder for it.
         test_fraction: Share drawn for test, where there is no folder for it.
         n_per_class: Training sounds of each class; `None` for all. Smaller subsets are part of larger ones.
@@ -93,6 +103,7 @@ class AudioFolder(AudioFiles):
         self,
         root: str,
         seconds: Seconds | None = None,
+        part: Part = "middle",
         val_fraction: Share = 0.15,
         test_fraction: Share = 0.15,
         n_per_class: Count | None = None,
@@ -100,7 +111,7 @@ class AudioFolder(AudioFiles):
         shifts: dict[str, str] | None = None,
         cache_bytes: Count | Literal["auto"] = "auto",
     ) -> None:
-        super().__init__(seconds, val_fraction, test_fraction, n_per_class, split_seed, shifts, cache_bytes)
+        super().__init__(seconds, part, val_fraction, test_fraction, n_per_class, split_seed, shifts, cache_bytes)
         self._root = Path(root).expanduser()
         self.name = self._root.resolve().name
 
@@ -127,7 +138,7 @@ class AudioCsv(AudioFiles):
         fold_column: Column with the fold of a cross-validation, in place of `split_column`; `None` for none.
         test_fold: The fold to test on.
         val_fold: The fold to select on; `None` to draw val from those that are left.
-        seconds, val_fraction, test_fraction, n_per_class, split_seed, cache_bytes: As for `AudioFolder`.
+        seconds, part, val_fraction, test_fraction, n_per_class, split_seed, cache_bytes: As for `AudioFolder`.
         shifts: Extra test sets by name, each a table with the same columns or a folder of class folders.
         missing_values: Words that mean a missing value, as the empty cell does, in whatever case; `None` for those of
             `cells.MISSING`. Rows without a file or a label are left out.
@@ -148,6 +159,7 @@ class AudioCsv(AudioFiles):
         test_fold: int | str | None = None,
         val_fold: int | str | None = None,
         seconds: Seconds | None = None,
+        part: Part = "middle",
         val_fraction: Share = 0.15,
         test_fraction: Share = 0.15,
         n_per_class: Count | None = None,
@@ -157,7 +169,7 @@ class AudioCsv(AudioFiles):
         missing_values: Words | None = None,
         encoding: str | None = None,
     ) -> None:
-        super().__init__(seconds, val_fraction, test_fraction, n_per_class, split_seed, shifts, cache_bytes)
+        super().__init__(seconds, part, val_fraction, test_fraction, n_per_class, split_seed, shifts, cache_bytes)
         self._path = Path(path).expanduser()
         self.name = self._path.stem
         self._root = self._path.parent if root is None else Path(root).expanduser()

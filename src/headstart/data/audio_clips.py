@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import logging
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -51,8 +52,16 @@ DEFAULT_SECONDS = 10.0
 """Most of a sound that is read where neither the data nor the backbone says otherwise."""
 Padding = Literal["longest", "fixed"]
 """Up to what sounds are padded: the longest of their batch, or always the same length."""
+Part = Literal["first", "middle", "last"]
+"""What is read of a sound that is longer than what is read."""
 _HEADER = 16
 """Bytes before the samples of a kept sound: its length and the length it had before it was cut, in samples."""
+_log = logging.getLogger(__name__)
+
+
+def set_over(seconds: float | None, part: Part) -> dict[str, Any]:
+    """What a source sets over a backbone's reading."""
+    return ({} if seconds is None else {"seconds": seconds}) | ({} if part == "middle" else {"part": part})
 
 
 def require_decoder() -> None:
@@ -124,14 +133,15 @@ class SoundFiles:
 class Clips(Examples):
     """Sounds of at most `seconds`: `waveform` `(B, T)` float32, 0 where padded, and `lengths` `(B,)` int64 in samples.
 
-    What is longer is cut to its middle; what is shorter is followed by silence, up to the longest of the batch or
-    (`padding="fixed"`) to `seconds`. Read once into one array on disk or in memory (see `array_cache.decoded`); on
-    demand where neither holds it.
+    Of what is longer, one `part` is read; that is counted and said. What is shorter is followed by silence, up to the
+    longest of the batch or (`padding="fixed"`) to `seconds`. Read once into one array on disk or in memory (see
+    `array_cache.decoded`); on demand where neither holds it.
 
     Args:
         read: Gives the samples `(T,)` float32 of a sound by its place, at `sample_rate`, in full.
         num_clips: How many there are.
         identity: Names what `read` gives, for finding it again.
+        name: Whose sounds they are, for what is said.
     """
 
     def __init__(
@@ -142,45 +152,51 @@ class Clips(Examples):
         sample_rate: int,
         seconds: float,
         padding: Padding = "longest",
+        part: Part = "middle",
         cache_bytes: CacheBytes = "auto",
+        name: str = "data",
     ) -> None:
         self._read = read
         self._num_clips = num_clips
         self._sample_rate = sample_rate
         self._most = max(1, round(seconds * sample_rate))
         self._padding = padding
-        key = hashlib.sha256(f"{READER} {identity} {sample_rate} {self._most}".encode()).hexdigest()[:24]
+        self._part: Part = part
+        told = f"{READER} {identity} {sample_rate} {self._most}" + ("" if part == "middle" else f" {part}")
+        key = hashlib.sha256(told.encode()).hexdigest()[:24]
         kept = decoded("sounds", key, (num_clips, _HEADER + 4 * self._most), self._fill, cache_bytes)
         self._samples = None if kept is None else kept[:, _HEADER:].view(np.float32)
-        self._sizes = None if kept is None else np.ascontiguousarray(kept[:, :_HEADER]).view(np.int64)
+        if kept is None:  # lengths are always known, so that batches are the same however the sounds are kept
+            kept = decoded("sounds", f"{key}-lengths", (num_clips, _HEADER), self._measure, "auto")
+        assert kept is not None, "a few bytes a sound"
+        self._sizes = np.ascontiguousarray(kept[:, :_HEADER]).view(np.int64)
+        self._say_what_is_cut(name)
 
     def __len__(self) -> int:
         return self._num_clips
 
     @property
     def lengths(self) -> np.ndarray | None:
-        if self._sizes is None or self._padding == "fixed" or (self._sizes[:, 0] == self._sizes[0, 0]).all():
+        if self._padding == "fixed" or (self._sizes[:, 0] == self._sizes[0, 0]).all():
             return None
         return self._sizes[:, 0]
 
-    @property
-    def is_even(self) -> bool:
-        return self._padding == "fixed" or (self._sizes is not None and self.lengths is None)
-
     def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         chosen = np.asarray(indices, dtype=np.int64)
-        if self._samples is None or self._sizes is None:
-            waveform, lengths = self._stacked(chosen)
+        lengths = self._sizes[chosen, 0]
+        width = self._most if self._padding == "fixed" else int(lengths.max())
+        if self._samples is not None:
+            waveform = self._samples[chosen, :width]
         else:
-            lengths = self._sizes[chosen, 0]
-            waveform = self._samples[chosen, : self._width(lengths)]
+            waveform = np.zeros((len(chosen), width), np.float32)
+            for row, place, length in zip(waveform, chosen.tolist(), lengths, strict=True):
+                row[:length] = self._cut(place)[0]
         return {"waveform": torch.from_numpy(np.ascontiguousarray(waveform)), "lengths": torch.from_numpy(lengths)}
 
     def statistics(self) -> dict[str, Any]:
-        """How long the sounds are before they are cut, and the share of them that are cut."""
-        if self._sizes is None:
-            return {}
+        """How long the sounds are before they are cut, how many of them are cut, and to which part."""
         full = self._sizes[:, 1] / self._sample_rate
+        is_cut = self._sizes[:, 1] > self._most
         return {
             "num_seconds": round(float(full.sum()), 3),
             "seconds_per_example": {
@@ -190,25 +206,32 @@ class Clips(Examples):
                 "max": round(float(full.max()), 3),
             },
             "max_seconds": self._most / self._sample_rate,
-            "truncation_rate": float((self._sizes[:, 1] > self._most).mean()),
+            "part": self._part,
+            "num_truncated": int(is_cut.sum()),
+            "truncation_rate": float(is_cut.mean()),
         }
 
-    def _width(self, lengths: np.ndarray) -> int:
-        return self._most if self._padding == "fixed" else int(lengths.max())
+    def _say_what_is_cut(self, name: str) -> None:
+        full = self._sizes[:, 1]
+        num_cut = int((full > self._most).sum())
+        if num_cut:
+            _log.warning(
+                "%s: %d of %d sounds are longer than what is read of them (the longest has %.1f s): the %s %g s. "
+                "data.seconds says how much is read, data.part which part.",
+                name,
+                num_cut,
+                len(full),
+                full.max() / self._sample_rate,
+                self._part,
+                round(self._most / self._sample_rate, 3),
+            )
 
     def _cut(self, place: int) -> tuple[np.ndarray, int]:
-        """The middle of a sound, and how many samples it has in full."""
+        """What is read of a sound, and how many samples it has in full."""
         samples = self._read(place)
-        start = max(0, (len(samples) - self._most) // 2)
+        beyond = max(0, len(samples) - self._most)
+        start = {"first": 0, "middle": beyond // 2, "last": beyond}[self._part]
         return samples[start : start + self._most], len(samples)
-
-    def _stacked(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        clips = [self._cut(place)[0] for place in places.tolist()]
-        lengths = np.array([len(clip) for clip in clips], dtype=np.int64)
-        waveform = np.zeros((len(clips), self._width(lengths)), np.float32)
-        for row, clip in zip(waveform, clips, strict=True):
-            row[: len(clip)] = clip
-        return waveform, lengths
 
     def _fill(self, array: np.ndarray) -> None:
         clips = map_threads(self._cut, range(self._num_clips), "Decoding sounds")
@@ -217,6 +240,11 @@ class Clips(Examples):
             end = _HEADER + 4 * len(clip)
             row[_HEADER:end] = np.ascontiguousarray(clip, dtype=np.float32).view(np.uint8)
             row[end:] = 0
+
+    def _measure(self, array: np.ndarray) -> None:
+        full = map_threads(lambda place: len(self._read(place)), range(self._num_clips), "Measuring sounds")
+        for row, length in zip(array, full, strict=True):
+            row[:] = np.array([min(length, self._most), length], dtype=np.int64).view(np.uint8)
 
 
 def _check_complete(content: bytes, num_samples: int) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Le
 
-from headstart.data.audio_clips import Clips, Padding
+from headstart.data.audio_clips import Clips, Padding, Part, set_over
 from headstart.data.files import check_fractions
 from headstart.data.images import Share
 from headstart.data.source import Source
@@ -30,6 +30,7 @@ class SyntheticAudio(Source):
 
     Args:
         seconds: Length that clips (of 1 to 2 s) are cut or padded to.
+        part: What is read of a clip that is longer than that.
         clips_per_class: Clips generated for each class, over train, val and test.
         val_fraction: Share of the clips drawn for val.
         test_fraction: Share of the clips drawn for test.
@@ -45,6 +46,7 @@ class SyntheticAudio(Source):
     def __init__(
         self,
         seconds: Seconds = MAX_CLIP,
+        part: Part = "middle",
         clips_per_class: ClipsPerClass = 100,
         val_fraction: Share = 0.15,
         test_fraction: Share = 0.25,
@@ -55,6 +57,7 @@ class SyntheticAudio(Source):
     ) -> None:
         self.name = "synthetic_audio" if variant == "plain" else f"synthetic_audio ({variant})"
         self.seconds = seconds
+        self.part: Part = part
         self.clips_per_class = clips_per_class
         self.fractions = check_fractions(val_fraction, test_fraction)
         self.n_per_class = n_per_class
@@ -91,20 +94,21 @@ class SyntheticAudio(Source):
     @cached_property
     def shifts(self) -> Mapping[str, Source]:
         return {
-            name: SyntheticAudio(self.seconds, self.clips_per_class, *self.fractions, variant=name)
+            name: SyntheticAudio(self.seconds, self.part, self.clips_per_class, *self.fractions, variant=name)
             for name in self._shift_names
         }
 
     @property
     def overrides(self) -> dict[str, Any]:
-        return {"seconds": self.seconds}
+        return set_over(self.seconds, self.part)
 
     def examples(  # type: ignore[override]
-        self, sample_rate: int, seconds: float = MAX_CLIP, padding: Padding = "longest"
+        self, sample_rate: int, seconds: float = MAX_CLIP, padding: Padding = "longest", part: Part = "middle"
     ) -> Clips:
-        """Clips at `sample_rate` a second, of at most `seconds`."""
+        """Clips at `sample_rate` a second, of at most `seconds`; of longer ones, `part`."""
         read = Generated(self.classes, self.clips_per_class, self._variant, sample_rate)
-        return Clips(read, len(self.labels), self.fingerprint, sample_rate, seconds, padding)
+        known = self.fingerprint
+        return Clips(read, len(self.labels), known, sample_rate, seconds, padding, part, name=self.name)
 
 
 class Generated:

@@ -23,11 +23,6 @@ class Examples(ABC):
         """Length of each example `(N,)` where batches are best made of like lengths; else `None`."""
         return None
 
-    @property
-    def is_even(self) -> bool:
-        """Whether all batches are alike but for the number of examples, so that what is made of them can be stacked."""
-        return self.lengths is None
-
     def portrait(self, index: int) -> bytes | str | None:
         """One example for a person to look at: a PNG or a text; `None` where there is nothing to see."""
         return None

@@ -129,7 +129,8 @@ class TextSource(Source):
     def examples(self, tokenizer: Tokenizer, max_length: int) -> Texts:  # type: ignore[override]
         """Texts of at most `max_length` tokens (`data.max_length` where that is given)."""
         content = self.content
-        return Texts(content.texts, content.pairs, self.fingerprint, tokenizer, self.max_length or max_length)
+        most = self.max_length or max_length
+        return Texts(content.texts, content.pairs, self.fingerprint, tokenizer, most, self.name)
 
     def _check_own(self) -> None:
         content, problems = self.content, list(self.content.problems)

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from headstart.data.source import Examples
 READER = "tokens 1"
 """Changes with every change of what is kept, so that nothing kept from before is taken for the same."""
 _CHUNK = 4096
+_MANY_UNKNOWN = 0.05
+"""Share of unknown tokens from which on a tokenizer is likely not made for these texts."""
 _log = logging.getLogger(__name__)
 
 
@@ -26,6 +28,10 @@ class Tokenizer(Protocol):
     pad_id: int
     mask_id: int
     """Stands for a token that is hidden: the model's mask, or the nearest thing it has."""
+    unknown_id: int | None
+    """Stands for what the vocabulary does not have; `None` where it has everything."""
+    part: Literal["first", "last"]
+    """What is kept of a text that is too long."""
     has_types: bool
     """Whether tokens of a first and a second text are told apart."""
 
@@ -42,14 +48,21 @@ class Texts(Examples):
     """
 
     def __init__(
-        self, texts: Sequence[str], pairs: Sequence[str] | None, fingerprint: str, tokenizer: Tokenizer, max_length: int
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None,
+        fingerprint: str,
+        tokenizer: Tokenizer,
+        max_length: int,
+        name: str = "data",
     ) -> None:
         self._texts, self._pairs = texts, pairs
-        self._max_length = max_length
+        self._max_length, self._part, self._unknown_id = max_length, tokenizer.part, tokenizer.unknown_id
         self._pad_id, self._mask_id, self._has_types = tokenizer.pad_id, tokenizer.mask_id, tokenizer.has_types
         key = hashlib.sha256(f"{READER} {fingerprint} {tokenizer.identity} {max_length}".encode()).hexdigest()[:24]
         self._kept = _tokens(key, texts, pairs, tokenizer, max_length)
         self._lengths = np.diff(self._kept["offsets"])
+        self._say_what_is_lost(name)
 
     def __len__(self) -> int:
         return len(self._kept["full"])
@@ -79,8 +92,10 @@ class Texts(Examples):
         return self._texts[index] if self._pairs is None else f"{self._texts[index]} | {self._pairs[index]}"
 
     def statistics(self) -> dict[str, Any]:
-        """Numbers of tokens before anything was cut off, and the share of texts that are longer than `max_length`."""
+        """Numbers of tokens before anything was cut off, how many texts are longer than `max_length`, and the share of
+        the tokens read that the vocabulary does not have."""
         full = self._kept["full"]
+        is_cut = full > self._max_length
         return {
             "num_tokens": int(full.sum()),
             "tokens_per_example": {
@@ -90,8 +105,37 @@ class Texts(Examples):
                 "max": int(full.max()),
             },
             "max_length": self._max_length,
-            "truncation_rate": float((full > self._max_length).mean()),
+            "part": self._part,
+            "num_truncated": int(is_cut.sum()),
+            "truncation_rate": float(is_cut.mean()),
+            "unknown_rate": self._unknown_rate,
         }
+
+    @property
+    def _unknown_rate(self) -> float:
+        words = self._kept["ids"][~self._kept["special"]]
+        return float((words == self._unknown_id).mean()) if len(words) and self._unknown_id is not None else 0.0
+
+    def _say_what_is_lost(self, name: str) -> None:
+        full = self._kept["full"]
+        num_cut = int((full > self._max_length).sum())
+        if num_cut:
+            _log.warning(
+                "%s: %d of %d texts have more tokens than are read of them (the longest has %d): the %s %d. "
+                "data.max_length says how many are read.",
+                name,
+                num_cut,
+                len(full),
+                full.max(),
+                self._part,
+                self._max_length,
+            )
+        if self._unknown_rate > _MANY_UNKNOWN:
+            _log.warning(
+                "%s: %.1f%% of the tokens are unknown to the tokenizer: another language, script or case than its own?",
+                name,
+                100 * self._unknown_rate,
+            )
 
 
 def _tokens(
