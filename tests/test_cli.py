@@ -185,6 +185,25 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_failed(at_home: Path, picture
     assert all("epoch 0, step" in done["error"]["message"] for done in results)
 
 
+def test_a_failed_run_says_why_and_is_tried_again_when_asked(
+    at_home: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = tiny(pictures, "strategy=feature_extraction", "optimizer=sgd", "optimizer.lr=1e30")
+    assert run(*words) == 1
+    assert "--retry-failed" in capsys.readouterr().err
+    (path,) = at_home.rglob("result.json")
+    before = path.stat().st_mtime_ns
+    assert run(*words) == 1
+    said = capsys.readouterr().err
+    assert "This run failed before: DivergedError: " in said
+    assert str(path.parent.relative_to(at_home)) in said
+    assert "--retry-failed" in said
+    assert path.stat().st_mtime_ns == before
+    assert run(*words, "--retry-failed") == 1
+    assert path.stat().st_mtime_ns > before
+    assert (path.parent / "attempts" / "1" / "result.json").exists()
+
+
 def test_a_comparison_is_not_repeated_and_grows(at_home: Path, pictures: Path, capsys: pytest.CaptureFixture[str]):
     words = tiny(pictures, "strategy=feature_extraction,fine_tune", "name=few")
     assert run("-m", *words, "seed=0") == 0

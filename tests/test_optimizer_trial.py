@@ -19,8 +19,11 @@ def test_optimizers_of_torch_are_told_apart(name: str):
         check_optimizer(kind, {"lr": 0.001})
 
 
-@pytest.mark.parametrize("lr", [1e-8, 1e-3, 10.0])
+@pytest.mark.parametrize("lr", [1e-8, 1e-3, 10.0, 1e30])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01, 100.0])
 def test_settings_that_train_are_taken(lr: float, weight_decay: float):
     check_optimizer(torch.optim.SGD, {"lr": lr, "weight_decay": weight_decay, "momentum": 0.99, "nesterov": True})
-    check_optimizer(torch.optim.AdamW, {"lr": lr, "weight_decay": weight_decay, "betas": [0.9, 0.99], "fused": True})
+    if lr < 1e30:
+        check_optimizer(
+            torch.optim.AdamW, {"lr": lr, "weight_decay": weight_decay, "betas": [0.9, 0.99], "fused": True}
+        )

@@ -1,6 +1,7 @@
 """Hydra, set up so that a config is checked, data and weights included, before anything is written."""
 
 import argparse
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from headstart.errors import InputError, unknown
 from headstart.explanation import COMPOSITION_ERRORS, CONFIG_NAME, check_overrides, explained
 from headstart.overrides import as_written
 from headstart.places import writable
+from headstart.sweep.ledger import Ledger
 
 
 class Application(Hydra):
@@ -61,9 +63,10 @@ class Application(Hydra):
         preparation.prepare(preparation.job_config(cfg))
         callbacks = Callbacks(cfg)
         callbacks.on_run_start(config=cfg, config_name=config_name)
-        if _already_completed(Path(cfg.hydra.run.dir)):
+        outcome = _outcome_before(Path(cfg.hydra.run.dir), bool(OmegaConf.select(cfg, "hydra.sweeper.retry_failed")))
+        if outcome is not None:
             done = JobReturn()
-            done.status, done.return_value = hydra_utils.JobStatus.COMPLETED, True
+            done.status, done.return_value = hydra_utils.JobStatus.COMPLETED, outcome
             return done
         writable(str(cfg.hydra.run.dir), "hydra.run.dir")
         done = hydra_utils.run_job(
@@ -74,6 +77,8 @@ class Application(Hydra):
             job_subdir_key=None,
         )
         print(f"run     {cfg.hydra.run.dir}")
+        if done.return_value is False:
+            sys.stderr.write("To try it again, add --retry-failed.\n")
         callbacks.on_run_end(config=cfg, config_name=config_name, job_return=done)
         return done
 
@@ -105,7 +110,7 @@ def train(words: list[str]) -> int:
     """`headstart train`: one run or, with `-m`, a comparison. Returns the exit status."""
     for flag, key in (("--dry-run", "dry_run"), ("--retry-failed", "retry_failed")):
         if flag in words:
-            if "-m" not in words and "--multirun" not in words:
+            if flag == "--dry-run" and "-m" not in words and "--multirun" not in words:
                 raise InputError(f"{flag} is for comparisons: add -m.")
             words = [*(word for word in words if word != flag), f"hydra.sweeper.{key}=true"]
     return hydra_main(words)
@@ -221,11 +226,22 @@ def _resolve_run_id(*, _root_: DictConfig) -> str:
     return prepare(job_config(_root_)).run_id
 
 
-def _already_completed(directory: Path) -> bool:
-    """Say so if this very run was done before; it is never done twice."""
+def _outcome_before(directory: Path, retry: bool) -> bool | None:
+    """Whether this very run was completed before or failed, having said so; `None` if it is to be done (again)."""
     done = result.read(directory)
-    if done is None or done["status"] != "completed":
-        return False
-    accuracy = done["metrics"]["test/accuracy"]
-    print(f"Already completed, nothing to do: {directory} (test accuracy {accuracy:.1%}).")
-    return True
+    if done is None:
+        return None
+    if done["status"] == "completed":
+        accuracy = done["metrics"]["test/accuracy"]
+        print(f"Already completed, nothing to do: {directory} (test accuracy {accuracy:.1%}).")
+        return True
+    if retry:
+        Ledger(directory.parent).set_failed_aside(directory.name)
+        return None
+    error = done.get("error") or {}
+    reason = str(error.get("message") or "it does not say why").strip()
+    sys.stderr.write(
+        f"This run failed before: {error.get('type', 'Error')}: {reason.splitlines()[0]}\n"
+        f"All that is known of it lies in {directory}. To try it again, add --retry-failed.\n"
+    )
+    return False

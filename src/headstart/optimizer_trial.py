@@ -46,32 +46,32 @@ def _tried(target: Callable[..., Any], arguments: Mapping[str, Any]) -> str | No
 
     decayed, others = ([torch.nn.Parameter(torch.zeros(shape)) for shape in SHAPES] for _ in range(2))
     optimizer = target([{"params": decayed}, {"params": others, "weight_decay": 0.0}], **arguments)
-    parameters, rates = [*decayed, *others], [group["lr"] for group in optimizer.param_groups]
-    for _ in range(NUM_STEPS):
-        moved = _step(optimizer, parameters, gradient=1.0)
-        if not all(torch.isfinite(parameter).all() for parameter in parameters):
+    rate = optimizer.param_groups[0]["lr"]
+    for step in range(NUM_STEPS):
+        moved = _step(optimizer, others, gradient=1.0)
+        watched = others if step else [*others, *decayed]  # later, decay has gradients of its own
+        if not all(torch.isfinite(parameter).all() for parameter in watched):
             return "makes steps that are no finite numbers"
-        if not all((move < 0).all() for move in moved[len(decayed) :]):
+        if not all((move < 0).all() for move in moved):
             return "does not go down where the gradient says so"
     pace = moved
     for _ in range(NUM_STEPS):
-        moved = _step(optimizer, parameters, gradient=0.0)
-    coasting = list(zip(moved, pace, strict=True))[len(decayed) :]
-    if any((now.abs() >= before.abs()).any() for now, before in coasting):
+        moved = _step(optimizer, others, gradient=0.0)
+    if any((now.abs() >= before.abs()).any() for now, before in zip(moved, pace, strict=True)):
         return "does not slow down where there is no gradient"
     for group in optimizer.param_groups:
         group["lr"] = 0.0
     for _ in range(2):  # the first may still be made at the rate before
-        moved = _step(optimizer, parameters, gradient=1.0)
+        moved = _step(optimizer, others, gradient=1.0)
     if any((move != 0).any() for move in moved):
-        return f"moves at a rate of 0: it does not follow the rate ({rates[0]:g}), which plans and schedules change"
+        return f"moves at a rate of 0: it does not follow the rate ({rate:g}), which plans and schedules change"
     return None
 
 
 def _step(
     optimizer: "torch.optim.Optimizer", parameters: list["torch.nn.Parameter"], gradient: float
 ) -> list["torch.Tensor"]:
-    """One step at the same gradient everywhere, and how far each parameter moved."""
+    """One step at the same gradient everywhere, and how far each of `parameters` moved."""
     import torch
 
     before = [parameter.detach().clone() for parameter in parameters]
