@@ -225,7 +225,7 @@ def _solved(job: Job, features: Tensor, labels: Tensor) -> ProbeOutcome:
 def _probe(job: Job, head: nn.Module) -> Probe:
     settings, optimizer = job.cfg.trainer, job.parts["optimizer"]
     weights = class_weights(job)
-    stop = EarlyStopping(settings.patience, settings.min_delta, settings.monitor) if settings.patience else None
+    stop = EarlyStopping(settings.patience, settings.min_delta) if settings.patience else None
     options = dict(optimizer.keywords)
     return Probe(
         head,
@@ -239,6 +239,7 @@ def _probe(job: Job, head: nn.Module) -> Probe:
         schedule=job.parts["scheduler"].factor,
         label_smoothing=settings.label_smoothing,
         class_weights=None if weights is None else weights.tolist(),
+        monitor=settings.monitor,
         early_stopping=stop,
         gradient_clip_val=settings.gradient_clip_val,
         accumulate_grad_batches=settings.accumulate_grad_batches,

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from headstart.errors import InputError, collect, unknown
+from headstart.metrics import MONITORS
 from headstart.overrides import literal
 from headstart.places import check_name
 from headstart.ranges import NonNegative, Positive
@@ -82,7 +83,7 @@ class TrainerConfig:
     class_weights: str = _one_of("none", "none", "balanced")
     patience: int | None = _ranged(None, Ge(1))
     min_delta: float = _ranged(0.0, Ge(0))
-    monitor: str = _one_of("val/accuracy", "val/accuracy", "val/loss")
+    monitor: str = _one_of("val/accuracy", *MONITORS)
     limit_batches: int | None = _ranged(None, Ge(1))
     reuse_views: bool = False
     deterministic: bool = True

@@ -15,7 +15,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from headstart import config, notes, result
+from headstart import config, metrics, notes, result
 from headstart.assembly import (
     build_backbone,
     build_head,
@@ -37,7 +37,7 @@ from headstart.progress import Progress
 from headstart.recording import PeakMemory, Recorder
 from headstart.strategies import drawing
 from headstart.training.activations import FEATURES
-from headstart.training.epochs import EpochRows, FlopMeter, PlateauThaw, keepers, load_weights
+from headstart.training.epochs import EarlyStopping, EpochRows, FlopMeter, PlateauThaw, keepers, load_weights
 from headstart.training.module import TransferModule
 from headstart.training.ranks import other_ranks
 from headstart.training.thaw import Thaw
@@ -109,7 +109,7 @@ def train(job: Job, record: Recorder) -> dict[str, Any]:
     """Train a model as its plan says, and score it on the test sets by the weights that were best on val."""
     folder = record.directory / "checkpoints"
     note = "going on from its last epoch" if (folder / "last.ckpt").is_file() else ""
-    progress = Progress(_title(job), job.cfg.trainer.max_epochs, note)
+    progress = Progress(_title(job), job.cfg.trainer.max_epochs, note, job.cfg.trainer.monitor)
     with other_ranks(record.directory, job.cfg.trainer.devices):
         fit = _fit(job, record.directory, record.row, progress)
     load_weights(fit.module, folder / "best.ckpt")
@@ -160,7 +160,9 @@ def _fit(job: Job, directory: Path, on_row: Callable[[Mapping[str, Any]], None],
     )
     thaw = Thaw(job.plan, job.parts["scheduler"], groups)
     rows, flops = EpochRows(thaw, on_row, progress), FlopMeter(thaw)
-    callbacks = [thaw, PlateauThaw(thaw, folder), rows, flops, *keepers(folder)]
+    callbacks = [thaw, PlateauThaw(thaw, folder), rows, flops, *keepers(folder, rows, settings.monitor)]
+    if settings.patience is not None:
+        callbacks.append(EarlyStopping(thaw, settings.patience, settings.min_delta, settings.monitor))
     trainer = lightning_trainer(settings, callbacks, directory)
     device = trainer.strategy.root_device
     memory, frozen = PeakMemory(device), frozen_features(job, device)
@@ -178,7 +180,7 @@ def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[s
     device = device_of(settings)
     memory = PeakMemory(device)
     frozen = frozen_features(first, device)
-    progress = Progress(_title(*jobs), settings.max_epochs)
+    progress = Progress(_title(*jobs), settings.max_epochs, monitor=settings.monitor)
     source, reading = first.source, first.reading.description
     views = [view[FEATURES] for view in stored_views(first, frozen)]
     features = views[0]
@@ -284,6 +286,11 @@ def _title(job: Job, *others: Job) -> str:
 def _last_line(done: Mapping[str, Any]) -> str:
     if done["status"] != "completed":
         return f"failed: {done['error']['message']}"
-    metrics = done["metrics"]
-    best = f"best val {metrics['val/accuracy']:.1%} at epoch {metrics['best_epoch'] + 1}"  # as they are counted above
-    return f"test {metrics['test/accuracy']:.1%} ({best})"
+    found, monitor = done["metrics"], done["selection"]["metric"]
+    own = f"test/{monitor.removeprefix('val/')}"
+    test = ["test/accuracy"] + [own] * (own in found and metrics.is_share(own) and own != "test/accuracy")
+    tested = ", ".join(metrics.shown(name, found[name]) for name in test)
+    best = (
+        f"best {metrics.shown(monitor, found[monitor])} at epoch {found['best_epoch'] + 1}"  # as they are counted above
+    )
+    return f"{tested} ({best})"

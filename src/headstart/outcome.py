@@ -15,14 +15,13 @@ from headstart.assembly import shifted_indices
 from headstart.backbones.backbone import WeightsRecord
 from headstart.data.module import DataModule
 from headstart.data.source import Source
+from headstart.metrics import OF_AN_EPOCH, best_epoch, mode
 from headstart.preparation import Job
 from headstart.recording import PeakMemory, Recorder
 from headstart.training import scoring
 from headstart.training.activations import FrozenFeatures
 from headstart.training.module import DivergedError, TransferModule
 from headstart.training.probe_spec import ProbeOutcome
-
-METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 
 NUM_HARDEST = 12
 """Test examples that are kept with a run for people to look at."""
@@ -54,7 +53,7 @@ def conclude_probe(
     """Score a trained head and write its record; one that diverged is recorded as failed."""
     source, test = job.source, job.split.test
     frozen_rates = {f"lr/{group}": 0.0 for group in job.plan.groups[:-1]}
-    order = ("epoch", "step", "phase", *METRICS, "seconds")
+    order = ("epoch", "step", "phase", *OF_AN_EPOCH, "seconds")
     rows = [
         {**{name: {"phase": 0, **row}[name] for name in order}, **frozen_rates, "lr/head": row["lr/head"]}
         for row in outcome.history
@@ -121,14 +120,16 @@ def conclude(
     weights: WeightsRecord,
     kept: Mapping[int, str] | None = None,
 ) -> dict[str, Any]:
-    """Turn what was scored into metrics, predictions and the result; the epoch is the one that was best on val.
+    """Turn what was scored into metrics, predictions and the result; the epoch is the one that was best by the monitor.
 
     `kept` names the group, by phase, whose stored activations training started from.
     """
-    best = max(rows, key=lambda row: (row["val/accuracy"], -row["epoch"]))
-    metrics: dict[str, Any] = {name: best[name] for name in METRICS}
+    monitor = job.cfg.trainer.monitor
+    best = rows[best_epoch(rows, monitor)]
+    metrics: dict[str, Any] = {name: best[name] for name in OF_AN_EPOCH}
+    majority = scoring.majority(job.source.labels[job.split.train])
     for name, part in scored.items():
-        metrics |= scoring.metrics(part.logits, torch.from_numpy(part.labels), name)
+        metrics |= scoring.metrics(part.logits, torch.from_numpy(part.labels), name, majority)
     metrics["best_epoch"] = best["epoch"]
     test = scored["test"]
     record.hardest(_hardest(job, test))
@@ -136,6 +137,7 @@ def conclude(
         metrics,
         cost,
         {name: scoring.predictions(part.logits, part.labels, part.ids) for name, part in scored.items()},
+        selection={"metric": monitor, "mode": mode(monitor), "value": best[monitor]},
         weights={"source": weights.source, "sha256": weights.sha256, "ignored": list(weights.ignored)},
         details=scoring.details(test.logits, torch.from_numpy(test.labels), job.source.classes),
         reading={

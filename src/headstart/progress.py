@@ -5,6 +5,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from headstart.metrics import text, title
+
 BAR, NARROW = 16, 6
 """Characters of a bar, and how few are too few."""
 QUIET_SECONDS = 10.0
@@ -14,8 +16,10 @@ QUIET_SECONDS = 10.0
 class Progress:
     """Shows one run's epochs: metrics so far and what remains."""
 
-    def __init__(self, title: str, max_epochs: int, note: str = "", live: bool | None = None) -> None:
-        self.title, self.max_epochs = title, max_epochs
+    def __init__(
+        self, title: str, max_epochs: int, note: str = "", monitor: str = "val/accuracy", live: bool | None = None
+    ) -> None:
+        self.title, self.max_epochs, self.monitor = title, max_epochs, monitor
         self.live = sys.stderr.isatty() if live is None else live
         self.began = self.last = time.monotonic()
         self.first_epoch: int | None = None
@@ -35,6 +39,8 @@ class Progress:
         done, left = epoch + 1 - self.first_epoch, self.max_epochs - epoch - 1
         remaining = (time.monotonic() - self.began) / done * left
         self.scores = f"  train {row['train/loss']:.3f}  val {row['val/loss']:.3f} / {row['val/accuracy']:.1%}"
+        if self.monitor not in ("val/loss", "val/accuracy"):
+            self.scores += f" / {text(self.monitor, row[self.monitor])} {title(self.monitor)}"
         self.scores += f"  {duration(remaining)} left" if left else ""
         if self.live or time.monotonic() - self.last > QUIET_SECONDS or left == 0:
             self._show(epoch, epoch + 1)

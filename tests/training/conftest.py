@@ -22,7 +22,7 @@ from headstart.progress import Progress
 from headstart.strategies.schedule import Schedule
 from headstart.strategies.strategy import Strategy
 from headstart.strategies.unfreeze import Unfreeze
-from headstart.training.epochs import EpochRows, FlopMeter, PlateauThaw, keepers
+from headstart.training.epochs import EarlyStopping, EpochRows, FlopMeter, PlateauThaw, keepers
 from headstart.training.module import TransferModule
 from headstart.training.rows import rows
 from headstart.training.thaw import Thaw
@@ -111,6 +111,8 @@ def build(
     callbacks=(),
     backbone=None,
     strategy_name="auto",
+    monitor="val/accuracy",
+    patience=None,
     **trainer,
 ):
     import pytorch_lightning as pl  # after the package has mended torchvision
@@ -142,8 +144,10 @@ def build(
         "logger": False,
         **trainer,
     }
+    stopping = [] if patience is None else [EarlyStopping(thaw, patience, 0.0, monitor)]
+    kept = keepers(folder, table, monitor)
     trainer = pl.Trainer(
-        callbacks=[thaw, PlateauThaw(thaw, folder), table, flops, *keepers(folder), *callbacks],
+        callbacks=[thaw, PlateauThaw(thaw, folder), table, flops, *kept, *stopping, *callbacks],
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False,
         default_root_dir=folder, **settings,
     )  # fmt: skip

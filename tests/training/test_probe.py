@@ -232,8 +232,8 @@ def test_max_steps_ends_training_within_an_epoch():
 
 def test_early_stopping_waits_for_patience_epochs_without_improvement():
     features, labels = problem()
-    stopping = EarlyStopping(2, min_delta=10.0, monitor="val/loss")
-    outcome = train_probes(features, labels, [probe(max_epochs=20, early_stopping=stopping)], 3)[0]
+    stopping = EarlyStopping(2, min_delta=10.0)
+    outcome = train_probes(features, labels, [probe(max_epochs=20, monitor="val/loss", early_stopping=stopping)], 3)[0]
     assert len(outcome.history) == 3
 
 

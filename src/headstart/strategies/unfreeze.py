@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from headstart.errors import InputError, collect
+from headstart.metrics import Monitor
 from headstart.ranges import Count, Multiplier, NonNegative
 from headstart.strategies.plan import HEAD, Plateau
 
@@ -99,7 +100,7 @@ class OnPlateau(Unfreeze):
         patience: Count = 1,
         min_delta: NonNegative = 0.0,
         num_groups: Count = 1,
-        monitor: Literal["val/loss", "val/accuracy"] = "val/loss",
+        monitor: Monitor = "val/loss",
         restore_best: bool = False,
         warmup_epochs: NonNegative = 0.0,
     ) -> None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from headstart import result
 from headstart.claim import CLAIM, holder
 from headstart.errors import InputError
+from headstart.metrics import shown
 from headstart.progress import bar, duration
 from headstart.sweep.ledger import FILE, Entry, Ledger
 
@@ -150,7 +151,9 @@ def _show_running(
         done = int(row["epoch"]) + 1 if row else 0
         text = f"[cyan]▶[/] {escape(labels[entry['run_id']])}  epoch {done} of {total} {bar(done / max(total, 1), 10)}"
         if row:
-            text += f"  val {float(row['val/accuracy']):.1%}, {duration(float(row['seconds']) * (total - done))} left"
+            monitor = str(entry["settings"].get("trainer.monitor", "val/accuracy"))
+            left = duration(float(row["seconds"]) * (total - done))
+            text += f"  {shown(monitor, float(row.get(monitor, 'nan')))}, {left} left"
         worker = holder(path / CLAIM)
         if worker:
             text += f"  [dim]{escape(str(worker['host']).partition('/')[0])}:{worker['pid']}[/]"

@@ -1,4 +1,5 @@
-"""What happens once an epoch while Lightning trains: a row of history, plateaus that thaw, and floating-point work."""
+"""What happens once an epoch while Lightning trains: a row of history, the best weights, plateaus that thaw, the end of
+training, and floating-point work."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,9 +8,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.flop_counter import FlopCounterMode
 
+from headstart import metrics
 from headstart.progress import Progress
 from headstart.training.thaw import Thaw
 from headstart.training.work import Known, counter
@@ -84,8 +86,7 @@ class PlateauThaw(pl.Callback):
         until = self.thaw.until
         if until is None:
             return
-        value = pl_module.metrics[until.monitor] * (-1 if until.monitor.endswith("accuracy") else 1)
-        is_best = self.thaw.watch(value)
+        is_best = self.thaw.watch(pl_module.metrics[until.monitor])
         if is_best and until.restore_best:
             trainer.save_checkpoint(self.best, weights_only=True)
         self.restore = self.thaw.is_due and until.restore_best
@@ -93,6 +94,48 @@ class PlateauThaw(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
             self.best.unlink(missing_ok=True)
+
+
+class BestWeights(pl.Callback):
+    """Keeps the weights of the best epoch by `monitor`, as the history of `rows` tells it."""
+
+    def __init__(self, folder: Path, rows: EpochRows, monitor: str) -> None:
+        self.path, self.rows, self.monitor = folder / "best.ckpt", rows, monitor
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if metrics.best_epoch(self.rows.rows, self.monitor) == len(self.rows.rows) - 1:
+            trainer.save_checkpoint(self.path, weights_only=True)
+
+
+class EarlyStopping(pl.Callback):
+    """Ends training after `patience` epochs of the plan's last phase in which `monitor` was not better than before.
+
+    In earlier phases it is not asked: what they lead to has not begun to train.
+    """
+
+    def __init__(self, thaw: Thaw, patience: int, min_delta: float, monitor: str) -> None:
+        self.thaw, self.patience = thaw, patience
+        self.watch = metrics.Watch(monitor, min_delta)
+
+    @property
+    def is_over(self) -> bool:
+        return self.watch.waited >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.watch.best, "waited": self.watch.waited}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.watch.best, self.watch.waited = state_dict["best"], state_dict["waited"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.is_over:  # a run that was cut off behind its last epoch does not train another
+            trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if self.thaw.is_last:
+            self.watch.see(pl_module.metrics[self.watch.metric])
+            if self.is_over:
+                trainer.should_stop = True
 
 
 class FlopMeter(pl.Callback):
@@ -161,19 +204,15 @@ class Keeper(ModelCheckpoint):
         )
 
 
-def keepers(folder: Path) -> list[pl.Callback]:
-    """Keepers of `best.ckpt` (weights at the best val accuracy, ties to the earliest) and `last.ckpt` (everything)."""
-    best = Keeper(
-        folder, "best", monitor="val/accuracy", mode="max", save_weights_only=True, enable_version_counter=False
-    )
-    last = Keeper(folder, "last", enable_version_counter=False, save_on_train_epoch_end=True)
-    return [best, last]
+def keepers(folder: Path, rows: EpochRows, monitor: str = "val/accuracy") -> list[pl.Callback]:
+    """Keepers of `best.ckpt` (weights at the best epoch by `monitor`) and of `last.ckpt` (everything).
 
-
-def early_stopping(patience: int, min_delta: float, monitor: str) -> EarlyStopping:
-    """Stops training after `patience` epochs in which `monitor` did not improve by `min_delta`."""
-    mode = "max" if monitor.endswith("accuracy") else "min"
-    return EarlyStopping(monitor, patience=patience, min_delta=min_delta, mode=mode, check_finite=False)
+    In this order: a run that is killed between the two does the epoch again, and keeps its weights again.
+    """
+    return [
+        BestWeights(folder, rows, monitor),
+        Keeper(folder, "last", enable_version_counter=False, save_on_train_epoch_end=True),
+    ]
 
 
 def load_weights(module: pl.LightningModule, path: Path) -> Mapping[str, Any]:

@@ -10,12 +10,14 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
+from headstart import metrics
 from headstart.backbones.backbone import Backbone, DepthGroup
 from headstart.data.augmentation import Augmentation
 from headstart.seeding import seed_for
 from headstart.strategies.plan import HEAD, FrozenNorm, Row
 from headstart.strategies.regularizers import Regularizer
 from headstart.training.activations import Kept
+from headstart.training.epoch_metrics import ClassCounts, MeanLoss
 from headstart.training.rows import rows
 from headstart.training.thaw import hold
 
@@ -31,30 +33,6 @@ class DivergedError(RuntimeError):
             f"The training loss was not finite at epoch {epoch}, step {step}. Try a lower optimizer.lr, "
             "trainer.gradient_clip_val=1, or trainer.precision=32-true."
         )
-
-
-class MeanLoss(Metric):
-    """The mean over examples of losses that are batch means, without waiting for the device.
-
-    torchmetrics' `MeanMetric` either looks for NaN, which waits, or takes all batches for equally large.
-    """
-
-    full_state_update = False
-    total: Tensor
-    num_examples: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.tensor(0.0), "sum")
-        self.add_state("num_examples", torch.tensor(0.0), "sum")
-
-    def update(self, loss: Tensor, num_examples: int) -> None:
-        """Take note of a batch's mean loss, a scalar."""
-        self.total = self.total + loss * num_examples
-        self.num_examples = self.num_examples + num_examples
-
-    def compute(self) -> Tensor:
-        return self.total / self.num_examples
 
 
 class TransferModule(pl.LightningModule):
@@ -98,6 +76,7 @@ class TransferModule(pl.LightningModule):
         self.metrics: dict[str, float] = {}
         self.train_loss, self.train_accuracy = MeanLoss(), _accuracy(num_classes)
         self.val_loss, self.val_accuracy = MeanLoss(), _accuracy(num_classes)
+        self.val_counts = ClassCounts(num_classes)
         self.register_buffer("bad_step", torch.tensor(-1), persistent=False)
         self.bad_step: Tensor
 
@@ -162,6 +141,7 @@ class TransferModule(pl.LightningModule):
         # neither smoothed nor weighted, so that val/loss means the same in every run
         self.val_loss.update(F.cross_entropy(logits.float(), labels), len(labels))
         self.val_accuracy.update(logits, labels)
+        self.val_counts.update(logits.argmax(1), labels)
 
     def on_validation_epoch_end(self) -> None:
         """Read the epoch's metrics off the device: the only time anything waits for it.
@@ -175,8 +155,8 @@ class TransferModule(pl.LightningModule):
             "train/accuracy": _read(self.train_accuracy),
             "val/loss": _read(self.val_loss),
             "val/accuracy": _read(self.val_accuracy),
+            **_of_classes(self.val_counts),
         }
-        self.log_dict(self.metrics, sync_dist=self.trainer.world_size > 1)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """A parameter group or two per row, all from the start, whether frozen or not.
@@ -229,3 +209,9 @@ def _read(metric: Metric) -> float:
     value = float(metric.compute())
     metric.reset()
     return value
+
+
+def _of_classes(counts: ClassCounts) -> dict[str, float]:
+    found = metrics.of_classes(counts.compute().cpu().numpy())
+    counts.reset()
+    return {f"val/{name}": float(value) for name, value in found.items()}

@@ -22,7 +22,7 @@ def fusion_key(probe: Probe) -> Hashable | None:
 
     Free to differ: learning rate, weight decay, betas, eps, momentum, dampening, schedule, seed, which examples (but
     not how many to train on, nor which where batches are made of like lengths), number of epochs, label smoothing,
-    class weights, dropout rate, clipping norm, early stopping.
+    class weights, dropout rate, clipping norm, monitor, early stopping.
     """
     layers = layers_of(probe.head)
     if layers is None or isinstance(probe.rule, Torch):

@@ -5,13 +5,14 @@ import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from headstart.data.batches import Batches
+from headstart.metrics import OF_AN_EPOCH, Watch, counts, of_classes
 from headstart.training.criterion import StackedCrossEntropy
 from headstart.training.learners import Batch, Learner, ModuleHead
 from headstart.training.probe_spec import Divergence, Probe, ProbeData, ProbeOutcome, Report, Row
@@ -57,6 +58,10 @@ class ProbeLoop:
         self.data, self.report = data, report
         self.device = data.features.device
         self.outcomes = [ProbeOutcome() for _ in probes]
+        self.selection = [Watch(probe.monitor) for probe in probes]
+        self.patience = [
+            Watch(probe.monitor, rule.min_delta) if (rule := probe.early_stopping) else None for probe in probes
+        ]
         self.active = list(enumerate(probes))
         self.learner = _learner(probes, self.device)
         smoothing = [probe.label_smoothing for probe in probes]
@@ -154,26 +159,37 @@ class ProbeLoop:
 
     def _measure(self, epoch: int, losses: Tensor, hits: Tensor) -> list[Row]:
         """Each probe's row of history; the one place where an epoch waits for the device."""
-        columns = [_means(losses), _means(hits), *self._evaluate()]
-        names = ["train/loss", "train/accuracy", "val/loss", "val/accuracy"]
-        values = torch.stack(columns, dim=1).tolist()
-        fixed = {"epoch": epoch, "step": self.num_steps}
-        return [fixed | dict(zip(names, row, strict=True)) for row in values]
+        *evaluated, predicted = self._evaluate()
+        values = torch.stack([_means(losses), _means(hits), *evaluated], dim=1).tolist()
+        by_class = chain.from_iterable(map(self._of_classes, self.groups, predicted))
+        names, begin = ("epoch", "step", *OF_AN_EPOCH), (epoch, self.num_steps)
+        return [
+            dict(zip(names, (*begin, *row, *more), strict=True)) for row, more in zip(values, by_class, strict=True)
+        ]
 
-    def _evaluate(self) -> tuple[Tensor, Tensor]:
-        """Plain cross-entropy (neither smoothed nor weighted) and accuracy on val, `(K,)` each."""
-        losses, hits = [], []
+    def _of_classes(self, group: Group, predicted: Tensor) -> list[list[float]]:
+        """For each of a group's probes balanced accuracy and macro F1 on val."""
+        labels = self.data.labels[group.val].cpu().numpy()
+        found = of_classes(counts(labels, predicted.cpu().numpy(), self.data.num_classes))
+        return np.stack([found["balanced_accuracy"], found["macro_f1"]], axis=1).tolist()
+
+    def _evaluate(self) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Plain cross-entropy (neither smoothed nor weighted) and accuracy on val, `(K,)` each.
+
+        And for each group the class `(k, N)` that each of its probes predicts of each val example.
+        """
+        losses, hits, predicted = [], [], []
         for group in self.groups:
-            group_losses, group_hits = [], []
+            group_losses, group_predicted = [], []
             for rows in group.val.split(_EVALUATION_ROWS):
                 scores = self.learner.predict(group.rows, self.data.features.index_select(0, rows))
-                labels = self.data.labels[rows]
-                at_labels = labels.expand(len(scores), 1, -1)
+                at_labels = self.data.labels[rows].expand(len(scores), 1, -1)
                 group_losses.append(torch.log_softmax(scores, 1).gather(1, at_labels).squeeze(1).neg_())
-                group_hits.append(scores.max(1).indices == labels)
+                group_predicted.append(scores.max(1).indices)
+            predicted.append(torch.cat(group_predicted, dim=1))
             losses.append(_means(torch.cat(group_losses, dim=1)))
-            hits.append(_means(torch.cat(group_hits, dim=1)))
-        return torch.cat(losses), torch.cat(hits)
+            hits.append(_means(predicted[-1] == self.data.labels[group.val]))
+        return torch.cat(losses), torch.cat(hits), predicted
 
     def _conclude(self, epoch: int, rows: list[Row], losses: Tensor, elapsed: float) -> None:
         """Record the epoch, keep the best heads, and let those that are done leave."""
@@ -187,11 +203,9 @@ class ProbeLoop:
             outcome.num_steps = self.num_steps
             if not (math.isfinite(row["train/loss"]) and math.isfinite(row["val/loss"])):
                 outcome.divergence = Divergence(epoch, self._first_bad_batch(losses[member]))
-            elif (
-                outcome.best_epoch is None or row["val/accuracy"] > outcome.history[outcome.best_epoch]["val/accuracy"]
-            ):
+            elif self.selection[position].see(row[probe.monitor]):
                 outcome.best_epoch, outcome.best_state = epoch, self.learner.state(member)
-            if not _is_done(probe, outcome):
+            if not self._is_done(position, probe):
                 staying.append(member)
             self.report(position, row)
         if len(staying) < len(rows):
@@ -200,6 +214,16 @@ class ProbeLoop:
                 self.learner.keep(staying)
                 self.criterion.keep(staying)
                 self._regroup()
+
+    def _is_done(self, position: int, probe: Probe) -> bool:
+        """Whether the epoch just recorded was the probe's last."""
+        outcome, watch, rule = self.outcomes[position], self.patience[position], probe.early_stopping
+        if outcome.divergence or len(outcome.history) == probe.max_epochs or outcome.num_steps == probe.max_steps:
+            return True
+        if watch is None or rule is None:
+            return False
+        watch.see(outcome.history[-1][watch.metric])
+        return watch.waited >= rule.patience
 
     def _first_bad_batch(self, losses: Tensor) -> int:
         """Number of the batch, over the whole run, whose loss was not finite; the last one if only val's was."""
@@ -231,17 +255,3 @@ def _means(values: Tensor) -> Tensor:
     """The mean of each row, one by one: how many rows there are must not change the order of a sum."""
     wide = torch.float32 if values.device.type == "mps" else torch.float64  # MPS has no float64
     return torch.stack([row.to(wide).mean() for row in values])
-
-
-def _is_done(probe: Probe, outcome: ProbeOutcome) -> bool:
-    if outcome.divergence or len(outcome.history) == probe.max_epochs or outcome.num_steps == probe.max_steps:
-        return True
-    rule = probe.early_stopping
-    if rule is None:
-        return False
-    sign = 1 if rule.monitor == "val/accuracy" else -1
-    best, last = -math.inf, -1
-    for number, row in enumerate(outcome.history):
-        if sign * row[rule.monitor] > best + rule.min_delta:
-            best, last = sign * row[rule.monitor], number
-    return len(outcome.history) - 1 - last >= rule.patience

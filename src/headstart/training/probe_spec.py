@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from torch import Tensor, nn
@@ -15,11 +14,10 @@ Row = dict[str, float]
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """Stop after `patience` epochs in which `monitor` did not improve by more than `min_delta`."""
+    """Stop after `patience` epochs in which the probe's `monitor` did not improve by more than `min_delta`."""
 
     patience: int
     min_delta: float = 0.0
-    monitor: Literal["val/accuracy", "val/loss"] = "val/accuracy"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +38,8 @@ class Probe:
     """Factor on the rate at a step (from 0), given the number of steps in all."""
     label_smoothing: float = 0.0
     class_weights: Sequence[float] | None = None
+    monitor: str = "val/accuracy"
+    """What the best epoch is chosen by, and what early stopping watches."""
     early_stopping: EarlyStopping | None = None
     gradient_clip_val: float | None = None
     accumulate_grad_batches: int = 1
@@ -64,7 +64,7 @@ class ProbeOutcome:
 
     history: list[Row] = field(default_factory=list)
     best_epoch: int | None = None
-    """The epoch with the highest val/accuracy, the earliest of equals; `None` if the first already diverged."""
+    """The best epoch by the probe's `monitor`, the earliest of equals; `None` if the first already diverged."""
     best_state: dict[str, Tensor] | None = None
     """The head's state dict after that epoch, on the CPU."""
     num_steps: int = 0

@@ -13,6 +13,8 @@ from torchmetrics.functional.classification import (
     multiclass_f1_score,
 )
 
+from headstart.metrics import counts, of_classes
+
 PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -32,17 +34,26 @@ def predict(
     return torch.cat(outputs).cpu()
 
 
-def metrics(logits: Tensor, labels: Tensor, prefix: str) -> dict[str, float]:
-    """`<prefix>/loss`, `<prefix>/accuracy` and `<prefix>/macro_f1` of logits `(N, C)` against labels `(N,)`.
+def metrics(logits: Tensor, labels: Tensor, prefix: str, majority: int) -> dict[str, float]:
+    """Metrics of logits `(N, C)` against labels `(N,)`, each as `<prefix>/<name>`.
 
-    Macro-F1 is the mean over the classes that occur in `labels` or are predicted.
+    `loss`, `accuracy`, `balanced_accuracy` and `macro_f1` (see `metrics.of_classes`), and what the class `majority`
+    would score if it were always the answer: `majority_accuracy`.
     """
     num_classes = logits.shape[1]
+    by_class = of_classes(counts(labels.numpy(), logits.argmax(1).numpy(), num_classes))
     return {
         f"{prefix}/loss": float(F.cross_entropy(logits.double(), labels)),
         f"{prefix}/accuracy": float(multiclass_accuracy(logits, labels, num_classes, average="micro")),
+        f"{prefix}/balanced_accuracy": float(by_class["balanced_accuracy"]),
         f"{prefix}/macro_f1": float(multiclass_f1_score(logits, labels, num_classes, average="macro")),
+        f"{prefix}/majority_accuracy": float((labels == majority).double().mean()),
     }
+
+
+def majority(labels: np.ndarray) -> int:
+    """The class that most of `labels` are of, the first of equals."""
+    return int(np.bincount(labels).argmax())
 
 
 def details(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from headstart.metrics import counts, of_classes
 from headstart.training.probe_spec import Divergence, ProbeOutcome, Row
 from headstart.training.threads import threads_for
 
@@ -102,12 +103,15 @@ def _objective(inputs: Tensor, targets: Tensor, l2: float) -> Objective:
 def _measure(
     scores: Tensor, labels: Tensor, train: np.ndarray, val: np.ndarray, criterion: Callable[[Tensor, Tensor], Tensor]
 ) -> Row:
-    hits = (scores.argmax(1) == labels).double()
+    predicted = scores.argmax(1)
+    hits = (predicted == labels).double()
+    counted = counts(labels[val].numpy(), predicted[val].numpy(), scores.shape[1])
     return {
         "epoch": 0,
         "train/loss": criterion(scores[train], labels[train]).item(),
         "train/accuracy": hits[train].mean().item(),
         "val/loss": F.cross_entropy(scores[val], labels[val]).item(),
         "val/accuracy": hits[val].mean().item(),
+        **{f"val/{name}": float(value) for name, value in of_classes(counted).items()},
         "lr/head": 0.0,
     }

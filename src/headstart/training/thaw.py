@@ -1,12 +1,14 @@
 """The one place that applies a thaw plan to a live model: requires_grad, eval mode and learning rates."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import inf
 from typing import Any
 
 import pytorch_lightning as pl
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from headstart import metrics
 from headstart.backbones.backbone import DepthGroup
 from headstart.strategies.plan import FrozenNorm, Plan, Plateau
 from headstart.strategies.schedule import Schedule
@@ -25,7 +27,7 @@ class Thaw(pl.Callback):
         self.groups = list(groups)
         self.phase = -1
         self.begun: list[int] = []  # optimizer step at which each phase so far began
-        self.best, self.waited, self.is_due = float("inf"), 0, False
+        self.best, self.waited, self.is_due = -inf, 0, False
 
     def state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("phase", "begun", "best", "waited", "is_due")}
@@ -34,13 +36,18 @@ class Thaw(pl.Callback):
         for name, value in state_dict.items():
             setattr(self, name, list(value) if name == "begun" else value)
 
+    @property
+    def is_last(self) -> bool:
+        """Whether the plan has come to its last phase."""
+        return self.phase == len(self.plan.phases) - 1
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         foreseen = self.plan.phase_at(trainer.current_epoch)
         phase = self.phase + 1 if self.is_due else max(self.phase, foreseen)
         if phase != self.phase:
             self.phase = phase
             self.begun += [trainer.global_step] * (phase + 1 - len(self.begun))
-            self.best, self.waited, self.is_due = float("inf"), 0, False
+            self.best, self.waited, self.is_due = -inf, 0, False
         self.apply(pl_module)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int):
@@ -83,13 +90,14 @@ class Thaw(pl.Callback):
         return highest
 
     def watch(self, value: float) -> bool:
-        """Take note of the epoch's monitored value, the lower the better; true if it is the phase's best so far.
+        """Take note of the epoch's monitored value; true if it is the phase's best so far.
 
         Once the phase has come to its plateau, the next one begins with the coming epoch.
         """
         assert self.until is not None, "this phase waits for no plateau"
-        is_best = value < self.best - self.until.min_delta
-        self.best, self.waited = (value, 0) if is_best else (self.best, self.waited + 1)
+        watch = metrics.Watch(self.until.monitor, self.until.min_delta, self.best, self.waited)
+        is_best = watch.see(value)
+        self.best, self.waited = watch.best, watch.waited
         self.is_due = self.waited >= self.until.patience
         return is_best
 

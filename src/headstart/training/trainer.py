@@ -16,7 +16,6 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from headstart.cache import replacing
 from headstart.config import TrainerConfig
-from headstart.training.epochs import early_stopping
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +32,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 def lightning_trainer(settings: TrainerConfig, callbacks: Sequence[pl.Callback], directory: Path) -> pl.Trainer:
-    """A trainer that follows `settings`, early stopping included."""
-    stopping = []
-    if settings.patience is not None:
-        stopping = [early_stopping(settings.patience, settings.min_delta, settings.monitor)]
+    """A trainer that follows `settings`; what ends training before its last epoch is among the `callbacks`."""
     return pl.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
@@ -49,7 +45,7 @@ def lightning_trainer(settings: TrainerConfig, callbacks: Sequence[pl.Callback],
         limit_train_batches=settings.limit_batches,
         limit_val_batches=settings.limit_batches,
         deterministic="warn" if settings.deterministic else None,
-        callbacks=[*callbacks, *stopping],
+        callbacks=list(callbacks),
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
