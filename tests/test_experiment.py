@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
+from PIL import Image
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, log_loss
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from headstart.application import compose
 from headstart.cli import main
+from headstart.preparation import job_config, prepare
 from pictures import CLASSES, tiny, write_folder
 
 STRATEGIES = ("feature_extraction", "fine_tune")
@@ -39,6 +42,7 @@ def test_metrics_follow_from_the_predictions_that_are_kept(at_home: Path, pictur
     predicted = probability.argmax(1)
     assert done["metrics"]["test/accuracy"] == pytest.approx(accuracy_score(label, predicted), abs=1e-6)
     assert done["metrics"]["test/macro_f1"] == pytest.approx(f1_score(label, predicted, average="macro"), abs=1e-6)
+    assert done["metrics"]["test/balanced_accuracy"] == pytest.approx(balanced_accuracy_score(label, predicted))
     assert done["metrics"]["test/loss"] == pytest.approx(
         log_loss(label, probability / probability.sum(1, keepdims=True), labels=range(len(CLASSES))), abs=5e-3
     )
@@ -46,11 +50,63 @@ def test_metrics_follow_from_the_predictions_that_are_kept(at_home: Path, pictur
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_epoch_reported_is_the_earliest_best_on_val(at_home: Path, pictures: Path, strategy: str):
-    done = run(at_home, *tiny(pictures, f"strategy={strategy}", "trainer.max_epochs=6"))
-    accuracy = history(at_home)["valaccuracy"]
-    assert done["metrics"]["best_epoch"] == int(np.argmax(accuracy))
-    assert done["metrics"]["val/accuracy"] == pytest.approx(accuracy.max())
+@pytest.mark.parametrize("monitor", ["accuracy", "loss", "balanced_accuracy", "macro_f1"])
+def test_the_epoch_reported_is_the_earliest_best_by_the_monitor(
+    at_home: Path, pictures: Path, strategy: str, monitor: str
+):
+    words = [f"strategy={strategy}", f"trainer.monitor=val/{monitor}", "trainer.max_epochs=6", "optimizer.lr=0.01"]
+    done = run(at_home, *tiny(pictures, *words))
+    column = history(at_home)[f"val{monitor}"]
+    best = int(np.argmin(column) if monitor == "loss" else np.argmax(column))
+    assert done["metrics"]["best_epoch"] == best
+    mode = "min" if monitor == "loss" else "max"
+    assert done["selection"] == {"metric": f"val/{monitor}", "mode": mode, "value": pytest.approx(column[best])}
+    assert done["metrics"][f"val/{monitor}"] == done["selection"]["value"]
+    assert torch.load(at_home / "run" / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == best
+
+
+def write_parts(root: Path) -> Path:
+    """190 good parts, and 14 bad ones, most of them a little brighter in the middle."""
+    dice = np.random.default_rng(0)
+    for name, count, light in (("bad", 14, 45), ("good", 190, 0)):
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            picture = dice.integers(60, 120, (24, 24, 3))
+            picture[8:16, 8:16] += light + int(dice.integers(-30, 31))
+            Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(root / name / f"{number}.png")
+    return root
+
+
+def test_of_few_bad_parts_among_many_good_ones_always_good_is_not_selected_by_balanced_accuracy(at_home: Path):
+    parts = write_parts(at_home / "parts")
+    words = tiny(parts, "strategy=feature_extraction", "trainer.max_epochs=8", "trainer.batch_size=16")
+    words += ["data.val_fraction=0.3", "data.test_fraction=0.3", "trainer.class_weights=balanced", "optimizer.lr=0.3"]
+    by = {name: run(at_home, *words, f"trainer.monitor=val/{name}", into=name) for name in ("accuracy", "macro_f1")}
+    by["balanced_accuracy"] = run(at_home, *words, "trainer.monitor=val/balanced_accuracy", into="balanced_accuracy")
+    majority = 57 / 61  # of 61 test parts 4 are bad
+    plain = by.pop("accuracy")["metrics"]
+    assert plain["test/accuracy"] == plain["test/majority_accuracy"]
+    assert plain["test/accuracy"] == pytest.approx(majority)
+    assert plain["val/balanced_accuracy"] == plain["test/balanced_accuracy"] == 0.5
+    for done in by.values():
+        assert done["metrics"]["val/balanced_accuracy"] > 0.8
+        assert done["metrics"]["test/balanced_accuracy"] > 0.7
+        assert done["metrics"]["val/accuracy"] < plain["val/accuracy"]
+    assert len({done["run_id"] for done in by.values()}) == 2
+
+
+def test_what_changes_how_an_epoch_is_selected_changes_the_run_id_and_nothing_else_does(at_home: Path, pictures: Path):
+    def rules(*words: str) -> list[str] | None:
+        return prepare(job_config(compose(tiny(pictures, *words)))).identity.get("rules")
+
+    assert rules() is None
+    assert rules("trainer.patience=2") is None
+    assert rules("strategy=lp_ft", "unfreeze.epochs=1") is None
+    assert rules("strategy=feature_extraction", "trainer.patience=2", "trainer.min_delta=0.1") is None
+    assert rules("strategy=feature_extraction", "head.solver=lbfgs", "trainer.monitor=val/loss") is None
+    assert rules("trainer.monitor=val/loss") == ["the epoch is selected by the monitor"]
+    lp_ft = rules("strategy=lp_ft", "unfreeze.epochs=1", "trainer.patience=1")
+    assert lp_ft == ["patience counts in the last phase"]
 
 
 def test_strategies_share_their_data_at_a_seed_and_differ_across_seeds(at_home: Path, pictures: Path):

@@ -81,9 +81,45 @@ def test_steps_that_end_before_the_last_thaw_are_refused(at_home, pictures, caps
     split = 36 - 9 - 5  # of 36 pictures, a quarter for test and 15% for val
     steps = -(-split // 8)
     assert main(["train", *words, f"trainer.max_steps={steps}"]) == 2
-    assert f"begins after {steps} steps (1 epochs), but is {steps}" in capsys.readouterr().err
+    assert f"begins after {steps} steps (1 epochs) at the earliest, but is {steps}" in capsys.readouterr().err
     assert not Path("outputs").exists()
     assert main(["train", *words, f"trainer.max_steps={steps + 1}"]) == 0
+
+
+def test_steps_that_end_before_the_last_plateau_could_are_refused(at_home, pictures, capsys):
+    words = tiny(pictures, "strategy=gradual_unfreeze", "unfreeze=on_plateau", "unfreeze.num_groups=4")
+    words += ["trainer.max_epochs=9", "unfreeze.patience=2"]  # two plateaus of three epochs at least
+    steps = 6 * -(-(36 - 9 - 5) // 8)
+    assert main(["train", *words, f"trainer.max_steps={steps}"]) == 2
+    assert f"begins after {steps} steps (6 epochs) at the earliest" in capsys.readouterr().err
+    assert main(["train", *words, f"trainer.max_steps={steps + 1}"]) == 0
+
+
+def test_the_record_says_which_phases_began_and_which_one_is_scored(at_home, pictures):
+    """A rate that changes nothing: the first epoch stays the best, and in it the head alone had trained."""
+    words = ["strategy=lp_ft", "unfreeze.epochs=2", "trainer.max_epochs=9", "trainer.patience=2", "optimizer.lr=1e-12"]
+    _, result, history = trained(pictures, *words)
+    assert [row["phase"] for row in history] == ["0", "0", "1", "1", "1"]
+    names = {"names": ["head", "all"], "head_only": [True, False]}
+    assert result["phases"] == {**names, "planned": 2, "reached": 2, "best": 0}
+    assert result["cost"]["trainable_parameters"] == result["cost"]["total_parameters"]
+    (note,) = result["notes"]
+    assert note.startswith("The best epoch lies in phase 0 (head)")
+
+
+def test_what_a_plateau_never_let_train_is_said_and_not_counted(at_home, pictures):
+    words = ["strategy=gradual_unfreeze", "unfreeze=on_plateau", "unfreeze.num_groups=4", "unfreeze.monitor=val/loss"]
+    words += ["trainer.max_epochs=5", "optimizer.lr=1e-5"]
+    _, result, history = trained(pictures, *words)
+    reached = 1 + max(int(row["phase"]) for row in history)
+    assert result["phases"]["reached"] == reached < result["phases"]["planned"]
+    (expected,) = {p["trainable_parameters"] for p in forecast_of(pictures, *words)[reached - 1 : reached]}
+    assert result["cost"]["trainable_parameters"] == expected < result["cost"]["total_parameters"]
+    assert any("before" in note and "phases began; never trained: stem" in note for note in result["notes"])
+
+
+def forecast_of(pictures, *words):
+    return forecast(draft(job_config(compose(tiny(pictures, *words)))))["phases"]
 
 
 def test_steps_are_counted_as_they_are_made(at_home, pictures):

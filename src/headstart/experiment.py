@@ -115,13 +115,14 @@ def train(job: Job, record: Recorder) -> dict[str, Any]:
     load_weights(fit.module, folder / "best.ckpt")
     backbone, head = fit.module.backbone, fit.module.head
     scored = score(job, data_module(job), fit.module.to(fit.device).eval(), fit.device)
+    reached = 1 + max(row["phase"] for row in fit.rows)
     cost = {
         "train_seconds": fit.seconds,
         "feature_seconds": fit.feature_seconds,
         "train_flops": fit.flops,
         "feature_flops": fit.feature_flops,
         "peak_memory_bytes": fit.peak_memory,
-        "trainable_parameters": job.num_trainable + count_parameters(head),
+        "trainable_parameters": job.num_trainable(reached) + count_parameters(head),
         "total_parameters": count_parameters(backbone) + count_parameters(head),
         "fused_with": 0,
     }

@@ -34,7 +34,7 @@ def is_share(metric: str) -> bool:
 
 def title(metric: str) -> str:
     """The name in plain words: `balanced accuracy` for `val/balanced_accuracy`."""
-    return metric.rpartition("/")[2].replace("_", " ")
+    return metric.rpartition("/")[2].replace("_", " ").replace("f1", "F1")
 
 
 def text(metric: str, value: float) -> str:

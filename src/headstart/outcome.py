@@ -1,5 +1,6 @@
 """What came of a run: scores on its test sets, turned into metrics, predictions and the record."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,10 +19,13 @@ from headstart.data.source import Source
 from headstart.metrics import OF_AN_EPOCH, best_epoch, mode
 from headstart.preparation import Job
 from headstart.recording import PeakMemory, Recorder
+from headstart.strategies.plan import Plan
 from headstart.training import scoring
 from headstart.training.activations import FrozenFeatures
 from headstart.training.module import DivergedError, TransferModule
 from headstart.training.probe_spec import ProbeOutcome
+
+log = logging.getLogger(__name__)
 
 NUM_HARDEST = 12
 """Test examples that are kept with a run for people to look at."""
@@ -137,6 +141,7 @@ def conclude(
         metrics,
         cost,
         {name: scoring.predictions(part.logits, part.labels, part.ids) for name, part in scored.items()},
+        phases=_phases(job.plan, rows, best),
         selection={"metric": monitor, "mode": mode(monitor), "value": best[monitor]},
         weights={"source": weights.source, "sha256": weights.sha256, "ignored": list(weights.ignored)},
         details=scoring.details(test.logits, torch.from_numpy(test.labels), job.source.classes),
@@ -147,6 +152,29 @@ def conclude(
             "kept": {str(phase): boundary for phase, boundary in (kept or {}).items()},
         },
     )
+
+
+def _phases(plan: Plan, rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> dict[str, Any]:
+    """Which phases of the plan began, and in which (from 0) the best epoch lies; what nobody would expect is said.
+
+    `head_only` tells of each phase whether nothing but the head had trained up to its end.
+    """
+    planned, reached, chosen = len(plan.phases), 1 + max(row["phase"] for row in rows), best["phase"]
+    names, head_only = [phase.name for phase in plan.phases], [not plan.trained(place) for place in range(planned)]
+    if reached < planned:
+        never = [group for group in plan.trained(planned - 1) if group not in plan.trained(reached - 1)]
+        log.warning(
+            "Training ended before %d of the plan's %d phases began; never trained: %s. Raise trainer.max_epochs, or "
+            "lower unfreeze.patience.",
+            *(planned - reached, planned, ", ".join(never)),
+        )
+    if head_only[chosen] and not head_only[-1]:
+        log.warning(
+            "The best epoch lies in phase %d (%s), in which the head alone had trained: what is scored is a head on "
+            "the backbone as it was.",
+            *(chosen, names[chosen]),
+        )
+    return {"names": names, "planned": planned, "reached": reached, "best": chosen, "head_only": head_only}
 
 
 def keep_adapter(job: Job, module: TransferModule, directory: Path) -> None:

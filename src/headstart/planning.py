@@ -46,7 +46,7 @@ def forecast(draft: Draft) -> dict[str, Any]:
         head = parts["head"].build(sketch.num_features, num_classes or UNKNOWN_CLASSES)
     head_size = sum(parameter.numel() for parameter in head.parameters())
     begun, work = _work(draft, head, division)
-    epochs = pairwise([*drawing.starts(plan), plan.max_epochs])
+    epochs = pairwise([*plan.earliest, plan.max_epochs])
     phases = []
     for index, (phase, (start, end)) in enumerate(zip(plan.phases, epochs, strict=True)):
         trained = sum(count for row, count in sketch.parameters.items() if phase.trains(*row))

@@ -111,10 +111,9 @@ class Job(Draft):
         key = _key(self.identity["data"], self.reading.description)
         return _remember("examples", key, lambda: self.source.examples(**self.reading.arguments), kept=1)
 
-    @property
-    def num_trainable(self) -> int:
-        """Parameters of the backbone that train in any phase."""
-        phases = self.plan.phases
+    def num_trainable(self, num_phases: int) -> int:
+        """Parameters of the backbone that train in any of the plan's first phases."""
+        phases = self.plan.phases[:num_phases]
         return sum(n for row, n in self.sketch.parameters.items() if any(phase.trains(*row) for phase in phases))
 
     @property
@@ -187,7 +186,8 @@ def _prepared(cfg: DictConfig, here: bool) -> Job:
     }
     job = Job(cfg, parts, factory, sketch, job_plan, source, identity)
     _check_steps(job)
-    return job
+    rules = _rules(job)
+    return replace(job, identity={**identity, "rules": rules}) if rules else job
 
 
 def job_config(cfg: DictConfig, hydra: Any = None) -> DictConfig:
@@ -328,7 +328,7 @@ def _check_split(source: Source, own: Source) -> None:
 
 def _check_steps(job: Job) -> None:
     """Raise `InputError` if `trainer.max_steps` ends training before the plan's last phase begins."""
-    settings, begins = job.cfg.trainer, max((phase.start or 0 for phase in job.plan.phases), default=0)
+    settings, begins = job.cfg.trainer, job.plan.earliest[-1]
     if settings.max_steps is None or not begins:
         return
     num_batches = len(Batches(job.split.train, settings.batch_size, job.seed, world=settings.devices))
@@ -337,8 +337,21 @@ def _check_steps(job: Job) -> None:
     if settings.max_steps <= steps_before:
         raise InputError(
             f"trainer.max_steps must reach the last phase of the plan, which begins after {steps_before} steps "
-            f"({begins} epochs), but is {settings.max_steps}. Raise it, or thaw earlier."
+            f"({begins} epochs) at the earliest, but is {settings.max_steps}. Raise it, or thaw earlier."
         )
+
+
+def _rules(job: Job) -> list[str]:
+    """What this run's numbers follow from beside its settings; their ids tell runs of before that did it otherwise."""
+    settings, is_exact = job.cfg.trainer, job.parts["head"].solver == "lbfgs"
+    rules = {
+        "the epoch is selected by the monitor": settings.monitor != "val/accuracy" and not is_exact,
+        "patience counts in the last phase": settings.patience is not None and len(job.plan.phases) > 1,
+        "improvements beyond min_delta are counted in double precision": settings.patience is not None
+        and settings.min_delta > 0
+        and not job.is_probe,
+    }
+    return [rule for rule, holds in rules.items() if holds]
 
 
 def _key(*values: Any) -> str:

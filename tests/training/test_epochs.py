@@ -181,6 +181,46 @@ def test_the_phases_best_weights_come_back_before_the_next_thaw(rig):
         assert all(torch.equal(tensor, source[name]) for name, tensor in script.start[epoch].items()), epoch
 
 
+PHASES = "unfreeze.phases=[{start: 0, groups: []}, {start: 1, groups: [tail]}, {start: 3, groups: ['*']}]"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "words", "begins"),
+    [
+        ("fine_tune", (), 0),
+        ("lp_ft", (), 2),
+        ("gradual_unfreeze", (), 3),
+        ("fine_tune", ("unfreeze=phases", PHASES), 3),
+        ("gradual_unfreeze", (*PLATEAU, "unfreeze.patience=2"), 9),
+    ],
+)
+def test_patience_counts_from_the_plans_last_phase_on(rig, strategy, words, begins):
+    """With a val/loss that never gets better, a plan is carried out to its last phase, which gets its own patience."""
+    rising = Scripted([1.0 + epoch for epoch in range(20)])
+    run = rig("vit", strategy, *words, max_epochs=20, monitor="val/loss", patience=2, callbacks=[rising]).fit()
+    phases = [row["phase"] for row in run.history()]
+    assert len(phases) == begins + 3
+    assert phases.index(max(phases)) == begins
+    assert phases[-1] == len(run.thaw.plan.phases) - 1
+
+
+def test_a_better_epoch_in_the_last_phase_begins_patience_anew(rig):
+    losses = [1.0, 0.1, 5.0, 6.0, 4.0, 4.5, 4.0, 0.0]  # the last phase begins with the third
+    run = rig("vit", "lp_ft", max_epochs=8, monitor="val/loss", patience=2, callbacks=[Scripted(losses)]).fit()
+    assert [row["val/loss"] for row in run.history()] == losses[:7]
+
+
+@pytest.mark.parametrize("monitor", ["val/accuracy", "val/loss", "val/balanced_accuracy", "val/macro_f1"])
+def test_the_weights_that_are_kept_are_those_of_the_best_epoch_by_the_monitor(rig, monitor):
+    script = Scripted([3.0, 1.0, 2.0, 1.0, 4.0, 5.0])
+    run = rig("cnn", "fine_tune", max_epochs=6, monitor=monitor, callbacks=[script]).fit()
+    values = [row[monitor] for row in run.history()]
+    best = values.index(min(values) if monitor == "val/loss" else max(values))
+    kept = torch.load(run.folder / "best.ckpt", weights_only=True)
+    assert kept["epoch"] == best
+    assert all(torch.equal(tensor, script.end[best][name]) for name, tensor in kept["state_dict"].items())
+
+
 class Cut(pl.Callback):
     def __init__(self, epoch, batch=1, by=None):
         self.epoch, self.batch, self.by = epoch, batch, by
@@ -223,6 +263,29 @@ def test_a_run_cut_off_at_any_epoch_ends_with_the_same_bits(rig, family, strateg
         with pytest.raises(InterruptedError):
             rig(family, strategy, *words, callbacks=[Cut(epoch, batch=epoch % STEPS)], **settings).fit()
         same(whole, rig(family, strategy, *words, **settings).fit())
+
+
+class CutAtTheEnd(pl.Callback):
+    """Cuts a run off behind its last epoch, before anything is recorded of it."""
+
+    def on_train_end(self, trainer, pl_module):
+        raise InterruptedError
+
+
+@pytest.mark.parametrize("strategy", ["fine_tune", "lp_ft"])
+def test_a_run_that_stops_early_ends_with_the_same_bits_wherever_it_was_cut_off(rig, strategy):
+    def settings(folder, *cuts):
+        # better in the fourth epoch than before, then never again
+        script = Scripted([3.0, 4.0, 5.0, 2.0, *range(6, 20)])
+        names = {"max_epochs": 12, "monitor": "val/loss", "patience": 2, "folder": folder}
+        return {**names, "callbacks": [script, *cuts]}
+
+    whole = rig("cnn", strategy, **settings("whole")).fit()
+    assert [row["epoch"] for row in whole.history()] == list(range(6 if strategy == "lp_ft" else 3))
+    for cut in (*(Cut(epoch) for epoch in range(len(whole.history()))), CutAtTheEnd()):
+        with pytest.raises(InterruptedError):
+            rig("cnn", strategy, **settings("cut", cut)).fit()
+    same(whole, rig("cnn", strategy, **settings("cut")).fit())
 
 
 def test_a_run_cut_off_in_every_epoch_ends_with_the_same_bits(rig):

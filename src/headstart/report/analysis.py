@@ -1,6 +1,6 @@
 """What the numbers of a design say: summaries, paired differences, costs, across data sets, budgets, shifts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, isfinite, nan
 from statistics import fmean
@@ -10,6 +10,8 @@ import numpy as np
 from headstart.report import statistics
 from headstart.report.crossover import Crossover, crossover
 from headstart.report.design import Cell, Contender, Design, Scene
+from headstart.report.metric import Metric
+from headstart.report.reading import Run
 from headstart.report.statistics import Interval, RankTest
 
 ALL_PAIRS_UP_TO = 12
@@ -18,6 +20,8 @@ COSTS = (
     "train_seconds", "feature_seconds", "train_flops", "feature_flops", "trainable_parameters", "peak_memory_bytes",
     "total_seconds",
 )  # fmt: skip
+BESIDE = ("accuracy", "balanced_accuracy", "macro_f1", "majority_accuracy")
+"""Measures of the test set that are shown beside the one that runs are compared by."""
 WITH_FEATURES = {"seconds": ("train_seconds", "feature_seconds"), "flops": ("train_flops", "feature_flops")}
 """Costs of a run as if it had computed its frozen features alone: whoever shares them pays less, none pays more."""
 
@@ -33,6 +37,8 @@ class Summary:
     best: float
     worst: float
     val: float
+    beside: dict[str, float]
+    """Test scores by other measures, means over the selected runs that have them."""
     costs: dict[str, float]
     total_seconds: float
     """Of all runs that led here: every candidate and seed, failed ones and earlier attempts too."""
@@ -144,8 +150,17 @@ def summarise(cell: Cell, design: Design) -> Summary:
     interval = statistics.t_interval(values)
     return Summary(
         cell, scores, interval, float(np.median(values)), float(values.max()), float(values.min()),
-        cell.selected.val, costs, total,
+        cell.selected.val, _beside(list(runs), design.metric), costs, total,
     )  # fmt: skip
+
+
+def _beside(runs: Sequence[Run], metric: Metric) -> dict[str, float]:
+    found = {
+        name: [run.metrics[f"test/{name}"] for run in runs if f"test/{name}" in run.metrics]
+        for name in BESIDE
+        if name != metric.name
+    }
+    return {name: fmean(values) for name, values in found.items() if values}
 
 
 def paired(first: Cell, second: Cell, design: Design) -> tuple[dict[int, float], int]:

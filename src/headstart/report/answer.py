@@ -16,7 +16,9 @@ from headstart.report.qualifications import (
     cost,
     limits,
     listing,
+    majority,
     own_cost,
+    phases,
     selection,
     under_shift,
     where,
@@ -48,6 +50,8 @@ def answer(analysis: Analysis, ledger: Ledger) -> Answer:
     result = _across_data(analysis) if analysis.across else None
     if result is None:
         result = _alone(analysis, rows[0], scene) if len(rows) == 1 else _won(analysis, rows, scene)
+    _add(result, "The majority", majority(rows, analysis.design.metric))
+    _add(result, "Phases", phases(analysis))
     _add(result, "Selection", selection(analysis, rows))
     _add(result, "Completeness", completeness(ledger))
     return result

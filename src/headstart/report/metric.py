@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite, isnan
 
+from headstart import metrics
 from headstart.report.reading import Run
 
 PREFERRED = ("accuracy", "macro_f1", "balanced_accuracy", "auroc", "loss")
-SHARES = ("accuracy", "f1", "auroc", "precision", "recall", "specificity", "average_precision", "map")
-SMALLER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "perplexity", "calibration_error", "ece")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +20,17 @@ class Metric:
     @property
     def sign(self) -> int:
         """1 where more is better, -1 where less is: scores are values times this."""
-        return -1 if any(self.name == word or self.name.endswith("_" + word) for word in SMALLER_IS_BETTER) else 1
+        return metrics.sign(self.name)
 
     @property
     def share(self) -> bool:
         """Whether the measure is a share of 1, written as a percentage."""
-        return any(self.name == word or self.name.endswith("_" + word) for word in SHARES)
+        return metrics.is_share(self.name)
 
     @property
     def title(self) -> str:
         """The name in plain words."""
-        return self.name.replace("_", " ")
+        return metrics.title(self.name)
 
     def val(self, run: Run) -> float | None:
         """The validation score of the epoch that was selected (more is better)."""
@@ -90,7 +89,10 @@ class Metric:
 
 
 def choose_metric(runs: Sequence[Run]) -> tuple[Metric, list[str]]:
-    """The measure that most completed runs have on both val and test; and what that leaves out, in words."""
+    """The measure that most completed runs have on both val and test; and what that leaves out, in words.
+
+    Of several, the one that all runs selected their epoch by, if it is a share of 1; else accuracy.
+    """
     counts: Counter[str] = Counter()
     completed = [run for run in runs if run.completed]
     for run in completed:
@@ -100,7 +102,9 @@ def choose_metric(runs: Sequence[Run]) -> tuple[Metric, list[str]]:
             counts.update(key[5:] for key in run.metrics if key.startswith("test/"))
     if not counts:
         return Metric("accuracy"), []
-    order = {name: i for i, name in enumerate(PREFERRED)}
+    monitors = {run.monitor.removeprefix("val/") for run in completed}
+    monitored = [name for name in monitors if len(monitors) == 1 and metrics.is_share(name)]
+    order = {name: i for i, name in enumerate([*monitored, *(name for name in PREFERRED if name not in monitored)])}
     name = min(counts, key=lambda key: (-counts[key], order.get(key, len(order)), key))
     metric, notes = Metric(name), []
     without = [run for run in completed if metric.test(run) is None]

@@ -1,13 +1,15 @@
 """What qualifies an answer: cost, less data, shift, selection, what is missing and what the data cannot tell."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import inf, isfinite
 
+from headstart.metrics import title
 from headstart.report.analysis import Analysis, Difference, Summary
 from headstart.report.crossover import Crossover
 from headstart.report.design import Contender, Scene
-from headstart.report.metric import number, p_text, plural, scaled, seconds_text
-from headstart.report.reading import STATUSES, Ledger
+from headstart.report.metric import Metric, number, p_text, plural, scaled, seconds_text
+from headstart.report.reading import STATUSES, Ledger, Run
 from headstart.report.statistics import pairs_needed, smallest_p
 
 
@@ -153,6 +155,63 @@ def under_shift(analysis: Analysis, scene: Scene) -> str | None:
 
 
 def selection(analysis: Analysis, rows: Sequence[Summary]) -> str | None:
+    """What settings were selected by, where there were several, and what epochs were, where it is another measure."""
+    return " ".join(filter(None, [_settings_selection(analysis, rows), _epoch_selection(analysis)])) or None
+
+
+def _epoch_selection(analysis: Analysis) -> str | None:
+    runs = selected_runs(analysis)
+    counts = Counter(run.monitor for found in runs.values() for run in found)
+    if set(counts) <= {f"val/{analysis.design.metric.name}"}:
+        return None
+    if len(counts) == 1:
+        return f"The epoch of each run is the one that was best on validation {title(next(iter(counts)))}."
+    shares = [f"validation {title(monitor)} in {plural(count, 'run')}" for monitor, count in counts.most_common()]
+    return f"The epoch of a run is the one that was best on {listing(shares)}."
+
+
+def selected_runs(analysis: Analysis) -> dict[Contender, list[Run]]:
+    """The runs that each contender stands with, in all scenes."""
+    found: dict[Contender, list[Run]] = {}
+    for rows in analysis.summaries.values():
+        for row in rows:
+            assert row.cell.selected is not None
+            found.setdefault(row.cell.contender, []).extend(row.cell.selected.runs.values())
+    return found
+
+
+def phases(analysis: Analysis) -> str | None:
+    """Contenders whose selected epochs come before their strategy was at work in full, or whose plan was not ended."""
+    parts = []
+    for contender, runs in selected_runs(analysis).items():
+        known = [run.phases for run in runs if run.phases is not None]
+        head = sum(p.head_only[p.best] and not p.head_only[-1] for p in known)
+        early = sum(p.best < p.planned - 1 for p in known) - head
+        ended = sum(p.reached < p.planned for p in known)
+        said = [f"in {head} the epoch selected comes before anything but the head had trained"] * (head > 0)
+        which = "it" if head else "the epoch selected"
+        said += [f"in {early} {which} comes before all that the plan thaws had begun to train"] * (early > 0)
+        said += [f"in {ended} training ended before the plan's last phase"] * (ended > 0)
+        if said:
+            parts.append(f"Of {plural(len(runs), 'run')} of {contender.label}, {listing(said)}.")
+    return " ".join(parts) or None
+
+
+def majority(rows: Sequence[Summary], metric: Metric) -> str | None:
+    """What always giving the most frequent answer would score, and who is not above that."""
+    known = [(row, row.beside["majority_accuracy"]) for row in rows if "majority_accuracy" in row.beside]
+    if not known:
+        return None
+    text = f"Always answering the class that is most frequent in training would be right in {known[0][1]:.1%}"
+    below = [
+        row.cell.contender.label
+        for row, score in known
+        if (row.interval.mean if metric.name == "accuracy" else row.beside.get("accuracy", inf)) <= score
+    ]
+    return text + (f"; no more accurate than that: {listing(below)}." if below else ".")
+
+
+def _settings_selection(analysis: Analysis, rows: Sequence[Summary]) -> str | None:
     tried = [sum(bool(candidate.runs) for candidate in row.cell.candidates) for row in rows]
     if max(tried) < 2:
         return None

@@ -33,6 +33,9 @@ class Run:
     overrides: Sequence[str] = ()
     seed: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    monitor: str = ""
+    """The metric that its epoch was selected by."""
+    phases: "Phases | None" = None
     cost: Mapping[str, float] = field(default_factory=dict)
     dataset: str = ""
     fingerprint: str = ""
@@ -56,6 +59,18 @@ class Run:
     def completed(self) -> bool:
         """Whether the run ended well and can be counted."""
         return self.status == "completed"
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """How far a run came in its plan."""
+
+    planned: int
+    reached: int
+    best: int
+    """The phase, from 0, that the selected epoch lies in."""
+    head_only: Sequence[bool]
+    """Of each phase, whether nothing but the head had trained up to its end."""
 
 
 @dataclass(slots=True)
@@ -233,6 +248,9 @@ def _take_outcome(run: Run, result: Mapping[str, Any]) -> None:
     run.status = result["status"]
     run.metrics = _numbers(result.get("metrics"))
     run.cost = _numbers(result.get("cost"))
+    # what does not say so is older, and was selected by accuracy whatever it monitored
+    run.monitor = intern(_text(_mapping(result.get("selection")).get("metric")) or "val/accuracy")
+    run.phases = _phases(_mapping(result.get("phases")))
     data = _mapping(result.get("data"))
     run.dataset, run.fingerprint = intern(_text(data.get("name"))), intern(_text(data.get("fingerprint")))
     run.split, run.sizes = intern(_text(data.get("split_sha256"))), _numbers(data.get("sizes"))
@@ -267,6 +285,18 @@ def _read_attempts(run: Run) -> None:
         except (OSError, ValueError):
             continue
         run.attempt_seconds += cost.get("total_seconds", 0.0)
+
+
+def _phases(entry: Mapping[str, Any]) -> Phases | None:
+    planned, reached, best = (entry.get(name) for name in ("planned", "reached", "best"))
+    head_only = entry.get("head_only")
+    if not all(isinstance(number, int) for number in (planned, reached, best)) or not isinstance(head_only, list):
+        return None
+    assert isinstance(planned, int)
+    assert isinstance(reached, int)
+    assert isinstance(best, int)
+    fits = len(head_only) == planned and 0 <= best < reached <= planned
+    return Phases(planned, reached, best, [bool(value) for value in head_only]) if fits else None
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from headstart.metrics import title
 from headstart.report.analysis import Analysis
 from headstart.report.metric import plural, scaled, seconds_text
-from headstart.report.qualifications import listing
+from headstart.report.qualifications import listing, selected_runs
 from headstart.report.reading import Ledger, Run
 
 NOT_RECORDED = "Not recorded."
@@ -96,9 +97,11 @@ def _shared_splits(analysis: Analysis) -> tuple[int, int]:
 
 def _selection(analysis: Analysis) -> list[str]:
     tried = [sum(bool(c.runs) for c in row.cell.candidates) for rows in analysis.summaries.values() for row in rows]
+    runs = [run for found in selected_runs(analysis).values() for run in found]
+    monitors = sorted({title(run.monitor) for run in runs if run.monitor}) or ["score"]
     text = [
-        "Within a run, the epoch with the best validation score is kept (ties to the earliest); test labels are scored "
-        "once, at that epoch."
+        f"Within a run, the epoch with the best validation {listing(monitors)} is kept (ties to the earliest); test "
+        "labels are scored once, at that epoch."
     ]
     if tried and max(tried) > 1:
         text.append(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import isfinite, nan
 
-from headstart.report.analysis import Analysis, Difference, Summary
+from headstart.report.analysis import BESIDE, Analysis, Difference, Summary
 from headstart.report.crossover import Crossover
 from headstart.report.design import Contender, Scene
 from headstart.report.figures import place_text
@@ -21,6 +21,17 @@ COST_COLUMNS = (
     Column("total_seconds", "In all", True, "seconds of all runs of this row: every setting and seed, failed ones too"),
 )
 
+BESIDE_COLUMNS = {
+    "accuracy": ("Accuracy", True, "test, percent, mean over seeds"),
+    "balanced_accuracy": (
+        "Balanced",
+        True,
+        "balanced accuracy on test: the mean over classes; percent, mean over seeds",
+    ),
+    "macro_f1": ("Macro F1", True, "on test: the mean over classes; percent, mean over seeds"),
+    "majority_accuracy": ("Majority", True, "test accuracy of always answering the class most frequent in training"),
+}
+
 
 def comparison(analysis: Analysis) -> Table:
     """One row a contender and scene: what it scored, with what certainty, at what cost."""
@@ -35,8 +46,12 @@ def comparison(analysis: Analysis) -> Table:
         Column("ci95_low,ci95_high", "95% t-interval", True, "Student t-interval of the mean over seeds"),
         Column("median", "Median", True), Column("best", "Best", True),
         Column("worst", "Worst", True), Column("val_mean", "Val mean", True, "what settings were selected on"),
-        Column("selected", "Settings"), *COST_COLUMNS,
     ]  # fmt: skip
+    beside = [
+        name for name in BESIDE if any(name in row.beside for rows in analysis.summaries.values() for row in rows)
+    ]
+    columns += [Column(name, *BESIDE_COLUMNS[name]) for name in beside]
+    columns += [Column("selected", "Settings"), *COST_COLUMNS]
     table = Table("comparison", f"Test {metric.heading} of the selected settings, with cost", columns, shown=400)
     for scene, rows in _largest_first(analysis):
         top = max(row.interval.mean for row in rows)
@@ -49,7 +64,7 @@ def comparison(analysis: Analysis) -> Table:
                 Cell(metric.cell(row.interval.mean), metric.raw(row.interval.mean), row.interval.mean == top),
                 interval_cell(metric, row.interval.low, row.interval.high),
                 *(Cell(metric.cell(value), metric.raw(value)) for value in (row.median, row.best, row.worst, row.val)),
-                _selected(row), *_cost_cells(row),
+                *(_share_cell(row.beside.get(name, nan)) for name in beside), _selected(row), *_cost_cells(row),
             ]  # fmt: skip
             table.add(*cells)
     table.note = (
@@ -57,6 +72,11 @@ def comparison(analysis: Analysis) -> Table:
         "whether or not it is clear of the next."
     )
     return table
+
+
+def _share_cell(value: float) -> Cell:
+    share = Metric("accuracy")
+    return Cell(share.cell(value), share.raw(value))
 
 
 def interval_cell(metric: Metric, low: float, high: float) -> Cell:

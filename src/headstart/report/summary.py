@@ -95,7 +95,7 @@ def _row(analysis: Analysis, row: Summary) -> dict[str, Any]:
         "num_settings": sum(bool(candidate.runs) for candidate in row.cell.candidates),
         "scores": {str(seed): _raw(analysis, value) for seed, value in row.scores.items()},
         "runs": {str(seed): run.run_id for seed, run in row.cell.selected.runs.items()},
-        "costs": row.costs, "total_seconds": row.total_seconds,
+        "test": row.beside, "costs": row.costs, "total_seconds": row.total_seconds,
     }  # fmt: skip
 
 

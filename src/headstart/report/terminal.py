@@ -7,6 +7,7 @@ from rich.table import Table
 
 from headstart.report.analysis import Analysis, Summary
 from headstart.report.build import Report
+from headstart.report.metric import Metric
 
 
 def show(made: Report) -> None:
@@ -21,13 +22,13 @@ def show(made: Report) -> None:
 
 def _tables(analysis: Analysis) -> Iterator[Table]:
     """A table for each data set and training size."""
-    metric = analysis.design.metric.name
+    metric = analysis.design.metric
     several = len(analysis.summaries) > 1
     for scene, rows in analysis.summaries.items():
         title = f"{scene.dataset}, {scene.size_text} a class" if several else None
         table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column("strategy", no_wrap=True)
-        for name in ("n", f"test {metric} ± 95% t"):
+        for name in ("n", f"test {metric.title} ± 95% t"):
             table.add_column(name, justify="right", no_wrap=True)
         names = ["trainable parameters", "training seconds"]
         if any(row.costs["feature_seconds"] > 0 for row in rows):
@@ -35,16 +36,17 @@ def _tables(analysis: Analysis) -> Iterator[Table]:
         for name in names:
             table.add_column(name, justify="right", min_width=max(map(len, name.split())))
         for row in sorted(rows, key=lambda row: -row.interval.mean):
-            table.add_row(*_cells(row)[: len(table.columns)])
+            table.add_row(*_cells(row, metric)[: len(table.columns)])
         yield table
 
 
-def _cells(row: Summary) -> tuple[str, ...]:
+def _cells(row: Summary, metric: Metric) -> tuple[str, ...]:
     interval = row.interval
     half = (interval.high - interval.low) / 2
     few = {1: "one seed", 2: "two seeds"}.get(interval.n)
     # of two seeds the interval is as wide as the distance between them times 6, or wider than all scores there are
-    score = f"{interval.mean:.1%} ({few})" if few else f"{interval.mean:.1%} ± {half:.1%}"
+    mean, spread = metric.text(interval.mean), metric.gap(half, signed=False) + "%" * metric.share
+    score = f"{mean} ({few})" if few else f"{mean} ± {spread}"
     parameters, seconds = row.costs.get("trainable_parameters"), row.costs.get("train_seconds")
     features = row.costs["feature_seconds"]
     return (

@@ -25,7 +25,7 @@ def rates(plan: Plan, schedule: Schedule) -> dict[str, list[float]]:
 
     Phases that wait for a plateau are drawn as soon as they may begin.
     """
-    begun = starts(plan)
+    begun = plan.earliest
     table: dict[str, list[float]] = {group: [] for group in plan.groups}
     for epoch in range(plan.max_epochs):
         index = max(i for i, start in enumerate(begun) if start <= epoch)
@@ -37,15 +37,6 @@ def rates(plan: Plan, schedule: Schedule) -> dict[str, list[float]]:
             highest = max(plan.phases[index].rates[group].values())
             table[group].append(highest * factor * plan.warmup(index, group, epochs_in))
     return table
-
-
-def starts(plan: Plan) -> list[int]:
-    """The first epoch of each phase; the earliest possible one where it waits for a plateau."""
-    begun: list[int] = []
-    for index, phase in enumerate(plan.phases):
-        until = plan.phases[index - 1].until if index else None
-        begun.append(phase.start if phase.start is not None else begun[-1] + (until.patience if until else 1) + 1)
-    return begun
 
 
 def text(plan: Plan, schedule: Schedule, width: int = 80, base_rate: float = 1.0) -> str:
@@ -62,7 +53,7 @@ def text(plan: Plan, schedule: Schedule, width: int = 80, base_rate: float = 1.0
     per_epoch = max(1, min(8, room // plan.max_epochs))
     columns = range(0, plan.max_epochs, per_column)
     lines = [
-        f"{'phase':>{label}}  {_ruler(columns, per_epoch, {s: str(i) for i, s in enumerate(starts(plan))})}",
+        f"{'phase':>{label}}  {_ruler(columns, per_epoch, {s: str(i) for i, s in enumerate(plan.earliest)})}",
         f"{'epoch':>{label}}  {_ruler(columns, per_epoch, {e: str(e) for e in _ticks(columns, per_epoch)})}",
     ]
     for group in reversed(plan.groups):
@@ -128,7 +119,7 @@ class _Sheet:
         return [*parts, f'<rect {frame} fill="none" stroke="#222222" stroke-width="0.7"/>']
 
     def _phases(self) -> list[str]:
-        begun = starts(self.plan)
+        begun = self.plan.earliest
         parts, free = [self._text(self.left - 6, self.top - 8, "phase", "end")], 0.0
         for index, (start, phase) in enumerate(zip(begun, self.plan.phases, strict=True)):
             x = self.left + start * self.column

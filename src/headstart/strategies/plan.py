@@ -77,6 +77,16 @@ class Plan:
             assert set(phase.rates) == set(self.groups), phase.name
         assert not self.restart or all(phase.start is not None for phase in self.phases), "restarts need known ends"
 
+    @property
+    def earliest(self) -> list[int]:
+        """The first epoch of each phase; the earliest possible one where the phase before waits for a plateau."""
+        begun: list[int] = []
+        for index, phase in enumerate(self.phases):
+            until = self.phases[index - 1].until if index else None
+            # a phase's first epoch is its best so far
+            begun.append(phase.start if phase.start is not None else begun[-1] + (until.patience if until else 1) + 1)
+        return begun
+
     def phase_at(self, epoch: int) -> int:
         """Index of the phase that epoch `epoch` lies in, by the calendar alone (plateaus are not foreseen)."""
         started = [i for i, phase in enumerate(self.phases) if phase.start is not None and phase.start <= epoch]
@@ -110,6 +120,11 @@ class Plan:
         """Whether nothing but the head ever trains."""
         return all(phase.trains(group) == (group == HEAD) for phase in self.phases for group in self.groups)
 
+    def trained(self, phase: int) -> tuple[str, ...]:
+        """The groups of the backbone in which anything trains up to and in this phase."""
+        so_far = self.phases[: phase + 1]
+        return tuple(group for group in self.groups[:-1] if any(p.trains(group) for p in so_far))
+
     def untouched(self, phase: int) -> tuple[str, ...]:
         """The lowest groups in which nothing trains up to and in this phase: what they compute never changes till then.
 
@@ -117,9 +132,8 @@ class Plan:
         """
         if self.frozen_norm != "eval":
             return ()
-        so_far = self.phases[: phase + 1]
-        trained = [index for index, group in enumerate(self.groups) if any(p.trains(group) for p in so_far)]
-        return self.groups[: trained[0]]
+        lowest = next(iter(self.trained(phase)), HEAD)
+        return self.groups[: self.groups.index(lowest)]
 
     def probes(self, phase: int) -> bool:
         """Whether up to and in this phase the head alone trains, on features that have not changed since the start."""

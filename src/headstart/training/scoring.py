@@ -1,6 +1,7 @@
 """Scores of a trained model on test sets: metrics by torchmetrics, predictions for the record."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,13 +43,15 @@ def metrics(logits: Tensor, labels: Tensor, prefix: str, majority: int) -> dict[
     """
     num_classes = logits.shape[1]
     by_class = of_classes(counts(labels.numpy(), logits.argmax(1).numpy(), num_classes))
-    return {
-        f"{prefix}/loss": float(F.cross_entropy(logits.double(), labels)),
-        f"{prefix}/accuracy": float(multiclass_accuracy(logits, labels, num_classes, average="micro")),
-        f"{prefix}/balanced_accuracy": float(by_class["balanced_accuracy"]),
-        f"{prefix}/macro_f1": float(multiclass_f1_score(logits, labels, num_classes, average="macro")),
-        f"{prefix}/majority_accuracy": float((labels == majority).double().mean()),
+    accuracy = partial(multiclass_accuracy, target=labels, num_classes=num_classes, average="micro")
+    found: dict[str, Any] = {
+        "loss": F.cross_entropy(logits.double(), labels),
+        "accuracy": accuracy(logits),
+        "balanced_accuracy": by_class["balanced_accuracy"],
+        "macro_f1": multiclass_f1_score(logits, labels, num_classes, average="macro"),
+        "majority_accuracy": accuracy(torch.full_like(labels, majority)),
     }
+    return {f"{prefix}/{name}": float(value) for name, value in found.items()}
 
 
 def majority(labels: np.ndarray) -> int:
