@@ -194,7 +194,6 @@ def damaged_runs(folder: Path) -> list[Path]:
         [
             *(({name: None}, None) for name in ("metrics", "data", "weights", "environment", "reading")),
             ({"data": {}}, None),
-            ({"status": "failed"}, None),
             ({"schema": 9}, None),
             ({}, b""),
             ({}, b"PK\x03\x04 and no more"),

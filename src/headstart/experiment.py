@@ -58,6 +58,7 @@ TELLING = (
     "scheduler",
     "head",
     "data.n_per_class",
+    "data.test_fold",
 )
 """Beginnings of the overrides that are shown with a run."""
 NOISE = (".*does not have many workers", ".*Checkpoint directory", ".*lr_scheduler.step", ".*treespec, LeafSpec")

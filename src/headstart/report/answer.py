@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from math import isfinite
 from statistics import fmean
 
+import numpy as np
+
 from headstart.report.analysis import Analysis, Difference, Summary
 from headstart.report.design import Contender, Scene
 from headstart.report.metric import p_equals, p_text, plural, seconds_text
@@ -77,11 +79,12 @@ def _nothing(analysis: Analysis, ledger: Ledger) -> Answer:
 
 def _score(analysis: Analysis, row: Summary) -> str:
     """`76.5% test accuracy (mean of 5 seeds; 95% t-interval 75.7 to 77.2%)`."""
-    metric, interval = analysis.design.metric, row.interval
+    metric, interval, repeats = analysis.design.metric, row.interval, analysis.design.replicates
     if not interval.known:
-        return f"{metric.text(interval.mean)} test {metric.title} (one seed, so no interval)"
+        return f"{metric.text(interval.mean)} test {metric.title} (one {repeats.unit}, so no interval)"
     spread = metric.range(interval.low, interval.high)
-    return f"{metric.text(interval.mean)} test {metric.title} (mean of {interval.n} seeds; 95% t-interval {spread})"
+    of = repeats.count(interval.n)
+    return f"{metric.text(interval.mean)} test {metric.title} (mean of {of}; 95% t-interval {spread})"
 
 
 def _alone(analysis: Analysis, row: Summary, scene: Scene) -> Answer:
@@ -101,7 +104,7 @@ def _won(analysis: Analysis, rows: Sequence[Summary], scene: Scene) -> Answer:
         if leader.cell.contender in (d.first, d.second)
     }
     next_one = against[second.cell.contender]
-    result = Answer(_headline(analysis, leader, second, next_one, scene))
+    result = Answer(_headline(analysis, rows, leader, second, next_one, scene))
     _add(result, "How good", f"{leader.cell.contender.label} reaches {_score(analysis, leader)}.")
     _add(result, "How sure", _certainty(analysis, leader, next_one, list(against.items())))
     _add(result, "At what cost", cost(analysis, leader, ordered, against))
@@ -111,12 +114,17 @@ def _won(analysis: Analysis, rows: Sequence[Summary], scene: Scene) -> Answer:
     return result
 
 
-def _headline(analysis: Analysis, leader: Summary, second: Summary, d: Difference, scene: Scene) -> str:
+def _headline(
+    analysis: Analysis, rows: Sequence[Summary], leader: Summary, second: Summary, d: Difference, scene: Scene
+) -> str:
     metric, first, other = analysis.design.metric, leader.cell.contender.label, second.cell.contender.label
     score, runner_up = metric.text(leader.interval.mean), metric.text(second.interval.mean)
     gap = metric.gap(leader.interval.mean - second.interval.mean, signed=False) + metric.unit
     if d.clear:
         return f"{first} won {where(scene)}: {score}, {gap} ahead of {other}."
+    level = [row.cell.contender.label for row in rows if metric.text(row.interval.mean) == score]
+    if len(level) > 1 and not (d.interval and d.interval.excludes_zero):
+        return f"{listing(level)} scored the same {where(scene)}: {score}."
     if d.interval is None or not d.interval.known:
         return (
             f"{first} scored highest {where(scene)}, {score} against {runner_up} for {other}; "
@@ -125,7 +133,7 @@ def _headline(analysis: Analysis, leader: Summary, second: Summary, d: Differenc
     if d.interval.excludes_zero and d.interval.mean > 0:
         reach = smallest_p(d.num_pairs) * d.family <= 0.05
         among = f" among {d.family} comparisons" if d.family > 1 else ""
-        confirm = "The test does not" if reach else f"{d.num_pairs} seeds cannot"
+        confirm = "The test does not" if reach else f"{analysis.design.replicates.count(d.num_pairs)} cannot"
         return f"{first} scored highest {where(scene)}: {score}, {gap} ahead of {other}. {confirm} confirm it{among}."
     return f"{first} ({score}) and {other} ({runner_up}) cannot be told apart {where(scene)}."
 
@@ -136,7 +144,7 @@ def _certainty(
     metric, interval = analysis.design.metric, d.interval
     other = d.second.label if d.first is leader.cell.contender else d.first.label
     if interval is None:
-        reason = "ran on different splits" if d.unpaired else "share no seed"
+        reason = "ran on different splits" if d.unpaired else f"share no {analysis.design.replicates.unit}"
         return f"{leader.cell.contender.label} and {other} {reason}, so they cannot be compared in pairs."
     if not interval.known:
         return f"The lead over {other} rests on one pair of runs: there is no interval and no test."
@@ -144,8 +152,9 @@ def _certainty(
     if d.first is not leader.cell.contender:
         low, high = -high, -low
     text = (
-        f"Against {other}, paired over {interval.n} seeds, the difference is {metric.gap(abs(interval.mean), False)}"
-        f"{metric.unit} (95% interval {metric.gap(low)} to {metric.gap(high)}; exact {p_equals(d.p)}"
+        f"Against {other}, paired over {analysis.design.replicates.count(interval.n)}, the difference is "
+        f"{metric.gap(abs(interval.mean), False)}{metric.unit} (95% interval {metric.gap(low)} to {metric.gap(high)}; "
+        f"exact {p_equals(d.p)}"
     )
     text += f", {p_text(d.p_adjusted)} after Holm for {d.family} comparisons)." if d.family > 1 else ")."
     clear = [c.label for c, x in against if x.clear]
@@ -168,7 +177,7 @@ def _across_data(analysis: Analysis) -> Answer | None:
     means = [metric.text(float(across.means[:, i].mean())) for i in (first, second)]
     names = [across.contenders[i].label for i in (first, second)]
     place = f"over {count} data sets"
-    wins = int((across.means.argmax(axis=1) == first).sum())
+    own, others = across.means[:, first], np.delete(across.means, first, axis=1).max(axis=1)
     if d.clear:
         headline = f"{names[0]} won {place}: {means[0]} on average, against {means[1]} for {names[1]}."
     else:
@@ -176,7 +185,9 @@ def _across_data(analysis: Analysis) -> Answer | None:
             f"{names[0]} has the highest mean {place}, {means[0]} against {means[1]} for {names[1]}; not settled."
         )
     result = Answer(headline)
-    _add(result, "How often", f"It scored highest on {wins} of {count} data sets.")
+    ahead, level = (int(found.sum()) for found in (own > others, own == others))
+    ties = f", and as high as another on {level}" if level else ""
+    _add(result, "How often", f"It scored highest on {ahead} of {count} data sets{ties}.")
     assert d.interval is not None
     text = (
         f"The mean difference to {names[1]} is {metric.gap(d.interval.mean)}{metric.unit} (95% t-interval over data "

@@ -101,8 +101,9 @@ def _cost_name(cost: str) -> str:
 
 def _facts(maker: Maker) -> list[str]:
     runs, analysis = maker.ledger.runs, maker.analysis
-    seeds = len({run.seed for run in runs if run.seed is not None})
-    facts = [plural(len(runs), "run"), plural(len(analysis.design.contenders), "contender"), plural(seeds, "seed")]
+    repeats = analysis.design.replicates
+    facts = [plural(len(runs), "run"), plural(len(analysis.design.contenders), "contender")]
+    facts += [repeats.count(len(repeats.names))] if repeats.unit != "run" else []
     datasets = list(dict.fromkeys(scene.dataset for scene in analysis.design.scenes))
     facts.append(", ".join(datasets) if len(datasets) <= 4 else plural(len(datasets), "data set"))
     facts += [value for key, value in analysis.design.constants.items() if key == "backbone"]
@@ -143,7 +144,7 @@ def _differences(maker: Maker) -> Section:
         section.missing = "There are no two contenders with scores in the same place, so nothing can be paired."
         return section
     section.lead = (
-        "Each difference is taken between runs of the same seed on the same split, so what a lucky split gives to both "
+        f"Each difference is taken between runs of the same {_same(maker)}split, so what a lucky split gives to both "
         "drops out."
     )
     if any(len(analysis.summaries[scene]) > ALL_PAIRS_UP_TO for scene in scenes):
@@ -164,6 +165,11 @@ def _file_name(text: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in text)[:80]
 
 
+def _same(maker: Maker) -> str:
+    unit = maker.analysis.design.replicates.unit
+    return {"run": "seed, fold and ", "split": ""}.get(unit, f"{unit} on the same ")
+
+
 def _data_sets(maker: Maker) -> Section:
     section, across = Section("data-sets", "Over data sets"), maker.analysis.across
     if across is None:
@@ -176,7 +182,7 @@ def _data_sets(maker: Maker) -> Section:
     ranking = sheets.ranking(maker.analysis)
     assert ranking is not None
     place = "means of data sets"
-    pairs = sheets.pairwise(maker.analysis, across.differences, "data-set-differences", place, "data sets")
+    pairs = sheets.pairwise(maker.analysis, across.differences, "data-set-differences", place, "data set")
     section.tables = [ranking, pairs]
     return section
 
@@ -190,7 +196,7 @@ def _examples(maker: Maker) -> Section:
             else f"{exhibits.pair[0].label} and {exhibits.pair[1].label} kept no predictions on the same test examples."
         )
         return section
-    section.tables = [run_sheets.example_tests(exhibits.examples, *exhibits.pair, maker.analysis.design.metric)]
+    section.tables = [run_sheets.example_tests(exhibits.examples, *exhibits.pair, maker.analysis.design)]
     return section
 
 

@@ -80,7 +80,8 @@ def low_data(analysis: Analysis, dataset: str, looks: Looks, name: str) -> Drawi
         axes.set(xlabel="training examples a class (log scale)", ylabel=axis_name(metric))
         name_ends(axes, ends, 1.75)
 
-    caption = f"Mean test {metric.title} by size of the training set on {dataset}; bands: 95% t-intervals over seeds."
+    unit = analysis.design.replicates.unit
+    caption = f"Mean test {metric.title} by size of the training set on {dataset}; bands: 95% t-intervals over {unit}s."
     if crossings:
         caption += " A triangle on the axis marks where a contender overtakes feature extraction."
     if len(lines) > MOST_ROWS:
@@ -186,7 +187,7 @@ def shifts(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawing
 
 
 def learning(curves: Mapping[Contender, list[Curve]], metric: Metric, scene: Scene, looks: Looks) -> Drawing | None:
-    """Training and validation by epoch, a panel for each contender, a line for each seed, phases marked."""
+    """Training and validation by epoch, a panel for each contender, a line for each run, phases marked."""
     key = metric.name if any(f"val/{metric.name}" in c.columns for found in curves.values() for c in found) else "loss"
     metric = Metric(key)
     shown = [(contender, found) for contender, found in curves.items()
@@ -217,7 +218,7 @@ def learning(curves: Mapping[Contender, list[Curve]], metric: Metric, scene: Sce
         figure.supylabel(axis_name(metric, ""), size=6.5)
 
     caption = (
-        f"Validation (solid) and training (dotted) {metric.title} by epoch on {place_text(scene)}, one line a seed. "
+        f"Validation (solid) and training (dotted) {metric.title} by epoch on {place_text(scene)}, one line a run. "
         "Dashed verticals: a new phase of the thaw plan."
     )
     alt = f"Small panels of {metric.title} by epoch for {', '.join(contender.label for contender, _ in shown)}."

@@ -1,6 +1,6 @@
 """What was compared: factors, contenders and scenes, with replicates and the settings selected in each.
 
-Runs that differ only in seed are replicates. Settings of optimizer, scheduler and head are *selected* on mean
+Runs that differ only in seed or fold are replicates. Settings of optimizer, scheduler and head are *selected* on mean
 val. Everything else that varies is a factor: the data and the size of the training subset make a scene, the
 rest makes a contender.
 """
@@ -15,6 +15,7 @@ import numpy as np
 
 from headstart.report.metric import Metric, choose_metric, plural
 from headstart.report.reading import Ledger, Run
+from headstart.report.replicates import KINDS, Replicates, read_replicates
 
 TUNED = ("optimizer", "scheduler", "head")
 SIZE = "data.n_per_class"
@@ -50,7 +51,7 @@ class Scene:
 
 @dataclass(slots=True)
 class Candidate:
-    """One setting of what is tuned, with its completed runs by seed."""
+    """One setting of what is tuned, with its completed runs by replicate."""
 
     settings: Values
     label: str
@@ -69,10 +70,10 @@ class Cell:
     selected: Candidate | None = None
 
     def scores(self, metric: Metric) -> dict[int, float]:
-        """Test scores of the selected candidate by seed."""
+        """Test scores of the selected candidate by replicate."""
         if self.selected is None:
             return {}
-        return {seed: value for seed, run in self.selected.runs.items() if (value := metric.test(run)) is not None}
+        return {number: value for number, run in self.selected.runs.items() if (value := metric.test(run)) is not None}
 
 
 @dataclass(slots=True)
@@ -88,6 +89,7 @@ class Design:
     constants: dict[str, Any]
     notes: list[str]
     lead: str = "strategy"
+    replicates: Replicates = field(default_factory=Replicates)
 
     def cell(self, contender: Contender, scene: Scene) -> Cell | None:
         """The cell, if any run belongs to it."""
@@ -109,6 +111,7 @@ def read_design(ledger: Ledger) -> Design:
     contenders, lead = _contenders(ledger.runs, columns, factors)
     cells: dict[tuple[Contender, Scene], Cell] = {}
     members: dict[tuple[Contender, Scene], dict[Values, Candidate]] = defaultdict(dict)
+    replicates = read_replicates(ledger.runs)
     twins = 0
     for i, run in enumerate(ledger.runs):
         place = contenders[i], Scene(datasets[i], _size(run))
@@ -117,20 +120,21 @@ def read_design(ledger: Ledger) -> Design:
         settings = tuple(columns[key][i] for key in tuned)
         candidate = members[place].setdefault(settings, Candidate(settings, ""))
         if run.completed and metric.test(run) is not None:
-            seed = -1 if run.seed is None else run.seed
-            twins += seed in candidate.runs
-            candidate.runs.setdefault(seed, run)
+            number = replicates.numbers[i]
+            twins += number in candidate.runs
+            candidate.runs.setdefault(number, run)
     for place, cell in cells.items():
         cell.candidates = list(members[place].values())
         _select(cell, metric, tuned)
     notes += dataset_notes + confounded
     if twins:
         notes.append(
-            f"{plural(twins, 'run')} repeat{'s' * (twins == 1)} a seed under the same settings; the first counted."
+            f"{plural(twins, 'run')} repeat{'s' * (twins == 1)} a {replicates.unit} under the same settings; the first "
+            "counted."
         )
     scenes = sorted({scene for _, scene in cells}, key=lambda scene: (scene.dataset, scene.n))
     order = list(dict.fromkeys(contenders))
-    return Design(metric, factors, order, scenes, cells, tuned, constants, notes, lead)
+    return Design(metric, factors, order, scenes, cells, tuned, constants, notes, lead, replicates)
 
 
 def _datasets(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
@@ -168,7 +172,7 @@ def _columns(runs: Sequence[Run]) -> dict[str, list[str]]:
             columns[name] = [run.choices.get(name, "–") for run in runs]
     known = [bool(run.settings) for run in runs]
     for key in dict.fromkeys(key for run in runs for key in run.settings):
-        if key in ("seed", SIZE):
+        if key in ("seed", SIZE, *KINDS):
             continue
         column = [_value(run.settings.get(key, "–")) if has else "?" for run, has in zip(runs, known, strict=True)]
         if len(set(column) - {"?"}) > 1:

@@ -22,6 +22,7 @@ from headstart.report.artifacts import (
 from headstart.report.curves import MOST_PANELS
 from headstart.report.design import Contender, Scene
 from headstart.report.reading import Run
+from headstart.report.replicates import NO_SEED, Replicates
 from headstart.report.statistics import ExampleTest, compare_examples
 
 MOST_SEEDS = 10
@@ -60,7 +61,7 @@ def gather(analysis: Analysis) -> Exhibits:
     if len(rows) > 1:
         leader = analysis.best(scene)
         second = next(row for row in rows if row is not leader)
-        _compare(exhibits, leader, second)
+        _compare(exhibits, leader, second, analysis.design.replicates)
     return exhibits
 
 
@@ -74,8 +75,10 @@ def _by_val(row: Summary, analysis: Analysis) -> list[Run]:
 def _show_best(exhibits: Exhibits, analysis: Analysis, scene: Scene) -> None:
     leader = analysis.best(scene)
     run = _by_val(leader, analysis)[0]
-    seed = "" if run.seed is None else f", seed {run.seed}"
-    exhibits.best, exhibits.best_label = run, f"{leader.cell.contender.label}{seed}"
+    assert leader.cell.selected is not None
+    number = next(number for number, one in leader.cell.selected.runs.items() if one is run)
+    which = "" if number == NO_SEED else f", {analysis.design.replicates.name(number)}"
+    exhibits.best, exhibits.best_label = run, f"{leader.cell.contender.label}{which}"
     exhibits.details = usable(read_details, run, exhibits.notes)
     exhibits.hardest = usable(read_hardest, run, exhibits.notes) or []
     if not exhibits.hardest:
@@ -100,8 +103,8 @@ def _hardest(predictions: Predictions, details: Details | None) -> list[Hard]:
     ]
 
 
-def _compare(exhibits: Exhibits, first: Summary, second: Summary) -> None:
-    """The two that lead, on the same test examples, for each seed that both have."""
+def _compare(exhibits: Exhibits, first: Summary, second: Summary, repeats: Replicates) -> None:
+    """The two that lead, on the same test examples, for each replicate that both have."""
     assert first.cell.selected is not None
     assert second.cell.selected is not None
     ours, theirs = first.cell.selected.runs, second.cell.selected.runs
@@ -117,7 +120,7 @@ def _compare(exhibits: Exhibits, first: Summary, second: Summary) -> None:
         )
         if not same:
             exhibits.notes.append(
-                f"The runs of seed {seed} were tested on other examples and were not compared by them."
+                f"The runs of {repeats.name(seed)} were tested on other examples and were not compared by them."
             )
             continue
         exhibits.examples[seed] = compare_examples(kept[0].right[order[0]], kept[1].right[order[1]])

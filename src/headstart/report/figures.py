@@ -39,8 +39,8 @@ def _best_rows(rows: Sequence[Summary]) -> tuple[list[Summary], str]:
 
 
 def scores(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawing:
-    """Mean, 95% t-interval and every seed for each contender."""
-    metric = analysis.design.metric
+    """Mean, 95% t-interval and every replicate for each contender."""
+    metric, unit = analysis.design.metric, analysis.design.replicates.unit
     rows, note = _best_rows(analysis.summaries[scene])
 
     def paint(figure: Any) -> None:
@@ -64,8 +64,8 @@ def scores(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawing
         for r in rows[:8]
     )
     caption = (
-        f"Test {metric.title} on {place_text(scene)}. Marker: mean over seeds; bar: 95% t-interval of the "
-        f"mean; ticks: single seeds.{note}"
+        f"Test {metric.title} on {place_text(scene)}. Marker: mean over {unit}s; bar: 95% t-interval of the "
+        f"mean; ticks: single {unit}s.{note}"
     )
     return draw(name, "Scores", f"Means with 95% intervals, best first: {spread}.", caption, _height(len(rows)), paint)
 
@@ -112,9 +112,9 @@ def differences(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Dr
         if d.interval is not None
     )
     caption = (
-        f"How far {leader.label} is ahead on {place_text(scene)}: mean paired difference (same seed, same "
-        "split) with its 95% t-interval, not adjusted for the number of comparisons. An interval that holds zero "
-        "leaves the order open."
+        f"How far {leader.label} is ahead on {place_text(scene)}: mean paired difference (same "
+        f"{analysis.design.replicates.unit}, same split) with its 95% t-interval, not adjusted for the number of "
+        "comparisons. An interval that holds zero leaves the order open."
     )
     alt = f"{leader.label} against the others: {words}{metric.unit}."
     return draw(name, "Differences", alt, caption, _height(len(shown)), paint)

@@ -10,7 +10,7 @@ from headstart.report.crossover import Crossover
 from headstart.report.design import Contender, Scene
 from headstart.report.metric import Metric, number, p_text, plural, scaled, seconds_text
 from headstart.report.reading import STATUSES, Ledger, Run
-from headstart.report.statistics import pairs_needed, smallest_p
+from headstart.report.statistics import Interval, pairs_needed, smallest_p
 
 
 def where(scene: Scene) -> str:
@@ -42,7 +42,7 @@ def own_cost(row: Summary) -> str | None:
     )
     return (
         f"One run of {row.cell.contender.label} trained for {training(costs)}{trained}; "
-        f"all its runs here, every setting and seed, took {seconds_text(row.total_seconds)}."
+        f"all its runs here, whatever their settings, took {seconds_text(row.total_seconds)}."
     )
 
 
@@ -83,7 +83,7 @@ def with_less_data(analysis: Analysis, leader: Summary, scene: Scene) -> str | N
         if contender is not leader.cell.contender:
             continue
         if c.place is not None and c.ahead_at_largest:
-            place = f"at about {number(c.place, 2)} examples a class{_range(c)}"
+            place = f"at about {number(c.place, 2)} examples a class{_range(c, analysis.design.replicates.unit)}"
             return f"{contender.label} overtakes {reference.label} {place}."
         state = "ahead of" if c.ahead_at_smallest and c.ahead_at_largest else None
         if state:
@@ -95,9 +95,9 @@ def with_less_data(analysis: Analysis, leader: Summary, scene: Scene) -> str | N
     return None
 
 
-def _range(c: Crossover) -> str:
+def _range(c: Crossover, unit: str) -> str:
     if c.num_seeds < 2 or c.low is None or c.high is None:
-        return " (one seed, so no range)" if c.num_seeds < 2 else ""
+        return f" (one {unit}, so no range)" if c.num_seeds < 2 else ""
     if c.open_below and c.open_above:
         return "; the data leave open where, within the sizes measured"
     if c.open_below:
@@ -110,7 +110,7 @@ def _range(c: Crossover) -> str:
 
 def limits(analysis: Analysis, d: Difference, against: Sequence[Difference]) -> str | None:
     metric, interval = analysis.design.metric, d.interval
-    pairs, family = d.num_pairs, max(1, d.family)
+    pairs, family, repeats = d.num_pairs, max(1, d.family), analysis.design.replicates
     parts = []
     if interval is None or not interval.known:
         parts.append("With fewer than two pairs of runs there is no telling any difference from chance.")
@@ -118,8 +118,8 @@ def limits(analysis: Analysis, d: Difference, against: Sequence[Difference]) -> 
         blind = metric.gap(interval.half_width, signed=False) + metric.unit
         if interval.std > 0:
             parts.append(
-                f"With {pairs} seeds that vary as these do, a difference below {blind} between the first two cannot be "
-                "shown."
+                f"With {repeats.count(pairs)} that vary as these do, a difference below {blind} between the first two "
+                "cannot be shown."
             )
     floor = smallest_p(pairs)
     if pairs > 1 and floor * family > 0.05:
@@ -127,12 +127,12 @@ def limits(analysis: Analysis, d: Difference, against: Sequence[Difference]) -> 
         after = f" ({p_text(min(1.0, floor * family))} after Holm)" if family > 1 else ""
         parts.append(
             f"With {pairs} pairs the smallest p that the exact test can give is {p_text(floor)}{after}, so no "
-            f"difference could reach 5%; that takes at least {need} seeds"
+            f"difference could reach 5%; that takes at least {repeats.count(need)}"
             + (f" for {family} comparisons." if family > 1 else ".")
         )
     if any(x.unpaired for x in against):
         parts.append("Some contenders ran on different splits and could not be paired.")
-    parts.append("Seeds stand for new splits, initialisation and order, not for other data or tasks.")
+    parts.append(repeats.meaning)
     return " ".join(parts)
 
 
@@ -143,7 +143,7 @@ def under_shift(analysis: Analysis, scene: Scene) -> str | None:
     if len(found) < 2 or not names:
         return None
     leader = analysis.best(scene).cell.contender
-    tops = {name: max((c for c in found if name in found[c]), key=lambda c: found[c][name].mean) for name in names}
+    tops = {name: _top(found, name, leader) for name in names}
     moved = [
         f"{tops[name].label} on {name} ({metric.text(found[tops[name]][name].mean)})"
         for name in names
@@ -152,6 +152,11 @@ def under_shift(analysis: Analysis, scene: Scene) -> str | None:
     if not moved:
         return f"{leader.label} has the highest mean on {'every' if len(names) > 1 else 'the'} shifted test set too."
     return f"Another has the highest mean: {listing(moved)}."
+
+
+def _top(found: Mapping[Contender, Mapping[str, Interval]], name: str, leader: Contender) -> Contender:
+    """Who has the highest mean on a shifted test set; the leader, if nobody has a higher one."""
+    return max((c for c in found if name in found[c]), key=lambda c: (found[c][name].mean, c is leader))
 
 
 def selection(analysis: Analysis, rows: Sequence[Summary]) -> str | None:

@@ -43,19 +43,21 @@ def _error_bars(analysis: Analysis) -> list[str]:
     sizes = sorted({row.interval.n for rows in analysis.summaries.values() for row in rows})
     if not sizes:
         return ["There are none: no run has a score."]
-    seeds = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    repeats = analysis.design.replicates
+    counts = repeats.count(sizes[-1]) if len(sizes) == 1 else f"{sizes[0]} to {repeats.count(sizes[-1])}"
     return [
-        f"95% Student t-intervals of the mean over seeds ({seeds} seeds). A seed draws the split, the training "
+        f"95% Student t-intervals of the mean over {repeats.unit}s ({counts}). A seed draws the split, the training "
         "subset, the initial head, the order of the data and the augmentation. They are not standard deviations, and "
-        "they do not cover the choice of data set."
+        "they do not cover the choice of data set.",
+        *([] if repeats.unit == "seed" else [repeats.meaning]),
     ]
 
 
 def _tests(analysis: Analysis) -> list[str]:
     return [
-        "Differences are paired by seed and split; p is two-sided from the paired sign-flip test, exact up to 20 "
-        "pairs, adjusted by Holm's method within each table. P(improvement) is the Mann-Whitney share. Intervals of "
-        "differences are 95% t-intervals, not adjusted."
+        f"Differences are paired by {analysis.design.replicates.unit} and split; p is two-sided from the paired "
+        "sign-flip test, exact up to 20 pairs, adjusted by Holm's method within each table. P(improvement) is the "
+        "Mann-Whitney share. Intervals of differences are 95% t-intervals, not adjusted."
     ]
 
 
@@ -75,11 +77,12 @@ def _data(analysis: Analysis, ledger: Ledger) -> list[str]:
         label = f", {listing([str(c) for c in sorted(classes)])} classes" if classes else ""
         words.append(f"{name}: {', '.join(parts)} examples{label}; contents sha256 {fingerprint[:16]}….")
     same, all_ = _shared_splits(analysis)
+    unit = analysis.design.replicates.unit
     if all_:
         words.append(
-            f"The same seed drew the same split for every contender in all {plural(all_, 'case')}."
+            f"Every contender had the same split in the same {unit} in all {plural(all_, 'case')}."
             if same == all_
-            else f"The same seed drew the same split for every contender in {same} of {plural(all_, 'case')} only."
+            else f"Every contender had the same split in the same {unit} in {same} of {plural(all_, 'case')} only."
         )
     return words or [NOT_RECORDED]
 
@@ -106,8 +109,8 @@ def _selection(analysis: Analysis) -> list[str]:
     if tried and max(tried) > 1:
         text.append(
             f"Settings of optimizer, scheduler and head ({', '.join(analysis.design.tuned)}) were selected for each "
-            f"contender on mean validation score over seeds, out of {min(tried)} to {max(tried)}; settings with fewer "
-            "completed seeds than another stood back."
+            f"contender on mean validation score, out of {min(tried)} to {max(tried)}; settings with fewer "
+            "completed runs than another stood back."
         )
     else:
         text.append("No settings were selected: each contender ran with one setting of optimizer, scheduler and head.")

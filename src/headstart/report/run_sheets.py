@@ -8,7 +8,7 @@ from math import inf, isfinite, nan
 
 from headstart.report.analysis import Analysis
 from headstart.report.artifacts import Details
-from headstart.report.design import Contender, Scene
+from headstart.report.design import Contender, Design, Scene
 from headstart.report.metric import Metric, number, p_text, seconds_text
 from headstart.report.pictures import confused
 from headstart.report.reading import STATUSES, Ledger, Run
@@ -139,10 +139,12 @@ def nan_last(value: float) -> float:
     return value if isfinite(value) else inf
 
 
-def example_tests(found: Mapping[int, ExampleTest], first: Contender, second: Contender, metric: Metric) -> Table:
-    """Two contenders on the same test examples, seed by seed."""
+def example_tests(found: Mapping[int, ExampleTest], first: Contender, second: Contender, design: Design) -> Table:
+    """Two contenders on the same test examples, replicate by replicate."""
+    repeats = design.replicates
     columns = [
-        Column("seed", "Seed", True), Column("examples", "Examples", True), Column("both", "Both right", True),
+        Column(repeats.unit, repeats.unit.capitalize(), True),
+        Column("examples", "Examples", True), Column("both", "Both right", True),
         Column("only_first", f"Only {first.label}", True), Column("only_second", f"Only {second.label}", True),
         Column("neither", "Neither", True), Column("difference", "Difference", True),
         Column("ci95_low,ci95_high", "95% bootstrap", True, "10,000 draws of examples with replacement"),
@@ -153,13 +155,13 @@ def example_tests(found: Mapping[int, ExampleTest], first: Contender, second: Co
     for seed, test in sorted(found.items()):
         counts = (test.num_examples, test.both, test.only_first, test.only_second, test.neither)
         table.add(
-            Cell("–" if seed < 0 else str(seed), seed), *(Cell(f"{count:,}", count) for count in counts),
+            Cell(repeats.names[seed], seed), *(Cell(f"{count:,}", count) for count in counts),
             Cell(share.gap(test.difference), test.difference * 100),
             Cell(f"{share.gap(test.low)} to {share.gap(test.high)}", (test.low * 100, test.high * 100)),
             Cell(p_text(test.p), test.p, test.p <= 0.05),
         )  # fmt: skip
     table.note = (
         "Each row compares two trained models on one test set: it says whether these two models differ on such "
-        "examples, not whether the strategies would on another seed. p-values are not adjusted."
+        "examples, not whether the strategies would on others. p-values are not adjusted."
     )
     return table

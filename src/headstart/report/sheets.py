@@ -11,14 +11,14 @@ from headstart.report.metric import Metric, number, p_text, scaled, seconds_text
 from headstart.report.tables import Cell, Column, Table
 
 COST_COLUMNS = (
-    Column("trainable_parameters", "Trainable", True, "trainable parameters, mean over seeds"),
-    Column("train_seconds", "Training", True, "seconds of training of one run, mean over seeds"),
+    Column("trainable_parameters", "Trainable", True, "trainable parameters, mean over runs"),
+    Column("train_seconds", "Training", True, "seconds of training of one run, mean over runs"),
     Column(
         "feature_seconds", "Features", True, "seconds of the frozen backbone's one pass, shared by all that read it"
     ),
     Column("train_flops", "FLOPs", True, "floating-point operations of training one run"),
     Column("peak_memory_bytes", "Memory", True, "peak memory of one run"),
-    Column("total_seconds", "In all", True, "seconds of all runs of this row: every setting and seed, failed ones too"),
+    Column("total_seconds", "In all", True, "seconds of all runs of this row, failed ones too"),
 )
 
 BESIDE_COLUMNS = {
@@ -35,15 +35,15 @@ BESIDE_COLUMNS = {
 
 def comparison(analysis: Analysis) -> Table:
     """One row a contender and scene: what it scored, with what certainty, at what cost."""
-    design, metric = analysis.design, analysis.design.metric
+    design, metric, unit = analysis.design, analysis.design.metric, analysis.design.replicates.unit
     several_data = len({scene.dataset for scene in analysis.summaries}) > 1
     several_sizes = len({scene.n for scene in analysis.summaries}) > 1
     columns = [Column("contender", "Contender" if len(design.factors) > 1 else design.lead.capitalize())]
     columns += [Column("dataset", "Data")] * several_data
     columns += [Column("n_per_class", "Per class", True, "training examples a class")] * several_sizes
     columns += [
-        Column("num_seeds", "Seeds", True), Column("mean", "Mean", True, "mean over seeds"),
-        Column("ci95_low,ci95_high", "95% t-interval", True, "Student t-interval of the mean over seeds"),
+        Column("num_seeds", f"{unit.capitalize()}s", True), Column("mean", "Mean", True, f"mean over {unit}s"),
+        Column("ci95_low,ci95_high", "95% t-interval", True, f"Student t-interval of the mean over {unit}s"),
         Column("median", "Median", True), Column("best", "Best", True),
         Column("worst", "Worst", True), Column("val_mean", "Val mean", True, "what settings were selected on"),
     ]  # fmt: skip
@@ -68,8 +68,8 @@ def comparison(analysis: Analysis) -> Table:
             ]  # fmt: skip
             table.add(*cells)
     table.note = (
-        "Interval: mean ± t × standard error over seeds (95%, Student t). Bold: the highest mean of its data and size, "
-        "whether or not it is clear of the next."
+        f"Interval: mean ± t × standard error over {unit}s (95%, Student t). Bold: the highest mean of its data and "
+        "size, whether or not it is clear of the next."
     )
     return table
 
@@ -118,12 +118,13 @@ def _cost_cells(row: Summary) -> list[Cell]:
     ]
 
 
-def pairwise(analysis: Analysis, found: Sequence[Difference], name: str, place: str, unit: str = "seeds") -> Table:
+def pairwise(analysis: Analysis, found: Sequence[Difference], name: str, place: str, unit: str = "") -> Table:
     """Paired differences with interval, exact p, Holm's, and probability of improvement."""
     metric = analysis.design.metric
+    unit = unit or analysis.design.replicates.unit
     scale = 100 if metric.share else 1
     columns = [
-        Column("better", "Ahead"), Column("other", "Behind"), Column("pairs", f"Paired {unit}", True),
+        Column("better", "Ahead"), Column("other", "Behind"), Column("pairs", f"Paired {unit}s", True),
         Column("difference", "Difference", True), Column("ci95_low,ci95_high", "95% t-interval", True),
         Column("p", "p", True, "exact paired sign-flip test, two-sided"),
         Column("p_holm", "p (Holm)", True, "adjusted over the comparisons of this table"),
@@ -139,15 +140,15 @@ def pairwise(analysis: Analysis, found: Sequence[Difference], name: str, place: 
             d.first.label, d.second.label, Cell(str(d.num_pairs), d.num_pairs),
             Cell(metric.gap(numbers[0]), numbers[0] * scale), gap_cell(metric, numbers[1], numbers[2]),
             Cell(p_text(d.p), d.p), Cell(p_text(d.p_adjusted), d.p_adjusted, d.clear),
-            Cell(f"{d.improvement:.2f}", d.improvement), verdict(d),
+            Cell(f"{d.improvement:.2f}", d.improvement), verdict(d, unit),
         )  # fmt: skip
     return table
 
 
-def verdict(d: Difference) -> str:
+def verdict(d: Difference, unit: str = "seed") -> str:
     """What a difference shows, in a few words."""
     if d.interval is None:
-        return "no seed on the same split in both" if d.unpaired else "no seed in common"
+        return f"no {unit} on the same split in both" if d.unpaired else f"no {unit} in common"
     if not d.interval.known:
         return "one pair: no interval, no test"
     if d.clear:
@@ -193,7 +194,7 @@ def crossovers(analysis: Analysis) -> Table | None:
     columns = [
         Column("contender", "Contender"), Column("reference", "Overtakes"), Column("dataset", "Data"),
         Column("crossover", "At examples a class", True), Column("low,high", "95% range", True),
-        Column("seeds", "Seeds", True), Column("reading", "In words"),
+        Column("seeds", f"{analysis.design.replicates.unit.capitalize()}s", True), Column("reading", "In words"),
     ]  # fmt: skip
     table = Table("crossovers", "Training size from which a contender is ahead of feature extraction", columns)
     for (dataset, reference, contender), c in analysis.crossovers.items():

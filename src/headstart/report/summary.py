@@ -37,6 +37,7 @@ def summarised(
         "factors": design.factors,
         "constants": design.constants,
         "tuned": design.tuned,
+        "replicates": design.replicates.unit,
         "focus": _scene(analysis.focus) if analysis.focus else None,
         "scenes": scenes,
         "across_data": None if across is None else _across(analysis),
@@ -60,7 +61,8 @@ def summarised(
         ],
         "examples": None if exhibits.pair is None else {
             "first": exhibits.pair[0].label, "second": exhibits.pair[1].label,
-            "seeds": {str(seed): asdict(test) for seed, test in exhibits.examples.items()},
+            "replicates": design.replicates.unit,
+            "seeds": {design.replicates.names[i]: asdict(test) for i, test in exhibits.examples.items()},
         },
         "best_run": exhibits.best.run_id if exhibits.best else None,
         "notes": [*ledger.notes, *design.notes, *exhibits.notes],
@@ -85,7 +87,7 @@ def _interval(analysis: Analysis, interval: Interval) -> dict[str, Any]:
 
 def _row(analysis: Analysis, row: Summary) -> dict[str, Any]:
     assert row.cell.selected is not None
-    contender = row.cell.contender
+    contender, names = row.cell.contender, analysis.design.replicates.names
     return {
         "contender": contender.label,
         "factors": dict(zip(analysis.design.factors, contender.values, strict=True)),
@@ -93,8 +95,8 @@ def _row(analysis: Analysis, row: Summary) -> dict[str, Any]:
         "median": _raw(analysis, row.median), "best": _raw(analysis, row.best), "worst": _raw(analysis, row.worst),
         "val_mean": _raw(analysis, row.val), "selected": row.cell.selected.label,
         "num_settings": sum(bool(candidate.runs) for candidate in row.cell.candidates),
-        "scores": {str(seed): _raw(analysis, value) for seed, value in row.scores.items()},
-        "runs": {str(seed): run.run_id for seed, run in row.cell.selected.runs.items()},
+        "scores": {names[number]: _raw(analysis, value) for number, value in row.scores.items()},
+        "runs": {names[number]: run.run_id for number, run in row.cell.selected.runs.items()},
         "test": row.beside, "costs": row.costs, "total_seconds": row.total_seconds,
     }  # fmt: skip
 

@@ -22,7 +22,7 @@ def show(made: Report) -> None:
 
 def _tables(analysis: Analysis) -> Iterator[Table]:
     """A table for each data set and training size."""
-    metric = analysis.design.metric
+    metric, repeats = analysis.design.metric, analysis.design.replicates
     several = len(analysis.summaries) > 1
     for scene, rows in analysis.summaries.items():
         title = f"{scene.dataset}, {scene.size_text} a class" if several else None
@@ -36,15 +36,15 @@ def _tables(analysis: Analysis) -> Iterator[Table]:
         for name in names:
             table.add_column(name, justify="right", min_width=max(map(len, name.split())))
         for row in sorted(rows, key=lambda row: -row.interval.mean):
-            table.add_row(*_cells(row, metric)[: len(table.columns)])
+            table.add_row(*_cells(row, metric, repeats.unit)[: len(table.columns)])
         yield table
 
 
-def _cells(row: Summary, metric: Metric) -> tuple[str, ...]:
+def _cells(row: Summary, metric: Metric, unit: str) -> tuple[str, ...]:
     interval = row.interval
     half = (interval.high - interval.low) / 2
-    few = {1: "one seed", 2: "two seeds"}.get(interval.n)
-    # of two seeds the interval is as wide as the distance between them times 6, or wider than all scores there are
+    few = {1: f"one {unit}", 2: f"two {unit}s"}.get(interval.n)
+    # of two the interval is as wide as the distance between them times 6, or wider than all scores there are
     mean, spread = metric.text(interval.mean), metric.gap(half, signed=False) + "%" * metric.share
     score = f"{mean} ({few})" if few else f"{mean} ± {spread}"
     parameters, seconds = row.costs.get("trainable_parameters"), row.costs.get("train_seconds")
