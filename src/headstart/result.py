@@ -26,9 +26,15 @@ PACKAGES = ("headstart", "torch", "torchvision", "timm", "transformers", "peft",
 MORE_PACKAGES = ("hydra-core", "omegaconf", "numpy", "pillow", "wandb")
 
 
+KINDS = ((str, dict, list), (dict, list))
+"""What has a line of its own in a short list, and in a long one."""
+LONG_LIST = 24
+"""Texts of a list that each have a line of their own; more stand in one."""
+
+
 def write_json(path: Path, value: Any, durable: bool = False) -> None:
     """Write `value` whole or not at all: to a file beside `path`, flushed to the disk if `durable`, then renamed."""
-    write_bytes(path, (json.dumps(_finite(value), indent=1, default=_plain) + "\n").encode(), durable)
+    write_bytes(path, (_rendered(_finite(value)) + "\n").encode(), durable)
 
 
 def write_bytes(path: Path, content: bytes, durable: bool = False) -> None:
@@ -205,6 +211,17 @@ def _cpu() -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def _rendered(value: Any, margin: str = "") -> str:
+    """As `json.dumps(value, indent=1)`, but numbers that are one after the other, and long lists, take one line."""
+    inner = margin + " "
+    if isinstance(value, Mapping) and value:
+        items = (f"{json.dumps(key)}: {_rendered(item, inner)}" for key, item in value.items())
+        return "{\n" + ",\n".join(inner + item for item in items) + f"\n{margin}}}"
+    if isinstance(value, list) and any(isinstance(item, KINDS[len(value) > LONG_LIST]) for item in value):
+        return "[\n" + ",\n".join(inner + _rendered(item, inner) for item in value) + f"\n{margin}]"
+    return json.dumps(value, default=_plain)
 
 
 def _finite(value: Any) -> Any:

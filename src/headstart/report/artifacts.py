@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +77,26 @@ class Predictions:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """Per-class results of a run: confusion (true, predicted) counts and accuracy by class."""
+    """Per-class results of a run: `counts` (K, 3) of true class, predicted class, how often; and accuracy by class."""
 
     classes: list[str]
-    confusion: np.ndarray | None
+    counts: np.ndarray | None
     accuracy: list[float]
+
+    @property
+    def totals(self) -> np.ndarray:
+        """Test examples of each class, (C,)."""
+        if self.counts is None:
+            return np.full(len(self.classes), np.nan)
+        return np.bincount(self.counts[:, 0], weights=self.counts[:, 2], minlength=len(self.classes))
+
+    def confusion(self) -> np.ndarray | None:
+        """The counts as a matrix (C, C), rows the truth."""
+        if self.counts is None:
+            return None
+        matrix = np.zeros((len(self.classes), len(self.classes)))
+        matrix[self.counts[:, 0], self.counts[:, 1]] = self.counts[:, 2]
+        return matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +196,30 @@ def read_details(run: Run) -> Details | None:
         per_class = details.get("per_class_accuracy")
         per_class = per_class if isinstance(per_class, dict) else {}
         classes = [str(name) for name in details.get("classes") or per_class]
-        confusion = np.array(details["confusion"], dtype=float) if details.get("confusion") else None
-        if confusion is not None and confusion.shape != (len(classes), len(classes)):
-            raise ValueError("its confusion matrix does not fit its classes")
-        accuracy = [_float(per_class.get(name)) for name in classes]
-        if confusion is not None and not per_class:
+        counts = _counts(details["confusion"], len(classes)) if details.get("confusion") else None
+        found = Details(classes, counts, [_float(per_class.get(name)) for name in classes])
+        if counts is not None and not per_class:
+            own = counts[counts[:, 0] == counts[:, 1]]
+            right = np.bincount(own[:, 0], weights=own[:, 2], minlength=len(classes))
             with np.errstate(invalid="ignore"):
-                accuracy = (confusion.diagonal() / confusion.sum(axis=1)).tolist()
-    return Details(classes, confusion, accuracy)
+                found = replace(found, accuracy=(right / found.totals).tolist())
+    return found
+
+
+def _counts(confusion: Any, num_classes: int) -> np.ndarray:
+    """The counts (K, 3) that are not zero, of a matrix or of what is kept of one of many classes, in order of rows."""
+    if isinstance(confusion, dict):
+        columns = [np.array(confusion[name], dtype=np.int64) for name in ("true", "predicted", "count")]
+        counts = np.stack(columns, axis=1) if len({column.shape for column in columns}) == 1 else np.zeros(0)
+        fits = counts.ndim == 2 and ((counts[:, :2] >= 0) & (counts[:, :2] < num_classes)).all()
+    else:
+        matrix = np.array(confusion, dtype=float).astype(np.int64)
+        fits = matrix.shape == (num_classes, num_classes)
+        places = np.nonzero(matrix)
+        counts = np.stack([*places, matrix[places]], axis=1) if fits else matrix
+    if not fits:
+        raise ValueError("its confusion matrix does not fit its classes")
+    return counts
 
 
 def read_hardest(run: Run, limit: int = 16) -> list[Hard]:

@@ -94,9 +94,10 @@ def _plan_words(plan: Plan) -> str:
 
 def confusion(details: Details, label: str, name: str) -> Drawing | None:
     """Shares of each true class by predicted class, for up to 24 classes."""
-    if details.confusion is None or not 2 <= len(details.classes) <= MOST_CLASSES:
+    size = len(details.classes)
+    counts = details.confusion() if 2 <= size <= MOST_CLASSES else None
+    if counts is None:
         return None
-    counts, size = details.confusion, len(details.classes)
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
 
@@ -129,12 +130,10 @@ def confusion(details: Details, label: str, name: str) -> Drawing | None:
     return draw(name, "Confusion", alt, caption, 2.9, paint)
 
 
-def confused(details: Details) -> list[tuple[str, str, float]]:
+def confused(details: Details, most: int | None = 50) -> list[tuple[str, str, float]]:
     """Pairs of classes by how often the first was taken for the second, most often first."""
-    if details.confusion is None:
+    if details.counts is None:
         return []
-    off = details.confusion.copy()
-    np.fill_diagonal(off, 0)
-    order = np.argsort(-off, axis=None, kind="stable")[:50]
-    pairs = [divmod(int(place), len(details.classes)) for place in order]
-    return [(details.classes[i], details.classes[j], float(off[i, j])) for i, j in pairs if off[i, j] > 0]
+    off = details.counts[details.counts[:, 0] != details.counts[:, 1]]
+    order = np.argsort(-off[:, 2], kind="stable")[:most]
+    return [(details.classes[i], details.classes[j], float(count)) for i, j, count in off[order].tolist()]

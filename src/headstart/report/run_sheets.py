@@ -121,9 +121,9 @@ def per_class(details: Details, label: str) -> Table:
     columns = [Column("class", "Class"), Column("accuracy", "Accuracy", True),
                Column("examples", "Test examples", True), Column("taken_for", "Most often taken for")]  # fmt: skip
     table = Table("per-class", f"Accuracy by class, {label}", columns, shown=60)
-    totals = details.confusion.sum(axis=1) if details.confusion is not None else [nan] * len(details.classes)
+    totals = details.totals
     mistakes: dict[str, str] = {}
-    for true, predicted, count in confused(details):
+    for true, predicted, count in confused(details, most=None):
         mistakes.setdefault(true, f"{predicted} ({count:g})")
     share = Metric("accuracy")
     for i in sorted(

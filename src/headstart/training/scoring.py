@@ -8,14 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import (
-    multiclass_accuracy,
-    multiclass_confusion_matrix,
-    multiclass_f1_score,
-)
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 
 from headstart.metrics import counts, of_classes
 
+MOST_DENSE = 50
+"""Classes up to which the confusion matrix is kept whole: of a thousand it would take megabytes, nearly all zeros."""
 PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -60,11 +58,21 @@ def majority(labels: np.ndarray) -> int:
 
 
 def details(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
-    """Confusion matrix (rows: the truth, columns: the prediction) and the accuracy within each class."""
-    confusion = multiclass_confusion_matrix(logits, labels, len(classes))
-    recall = confusion.diagonal() / confusion.sum(1).clamp(min=1)
-    per_class = {name: float(value) for name, value in zip(classes, recall, strict=True)}
-    return {"classes": list(classes), "confusion": confusion.tolist(), "per_class_accuracy": per_class}
+    """The accuracy within each class, and how often which class was taken for which.
+
+    `confusion` is the matrix (rows: the truth, columns: the prediction); of more than `MOST_DENSE` classes, what of it
+    is not zero, as three lists of one length: `true` and `predicted` (places in `classes`) and `count`.
+    """
+    size = len(classes)
+    pairs, times = torch.unique(labels * size + logits.argmax(dim=1), return_counts=True)
+    true, predicted = pairs // size, pairs % size
+    right = torch.zeros(size, dtype=torch.int64).index_add(0, true, times * (true == predicted))
+    totals = torch.bincount(labels, minlength=size).clamp(min=1)
+    per_class = {name: float(value) for name, value in zip(classes, right / totals, strict=True)}
+    confusion: Any = {"true": true.tolist(), "predicted": predicted.tolist(), "count": times.tolist()}
+    if size <= MOST_DENSE:
+        confusion = torch.zeros(size, size, dtype=torch.int64).index_put((true, predicted), times).tolist()
+    return {"classes": list(classes), "confusion": confusion, "per_class_accuracy": per_class}
 
 
 def predictions(logits: Tensor, labels: np.ndarray, ids: Iterable[str]) -> dict[str, np.ndarray]:
