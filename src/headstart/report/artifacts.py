@@ -211,7 +211,7 @@ def _counts(confusion: Any, num_classes: int) -> np.ndarray:
     if isinstance(confusion, dict):
         columns = [np.array(confusion[name], dtype=np.int64) for name in ("true", "predicted", "count")]
         counts = np.stack(columns, axis=1) if len({column.shape for column in columns}) == 1 else np.zeros(0)
-        fits = counts.ndim == 2 and ((counts[:, :2] >= 0) & (counts[:, :2] < num_classes)).all()
+        fits = counts.ndim == 2 and bool(((counts[:, :2] >= 0) & (counts[:, :2] < num_classes)).all())
     else:
         matrix = np.array(confusion, dtype=float).astype(np.int64)
         fits = matrix.shape == (num_classes, num_classes)
