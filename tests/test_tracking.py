@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import struct
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from headstart.conclusion import tell
 from headstart.report.build import Report, build
 from headstart.tracking import Comparison, Mirror, RunCard, Tracker, WandB
 from pictures import tiny, write_folder
+from wandb_files import offline_records, summary_of
 
 
 @pytest.fixture(scope="module")
@@ -24,54 +24,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_folder(tmp_path_factory.mktemp("pictures"))
 
 
-def offline_records(folder: Path) -> dict[str, list[Any]]:
-    """Everything in the one offline file below `folder`, by kind of record, once W&B's own process has closed it."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        paths = list(folder.glob("**/offline-run-*/run-*.wandb"))
-        records = read_records(paths[0]) if paths else {}
-        if "exit" in records:
-            break
-        time.sleep(0.1)
-    assert len(paths) == 1
-    return records
-
-
-def read_records(path: Path) -> dict[str, list[Any]]:
-    """The records of an offline file by kind.
-
-    The file is a LevelDB log: blocks of 32 KiB, each fragment with a header of checksum, length and type (1 whole,
-    2 first, 3 middle, 4 last), after seven bytes of W&B's own; each record is one of its protocol buffers.
-    """
-    from wandb.proto import wandb_internal_pb2
-
-    data, position, parts = path.read_bytes(), 7, b""
-    records: dict[str, list[Any]] = {}
-    while position + 7 <= len(data):
-        left = 32768 - position % 32768
-        if left < 7:
-            position += left
-            continue
-        length, kind = struct.unpack("<HB", data[position + 4 : position + 7])
-        parts += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(parts)
-            name, parts = record.WhichOneof("record_type"), b""
-            records.setdefault(name, []).append(getattr(record, name))
-    return records
-
-
 def train(*words: str) -> int:
     return main(["train", *words])
-
-
-def summary_of(records: dict[str, list[Any]]) -> dict[str, Any]:
-    """The last value of everything in a run's summary."""
-    items = [item for record in records.get("summary", []) for item in record.update]
-    items += [item for record in records.get("history", []) for item in record.item]
-    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
 
 
 def compared(pictures: Path, logger: str) -> int:
@@ -87,8 +41,10 @@ def test_wandb_holds_group_job_type_rows_and_the_exit_status(at_home: Path, pict
     (run,) = records["run"]
     assert run.run_group == "pets"
     assert run.job_type == "fine_tune"
+    assert run.run_id == json.loads((at_home / "run" / "result.json").read_text())["run_id"]
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
-    assert config["optimizer.lr"] == 0.001
+    assert config["optimizer"]["lr"] == 0.001
+    assert config["choices"]["strategy"] == "fine_tune"
     rows = [{item.key or item.nested_key[0]: item.value_json for item in row.item} for row in records["history"]]
     assert len(rows) == 2
     assert {"val/accuracy", "lr/head", "lr/stem"} <= rows[0].keys()
@@ -102,7 +58,7 @@ def test_wandb_holds_group_job_type_rows_and_the_exit_status(at_home: Path, pict
 
 def test_wandb_is_told_of_a_failure_and_the_next_run_is_its_own(at_home: Path, pictures: Path):
     words = [word for word in tiny(pictures, "optimizer=sgd") if word != "logger=none"]
-    assert train("-m", *words, "strategy=fine_tune", "logger=wandb", "optimizer.lr=1e30,0.001") == 1
+    assert train("-m", *words, "strategy=fine_tune", "logger=wandb", "optimizer.lr=1e12,0.001") == 1
     codes = {}
     for path in at_home.rglob("result.json"):
         codes[json.loads(path.read_text())["status"]] = offline_records(path.parent)["exit"][0].exit_code
@@ -180,8 +136,8 @@ def test_a_comparison_ends_well_though_its_tracker_does_not(
         tell(sweep, finished)
     assert offline_records(sweep / "wandb")["run"][0].job_type == "comparison"
     finished.counts["failed"] = 1
-    tell(sweep, finished)
-    assert len(list(sweep.glob("wandb/offline-run-*"))) == 2
+    tell(sweep, finished)  # a comparison is one run, which what was told last stands in
+    assert summary_of(offline_records(sweep / "wandb"))["runs/failed"] == 1
 
 
 def test_a_comparison_without_wandb_installed_is_only_warned(
@@ -234,9 +190,67 @@ def test_mlflow_holds_runs_and_the_comparison(at_home: Path, pictures: Path):
     assert "report/report.html" in [file.path for file in client.list_artifacts(whole.info.run_id, "report")]
 
 
+OPENING = """
+import sys, time
+from pathlib import Path
+from headstart.mlflow_tracking import MLflow
+from headstart.tracking import Mirror, RunCard
+import mlflow.tracking
+folder, run_id, begin = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+(folder / run_id).mkdir()
+time.sleep(max(0.0, begin - time.time()))
+mirror = Mirror(MLflow(f"sqlite:///{folder}/new.db"))
+mirror.start(RunCard(run_id, folder / run_id, "pets", "fine_tune", {"optimizer.lr": 0.1}))
+mirror.log({"x": 1.0}, 0)
+mirror.finish({"x": 2.0}, 0)
+sys.exit(mirror.broken)
+"""
+
+
+@pytest.mark.slow
+def test_mlflow_loses_no_run_of_several_that_open_a_new_database_at_once(tmp_path: Path):
+    pytest.importorskip("mlflow")
+    begin = str(time.time() + 10)
+    workers = [
+        subprocess.Popen([sys.executable, "-c", OPENING, str(tmp_path), run_id, begin]) for run_id in ("a", "b", "c")
+    ]
+    assert [worker.wait(120) for worker in workers] == [0, 0, 0]
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/new.db")
+    runs = client.search_runs([client.get_experiment_by_name("pets").experiment_id])
+    assert sorted(run.data.tags["run_id"] for run in runs) == ["a", "b", "c"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert not list(tmp_path.glob(".new.db*"))
+
+
+def test_mlflow_goes_on_with_the_run_of_an_attempt_that_was_killed(tmp_path: Path):
+    pytest.importorskip("mlflow")
+    from headstart.mlflow_tracking import MLflow
+
+    (tmp_path / ".new.db.unfinished").touch()  # a process was killed while it made the database
+    (tmp_path / "new.db").write_bytes(b"half a database")
+    card = RunCard("id", tmp_path, "pets", "fine_tune", {"optimizer.lr": 0.1})
+    uri = f"sqlite:///{tmp_path}/new.db"
+    killed = MLflow(uri)
+    killed.start(card)
+    for epoch in range(2):
+        killed.log({"x": float(epoch)}, epoch)
+    again = MLflow(uri)
+    again.start(card)
+    for epoch in range(3):
+        again.log({"x": float(epoch)}, epoch)
+    again.finish({"x": 9.0}, 0)
+    (run,) = again.client.search_runs([again.client.get_experiment_by_name("pets").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["run_id"] == "id"
+    points = again.client.get_metric_history(run.info.run_id, "x")
+    assert [(point.step, point.value) for point in points] == [(0, 0.0), (1, 1.0), (2, 2.0)]
+
+
 def test_mlflow_is_told_of_a_failure(at_home: Path, pictures: Path):
     pytest.importorskip("mlflow")
-    words = [word for word in tiny(pictures, "optimizer=sgd", "optimizer.lr=1e30") if word != "logger=none"]
+    words = [word for word in tiny(pictures, "optimizer=sgd", "optimizer.lr=1e12") if word != "logger=none"]
     assert train(*words, "strategy=fine_tune", "logger=mlflow") == 1
     from mlflow.tracking import MlflowClient
 
@@ -253,6 +267,29 @@ def test_tensorboard_writes_events(at_home: Path, pictures: Path):
     events = EventAccumulator(str(at_home / "run" / "tensorboard"))
     events.Reload()
     assert [event.step for event in events.Scalars("val/accuracy")] == [0, 1]
+
+
+def test_tensorboard_shows_a_run_that_was_killed_and_goes_on_once(tmp_path: Path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from headstart.tracking import TensorBoard
+
+    card = RunCard("id", tmp_path, "pets", "fine_tune", {})
+    killed = TensorBoard()
+    killed.start(card)
+    for epoch in range(3):
+        killed.log({"x": float(epoch)}, epoch)
+    killed.writer.flush()
+    time.sleep(1.1)  # files of events are named after the second that they begin in
+    again = TensorBoard()
+    again.start(card)
+    for epoch in range(4):
+        again.log({"x": 10.0 + epoch}, epoch)
+    again.finish({}, 0)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("x")] == [(n, 10.0 + n) for n in range(4)]
 
 
 STOPPED_CORE = """

@@ -3,7 +3,6 @@
 import logging
 import os
 import queue
-import re
 import shutil
 import threading
 import time
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from headstart import silence, wandb_place
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ class Tracker(ABC):
     """What has to be installed for it, beside what always is; the extra of that name brings it."""
     patience: float = 20.0
     """Seconds that a run waits at its end, at most, until the tracker has taken everything."""
+    answer_seconds = silence.ANSWER_SECONDS
+    """How long its server may take to say anything."""
 
     @abstractmethod
     def start(self, card: RunCard) -> None:
@@ -76,6 +79,12 @@ class Tracker(ABC):
     @abstractmethod
     def finish(self, summary: Mapping[str, Any], exit_code: int) -> None:
         """Close the run with its final numbers; `exit_code` 0 means it completed."""
+
+    def rescue(
+        self, rows: Sequence[tuple[Mapping[str, float], int]], summary: Mapping[str, Any], exit_code: int
+    ) -> str:
+        """Keep a run that was not taken in time, or not well, so that it can be sent later; says how, if it can be."""
+        return ""
 
     def compare(self, comparison: Comparison) -> None:
         """Take note, in a record of its own, of what a comparison came to; not every tracker has a place for that."""
@@ -96,23 +105,44 @@ class NoTracker(Tracker):
 
 
 class WandB(Tracker):
-    """Weights & Biases: group = the comparison, job type = the strategy. Online only if asked for and logged in."""
+    """Weights & Biases: group = the comparison, job type = the strategy, a run's id = the run id.
+
+    What is not given here is what W&B's own environment variables say, and else a default of ours. A run that is
+    resumed goes on as the same run. Where the server does not answer, runs are logged offline, to be sent later.
+
+    Args:
+        project: The project; `None` for WANDB_PROJECT, or `headstart`.
+        entity: User or team; `None` for WANDB_ENTITY, or the one that is logged in.
+        offline: Whether nothing is sent; `None` for what WANDB_MODE says, or true.
+        group: Name that the runs of a comparison share; `None` for WANDB_RUN_GROUP, or the comparison's own name.
+        tags: Tags of every run; none for WANDB_TAGS.
+        log_checkpoints: Whether the best checkpoint is kept as an artifact.
+    """
+
+    init_seconds = 10.0
+    """How long opening a run online may take: with the time to answer, less than a run waits at its end."""
 
     def __init__(
         self,
-        project: str = "headstart",
+        project: str | None = None,
         entity: str | None = None,
-        offline: bool = True,
+        offline: bool | None = None,
+        group: str | None = None,
         tags: list[str] | None = None,
         log_checkpoints: bool = False,
     ) -> None:
-        self.project, self.entity, self.offline, self.tags = project, entity, offline, tags or []
+        self.project, self.entity, self.offline, self.group, self.tags = project, entity, offline, group, tags
         self.log_checkpoints = log_checkpoints
+        self.run: Any = None
+        self._online: dict[str, Any] | None = None
+        """What the run was opened with, while it is told online and not known to have arrived."""
 
     def start(self, card: RunCard) -> None:
         self.card = card
         _bound_exit(self.patience)
-        self.run = self._open(card.directory, card.group, card.job_type, card.run_id, card.config)
+        job_type, config = wandb_place.variable("JOB_TYPE") or card.job_type, wandb_place.nested(card.config)
+        name = wandb_place.variable("NAME") or f"{card.job_type}-{card.run_id}"
+        self._open(card.directory, card.run_id, group=card.group, job_type=job_type, name=name, config=config)
 
     def log(self, row: Mapping[str, float], epoch: int) -> None:
         self.run.log(dict(row), step=epoch)
@@ -123,14 +153,22 @@ class WandB(Tracker):
         if self.log_checkpoints and exit_code == 0 and best is not None:
             self._keep(f"{self.card.job_type}-{self.card.run_id}", "model", {"best.ckpt": best}, ["best"])
         self.run.finish(exit_code=exit_code)
+        self._online = None
 
     def compare(self, comparison: Comparison) -> None:
         """One run of job type `comparison` in the group: tables, figures, and the whole report as an artifact."""
         import wandb
 
         _bound_exit(self.patience)
-        words = "\n".join(comparison.answer)
-        self.run = self._open(comparison.directory, comparison.group, "comparison", comparison.group, {}, words)
+        name = f"comparison-{comparison.group}"
+        self._open(
+            comparison.directory,
+            wandb_place.identifier(name),
+            group=comparison.group,
+            job_type="comparison",
+            name=name,
+            notes="\n".join(comparison.answer),
+        )
         self.run.summary.update({f"runs/{status}": number for status, number in comparison.counts.items()})
         self.run.summary["answer"] = comparison.answer[0] if comparison.answer else ""
         shown: dict[str, Any] = {
@@ -145,36 +183,96 @@ class WandB(Tracker):
         self._keep(f"{comparison.group}-report", "report", files)
         self.run.finish(exit_code=0)
 
-    def _open(
-        self, directory: Path, group: str, job_type: str, name: str, config: Mapping[str, Any], notes: str | None = None
-    ) -> Any:
+    def rescue(
+        self, rows: Sequence[tuple[Mapping[str, float], int]], summary: Mapping[str, Any], exit_code: int
+    ) -> str:
+        """Log the run offline: what W&B keeps of one that is online is not on the disk until it is told to close it."""
+        if self._online is None:
+            return ""
+        silence.remember(self.card.directory, self._url(), f"W&B did not take a run within {self.patience:g} s")
+        wandb_place.log_offline(self._online, rows, summary, exit_code)
+        return f"Send it by: {wandb_place.sync_command(self.card.directory)}"
+
+    def _open(self, directory: Path, run_id: str, group: str, **shown: Any) -> None:
+        """Open the run of this id: online if that is asked for and can be, else offline; what was begun is gone on."""
         import wandb
 
-        online = not self.offline and bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
-        if not self.offline and not online:
-            log.warning("logger.offline=false, but nobody is logged in to W&B (`wandb login`); logging offline.")
-        return wandb.init(
-            project=self.project,
-            entity=self.entity,
-            group=group,
-            job_type=job_type,
-            name=f"{job_type}-{name}",
-            config=dict(config),
-            notes=notes,
-            dir=directory.absolute(),  # its own process may have been started elsewhere
-            tags=self.tags or None,
-            mode="online" if online else "offline",
-            reinit="create_new",  # runs that are trained together are open together
-            settings=wandb.Settings(
-                silent=True, console="off", disable_git=True, x_disable_stats=True, save_code=False, init_timeout=30
-            ),
-        )
+        place, mode = wandb_place.folder(directory), self._mode(directory)
+        wandb_place.set_earlier_aside(place, run_id)
+        shown["group"] = self.group or wandb_place.variable("RUN_GROUP") or group
+        opening = self._opening(mode, place, run_id, shown)
+        self._online = opening if mode == "online" else None
+        try:
+            self.run = wandb.init(**opening)
+        except Exception as error:
+            if mode != "online":
+                raise
+            self._online, reason = None, " ".join(str(error).split())[:200]
+            self._tell_silence(directory, f"W&B does not take runs ({reason})")
+            self.run = wandb.init(**self._opening("offline", place, run_id, shown))
+
+    def _mode(self, directory: Path) -> str:
+        """As it was asked for, or `offline` where nobody is logged in or the server is silent."""
+        import wandb
+
+        mode = wandb_place.mode(self.offline)
+        if mode != "online":
+            return mode
+        if not (wandb_place.variable("API_KEY") or wandb.api.api_key):
+            log.warning(
+                "W&B was to be logged to online, but nobody is logged in: runs are logged offline. Send them by: wandb "
+                "login; %s",
+                wandb_place.sync_command(directory),
+            )
+            return "offline"
+        url = self._url()
+        what = silence.found(directory, url)
+        if what is None and not silence.answers(url, self.answer_seconds):
+            what = f"W&B at {url} does not answer within {self.answer_seconds:g} s"
+        if what is None:
+            return mode
+        self._tell_silence(directory, what)
+        return "offline"
+
+    def _url(self) -> str:
+        import wandb
+
+        return str(wandb.setup().settings.base_url)
+
+    def _tell_silence(self, directory: Path, what: str) -> None:
+        silence.remember(directory, self._url(), what)
+        command = wandb_place.sync_command(directory)
+        log.warning("%s: runs are logged offline. Send them by: %s", what, command)
+
+    def _opening(self, mode: str, place: Path, run_id: str, shown: Mapping[str, Any]) -> dict[str, Any]:
+        """What `wandb.init` is given."""
+        return {
+            "project": self.project or wandb_place.variable("PROJECT") or "headstart",
+            "entity": self.entity,
+            "id": run_id,
+            "resume": "allow" if mode == "online" else None,
+            "dir": str(place),
+            "tags": self.tags or None,
+            "mode": mode,
+            "reinit": "create_new",  # runs that are trained together are open together
+            "settings": {
+                "silent": True,
+                "console": "off",
+                "disable_git": True,
+                "x_disable_stats": True,
+                "save_code": False,
+                "init_timeout": self.init_seconds,
+            },
+            **shown,
+        }
 
     def _keep(self, name: str, kind: str, files: Mapping[str, Path], aliases: Sequence[str] = ()) -> None:
         """Log files as an artifact, kept beside the run's own so that what is sent later is what was logged."""
         import wandb
 
-        artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name, flags=re.ASCII)[:128], type=kind)
+        if self.run.disabled:
+            return
+        artifact = wandb.Artifact(wandb_place.identifier(name), type=kind)
         folder = Path(self.run.dir).parent / "artifacts" / kind
         for inside, path in files.items():
             copy = folder / inside
@@ -210,7 +308,10 @@ class TensorBoard(Tracker):
     def start(self, card: RunCard) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(card.directory / "tensorboard"))
+        folder = card.directory / "tensorboard"
+        # an attempt that was cut short is told anew, from its first row on
+        again = 0 if any(folder.glob("events.out.tfevents.*")) else None
+        self.writer = SummaryWriter(str(folder), purge_step=again)
         self.card = card
 
     def log(self, row: Mapping[str, float], epoch: int) -> None:
@@ -247,6 +348,7 @@ class Mirror:
         self.broken = False
         self.calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self.thread: threading.Thread | None = None
+        self.rows: list[tuple[Mapping[str, float], int]] = []
 
     def start(self, card: RunCard) -> None:
         """Open the run in the tracker, in the background."""
@@ -255,6 +357,7 @@ class Mirror:
     def log(self, row: Mapping[str, float], epoch: int) -> None:
         """Hand one epoch's row over."""
         row = dict(row)
+        self.rows.append((row, epoch))
         self.calls.put(lambda: self.tracker.log(row, epoch))
 
     def finish(self, summary: Mapping[str, Any], exit_code: int) -> None:
@@ -263,7 +366,8 @@ class Mirror:
             return
         summary = dict(summary)
         self.calls.put(lambda: self.tracker.finish(summary, exit_code))
-        self._end("the run goes on without it")
+        if not self._end("the run goes on without it"):
+            self._rescue(summary, exit_code)
 
     def compare(self, comparison: Comparison) -> bool:
         """Hand a comparison over and wait, at most `patience` seconds; whether the tracker has taken it."""
@@ -287,6 +391,15 @@ class Mirror:
             log.warning("The tracker did not finish within %.0f s; %s.", self.patience, consequence)
             return False
         return not self.broken
+
+    def _rescue(self, summary: Mapping[str, Any], exit_code: int) -> None:
+        try:
+            how = self.tracker.rescue(self.rows, summary, exit_code)
+        except Exception as error:
+            log.warning("%s could not keep the run to be sent later: %r", type(self.tracker).__name__, error)
+        else:
+            if how:
+                log.warning("The run is kept for %s. %s", type(self.tracker).__name__, how)
 
     def _work(self) -> None:
         while (call := self.calls.get()) is not None:

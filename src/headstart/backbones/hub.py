@@ -1,12 +1,11 @@
 """Weights on the Hugging Face hub: found in the local cache first, asked for over the network only if it answers."""
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from headstart.errors import InputError
+from headstart.waiting import within
 
 ANSWER_SECONDS = 3.0
 """How long one request may take; the hub's own clients would retry for most of a minute."""
@@ -86,27 +85,6 @@ def _on_hub(repository: str, filenames: Sequence[str], revision: str | None) -> 
     if filename is None or info.sha is None:
         raise InputError(f"The hub repository {repository} has none of {', '.join(filenames)}.")
     return HubFile(repository, filename, info.sha)
-
-
-def within(seconds: float, call: Callable[[], Any]) -> Any:
-    """What `call` returns or raises; `TimeoutError` if it takes longer (it is then left to end by itself)."""
-    outcome: list[Any] = []
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(call())
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if failure:
-        raise failure[0]
-    if not outcome:
-        raise TimeoutError(f"no answer within {seconds:g} s")
-    return outcome[0]
 
 
 def _unavailable(repository: str, reason: str) -> InputError:

@@ -1,7 +1,5 @@
 """Labelled texts of the `datasets` library: by name on the Hugging Face hub, or a local folder in its layout."""
 
-import contextlib
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from headstart.data.table import Table, listed
 from headstart.data.text_sources import LabelledTexts, TextSource
 from headstart.errors import InputError, unknown
 from headstart.ranges import Count, Index, Tokens
+from headstart.waiting import within
 
 _ANSWER_SECONDS = 4.0
 """How long the hub may take to answer before the local cache alone is asked."""
@@ -141,18 +140,11 @@ def _answers() -> bool:
 
     if constants.HF_HUB_OFFLINE:
         return False
-    answered, ended = threading.Event(), threading.Event()
-
-    def ask() -> None:
-        with contextlib.suppress(Exception):  # the clients' network errors have no common base
-            get_session().head(constants.ENDPOINT, timeout=_ANSWER_SECONDS)
-            answered.set()
-        ended.set()
-
-    # name resolution may hang, which no request's timeout covers
-    threading.Thread(target=ask, daemon=True).start()
-    ended.wait(2 * _ANSWER_SECONDS)
-    return answered.is_set()
+    try:  # name resolution may hang, which no request's timeout covers
+        within(2 * _ANSWER_SECONDS, lambda: get_session().head(constants.ENDPOINT, timeout=_ANSWER_SECONDS))
+    except Exception:  # the clients' network errors have no common base
+        return False
+    return True
 
 
 def _values(table: Any, column: str) -> list[Any]:
