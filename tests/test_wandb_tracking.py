@@ -150,6 +150,7 @@ def test_without_variables_the_defaults_are_ours(tmp_path: Path):
     assert (run.project, run.run_group, run.job_type) == ("headstart", "pets", "fine_tune")
 
 
+@pytest.mark.slow
 def test_a_silent_server_costs_one_wait_for_all_runs_of_a_comparison_and_nothing_is_lost(tmp_path: Path):
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "sweep.json").write_text("{}")
@@ -188,6 +189,7 @@ for run_id in ("a", "b", "c"):
     assert [row["x"] for row in server.history("b")] == [0.0, 1.0, 2.0]
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_silent_while_a_run_is_sent_leaves_the_command_that_sends_the_rest(tmp_path: Path):
     program = f"""
 import sys, threading
