@@ -95,7 +95,8 @@ class Spectrogram(BackboneFactory):
     def identity(self, pretrained: bool) -> dict[str, Any]:
         colour = self._pictures.identity(pretrained)
         kept = {name: value for name, value in colour.items() if name not in ("mean", "std", "crop_mode")}
-        return {**kept, "spectrogram": asdict(self.settings), "side": self._side, "channels": "summed"}
+        patches = {"patch_step": self._patch_step} if self._patch_step > 1 else {}
+        return {**kept, **patches, "spectrogram": asdict(self.settings), "side": self._side, "channels": "summed"}
 
     def record(self, pretrained: bool) -> WeightsRecord:
         return self._pictures.record(pretrained)
@@ -112,6 +113,11 @@ class Spectrogram(BackboneFactory):
         """Where spectrograms must be square, the number of pixels of a side."""
         fixed = "img_size" in self._pictures.identity(False)["arguments"]
         return self._pictures.preprocessing.size if fixed else self.size
+
+    @property
+    def _patch_step(self) -> int:
+        """Up to a multiple of what spectrograms are padded, so that the model's patches reach all of them."""
+        return self._pictures.patch_step if self._side is None else 1
 
     @cached_property
     def _runs(self) -> bool:
@@ -156,6 +162,7 @@ class Spectrogram(BackboneFactory):
             colour.channels_last,
             LogMel(self.settings),
             self._side,
+            self._patch_step,
             round(self.seconds * self.settings.sample_rate),
         )
 

@@ -15,7 +15,8 @@ class SpectrogramBackbone(TimmBackbone):
     """`{"waveform": (B, T) float, "lengths": (B,) int64 in samples}` → pooled features `(B, num_features)`.
 
     `model` takes one channel. With `side`, spectrograms are resized to squares of so many pixels, for models that take
-    one size only; else they go in as they are, frequency by time. `example_samples`: length of a usual sound.
+    one size only; else they go in as they are, frequency by time, followed by zeros (the mean) up to a multiple of
+    `patch_step`. `example_samples`: length of a usual sound.
     """
 
     def __init__(
@@ -27,11 +28,13 @@ class SpectrogramBackbone(TimmBackbone):
         channels_last: bool,
         spectrogram: LogMel,
         side: int | None,
+        patch_step: int,
         example_samples: int,
     ) -> None:
         super().__init__(model, num_features, preprocessing, record, channels_last)
         self.spectrogram = spectrogram
         self.side = side
+        self.patch_step = patch_step
         self.example_samples = example_samples
 
     def forward(self, inputs: Inputs) -> Tensor:
@@ -43,6 +46,8 @@ class SpectrogramBackbone(TimmBackbone):
         pictures = self.spectrogram(inputs)
         if self.side is not None:
             pictures = F.interpolate(pictures, (self.side, self.side), mode="bilinear", antialias=True)
+        height, width = pictures.shape[-2:]
+        pictures = F.pad(pictures, (0, -width % self.patch_step, 0, -height % self.patch_step))
         memory = torch.channels_last if self.channels_last else torch.contiguous_format
         return pictures.to(next(self.model.parameters()).dtype, memory_format=memory)
 

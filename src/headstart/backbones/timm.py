@@ -3,8 +3,7 @@
 import inspect
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any, Literal, get_args
 
 import torch
@@ -15,6 +14,7 @@ from headstart.backbones import hub, weights
 from headstart.backbones.backbone import BackboneFactory, Reading, WeightsRecord
 from headstart.backbones.timm_create import Created, create, skipped_init
 from headstart.backbones.timm_model import CropMode, Interpolation, Preprocessing, TimmBackbone
+from headstart.backbones.timm_trial import Trial, TrialError, try_out
 from headstart.compat import mend_torchvision
 from headstart.errors import InputError, unknown
 from headstart.ranges import Fraction, Multiplier, Positive, ProperFraction, Side
@@ -26,6 +26,8 @@ _OURS = frozenset(
 """Arguments of `timm.create_model` that are set here and cannot be given."""
 CropShare = Annotated[float, Ge(0.1), Le(1)]
 """Share of a resized picture's shorter side that is kept."""
+_UNITS = (14, 16, 32)
+"""Of what models' sizes usually are multiples."""
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -115,6 +117,11 @@ class Timm(BackboneFactory):
         arguments = self.preprocessing.sizing
         return Reading(arguments, dict(arguments))
 
+    @property
+    def patch_step(self) -> int:
+        """Pixels from one patch to the next, where the model reads patches that do not overlap; else 1."""
+        return self._probe.patches.step
+
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """The weights' own, where it is not overridden."""
@@ -139,17 +146,17 @@ class Timm(BackboneFactory):
         if load:
             state, record = self._fitting_state(created.model, created.filter_fn)
             weights.load_strictly(created.model, state, record.source)
-        return TimmBackbone(created.model, probe.num_features, self.preprocessing, record, self.channels_last)
+        return TimmBackbone(created.model, probe.shape[1], self.preprocessing, record, self.channels_last)
 
-    def _create(self, without_init: bool = False) -> Created:
+    def _create(self, size: int | None = None, without_init: bool = False) -> Created:
         """The model with timm's conversion of its checkpoints, whose weights are still to be loaded."""
         with skipped_init() if without_init else nullcontext():
-            return create(self.name, num_classes=0, **self._create_arguments())
+            return create(self.name, num_classes=0, **self._create_arguments(size))
 
-    def _create_arguments(self) -> dict[str, Any]:
+    def _create_arguments(self, size: int | None = None) -> dict[str, Any]:
         arguments = dict(self.arguments)
         if self._config.fixed_input_size:
-            arguments["img_size"] = self.preprocessing.size
+            arguments["img_size"] = size or self.preprocessing.size
         if self.drop_rate:
             arguments["drop_rate"] = self.drop_rate
         if self.drop_path_rate:
@@ -172,8 +179,8 @@ class Timm(BackboneFactory):
         return config or timm.models.PretrainedCfg()
 
     @cached_property
-    def _probe(self) -> "_Probe":
-        """The model without memory, and the width of its features; made once, to check the settings."""
+    def _probe(self) -> Trial:
+        """The model without memory, and the shape of its features; made once, to check the settings."""
         _ = self._config  # a name that timm does not know is told first
         problems = [
             f"backbone.arguments cannot set {name!r}: it is set here." for name in sorted(_OURS & {*self.arguments})
@@ -186,19 +193,46 @@ class Timm(BackboneFactory):
         problems += self._preprocessing_problems()
         if problems:
             raise InputError(*problems)
+        size = self.preprocessing.size
         try:
-            try:
-                created, shape = self._run_without_memory(torch.device("meta"))
-            except (RuntimeError, NotImplementedError):  # a model that computes values while it is made
-                created, shape = self._run_without_memory(torch.device("cpu"))
-        except Exception as error:  # an argument it does not take, a size it cannot have: timm raises all kinds
+            trial = self._tried(size)
+        except TrialError as error:  # an argument it does not take, a size it cannot have
             raise InputError(
                 f"timm cannot make backbone.model={self.name} with {self._create_arguments() or 'its defaults'}"
-                f" for pictures of {self.preprocessing.size} px: {error}"
+                f" for pictures of {size} px: {error}{self._other_sizes(error.step)}"
             ) from error
-        if len(shape) != 2:
-            raise InputError(f"backbone.model={self.name} gives features of shape {shape}, but must give (B, D).")
-        return _Probe(created.model, created.filter_fn, shape[1])
+        if len(trial.shape) != 2:
+            raise InputError(f"backbone.model={self.name} gives features of shape {trial.shape}, but must give (B, D).")
+        unread = trial.patches.unread
+        if unread and size != self._config.input_size[-1]:  # what weights were trained at is right for them
+            raise InputError(
+                f"backbone.model={self.name} reads patches of {trial.patches.step} px, so that of pictures of {size} "
+                f"px the last {unread} rows and columns, {1 - (1 - unread / size) ** 2:.0%} of the picture, would not "
+                f"be read.{self._other_sizes(trial.patches.step)}"
+            )
+        return trial
+
+    def _tried(self, size: int) -> Trial:
+        return try_out(partial(self._create, size, without_init=True), size)
+
+    def _other_sizes(self, step: int) -> str:
+        """Advice: the sizes nearest to the one asked for that the model reads in full, and that of its weights."""
+        size, own = self.preprocessing.size, self._config.input_size[-1]
+        if size == own or not self._reads(own, whole=False):  # then it is not for the size
+            return ""
+        below = sorted({(size - 1) // unit * unit for unit in (step, *_UNITS)} - {0}, reverse=True)
+        above = sorted({(size // unit + 1) * unit for unit in (step, *_UNITS)})
+        nearest = [next(filter(self._reads, sizes), None) for sizes in (below, above)]
+        near = " or ".join(str(one) for one in nearest if one is not None and one != own)
+        return (
+            f" Set data.size (for sounds backbone.size) to {near + ', or to ' if near else ''}{own}, its weights' own."
+        )
+
+    def _reads(self, size: int, whole: bool = True) -> bool:
+        try:
+            return not (self._tried(size).patches.unread and whole)
+        except TrialError:
+            return False
 
     def _preprocessing_problems(self) -> list[str]:
         """What of the weights' own preprocessing cannot be had here, and is not overridden."""
@@ -215,15 +249,6 @@ class Timm(BackboneFactory):
                 f"backbone.model={self.name} say {self.preprocessing.interpolation!r}: choose one."
             )
         return problems
-
-    def _run_without_memory(self, device: torch.device) -> tuple[Created, tuple[int, ...]]:
-        size = self.preprocessing.size
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            with device:
-                created = self._create(without_init=True)
-            features = created.model.eval()(torch.zeros(1, 3, size, size, device=device))
-            created.model.train()
-        return created, tuple(features.shape)
 
     # --- weights ------------------------------------------------------------------------------------------------------
 
@@ -252,8 +277,3 @@ class Timm(BackboneFactory):
         state, ignored = weights.leave_out(state, (classifier,) if isinstance(classifier, str) else classifier)
         weights.check_fit(model, state, file.source)
         return state, WeightsRecord(file.source, weights.file_sha256(path), ignored)
-
-
-@dataclass(frozen=True)
-class _Probe(Created):
-    num_features: int

@@ -1,0 +1,136 @@
+"""A timm model tried without memory: the shape of what it gives, and what of a picture it leaves unread."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from headstart.backbones.timm_create import Created
+
+
+@dataclass(frozen=True)
+class Patches:
+    """How a model takes a picture: in patches that do not overlap, of which whole ones alone are read."""
+
+    step: int = 1
+    """Pixels from one patch to the next; 1 where there are no such patches, so that there is no grid to keep to."""
+    unread: int = 0
+    """Rows at the bottom, and columns at the right, that nothing after the patches depends on."""
+
+
+@dataclass(frozen=True)
+class Trial(Created):
+    """A model on the meta device (or, where it computes values while it is made, on the CPU)."""
+
+    shape: tuple[int, ...]
+    """Of what it gives for one picture."""
+    patches: Patches
+
+
+class TrialError(Exception):
+    """A model could not be made, or could not read a picture; `step` as in `Patches`, as far as it was seen."""
+
+    def __init__(self, cause: Exception, step: int) -> None:
+        super().__init__(str(cause))
+        self.step = step
+
+
+def try_out(make: Callable[[], Created], size: int) -> Trial:
+    """Make a model and let it read a square picture of `size` pixels; nothing is computed where that can be avoided.
+
+    Raises:
+        TrialError: whatever was wrong; timm raises all kinds of exceptions.
+    """
+    try:
+        return _tried(make, size, torch.device("meta"))
+    except TrialError as error:
+        if not _needs_values(error.__cause__):
+            raise
+        return _tried(make, size, torch.device("cpu"))
+
+
+def _needs_values(error: BaseException | None) -> bool:
+    """Whether it is the meta device that a model cannot do with, and not the size or an argument."""
+    return isinstance(error, NotImplementedError) or (isinstance(error, RuntimeError) and "meta" in str(error))
+
+
+def _tried(make: Callable[[], Created], size: int, device: torch.device) -> Trial:
+    patching = _Patching(size)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            with device:
+                created = make()
+            with patching:
+                features = created.model.eval()(torch.zeros(1, 3, size, size, device=device))
+            created.model.train()
+    except Exception as error:
+        raise TrialError(error, patching.patches.step) from error
+    return Trial(created.model, created.filter_fn, tuple(features.shape), patching.patches)
+
+
+class _Patching(TorchFunctionMode):
+    """Follows a picture through a model's first convolutions, up to one whose windows do not overlap.
+
+    Output `i` of what came so far depends on the pixels from `start + i * jump` on, `reach` of them.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.patches = Patches()
+        self._size = self._side = size
+        self._jump, self._reach, self._start = 1, 1, 0
+        self._is_over = False
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if not self._is_over:
+            if func is torch.conv2d:
+                self._convolution(*args, **kwargs)
+            elif func is torch.nn.functional.unfold:
+                self._window(args[0], *_window_of(*args[1:], **kwargs))
+            self._is_over |= getattr(func, "__name__", "") in _MIXING
+        return func(*args, **kwargs)
+
+    def _convolution(
+        self,
+        input: Tensor,
+        weight: Tensor,
+        bias: Any = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        *_: Any,
+    ) -> None:
+        kernel, spread = weight.shape[-1], _one(dilation) * (weight.shape[-1] - 1)
+        if weight.shape[-2] == kernel:
+            pad = {"same": spread // 2, "valid": 0}[padding] if isinstance(padding, str) else _one(padding)
+            self._window(input, spread + 1, _one(stride), pad)
+
+    def _window(self, input: Tensor, kernel: int, stride: int, padding: int) -> None:
+        if tuple(input.shape[-2:]) != (self._side, self._side):  # off the main path
+            return
+        outputs = (self._side + 2 * padding - kernel) // stride + 1
+        if 1 < kernel <= stride and not padding:
+            last = (outputs - 1) * stride + kernel - 1
+            covered = self._start + last * self._jump + self._reach
+            self.patches = Patches(stride * self._jump, max(0, self._size - covered))
+            self._is_over = True
+        self._start -= padding * self._jump
+        self._reach += (kernel - 1) * self._jump
+        self._jump *= stride
+        self._side = outputs
+
+
+_MIXING = frozenset({"scaled_dot_product_attention", "matmul", "bmm", "einsum", "softmax", "linear"})
+"""Operations after which every place may depend on all others."""
+
+
+def _window_of(kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> tuple[int, int, int]:
+    return _one(dilation) * (_one(kernel_size) - 1) + 1, _one(stride), _one(padding)
+
+
+def _one(value: Any) -> int:
+    return value if isinstance(value, int) else value[-1]
