@@ -224,7 +224,7 @@ def _solved(job: Job, features: Tensor, labels: Tensor) -> ProbeOutcome:
 
 def _probe(job: Job, head: nn.Module) -> Probe:
     settings, optimizer = job.cfg.trainer, job.parts["optimizer"]
-    weights = class_weights(job)
+    weights, lengths = class_weights(job), job.examples.lengths
     stop = EarlyStopping(settings.patience, settings.min_delta) if settings.patience else None
     options = dict(optimizer.keywords)
     return Probe(
@@ -236,6 +236,7 @@ def _probe(job: Job, head: nn.Module) -> Probe:
         batch_size=settings.batch_size,
         max_epochs=settings.max_epochs,
         max_steps=settings.max_steps,
+        lengths=None if lengths is None else lengths[job.split.train],
         schedule=job.parts["scheduler"].factor,
         label_smoothing=settings.label_smoothing,
         class_weights=None if weights is None else weights.tolist(),
@@ -243,6 +244,7 @@ def _probe(job: Job, head: nn.Module) -> Probe:
         early_stopping=stop,
         gradient_clip_val=settings.gradient_clip_val,
         accumulate_grad_batches=settings.accumulate_grad_batches,
+        num_processes=settings.devices,
     )
 
 

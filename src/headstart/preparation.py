@@ -350,8 +350,15 @@ def _rules(job: Job) -> list[str]:
         "improvements beyond min_delta are counted in double precision": settings.patience is not None
         and settings.min_delta > 0
         and not job.is_probe,
+        "a head on features reads the batches of other strategies": job.is_probe
+        and not is_exact
+        and (_may_differ_in_length(job) or settings.devices > 1),
     }
     return [rule for rule, holds in rules.items() if holds]
+
+
+def _may_differ_in_length(job: Job) -> bool:
+    return job.source.modality != "vision" and job.reading.arguments.get("padding") != "fixed"
 
 
 def _key(*values: Any) -> str:

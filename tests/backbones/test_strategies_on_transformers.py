@@ -14,6 +14,9 @@ from headstart.compat import mend_torchvision
 from headstart.composition import conf_dir
 from headstart.planning import forecast
 from headstart.preparation import draft, job_config
+from headstart.training.module import TransferModule
+from headstart.training.probe_loop import ProbeLoop
+from pictures import tiny, write_folder
 
 mend_torchvision()
 
@@ -62,6 +65,36 @@ def words_for(family: str, places: dict[str, Path]) -> list[str]:
         kind, data = "audio", ["data=audio_folder", f"data.root={places['sounds']}", "data.seconds=0.4"]
     return [f"backbone=huggingface_{kind}", f"backbone.model={places[family]}", *data, "trainer.max_epochs=2",
             "trainer.batch_size=8", "trainer.threads=1", "optimizer.lr=0.01", "logger=none"]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["bert", "wav2vec2", "pictures"])
+def test_every_strategy_reads_the_same_batches_at_a_seed(at_home, places, monkeypatch, kind):
+    """Which examples make up each batch of every epoch, as the steps of training are given them."""
+    read: list[list[int]] = []
+    gather, step = ProbeLoop._gather, TransferModule.training_step
+
+    def gathering(self, epoch, start, end):
+        (order,) = epoch.orders
+        read.append(order[start:end].tolist())
+        return gather(self, epoch, start, end)
+
+    def stepping(self, batch, batch_idx):
+        read.append(batch["index"].tolist())
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ProbeLoop, "_gather", gathering)
+    monkeypatch.setattr(TransferModule, "training_step", stepping)
+    words = tiny(write_folder(at_home / "pictures")) if kind == "pictures" else words_for(kind, places)
+    batches = {}
+    for strategy in ("feature_extraction", "fine_tune", "lora", "lp_ft", "from_scratch"):
+        read.clear()
+        more = [*WORDS.get(strategy, []), "trainer.max_epochs=2", "trainer.batch_size=6", "seed=3"]
+        assert main(["train", *words, f"strategy={strategy}", *more, f"hydra.run.dir={strategy}"]) == 0
+        batches[strategy] = list(read)
+    first = batches["feature_extraction"]
+    assert first[: len(first) // 2] != first[len(first) // 2 :], "each epoch has an order of its own"
+    for strategy, found in batches.items():
+        assert found == first, strategy
 
 
 def tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:

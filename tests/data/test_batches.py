@@ -37,6 +37,15 @@ def test_single_last_training_example_joins_the_batch_before(size, seed, sizes):
     assert len(batches) == len(sizes)
 
 
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_whole_batches_are_what_all_processes_share(world):
+    lengths = np.random.default_rng(0).integers(1, 9, 100)
+    shares = [drawn(Batches(INDICES, 33, 0, lengths, rank, world)) for rank in range(world)]
+    whole = Batches(INDICES, 33, 0, lengths, rank=None, world=world)
+    assert [sorted(chain(*parts)) for parts in zip(*shares, strict=True)] == [sorted(batch) for batch in drawn(whole)]
+    assert whole.largest == max(len(batch) for batch in drawn(whole)) == 34
+
+
 def test_batches_of_one_stay_batches_of_one():
     assert len(Batches(INDICES, 1, seed=0)) == 100
 

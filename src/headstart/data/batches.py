@@ -1,6 +1,7 @@
 """Which examples make up each batch, as a function of seed and epoch alone."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -24,8 +25,8 @@ class Batches:
     """A sampler of whole batches; Lightning tells it the epoch.
 
     `batch_size` counts the examples of all processes together; process `rank` of `world` takes every `world`-th of
-    each batch. A last batch too small to share (below `world`, in training below `2 * world`, as batch normalisation
-    needs two) joins the one before it.
+    each batch, `rank` None all of it. A last batch too small to share (below `world`, in training below `2 * world`, as
+    batch normalisation needs two) joins the one before it.
 
     Args:
         indices: The examples `(n,)`, as indices into the source.
@@ -40,7 +41,7 @@ class Batches:
         batch_size: int,
         seed: int | None,
         lengths: np.ndarray | None = None,
-        rank: int = 0,
+        rank: int | None = 0,
         world: int = 1,
     ) -> None:
         if min(len(indices), batch_size) < world:
@@ -51,7 +52,7 @@ class Batches:
         self._indices = np.asarray(indices, dtype=np.int64)
         self._lengths = lengths
         self._seed = seed
-        self._rank, self._world = rank, world
+        self._share = slice(rank, None, 1 if rank is None else world)
         self._epoch = 0
         self._bounds = _bounds(len(indices), batch_size, world if seed is None or batch_size == 1 else 2 * world)
 
@@ -62,15 +63,20 @@ class Batches:
     def __len__(self) -> int:
         return len(self._bounds) - 1
 
+    @property
+    def largest(self) -> int:
+        """Examples of the largest batch, all processes together."""
+        return max(stop - start for start, stop in pairwise(self._bounds))
+
     def __iter__(self) -> Iterator[Draw]:
         epoch = self._epoch
         order = self._order(epoch)
-        batches = [order[start:stop] for start, stop in zip(self._bounds[:-1], self._bounds[1:], strict=True)]
+        batches = [order[start:stop] for start, stop in pairwise(self._bounds)]
         if self._lengths is not None and self._seed is not None:
             shuffled = stream(self._seed, "batches", epoch).permutation(len(batches))
             batches = [batches[place] for place in shuffled]
         for batch in batches:
-            yield Draw(epoch, self._indices[batch[self._rank :: self._world]], len(batch))
+            yield Draw(epoch, self._indices[batch[self._share]], len(batch))
 
     def _order(self, epoch: int) -> np.ndarray:
         count = len(self._indices)

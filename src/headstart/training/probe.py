@@ -32,6 +32,7 @@ def fusion_key(probe: Probe) -> Hashable | None:
         probe.rule.fusion_key,
         len(probe.train),
         probe.batch_size,
+        probe.num_processes,
         probe.accumulate_grad_batches,
         probe.max_steps,
         probe.gradient_clip_val is not None,

@@ -93,8 +93,8 @@ class ProbeLoop:
                 Group(rows, same[0].seed, _sampler(same[0]), torch.from_numpy(same[0].val).to(self.device))
             )
             start = rows.stop
-        num_examples = min(probes[0].batch_size + 1, len(probes[0].train))
-        self.memory = [self.data.features.new_empty(num_examples, self.data.features.shape[1]) for _ in self.groups]
+        width = self.data.features.shape[1]
+        self.memory = [self.data.features.new_empty(group.sampler.largest, width) for group in self.groups]
 
     def _read(self, epoch: int) -> Epoch:
         probe = self.active[0][1]
@@ -240,7 +240,7 @@ def total_steps(probe: Probe) -> int:
 
 
 def _sampler(probe: Probe) -> Batches:
-    return Batches(probe.train, probe.batch_size, probe.seed, probe.lengths)
+    return Batches(probe.train, probe.batch_size, probe.seed, probe.lengths, rank=None, world=probe.num_processes)
 
 
 def _learner(probes: Sequence[Probe], device: torch.device) -> Learner:

@@ -43,6 +43,8 @@ class Probe:
     early_stopping: EarlyStopping | None = None
     gradient_clip_val: float | None = None
     accumulate_grad_batches: int = 1
+    num_processes: int = 1
+    """Among which other strategies share each batch: a rest that is too small for them joins the batch before it."""
 
     @property
     def batches_key(self) -> Hashable:
