@@ -24,16 +24,16 @@ from headstart import commands, experiment
 from headstart.cli import main
 commands.conclude = lambda directory: None
 log, real = Path(sys.argv[1]), experiment._open
-def opening(job, directory):
+def opening(job, *rest):
     with log.open("a") as file:
         file.write(job.run_id + "\\n")
-    return real(job, directory)
+    return real(job, *rest)
 experiment._open = opening
 sys.argv[:2] = ["headstart"]
 sys.exit(main(sys.argv[1:]))
 """
 """`headstart`, but it notes each run that it begins, and makes no report at the end."""
-FLEETING = ("seconds", "started", "finished", "cost", "environment", "git", "rerun", "overrides", "fused_with")
+FLEETING = ("seconds", "started", "finished", "cost", "environment", "git", "rerun", "overrides", "fused_with", "notes")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix
 
-from headstart import result
+from headstart import bounded, result
 from headstart.report.artifacts import UnusableError, read_details
 from headstart.report.pictures import confused, confusion
 from headstart.report.reading import Run
@@ -87,7 +87,7 @@ def test_a_thousand_classes_make_a_small_record_in_no_time(tmp_path: Path):
     }
     result.write_json(tmp_path / result.FILE, value)
     path = tmp_path / result.FILE
-    assert result.read(tmp_path) == value
+    assert bounded.json_object(path) == value
     assert read_details(Run("x", tmp_path, "s")).counts[:, 2].sum() == 10_000
     assert time.process_time() - began < 1
     assert path.stat().st_size < 300_000

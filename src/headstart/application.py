@@ -20,12 +20,13 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from headstart import result
+from headstart.bounded import DamagedError
+from headstart.claim import CLAIM, Claim
 from headstart.composition import check_targets, search_path
 from headstart.errors import InputError, unknown
 from headstart.explanation import COMPOSITION_ERRORS, CONFIG_NAME, check_overrides, explained
 from headstart.overrides import as_written
 from headstart.places import writable
-from headstart.sweep.ledger import Ledger
 
 
 class Application(Hydra):
@@ -60,10 +61,11 @@ class Application(Hydra):
         from headstart import preparation
 
         cfg = self.compose_config(config_name, overrides, RunMode.RUN, with_log_configuration=True)
-        preparation.prepare(preparation.job_config(cfg))
+        job = preparation.prepare(preparation.job_config(cfg))
         callbacks = Callbacks(cfg)
         callbacks.on_run_start(config=cfg, config_name=config_name)
-        outcome = _outcome_before(Path(cfg.hydra.run.dir), bool(OmegaConf.select(cfg, "hydra.sweeper.retry_failed")))
+        retry = bool(OmegaConf.select(cfg, "hydra.sweeper.retry_failed"))
+        outcome = _outcome_before(Path(cfg.hydra.run.dir), job.run_id, retry)
         if outcome is not None:
             done = JobReturn()
             done.status, done.return_value = hydra_utils.JobStatus.COMPLETED, outcome
@@ -226,17 +228,31 @@ def _resolve_run_id(*, _root_: DictConfig) -> str:
     return prepare(job_config(_root_)).run_id
 
 
-def _outcome_before(directory: Path, retry: bool) -> bool | None:
-    """Whether this very run was completed before or failed, having said so; `None` if it is to be done (again)."""
-    done = result.read(directory)
+def _outcome_before(directory: Path, run_id: str, retry: bool) -> bool | None:
+    """Whether this very run was completed before or failed, having said so; `None` if it is to be done (again).
+
+    Raises:
+        InputError: if another run was done there; it is never written over.
+    """
+    try:
+        done = result.checked(directory, run_id)
+    except result.OtherRunError as error:
+        raise InputError(
+            f"hydra.run.dir must be free for run {run_id}, but in {directory} {error}. Name another."
+        ) from None
+    except DamagedError:
+        return None  # it is done again, and what is there set aside
     if done is None:
         return None
     if done["status"] == "completed":
-        accuracy = done["metrics"]["test/accuracy"]
-        print(f"Already completed, nothing to do: {directory} (test accuracy {accuracy:.1%}).")
+        accuracy = done["metrics"].get("test/accuracy")
+        score = f" (test accuracy {accuracy:.1%})" if accuracy is not None else ""
+        print(f"Already completed, nothing to do: {directory}{score}.")
         return True
     if retry:
-        Ledger(directory.parent).set_failed_aside(directory.name)
+        with Claim(directory / CLAIM, wait=False) as claim:
+            if claim.held:
+                result.set_aside(directory)
         return None
     error = done.get("error") or {}
     reason = str(error.get("message") or "it does not say why").strip()

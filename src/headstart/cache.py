@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
+
+from headstart.process import draft_of, left_in
 
 
 def cache_dir(*parts: str) -> Path:
@@ -19,10 +20,13 @@ def cache_dir(*parts: str) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; it takes `path`'s place when the block ends well, else it is removed.
 
-    Nobody ever sees half a file, and of two processes that write the same, the later wins.
+    Nobody ever sees half a file, and of two processes that write the same, the later wins. What processes left there
+    that were killed meanwhile is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid4().hex}")
+    for left in left_in(path.parent):
+        left.unlink(missing_ok=True)
+    draft = draft_of(path)
     try:
         yield draft
         os.replace(draft, path)

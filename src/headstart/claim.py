@@ -1,22 +1,26 @@
 """A lock on a name that a dying process lets go of, on one machine or over a shared file system.
 
 Machines that share a file system do not always share its locks (NFS without a lock daemon, Lustre with `localflock`),
-and some file systems have none. So a claim is a lock and, where asked for, a lease beside it: a file that names its
-holder, made by one alone (`link` is atomic everywhere) and touched while the holder lives.
+and some file systems have none. So a claim is a lock and a lease beside it: a file that names its holder, made by one
+alone (`link` is atomic everywhere) and touched while the holder lives.
+
+Machines do not agree on the time either. A lease of another machine is taken for a dead one's if it stayed as it was
+while it was watched for `STALE_SECONDS`, whatever date it bears, or at once if it is older than clocks are apart.
 """
 
 import contextlib
 import json
 import logging
 import os
-import socket
 import threading
 import time
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from uuid import uuid4
+
+from headstart import bounded
+from headstart.process import DRAFT, draft_of, host, is_alive, left_in, started
 
 try:
     import fcntl
@@ -28,7 +32,13 @@ CLAIM = "claim"
 BEAT_SECONDS = 15.0
 """Time between two signs of life in a lease."""
 STALE_SECONDS = 120.0
-"""Age of the last sign of life at which the holder of a lease, on another machine, is taken for dead."""
+"""Time without a sign of life after which the holder of a lease, on another machine, is taken for dead."""
+CLOCK_SECONDS = 3600.0
+"""How far the clocks of two machines may be apart; a lease older than that needs no watching."""
+LOOK_SECONDS = 0.1
+"""Time between two looks at a claim that another has."""
+MOST_BYTES = 4096
+"""Size of a lease."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,26 +46,40 @@ _log = logging.getLogger(__name__)
 class Claim:
     """Held by one process or thread at a time. It is free again when its holder dies.
 
-    The others wait or, with `wait=False`, get a claim that is not `held`. Where files cannot be locked, one who would
-    wait holds it at once (`is_exclusive` is then false), and with `wait=False` the lease alone decides.
+    The others wait or, with `wait=False`, get a claim that is not `held`. Where files cannot be locked, the lease alone
+    decides.
     """
 
     def __init__(self, path: Path, wait: bool = True) -> None:
         self.path, self.wait = path, wait
-        self.held = self.is_exclusive = False
+        self.held = False
         self._descriptor = -1
+        self._is_locked = False
         self._lease: Path | None = None
 
     def __enter__(self) -> "Claim":
+        told = False
+        while not self._enter() and self.wait:
+            if not told:
+                _log.info("Another process is at the same work; waiting for it.")
+            told = True
+            os.close(self._descriptor)
+            time.sleep(LOOK_SECONDS)
+        return self
+
+    def _enter(self) -> bool:
+        """Try once; whether it is held now. The claim's file is open in any case."""
         while True:
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            self._descriptor = os.open(self.path, _FLAGS | os.O_CREAT, 0o666)
             self._lock()
-            if not self.held or not self.is_exclusive or self._is_current():
+            if not self._is_locked or self._is_current():
                 break
             os.close(self._descriptor)
-        if self.held and not self.wait:
+        if self.held:
             self._take_lease()
-        return self
+        if not self.held and self._is_locked and fcntl is not None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        return self.held
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -68,22 +92,17 @@ class Claim:
         os.close(self._descriptor)
 
     def _lock(self) -> None:
-        self.held, self.is_exclusive = True, False
+        self.held, self._is_locked = True, False
         if fcntl is None:
             return
         try:
             for _ in range(3):
                 try:
                     fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    self.is_exclusive = True
+                    self._is_locked = True
                     return
                 except BlockingIOError:
-                    if self.wait:
-                        _log.info("Another process is at the same work; waiting for it.")
-                        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-                        self.is_exclusive = True
-                        return
-                    if _is_alive(_read(lease_of(self.path))):
+                    if _lives(_read(lease_of(self.path))):
                         break
                     time.sleep(0.02)  # it may only be someone who looks whether it is held
             self.held = False
@@ -92,17 +111,19 @@ class Claim:
 
     def _take_lease(self) -> None:
         lease = lease_of(self.path)
-        draft = lease.with_name(f".{lease.name}.{uuid4().hex}")
+        draft = draft_of(lease)
         draft.write_text(json.dumps({**_me(), "token": uuid4().hex}), encoding="utf8")
         try:
             while not _link(draft, lease):
                 holder = _read(lease)
-                if _blocks(lease, holder, draft.stat().st_mtime, locked=self.is_exclusive):
+                if _blocks(lease, holder, draft.stat().st_mtime, locked=self._is_locked):
                     self.held = False
                     return
                 _discard(lease, holder)
             self._lease = lease
             _Pulse.keep(lease)
+            for left in left_in(lease.parent, f".{lease.name}.*{DRAFT}"):
+                left.unlink(missing_ok=True)
         finally:
             draft.unlink(missing_ok=True)
 
@@ -128,7 +149,7 @@ def is_held(path: Path) -> bool:
     """Whether some living process holds the claim at `path`."""
     lease = lease_of(path)
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = os.open(path, _FLAGS)
     except OSError:
         return False
     locks = False
@@ -145,21 +166,36 @@ def is_held(path: Path) -> bool:
     return _blocks(lease, _read(lease), time.time(), locked=locks)
 
 
+_FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
 def _blocks(lease: Path, holder: dict[str, Any], now: float, locked: bool) -> bool:
     """Whether the holder named in a lease is to be taken for alive, by one who has the lock, if there are locks."""
     if not holder:
         return False
-    if holder["host"] == _me()["host"]:
-        return not locked and _is_alive(holder)
+    if holder["host"] == host():
+        return not locked and _lives(holder)
     try:
-        return now - lease.stat().st_mtime < STALE_SECONDS
+        touched = lease.stat().st_mtime
     except OSError:
         return False
+    if now - touched > CLOCK_SECONDS:
+        return False
+    sign = (holder["token"], touched)
+    before, since = _watched.get(lease, (None, 0.0))
+    if before != sign:
+        _watched[lease] = sign, time.monotonic()
+        return True
+    return time.monotonic() - since < STALE_SECONDS
+
+
+_watched: dict[Path, tuple[Any, float]] = {}
+"""The last sign of life of leases of other machines, and when it was first seen, by the clock of this process."""
 
 
 def _discard(lease: Path, expected: dict[str, Any]) -> None:
     """Remove a dead holder's lease; one that someone else took meanwhile is put back."""
-    aside = lease.with_name(f".{lease.name}.{uuid4().hex}")
+    aside = draft_of(lease)
     try:
         lease.rename(aside)
     except OSError:
@@ -175,6 +211,8 @@ def _link(draft: Path, lease: Path) -> bool:
         os.link(draft, lease)
     except FileExistsError:
         return False
+    except FileNotFoundError:  # the folder is gone
+        raise
     except OSError:  # a file system without links
         try:
             descriptor = os.open(lease, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -187,38 +225,23 @@ def _link(draft: Path, lease: Path) -> bool:
 
 def _read(lease: Path) -> dict[str, Any]:
     try:
-        value = json.loads(lease.read_text(encoding="utf8"))
+        value = bounded.json_object(lease, MOST_BYTES)
     except (OSError, ValueError):
         return {}
-    return value if isinstance(value, dict) and {"host", "pid", "token"} <= value.keys() else {}
+    kinds = {"host": str, "pid": int, "token": str}
+    return value if all(type(value.get(name)) is kind for name, kind in kinds.items()) else {}
 
 
-def _is_alive(holder: dict[str, Any]) -> bool:
+def _lives(holder: dict[str, Any]) -> bool:
     """Whether a process of this machine lives; one of another machine counts as alive."""
-    if not holder or holder["host"] != _me()["host"]:
+    if not holder or holder["host"] != host():
         return bool(holder)
-    try:
-        os.kill(holder["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+    began = holder.get("started")
+    return is_alive(holder["pid"], began if type(began) is int else None)
 
 
 def _me() -> dict[str, Any]:
-    return {"host": _host(), "pid": os.getpid()}
-
-
-@cache
-def _host() -> str:
-    """This machine since it was started, and the container, within which process ids mean something."""
-    parts = [socket.gethostname()]
-    with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf8").strip()[:8])
-    with contextlib.suppress(OSError):
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return "/".join(parts)
+    return {"host": host(), "pid": os.getpid(), "started": started(os.getpid())}
 
 
 class _Pulse(threading.Thread):

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from headstart import config, metrics, notes, result
@@ -103,7 +104,8 @@ def _run(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[str, Any
         if disk_is_full(error):
             raise
         sys.stderr.write(f"{_title(jobs[0])}  failed: {error}\n")
-        return [result.read(record.directory) or record.fail(error) for record in records]
+        runs = [(record, result.read(record.directory, record.base["run_id"])) for record in records]
+        return [done or record.fail(error) for record, done in runs]
 
 
 def train(job: Job, record: Recorder) -> dict[str, Any]:
@@ -217,21 +219,27 @@ def execute(cfg: DictConfig) -> bool:
     hydra = HydraConfig.get()
     first = Path(hydra.runtime.output_dir)
     configs = {first: cfg} | {first.parent / name: config.load(first.parent / name) for name in cfg.companions}
+    # a comparison's runs lie in directories of their names, which is what they must come to
+    names = {path: path.name if hydra.mode == RunMode.MULTIRUN else None for path in configs}
     with ExitStack() as claims:
         free = [path for path in configs if claims.enter_context(Claim(path / CLAIM, wait=False)).held]
-        mine = [path for path in free if result.read(path) is None]
+        mine = [path for path in free if result.read(path, names[path]) is None]
         for path in mine:
             result.remove_drafts(path)
         if mine:
             with notes.quiet():  # what there is to say was shown when the runs were drawn up
                 jobs = [prepare(job_config(configs[path], hydra)) for path in mine]
             run(jobs, mine)
-    return all(result.completed(path) for path in configs)
+    return all(result.completed(path, names[path]) for path in configs)
 
 
 def _open(job: Job, directory: Path, heard: notes.Notes) -> Recorder:
     """Begin a run's record: its config and plan are on the disk before anything is trained."""
     directory.mkdir(parents=True, exist_ok=True)
+    why = result.damage(directory, job.run_id)
+    if why is not None:
+        aside = result.set_aside(directory, keep=("log.txt",))  # which is being written to
+        log.warning("The record that was here cannot be used: %s. It lies in %s now.", why, aside)
     if not (directory / "log.txt").exists():
         note = "Trained together with other runs; the log is in the first one's directory.\n"
         result.write_bytes(directory / "log.txt", note.encode())

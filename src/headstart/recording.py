@@ -65,9 +65,9 @@ class Recorder:
         **more: Any,
     ) -> dict[str, Any]:
         """Write predictions and the result of a run that came to its end."""
-        result.write_predictions(self.directory / "predictions.npz", predictions)
+        size = result.write_predictions(self.directory / result.PREDICTIONS, predictions)
         cost = {"total_seconds": time.perf_counter() - self.began, **cost}
-        return self._write("completed", None, metrics, cost, more, exit_code=0)
+        return self._write("completed", None, metrics, cost, {**more, "predictions_bytes": size}, exit_code=0)
 
     def fail(self, error: BaseException, cost: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
         """Write the result of a run that did not."""

@@ -11,17 +11,26 @@ import shutil
 import subprocess
 import sys
 import traceback
+import zipfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from headstart import bounded
+from headstart.bounded import DamagedError
+from headstart.process import DRAFT, draft_of, is_left
+
 SCHEMA = 1
-FILE = "result.json"
+FILE, PREDICTIONS = "result.json", "predictions.npz"
+STATUSES = ("completed", "failed")
+MUST = {"run_id": str, "choices": Mapping, "settings": Mapping, "overrides": list, "metrics": Mapping, "cost": Mapping}
+"""What every record holds, whatever became of its run."""
 PACKAGES = ("headstart", "torch", "torchvision", "timm", "transformers", "peft", "pytorch-lightning", "torchmetrics")
 MORE_PACKAGES = ("hydra-core", "omegaconf", "numpy", "pillow", "wandb")
 
@@ -40,9 +49,9 @@ def write_json(path: Path, value: Any, durable: bool = False) -> None:
 def write_bytes(path: Path, content: bytes, durable: bool = False) -> None:
     """Write `content` to `path` whole or not at all; if `durable`, so that it outlasts a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = draft_of(path)
     try:
-        with part.open("wb") as file:
+        with part.open("xb") as file:  # never what someone else laid there
             file.write(content)
             file.flush()
             if durable:
@@ -52,13 +61,77 @@ def write_bytes(path: Path, content: bytes, durable: bool = False) -> None:
         part.unlink(missing_ok=True)
 
 
-def read(directory: Path) -> dict[str, Any] | None:
-    """The run's `result.json`; `None` if there is none, or it is not one that this program wrote whole."""
+class OtherRunError(DamagedError):
+    """A result that is whole, but another run's."""
+
+
+def checked(directory: Path, run_id: str | None = None) -> dict[str, Any] | None:
+    """The run's `result.json`; `None` if there is none.
+
+    It costs some tenths of a millisecond: predictions are looked at, and their checksums verified when they are read.
+
+    Raises:
+        DamagedError: if it is not one that this program wrote whole for this run, or its predictions are not there.
+    """
     try:
-        value = json.loads((directory / FILE).read_text(encoding="utf8"))
-    except (OSError, ValueError):
+        value = bounded.json_object(directory / FILE)
+    except FileNotFoundError:
         return None
-    return value if isinstance(value, dict) and value.get("schema") == SCHEMA and "status" in value else None
+    check(value, run_id)
+    if value["status"] == "completed":
+        _check_predictions(directory / PREDICTIONS, value.get("predictions_bytes"))
+    return value
+
+
+def check(value: Mapping[str, Any], run_id: str | None = None) -> None:
+    """Raise `DamagedError` unless `value` is a record as this program writes it: of the run `run_id`, if given."""
+    if value.get("schema") != SCHEMA:
+        raise DamagedError(f"schema {SCHEMA} is what can be read, but it says {value.get('schema')!r}"[:200])
+    if value.get("status") not in STATUSES:
+        raise DamagedError(f"status must be one of {', '.join(STATUSES)}, but it says {value.get('status')!r}"[:200])
+    must = {**MUST, "data": Mapping} if value["status"] == "completed" else MUST
+    bad = [name for name, kind in must.items() if not isinstance(value.get(name), kind)]
+    if bad:
+        raise DamagedError(f"it lacks what every {value['status']} run has: {', '.join(bad)}")
+    numbers = [*value["metrics"].values(), *value["cost"].values()]
+    if not all(number is None or type(number) in (int, float) for number in numbers):
+        raise DamagedError("it has metrics or costs that are no numbers")
+    if value["status"] == "completed" and not any(name.startswith("test/") for name in value["metrics"]):
+        raise DamagedError("it has no metric of a test set, though it says completed")
+    if value["status"] == "failed" and not isinstance(value.get("error"), Mapping):
+        raise DamagedError("it does not say why the run failed")
+    if run_id is not None and value["run_id"] != run_id:
+        raise OtherRunError(f"it is the result of another run, {value['run_id']}"[:200])
+
+
+def _check_predictions(path: Path, size: object) -> None:
+    """Raise `DamagedError` unless predictions are there, in their length; older records do not know it."""
+    try:
+        with bounded.opened(path, bounded.MOST_UNPACKED) as file:
+            found = os.fstat(file.fileno()).st_size
+            if size is not None and found != size:
+                raise DamagedError(f"its {path.name} has {found} bytes and should have {size}")
+            if size is None and not zipfile.is_zipfile(file):
+                raise DamagedError(f"its {path.name} is not whole")
+    except FileNotFoundError:
+        raise DamagedError(f"its {path.name} is missing") from None
+
+
+def read(directory: Path, run_id: str | None = None) -> dict[str, Any] | None:
+    """As `checked`, but `None` also for a record that cannot be used."""
+    try:
+        return checked(directory, run_id)
+    except DamagedError:
+        return None
+
+
+def damage(directory: Path, run_id: str | None = None) -> str | None:
+    """Why the record that lies in `directory` cannot be used; `None` if it can, or there is none."""
+    try:
+        checked(directory, run_id)
+    except DamagedError as error:
+        return str(error)
+    return None
 
 
 def repeat_command(directory: Path) -> str:
@@ -78,23 +151,22 @@ def as_command(text: str) -> str:
     return text if is_quoted or place == text else start + shlex.quote(place)
 
 
-def completed(directory: Path) -> bool:
+def completed(directory: Path, run_id: str | None = None) -> bool:
     """Whether the run in `directory` is finished and need not be done again."""
-    result = read(directory)
+    result = read(directory, run_id)
     return result is not None and result["status"] == "completed"
 
 
-def set_failed_aside(directory: Path) -> None:
-    """Move a failed attempt's files to `attempts/<n>/`, so that the run can be tried again."""
-    attempts = directory / "attempts"
-    number = 1 + len(list(attempts.iterdir())) if attempts.is_dir() else 1
-    target = attempts / str(number)
+def set_aside(directory: Path, keep: Sequence[str] = ()) -> str:
+    """Move an attempt's files, failed or damaged, to `attempts/<n>/`, which is returned; the run can be done again."""
+    target = next(place for number in count(1) if not (place := directory / "attempts" / str(number)).exists())
     target.mkdir(parents=True)
-    kept = ("attempts", "config.yaml", "plan.json", "plan.svg", ".hydra")
+    kept = ("attempts", "config.yaml", "plan.json", "plan.svg", ".hydra", *keep)
     # the result goes last: until then the attempt still counts as failed, and is set aside again after a crash
     for child in sorted(directory.iterdir(), key=lambda child: child.name == FILE):
         if child.name not in kept and not child.name.startswith(("claim", ".claim")):
             child.rename(target / child.name)
+    return f"attempts/{target.name}"
 
 
 class History:
@@ -121,22 +193,30 @@ class History:
         write_bytes(self.path, file.getvalue().encode())
 
 
-def write_predictions(path: Path, predictions: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """`predictions.npz`: by test set (`test`, `shift/<name>`) the arrays id, label and probability (N, C) float16."""
+def write_predictions(path: Path, predictions: Mapping[str, Mapping[str, np.ndarray]]) -> int:
+    """`predictions.npz`: by test set (`test`, `shift/<name>`) the arrays id, label and probability (N, C) float16.
+
+    Returns:
+        The size of the file in bytes.
+    """
     arrays = {f"{name}/{key}": array for name, part in predictions.items() for key, array in part.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part.npz")
+    part = draft_of(path)
     try:
-        np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
+        with part.open("xb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+            size = file.tell()
         part.replace(path)
+        return size
     finally:
         part.unlink(missing_ok=True)
 
 
 def remove_drafts(directory: Path) -> None:
     """Remove what a process that was killed left half-written."""
-    for draft in (*directory.glob(".*.part*"), *directory.glob("checkpoints/.*")):
-        draft.unlink(missing_ok=True)
+    for draft in (*directory.glob(f".*{DRAFT}"), *directory.glob("checkpoints/.*")):
+        if not draft.name.startswith(".claim") or is_left(draft):  # others may be asking for the claim just now
+            draft.unlink(missing_ok=True)
 
 
 def tidy(directory: Path, keep_checkpoint: bool) -> None:

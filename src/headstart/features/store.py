@@ -11,13 +11,11 @@ import json
 import logging
 import os
 import shutil
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from torch import Tensor
@@ -25,12 +23,11 @@ from torch import Tensor
 from headstart.claim import Claim
 from headstart.errors import InputError
 from headstart.features.array_file import ArrayWriter, as_tensor, crc32_of
+from headstart.process import draft_of, left_in
 
 _FORMAT = 1
 _META = "meta.json"
 _DRAFT = ".draft-"
-_STALE_SECONDS = 86_400.0
-"""Age at which a half-written entry is taken for abandoned."""
 
 _log = logging.getLogger(__name__)
 
@@ -99,11 +96,10 @@ class FeatureStore:
         digest = digest_of(key)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with Claim(self.root / f".claim-{digest}") as claim:
+            with Claim(self.root / f".claim-{digest}"):
                 found = self.get(key)
                 if found is None:
-                    if claim.is_exclusive:
-                        self._remove_drafts(digest, older_than=0.0)
+                    self._remove_drafts()
                     self._write(digest, key, batches, num_rows)
                     found = self.get(key)
         except OSError as error:
@@ -130,7 +126,7 @@ class FeatureStore:
         was removed.
         """
         budget = self.budget_bytes if budget_bytes is None else budget_bytes
-        self._remove_drafts("", older_than=_STALE_SECONDS)
+        self._remove_drafts()
         entries = self.entries()
         total, removed = sum(entry.num_bytes for entry in entries), []
         for entry in entries:
@@ -165,7 +161,7 @@ class FeatureStore:
         return self._verified[seen]
 
     def _write(self, digest: str, key: Mapping[str, Any], batches: Iterable[Batch], num_rows: int) -> None:
-        draft = self.root / f"{_DRAFT}{digest[:16]}-{uuid4().hex}"
+        draft = draft_of(self.root / f"{_DRAFT[1:]}{digest[:16]}")
         draft.mkdir()
         try:
             arrays = self._write_arrays(draft, digest, batches, num_rows)
@@ -217,15 +213,10 @@ class FeatureStore:
             return []
         return [path for path in self.root.iterdir() if len(path.name) == 64 and path.is_dir()]
 
-    def _remove_drafts(self, digest: str, older_than: float) -> None:
-        """Drafts that processes left which were killed; nobody has touched them for `older_than` seconds."""
-        for draft in self.root.glob(f"{_DRAFT}{digest[:16]}*"):
-            try:
-                newest = max(path.stat().st_mtime for path in (draft, *draft.iterdir()))
-            except OSError:
-                continue
-            if time.time() - newest >= older_than:
-                _remove(draft)
+    def _remove_drafts(self) -> None:
+        """Drafts that processes left which are gone; of those of other machines, what is a day old."""
+        for draft in left_in(self.root, f"{_DRAFT}*"):
+            shutil.rmtree(draft, ignore_errors=True)
 
     def _explained(self, error: OSError) -> Exception:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
@@ -246,7 +237,7 @@ def _put_in_place(draft: Path, folder: Path) -> None:
 
 def _remove(folder: Path) -> None:
     """Rename, then remove: others see a whole entry or none."""
-    gone = folder.with_name(f"{_DRAFT}gone-{uuid4().hex}")
+    gone = draft_of(folder.with_name(f"{_DRAFT[1:]}gone"))
     try:
         folder.rename(gone)
     except OSError:

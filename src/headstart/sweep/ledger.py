@@ -1,15 +1,21 @@
 """What is known of a comparison from its directory alone: which runs belong to it and what became of each."""
 
-import json
+import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headstart import result
+from headstart import bounded, result
+from headstart.bounded import DamagedError
 from headstart.claim import CLAIM, Claim, holder, is_held
 
 FILE = "sweep.json"
+RUN_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
+"""What may name a run, and with it a directory beside `sweep.json`."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,12 @@ class Ledger:
         """Add runs to the comparison; those that are there stay. Each keeps the last command that asked for it."""
         self.directory.mkdir(parents=True, exist_ok=True)
         with Claim(self.directory / ".sweep.claim"):
-            before = self.read()
+            try:
+                before = self.read()
+            except DamagedError as error:
+                before = {}
+                (self.directory / FILE).replace(self.directory / f"damaged-{FILE}")
+                log.warning("%s is begun anew, as %s; what was there is damaged-%s now.", FILE, error, FILE)
             known = {entry["run_id"]: entry for entry in before.get("runs", [])}
             commands = list(before.get("commands", filter(None, [before.get("command")])))
             commands += [command] * (command not in commands)
@@ -55,18 +66,33 @@ class Ledger:
                 result.write_json(self.directory / FILE, value, durable=True)
 
     def read(self) -> dict[str, Any]:
-        """The contents of `sweep.json`; empty if there is none."""
+        """The contents of `sweep.json`; empty if there is none. Entries that do not say all of a run are left out.
+
+        Raises:
+            DamagedError: if it is no list of runs at all.
+        """
         try:
-            value = json.loads((self.directory / FILE).read_text(encoding="utf8"))
-        except (OSError, ValueError):
+            value = bounded.json_object(self.directory / FILE, bounded.MOST_LISTED)
+        except FileNotFoundError:
             return {}
-        return value if isinstance(value, dict) else {}
+        entries = value.get("runs")
+        if not isinstance(entries, list):
+            raise DamagedError("it has no list of runs")
+        whole = [entry for entry in entries if _is_whole(entry)]
+        if len(whole) < len(entries):
+            left = len(entries) - len(whole)
+            log.warning("%d of %d entries of %s do not say what to run, and are left out.", left, len(entries), FILE)
+        if "commands" in value:
+            value["commands"] = list(map(str, value["commands"])) if isinstance(value["commands"], list) else []
+        known = range(len(value.get("commands", ())))
+        runs = [{k: v for k, v in entry.items() if k != "command" or v in known} for entry in whole]
+        return {**value, "runs": runs}
 
     def commands(self, entries: Iterable[Mapping[str, Any]]) -> list[str]:
         """The commands that between them do these runs of the listing."""
         listing = self.read()
         known = listing.get("commands", [])
-        asked = [known[entry["command"]] if "command" in entry else listing.get("command") for entry in entries]
+        asked = [known[entry["command"]] if "command" in entry else listing.get("command", "") for entry in entries]
         return list(dict.fromkeys(map(str, asked)))
 
     def path(self, run_id: str) -> Path:
@@ -74,7 +100,7 @@ class Ledger:
 
     def state(self, run_id: str) -> str:
         """`completed`, `failed`, `running`, `interrupted` (begun, its worker gone) or `missing`."""
-        done = result.read(self.path(run_id))
+        done = result.read(self.path(run_id), run_id)
         return self.state_without_result(run_id) if done is None else str(done["status"])
 
     def state_without_result(self, run_id: str) -> str:
@@ -92,14 +118,14 @@ class Ledger:
     def write_config(self, run_id: str, text: str) -> None:
         """Put a run's config where its worker looks for it, unless one has begun."""
         with self.claim(run_id) as claim:
-            if claim.held and result.read(self.path(run_id)) is None:
+            if claim.held and result.read(self.path(run_id), run_id) is None:
                 result.write_bytes(self.path(run_id) / "config.yaml", text.encode())
 
     def set_failed_aside(self, run_id: str) -> None:
         """Make room for another attempt at a failed run."""
         with self.claim(run_id) as claim:
             if claim.held and self.state(run_id) == "failed":
-                result.set_failed_aside(self.path(run_id))
+                result.set_aside(self.path(run_id))
 
     def tidy(self, entry: Entry) -> None:
         """Remove what the worker of a completed run left if it was killed at the very end."""
@@ -114,7 +140,7 @@ class Ledger:
         """Record a run as failed that could not do so itself."""
         path = self.path(entry.run_id)
         with self.claim(entry.run_id) as claim:
-            if claim.held and result.read(path) is None:
+            if claim.held and result.read(path, entry.run_id) is None:
                 value = {
                     "schema": result.SCHEMA,
                     **entry.to_dict(),
@@ -131,3 +157,12 @@ class Ledger:
         """The right to work on a run: `held` only if no one else has it. To be used as a context manager."""
         self.path(run_id).mkdir(parents=True, exist_ok=True)
         return Claim(self.path(run_id) / CLAIM, wait=False)
+
+
+def _is_whole(entry: Any) -> bool:
+    """Whether an entry is one that `Entry` wrote."""
+    kinds = {"run_id": str, "overrides": list, "choices": dict, "settings": dict, "seed": int}
+    if not isinstance(entry, dict) or any(type(entry.get(name)) is not kind for name, kind in kinds.items()):
+        return False
+    words = [*entry["overrides"], *(value for value in entry["choices"].values() if value is not None)]
+    return RUN_ID.fullmatch(entry["run_id"]) is not None and all(type(word) is str for word in words)

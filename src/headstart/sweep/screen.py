@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from headstart import result
+from headstart import bounded, result
+from headstart.bounded import DamagedError
 from headstart.claim import CLAIM, holder
 from headstart.errors import InputError
 from headstart.metrics import shown
+from headstart.names import in_console, safe_command
 from headstart.progress import bar, duration
 from headstart.sweep.ledger import FILE, Entry, Ledger
 
@@ -35,17 +36,17 @@ def show_dry_run(ledger: Ledger, planned: Iterable[Entry], retry_failed: bool = 
     """Every run with its state, and what doing the rest may cost, as far as finished runs of its kind tell."""
     kept = ("completed",) if retry_failed else ("completed", "failed")
     entries = [entry.to_dict() for entry in planned]
-    runs = {entry["run_id"]: result.read(ledger.path(entry["run_id"])) for entry in entries}
+    runs, _ = _records(ledger, entries)
     states = {run_id: _state(ledger, run_id, done) for run_id, done in runs.items()}
     console, labels = _console(), _labels(entries)
     common = [word for word in entries[0]["overrides"] if all(word in entry["overrides"] for entry in entries)]
     if len(entries) > 1 and common:
-        console.print(f"all with: {escape(' '.join(common))}\n", highlight=False)
+        console.print(f"all with: {in_console(' '.join(common))}\n", highlight=False)
     table = Table("run", "state", "overrides", box=None, pad_edge=False)
     for entry in entries:
         state, run_id = states[entry["run_id"]], entry["run_id"]
         overrides = labels[run_id] if len(entries) > 1 else " ".join(entry["overrides"])
-        table.add_row(run_id, f"[{COLOURS[state]}]{MARKS[state]} {WORDS[state]}[/]", escape(overrides))
+        table.add_row(run_id, f"[{COLOURS[state]}]{MARKS[state]} {WORDS[state]}[/]", in_console(overrides))
     console.print(table)
     done = sum(state == "completed" for state in states.values())
     left = [entry for entry in entries if states[entry["run_id"]] not in kept]
@@ -60,17 +61,24 @@ def show_status(directory: Path) -> int:
         InputError: if `directory` holds no comparison.
     """
     ledger = Ledger(directory)
-    listing = ledger.read()
+    try:
+        listing = ledger.read()
+    except DamagedError as error:
+        raise InputError(
+            f"{directory} must hold a comparison, but its {FILE} cannot be used: {error}. The command that made it "
+            "lists its runs anew."
+        ) from None
     entries = listing.get("runs", [])
     if not entries:
         raise InputError(f"{directory} must hold a comparison, but it has no {FILE} that lists runs.")
-    runs = {entry["run_id"]: result.read(ledger.path(entry["run_id"])) for entry in entries}
+    runs, damaged = _records(ledger, entries)
     states = {run_id: _state(ledger, run_id, done) for run_id, done in runs.items()}
     console = _console()
     _show_head(console, str(listing.get("name", directory.name)), states)
     console.print(_grid(entries, states))
     _show_running(console, ledger, entries, states)
     show_failures(entries, {run_id: done for run_id, done in runs.items() if states[run_id] == "failed" and done})
+    _show_damaged(console, entries, damaged)
     left = [entry for entry in entries if states[entry["run_id"]] in ("missing", "interrupted")]
     if left or "failed" in states.values():
         retry = "" if left else " --retry-failed"
@@ -78,7 +86,7 @@ def show_status(directory: Path) -> int:
         to_do = f"{len(left)} run{'s' * (len(left) > 1)} to do{_cost(left, runs, entries)}. To go on:"
         console.print(f"\n{to_do}" if left else "\nTo try again:")
         for command in ledger.commands(again):
-            print(f"  {command}{retry}")  # by itself: nothing in it is markup, and it is copied
+            print(f"  {safe_command(command, 'headstart', 'train')}{retry}")  # by itself: it is copied
     return 0
 
 
@@ -90,10 +98,34 @@ def show_failures(entries: Sequence[Mapping[str, Any]], failed: Mapping[str, Map
     console.print(f"\n[red]{len(failed)} failed[/]")
     for run_id, done in failed.items():
         error = done.get("error") or {}
-        console.print(f"[red]✘[/] {escape(labels[run_id])}", highlight=False)
-        message = str(error.get("message", "no message")).splitlines()[0]
-        console.print(f"    {escape(str(error.get('type', '')))}: {escape(message)}", highlight=False, soft_wrap=True)
-        print(f"    {result.as_command(str(done.get('rerun', '')))}")
+        console.print(f"[red]✘[/] {in_console(labels[run_id])}", highlight=False)
+        kind, message = str(error.get("type", "")), str(error.get("message", "")).partition("\n")[0] or "no message"
+        console.print(f"    {in_console(kind)}: {in_console(message)}", highlight=False, soft_wrap=True)
+        print(f"    {safe_command(result.as_command(str(done.get('rerun', ''))), 'headstart', 'rerun')}")
+
+
+def _records(
+    ledger: Ledger, entries: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, Mapping[str, Any] | None], dict[str, str]]:
+    """By run id, what is recorded of it, if anything, and why what is there cannot be used."""
+    runs: dict[str, Mapping[str, Any] | None] = {}
+    damaged: dict[str, str] = {}
+    for entry in entries:
+        run_id = entry["run_id"]
+        try:
+            runs[run_id] = result.checked(ledger.path(run_id), run_id)
+        except DamagedError as error:
+            runs[run_id], damaged[run_id] = None, str(error)
+    return runs, damaged
+
+
+def _show_damaged(console: Console, entries: Sequence[Mapping[str, Any]], damaged: Mapping[str, str]) -> None:
+    if not damaged:
+        return
+    labels = _labels(entries)
+    console.print(f"\n[red]{len(damaged)} damaged[/], which are done again, and what is there set aside")
+    for run_id, why in list(damaged.items())[:MOST_ROWS]:
+        console.print(f"[red]✘[/] {in_console(f'{labels[run_id]} ({run_id}): {why}')}", soft_wrap=True)
 
 
 def _console() -> Console:
@@ -108,7 +140,7 @@ def _show_head(console: Console, name: str, states: Mapping[str, str]) -> None:
     counted = Counter(states.values())
     parts = [f"[{COLOURS[state]}]{counted[state]} {WORDS[state]}[/]" for state in MARKS if counted[state]]
     share = (counted["completed"] + counted["failed"]) / len(states)
-    console.print(f"[bold]{escape(name)}[/]  {bar(share, 20)}  {', '.join(parts)} of {len(states)}\n")
+    console.print(f"[bold]{in_console(name)}[/]  {bar(share, 20)}  {', '.join(parts)} of {len(states)}\n")
 
 
 def _grid(entries: Sequence[Mapping[str, Any]], states: Mapping[str, str]) -> Table:
@@ -127,7 +159,7 @@ def _grid(entries: Sequence[Mapping[str, Any]], states: Mapping[str, str]) -> Ta
     for column in columns:
         table.add_column(f"seed {column}" if by_seed else f"{len(seeds)} seeds", justify="center", no_wrap=True)
     for label, row in cells.items():
-        table.add_row(escape(label), *(_cell(row.get(column, [])) for column in columns))
+        table.add_row(in_console(label), *(_cell(row.get(column, [])) for column in columns))
     return table
 
 
@@ -146,32 +178,41 @@ def _show_running(
     if running:
         console.print()
     for entry in running[:MOST_ROWS]:
-        path, total = ledger.path(entry["run_id"]), int(entry["settings"].get("trainer.max_epochs") or 0)
-        row = _last_row(path / "history.csv")
-        done = int(row["epoch"]) + 1 if row else 0
-        text = f"[cyan]▶[/] {escape(labels[entry['run_id']])}  epoch {done} of {total} {bar(done / max(total, 1), 10)}"
-        if row:
-            monitor = str(entry["settings"].get("trainer.monitor", "val/accuracy"))
-            left = duration(float(row["seconds"]) * (total - done))
-            text += f"  {shown(monitor, float(row.get(monitor, 'nan')))}, {left} left"
+        path, total = ledger.path(entry["run_id"]), entry["settings"].get("trainer.max_epochs")
+        total = total if isinstance(total, int) else 0
+        monitor = str(entry["settings"].get("trainer.monitor", "val/accuracy"))
+        done, rest = _epochs(_last_row(path / "history.csv"), total, monitor)
+        label = in_console(labels[entry["run_id"]])
+        text = f"[cyan]▶[/] {label}  epoch {done} of {total} {bar(done / max(total, 1), 10)}{rest}"
         worker = holder(path / CLAIM)
         if worker:
-            text += f"  [dim]{escape(str(worker['host']).partition('/')[0])}:{worker['pid']}[/]"
+            text += f"  [dim]{in_console(str(worker['host']).partition('/')[0])}:{worker['pid']}[/]"
         console.print(text, soft_wrap=True)
     if len(running) > MOST_ROWS:
         console.print(f"  and {len(running) - MOST_ROWS} more")
 
 
+def _epochs(row: Mapping[str, str] | None, total: int, monitor: str) -> tuple[int, str]:
+    """Epochs done by the last row of a history, with its score and what is left."""
+    if row is None:
+        return 0, ""
+    try:
+        done, left = int(row["epoch"]) + 1, duration(float(row["seconds"]) * (total - int(row["epoch"]) - 1))
+        return done, f"  {in_console(shown(monitor, float(row.get(monitor, 'nan'))))}, {left} left"
+    except (KeyError, ValueError, OverflowError):
+        return 0, ""
+
+
 def _last_row(path: Path) -> dict[str, str] | None:
     """The last row of a history, whatever its length; `None` if there is none."""
     try:
-        with path.open("rb") as file:
-            header = file.readline().decode().strip().split(",")
+        with bounded.opened(path, bounded.MOST_BYTES) as file:
+            header = file.readline(LAST_BYTES).decode().strip().split(",")
             start = file.tell()
             size = file.seek(0, 2)
             file.seek(max(start, size - LAST_BYTES))
             lines = file.read().decode().splitlines()
-    except OSError:
+    except (OSError, ValueError):
         return None
     values = lines[-1].split(",") if lines else []
     return dict(zip(header, values, strict=True)) if len(values) == len(header) else None
@@ -214,7 +255,7 @@ def _cost(
         done = runs[entry["run_id"]]
         if done is not None and done["status"] == "completed":
             cost = done["cost"]
-            share = cost["total_seconds"] / (1 + (cost.get("fused_with") or 0))
+            share = (cost.get("total_seconds") or 0.0) / (1 + (cost.get("fused_with") or 0))
             seconds[entry["choices"].get("strategy")].append(share)
     if not left or not {entry["choices"].get("strategy") for entry in left} <= seconds.keys():
         return ""

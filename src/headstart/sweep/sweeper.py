@@ -18,6 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from headstart import config, result
+from headstart.bounded import DamagedError
 from headstart.composition import Composer
 from headstart.errors import InputError, disk_is_full
 from headstart.explanation import COMPOSITION_ERRORS, explained
@@ -86,6 +87,7 @@ class Sweep:
         self.dry_run, self.retry_failed = config.hydra.sweeper.dry_run, config.hydra.sweeper.retry_failed
         self.ledger = Ledger(Path(config.hydra.sweep.dir))
         self.completed: set[str] = set()
+        self.damaged: dict[str, str] = {}
         self.idle = 0
 
     def run(self, arguments: Sequence[str]) -> bool:
@@ -119,7 +121,8 @@ class Sweep:
         return not left
 
     def _tell_failures(self, plans: Mapping[str, Planned], left: Sequence[str], command: str) -> None:
-        failed = {run_id: done for run_id in left if (done := result.read(self.ledger.path(run_id))) is not None}
+        found = {run_id: result.read(self.ledger.path(run_id), run_id) for run_id in left}
+        failed = {run_id: done for run_id, done in found.items() if done is not None}
         show_failures([plan.to_dict() for plan in plans.values()], failed)
         if failed:
             print(f"To try them again:\n  {command} {RETRY}\n")
@@ -143,11 +146,18 @@ class Sweep:
                     problems.setdefault(message, []).append(" ".join(line))
         if problems:
             raise InputError(*(_with_runs(message, where, len(lines)) for message, where in problems.items()))
+        if self.damaged:
+            log.warning(_damage(self.damaged, len(plans)))
         return plans
 
     def _planned(self, job: Job) -> Planned:
-        if result.completed(self.ledger.path(job.run_id)):
-            self.completed.add(job.run_id)
+        try:
+            done = result.checked(self.ledger.path(job.run_id), job.run_id)
+        except DamagedError as error:
+            self.damaged[job.run_id] = str(error)
+        else:
+            if done is not None and done["status"] == "completed":
+                self.completed.add(job.run_id)
         text = "" if job.run_id in self.completed else config.dumped(job.cfg)
         overrides, choices = tuple(job.cfg.overrides), dict(job.cfg.choices)
         return Planned(job.run_id, overrides, choices, dict(job.identity["settings"]), job.seed, features_of(job), text)
@@ -155,7 +165,7 @@ class Sweep:
     def _open(self, plans: Iterable[str]) -> list[str]:
         """Runs that are not completed; one that is stays so, and is not looked at again."""
         for run_id in plans:
-            if run_id not in self.completed and result.completed(self.ledger.path(run_id)):
+            if run_id not in self.completed and result.completed(self.ledger.path(run_id), run_id):
                 self.completed.add(run_id)
         return [run_id for run_id in plans if run_id not in self.completed]
 
@@ -302,6 +312,15 @@ def _written(cfg: DictConfig, name: str) -> Any:
     """An option of the sweeper as it is written, empty if it is not given; what it interpolates is each run's own."""
     node = OmegaConf.select(cfg, f"hydra.sweeper.{name}")
     return as_written(node) if OmegaConf.is_config(node) else {}
+
+
+def _damage(found: Mapping[str, str], total: int) -> str:
+    """What is said of runs whose records cannot be used."""
+    shown = [f"{run_id} ({why})" for run_id, why in list(found.items())[:5]] + ["…"] * (len(found) > 5)
+    return (
+        f"{len(found)} of {total} runs have a record that cannot be used: {', '.join(shown)}. They are done again; "
+        "what is there is set aside in their attempts/."
+    )
 
 
 def _common(lines: Sequence[Line]) -> list[str]:

@@ -1,0 +1,88 @@
+"""Which process made a file, and whether it lives: what a killed one left half-written can be told from the rest."""
+
+import contextlib
+import hashlib
+import os
+import re
+import socket
+import time
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from uuid import uuid4
+
+DRAFT = ".part"
+"""End of the names of files and folders that are being written."""
+LEFT_SECONDS = 86_400.0
+"""Age at which what a process of another machine, or of who knows where, left half-written is taken for abandoned."""
+_MARK = re.compile(r"\.([0-9a-f]{8})-(\d+)-(\d+)\.[0-9a-f]{8}" + re.escape(DRAFT))
+
+
+@cache
+def host() -> str:
+    """This machine since it was started, and the container, within which process ids mean something."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf8").strip()[:8])
+    with contextlib.suppress(OSError):
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return "/".join(parts)
+
+
+def started(pid: int) -> int | None:
+    """When a process of this machine began, in ticks since the machine did; `None` if it is gone or cannot be asked.
+
+    Process ids are used again; two processes of one id began at different times.
+    """
+    state, began = _facts(pid)
+    return None if state in ("Z", "X") else began
+
+
+def is_alive(pid: int, began: int | None) -> bool:
+    """Whether the process `pid` of this machine that began at `began` (`None`: not known) lives."""
+    state, found = _facts(pid)
+    if found is not None:
+        return state not in ("Z", "X") and began in (None, found)
+    try:
+        return pid > 0 and os.kill(pid, 0) is None
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's
+        return True
+
+
+def _facts(pid: int) -> tuple[str, int | None]:
+    """State and start of a process, where the system tells."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf8", errors="replace").rpartition(")")[2].split()
+        return fields[0], int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return "", None
+
+
+def draft_of(path: Path) -> Path:
+    """A name beside `path` for what is to take its place, which tells the process that writes it."""
+    mark = f"{_host_digest()}-{os.getpid()}-{started(os.getpid()) or 0}"
+    return path.with_name(f".{path.name}.{mark}.{uuid4().hex[:8]}{DRAFT}")
+
+
+def is_left(draft: Path) -> bool:
+    """Whether a draft's process is gone: by its mark if it was of this machine, else by the draft's age."""
+    mark = _MARK.search(draft.name)
+    if mark and mark[1] == _host_digest():
+        return not is_alive(int(mark[2]), int(mark[3]) or None)
+    try:
+        newest = max(path.stat().st_mtime for path in (draft, *(draft.iterdir() if draft.is_dir() else ())))
+    except OSError:
+        return False
+    return time.time() - newest > LEFT_SECONDS
+
+
+def left_in(folder: Path, pattern: str = f".*{DRAFT}") -> Iterable[Path]:
+    """What dead processes left half-written in a folder."""
+    return [draft for draft in folder.glob(pattern) if is_left(draft)]
+
+
+@cache
+def _host_digest() -> str:
+    return hashlib.sha256(host().encode()).hexdigest()[:8]
