@@ -25,6 +25,7 @@ from headstart.claim import CLAIM, Claim
 from headstart.composition import check_targets, search_path
 from headstart.errors import InputError, unknown
 from headstart.explanation import COMPOSITION_ERRORS, CONFIG_NAME, check_overrides, explained
+from headstart.names import plain
 from headstart.overrides import as_written
 from headstart.places import writable
 
@@ -254,10 +255,10 @@ def _outcome_before(directory: Path, run_id: str, retry: bool) -> bool | None:
             if claim.held:
                 result.set_aside(directory)
         return None
-    error = done.get("error") or {}
-    reason = str(error.get("message") or "it does not say why").strip()
+    cause = done.get("error") or {}
+    reason = str(cause.get("message") or "it does not say why").strip()
     sys.stderr.write(
-        f"This run failed before: {error.get('type', 'Error')}: {reason.splitlines()[0]}\n"
+        f"This run failed before: {plain(str(cause.get('type', 'Error')))}: {plain(reason.splitlines()[0])}\n"
         f"All that is known of it lies in {directory}. To try it again, add --retry-failed.\n"
     )
     return False

@@ -216,7 +216,7 @@ def mapped_array(path: Path, mode: str = "r") -> np.ndarray:
         start = size - dtype.itemsize * prod(shape)
         if not prod(shape):
             return np.zeros(shape, dtype)
-        return np.memmap(path, dtype, mode, start, shape, "F" if is_fortran else "C")  # type: ignore[call-overload,no-any-return]
+        return np.memmap(path, dtype, mode, start, shape, "F" if is_fortran else "C")  # type: ignore[call-overload]
 
 
 def _check_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -44,7 +44,9 @@ def is_alive(pid: int, began: int | None) -> bool:
     if found is not None:
         return state not in ("Z", "X") and began in (None, found)
     try:
-        return pid > 0 and os.kill(pid, 0) is None
+        if pid > 0:
+            os.kill(pid, 0)
+        return pid > 0
     except ProcessLookupError:
         return False
     except (OSError, OverflowError):  # another user's
