@@ -73,6 +73,44 @@ OPTIMIZERS = [
     ("optimizer._target_=torch.optim.Muon", "Muon only supports 2D parameters"),
     ("optimizer._target_=torch.optim.Rprop ~optimizer.weight_decay", "does not follow the rate"),
 ]
+NAMES = [
+    ("strategy=lora strategy.adapter=null", "strategy=lora must do what its name says"),
+    ("strategy=lora ~strategy.adapter", "strategy=lora must do what its name says"),
+    ("strategy=l2_sp strategy.regularizer=null", "with strategy.regularizer=null it is fine_tune"),
+    ("strategy=l2_sp strategy.regularizer.alpha=0", "strategy.regularizer.alpha must be greater than 0"),
+    ("strategy=partial strategy.last_k=null", "with strategy.last_k=null it is fine_tune"),
+    ("strategy=partial strategy.last_k=null strategy.groups=['*']", "it is fine_tune"),
+    ("strategy=partial strategy.last_k=0", "strategy.last_k must be greater than or equal to 1"),
+    ("strategy=bias_only strategy.kinds=null", "with strategy.kinds=null it is fine_tune"),
+    ("strategy=norm_only strategy.kinds=[weight,bias,norm,norm_bias]", "it is fine_tune"),
+    ("strategy=bias_only strategy.kinds=[bias]", "have only weight, norm, norm_bias"),
+    ("strategy=from_scratch strategy.pretrained=true", "with strategy.pretrained=true it is fine_tune"),
+    ("strategy=gradual_unfreeze unfreeze=at_start", "with unfreeze=at_start it is fine_tune"),
+    ("strategy=lp_ft unfreeze=at_start", "with unfreeze=at_start it is fine_tune"),
+    ("strategy=lp_ft unfreeze.epochs=0", "unfreeze.epochs must be greater than or equal to 1"),
+    ("strategy=lp_ft unfreeze.warmup_epochs=1e9", "unfreeze.warmup_epochs must be below trainer.max_epochs=10"),
+    ("strategy=gradual_unfreeze unfreeze.every=10000", "Every group must thaw before training ends"),
+    ("strategy=discriminative strategy.layer_decay=0", "strategy.layer_decay must be greater than or equal to 0.01"),
+    ("strategy.backbone_rate=0", "strategy.backbone_rate must be greater"),
+    ("strategy=lora strategy.adapter.targets=[]", "strategy.adapter.targets must name some layers"),
+    ("strategy=lora strategy.adapter.r=0", "strategy.adapter.r must be greater"),
+    ("strategy=lora strategy.adapter=lora", "strategy.adapter must be an instance of Adapter"),
+    ("unfreeze=phases unfreeze.phases=[]", "must hold at least one phase"),
+    ("unfreeze=phases unfreeze.phases=null", "unfreeze.phases must be a valid list"),
+    ("unfreeze=phases unfreeze.phases=[3]", "unfreeze.phases must be a valid dictionary"),
+    ("unfreeze=phases 'unfreeze.phases=[{start:0,groups:3}]'", "groups must be a list of names"),
+    ("unfreeze=phases 'unfreeze.phases=[{start:0,groups:null}]'", "groups must be a list of names"),
+    ("unfreeze=phases 'unfreeze.phases=[{start:0,groups:[tail],rates:3}]'", "rates must be rates by pattern"),
+    ("unfreeze=phases 'unfreeze.phases=[{start:0,groups:[tail],rate:inf}]'", "rates must be above 0 (1e-6 to 1000)"),
+    ("unfreeze=phases 'unfreeze.phases=[{start:-1}]'", "start must be an epoch from 0"),
+    ("unfreeze=phases 'unfreeze.phases=[{begin:0}]'", "has unknown keys"),
+    ("data.shifts=[grey,grey]", "data.shifts must name each once, but holds 'grey' more than once"),
+    ("data.shifts=[upside_down]", "data.shifts must be"),
+    ("data=synthetic_audio data.shifts=[noisy,noisy]", "data.shifts must name each once"),
+    ("augmentation=mixup_cutmix augmentation.mixup_alpha=0", "augmentation.mixup_alpha must be greater"),
+    ("augmentation=rand_augment augmentation.magnitude=31", "augmentation.magnitude must be less"),
+    ("augmentation=light augmentation.min_scale=0", "augmentation.min_scale must be greater"),
+]
 WEIGHTS = [
     ("backbone.weights=/", "/ must hold one weights file, but holds over 10000 files"),
     ("backbone.weights=", "there is no file ''"),
@@ -134,9 +172,23 @@ def said_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return said
 
 
-@pytest.mark.parametrize(("line", "expected"), [*SETTINGS, *COUNTED, *OPTIMIZERS, *WEIGHTS, *MACHINE, *PLACES])
+@pytest.mark.parametrize(("line", "expected"), [*SETTINGS, *COUNTED, *OPTIMIZERS, *NAMES, *WEIGHTS, *MACHINE, *PLACES])
 def test_bad_settings_are_refused(at_home: Path, capsys: pytest.CaptureFixture[str], line: str, expected: str):
     assert expected in said_of(["train", *shlex.split(line)], capsys)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("strategy=discriminative strategy.layer_decay=1.0", "does what strategy=fine_tune does"),
+        ("augmentation=light augmentation.min_scale=1 augmentation.flip=0", "does what augmentation=none does"),
+    ],
+)
+def test_numbers_at_which_a_choice_does_nothing_are_noted(
+    at_home: Path, capsys: pytest.CaptureFixture[str], line: str, expected: str
+):
+    assert main(["train", "-m", "--dry-run", "data.size=32", *line.split()]) == 0
+    assert expected in capsys.readouterr().err
 
 
 COMMANDS = [

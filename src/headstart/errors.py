@@ -1,7 +1,11 @@
 """The one exception that stands for bad input, and the one condition of a machine that no run can help."""
 
 import errno
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+Name = TypeVar("Name", bound=str)
 
 
 class InputError(ValueError):
@@ -28,6 +32,14 @@ def collect(checks: Iterable[Callable[[], object]]) -> None:
             messages += [message for message in error.messages if message not in messages]
     if messages:
         raise InputError(*messages)
+
+
+def check_distinct(names: Sequence[Name], setting: str) -> list[Name]:
+    """The names, or an `InputError` for those that stand there twice."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(f"{setting} must name each once, but holds {', '.join(map(repr, twice))} more than once.")
+    return list(names)
 
 
 def unknown(what: str, value: object, choices: Iterable[str]) -> InputError:

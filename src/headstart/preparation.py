@@ -1,6 +1,7 @@
 """From a config to a job that is known to work: everything that can be wrong with it is said here, all at once."""
 
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from headstart.data.batches import Batches
 from headstart.data.source import Examples, Source
 from headstart.data.splits import Split, split, split_problems
 from headstart.errors import InputError, collect
+from headstart.false_names import check_strategy_name
 from headstart.overrides import as_written, literal
 from headstart.strategies.plan import Kind, Plan, Row
 from headstart.strategies.strategy import Strategy
@@ -26,6 +28,8 @@ from headstart.text_settings import keep_texts
 from headstart.tracking import Tracker
 from headstart.training.ranks import check_devices
 from headstart.training.rows import rows
+
+log = logging.getLogger(__name__)
 
 _MEMORY: dict[tuple[str, str], tuple[Any, list[str]]] = {}
 SPLIT_KEYS = frozenset({"n_per_class", "val_fraction", "test_fraction", "split_seed"})
@@ -173,6 +177,8 @@ def _prepared(cfg: DictConfig, here: bool) -> Job:
         ]
     )
     job_plan: Plan = found["plan"]
+    check_strategy_name(cfg, strategy, job_plan, sketch.kinds)
+    _note_idle(parts["augmentation"])
     if parts["head"].solver == "lbfgs" and not job_plan.head_only():
         raise InputError(
             "head.solver=lbfgs solves for a head on frozen features, but the strategy trains the backbone too. "
@@ -209,7 +215,9 @@ def draft(cfg: DictConfig) -> Draft:
     """What a config comes to as far as it can be said without looking at data or weights."""
     parts, factory, nodes = _bound(cfg)
     sketch = _sketch(factory, nodes["backbone"], parts["strategy"])
-    return Draft(cfg, parts, factory, sketch, _plan(sketch, parts, cfg))
+    plan = _plan(sketch, parts, cfg)
+    check_strategy_name(cfg, parts["strategy"], plan, sketch.kinds)
+    return Draft(cfg, parts, factory, sketch, plan)
 
 
 def _bound(cfg: DictConfig) -> tuple[dict[str, Any], BackboneFactory, dict[str, Any]]:
@@ -259,6 +267,11 @@ def _check_modalities(parts: Mapping[str, Any]) -> None:
             f"The backbone must read what the augmentation adds, but {parts['backbone'].name} does not read "
             f"{', '.join(sorted(unread))}. Use augmentation=none, or another backbone."
         )
+
+
+def _note_idle(augmentation: Augmentation) -> None:
+    if augmentation.is_idle:
+        log.warning("The augmentation changes nothing at these settings: it does what augmentation=none does.")
 
 
 def _check_views(augmentation: Augmentation, reuse: bool) -> None:

@@ -44,6 +44,7 @@ class SpecAugment(Augmentation):
     ) -> None:
         self._time = (num_time_masks, max_time)
         self._band = (num_band_masks, max_band)
+        self.is_idle = num_time_masks == num_band_masks == 0
         self.views = views
 
     def example(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -83,6 +84,7 @@ class Waveform(Augmentation):
         self._max_gain_db = max_gain_db
         self._noise = noise
         self._snr = (min_snr_db, max_snr_db)
+        self.is_idle = max_shift == max_gain_db == noise == 0 and not self.mixes
         self.views = views
 
     def example(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

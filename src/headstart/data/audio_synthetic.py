@@ -15,7 +15,7 @@ from headstart.data.images import Share
 from headstart.data.source import Source
 from headstart.data.splits import split_problems
 from headstart.data.tones import GENERATOR, MAX_CLIP, SAMPLE_RATE, SHAPES, generate
-from headstart.errors import InputError
+from headstart.errors import InputError, check_distinct
 from headstart.ranges import Count, Index, Seconds
 from headstart.seeding import stream
 
@@ -62,7 +62,7 @@ class SyntheticAudio(Source):
         self.fractions = check_fractions(val_fraction, test_fraction)
         self.n_per_class = n_per_class
         self.split_seed = split_seed
-        self._shift_names = list(dict.fromkeys(shifts or []))
+        self._shift_names = check_distinct(shifts or [], "data.shifts")
         self._variant: Variant = variant
 
     def check(self) -> None:

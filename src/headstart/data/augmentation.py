@@ -25,6 +25,9 @@ class Augmentation:
     mixes: bool = False
     """Whether `batch` mixes examples, so that labels become shares."""
 
+    is_idle: bool = False
+    """Whether its settings are such that nothing is changed, though it could be."""
+
     def example(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """One example, without a batch dimension and as it was read (`pixels` `(3, H, W)` uint8), changed."""
         return inputs

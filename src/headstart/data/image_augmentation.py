@@ -47,6 +47,7 @@ class Light(ImageAugmentation):
     def __init__(self, min_scale: AreaShare = 0.7, flip: Fraction = 0.5, views: Views = 1) -> None:
         self._min_scale = min_scale
         self._flip = flip
+        self.is_idle = min_scale == 1 and flip == 0 and not self.mixes
         self.views = views
 
     def transform(self, v2: Any, size: tuple[int, int]) -> Any:

@@ -23,7 +23,7 @@ from headstart.data.parallel import map_threads
 from headstart.data.pictures import png, take
 from headstart.data.source import Examples, Source
 from headstart.data.splits import split_problems
-from headstart.errors import InputError
+from headstart.errors import InputError, check_distinct
 from headstart.ranges import Count, Index, Side
 from headstart.seeding import stream
 
@@ -88,7 +88,7 @@ class OpenMoji(Source):
         self.fractions = check_fractions(val_fraction, test_fraction)
         self.n_per_class = n_per_class
         self.split_seed = split_seed
-        self._shift_names = list(dict.fromkeys(shifts or []))
+        self._shift_names = check_distinct(shifts or [], "data.shifts")
         self._variant: Variant = variant
 
     def check(self) -> None:

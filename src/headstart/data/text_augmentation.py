@@ -25,6 +25,7 @@ class TokenDropout(Augmentation):
 
     def __init__(self, p: ProperFraction = 0.1, views: Views = 1) -> None:
         self._p = p
+        self.is_idle = p == 0
         self.views = views
 
     def example(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

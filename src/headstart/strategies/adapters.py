@@ -83,6 +83,8 @@ class Lora(Adapter):
     def target_names(self, backbone: "nn.Module") -> list[str]:
         """Qualified names of the layers to adapt, in the model's order."""
         fitting = _adaptable(backbone)
+        if self.targets == []:
+            raise InputError("strategy.adapter.targets must name some layers, but is empty: null chooses them.")
         if self.targets is not None:
             empty = [t for t in self.targets if not any(fnmatchcase(name, t) for name in fitting)]
             if empty:

@@ -83,6 +83,11 @@ class Strategy:
         if bool(trainable) == isinstance(unfreeze, Never):
             raise InputError(_mismatch(tuple(kinds), trainable, unfreeze))
         windows = unfreeze.windows(trainable, max_epochs)
+        if unfreeze.warmup_epochs and unfreeze.warmup_epochs >= max_epochs:
+            raise InputError(
+                f"unfreeze.warmup_epochs must be below trainer.max_epochs={max_epochs}, or no group comes to its rate, "
+                f"but is {unfreeze.warmup_epochs:g}."
+            )
         if not any(window.thawed for window in windows) and trainable:
             raise InputError(_mismatch(tuple(kinds), trainable, unfreeze))
         if not self.pretrained and trainable != windows[0].thawed:

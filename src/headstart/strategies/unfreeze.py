@@ -179,10 +179,19 @@ class Phases(Unfreeze):
         if unknown := set(phase) - {"start", "groups", "rate", "rates", "name"}:
             raise InputError(f"{key} has unknown keys {sorted(unknown)}; it takes start, groups, rate, rates, name.")
         start, rate, rates = phase.get("start", 0), phase.get("rate", 1.0), phase.get("rates") or {}
+        patterns, name = phase.get("groups", []), phase.get("name", "")
+        if not isinstance(patterns, list) or not all(isinstance(one, str) for one in [*patterns, name]):
+            raise InputError(
+                f"{key}: groups must be a list of names or patterns and name a text, but got {dict(phase)}."
+            )
+        if not isinstance(rates, Mapping):
+            raise InputError(f"{key}: rates must be rates by pattern, such as {{head: 0.1}}, but got {rates!r}.")
         numbers = [rate, *rates.values()]
         if not _is_epoch(start) or not all(map(_is_rate, numbers)):
-            raise InputError(f"{key}: start must be an epoch from 0 and rates must be above 0, but got {dict(phase)}.")
-        thawed = match(phase.get("groups", []), groups, f"{key}.groups")
+            raise InputError(
+                f"{key}: start must be an epoch from 0 and rates must be above 0 (1e-6 to 1000), but got {dict(phase)}."
+            )
+        thawed = match(patterns, groups, f"{key}.groups")
         scale = dict.fromkeys([*groups, HEAD], float(rate))
         for pattern, value in rates.items():
             for group in match([pattern], [*thawed, HEAD], f"{key}.rates"):
@@ -214,7 +223,7 @@ def _is_epoch(value: Any) -> bool:
 
 
 def _is_rate(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 1e-6 <= value <= 1000
 
 
 def _name(thawed: Sequence[str]) -> str:
