@@ -51,7 +51,7 @@ GROUPS = {
 """Config groups whose node is a `_target_`, with the kind that the target must be."""
 IDENTITY_SCHEMA = 1
 INCIDENTAL = frozenset({"name", "choices", "overrides", "companions", "logger", "features", "trainer.num_workers"})
-INCIDENTAL_DATA = frozenset({"root", "path", "shifts", "cache_bytes", "missing_values", "encoding"})
+INCIDENTAL_DATA = frozenset({"root", "path", "name", "shifts", "cache_bytes", "missing_values", "encoding"})
 """Keys that cannot change a run's numbers, given the fingerprint of its data."""
 OFF = {"trainer.threads": None, "trainer.reuse_views": False, "data.value_range": None, "data.part": "middle"}
 """Settings that do nothing at these values, and are no part of a run then."""

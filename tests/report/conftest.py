@@ -33,3 +33,12 @@ def make_sweep() -> Callable[..., Path]:
         return directory
 
     return make
+
+
+@pytest.fixture
+def quick_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are painted but not written, where a test is not about them."""
+    from headstart.report import style
+
+    picture = '<svg role="img" aria-label="not drawn"></svg>'
+    monkeypatch.setattr(style, "finish", lambda _, *words: style.Drawing(*words, picture, {"svg": b"", "pdf": b""}))

@@ -5,7 +5,6 @@ from statistics import fmean
 
 import pytest
 
-from headstart.report import style
 from headstart.report.analysis import analyse
 from headstart.report.answer import answer
 from headstart.report.build import build
@@ -32,13 +31,7 @@ def analysis_of(sweep):
     return found, answer(found, ledger)
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    picture = '<svg role="img" aria-label="not drawn"></svg>'
-    monkeypatch.setattr(style, "finish", lambda _, *words: style.Drawing(*words, picture, {"svg": b"", "pdf": b""}))
-
-
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick_drawing")
 def test_folds_are_replicates_of_one_contender(make_sweep, tmp_path):
     sweep = with_settings(make_sweep(tmp_path / "s"), lambda seed: (0, {"data.test_fold": seed + 1}))
     made = build([sweep])

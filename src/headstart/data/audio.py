@@ -28,7 +28,8 @@ from headstart.data.file_check import Verify
 from headstart.data.files import FileSource
 from headstart.data.images import Share
 from headstart.data.listing import Listing, list_table
-from headstart.data.records import is_table, read_records
+from headstart.data.names import folder_name
+from headstart.data.records import is_table, read_records, table_name
 from headstart.data.table import Table, listed
 from headstart.errors import unknown
 from headstart.ranges import Count, Index, Seconds
@@ -97,6 +98,7 @@ class AudioFolder(AudioFiles):
         split_seed: Seed of what is drawn for val and test; `None` for the run's.
         shifts: Extra test sets by name, each a folder of class folders or a table with columns `audio`, `label`.
         cache_bytes: Most memory for decoded sounds where the disk has no room for them; "auto" for half of the free.
+        name: What the report calls the data; `None` for the folder's own name.
     """
 
     def __init__(
@@ -110,10 +112,11 @@ class AudioFolder(AudioFiles):
         split_seed: Index | None = None,
         shifts: dict[str, str] | None = None,
         cache_bytes: Count | Literal["auto"] = "auto",
+        name: str | None = None,
     ) -> None:
         super().__init__(seconds, part, val_fraction, test_fraction, n_per_class, split_seed, shifts, cache_bytes)
         self._root = Path(root).expanduser()
-        self.name = self._root.resolve().name
+        self.name = name or folder_name(self._root)
 
     def _list(self) -> Listing:
         return list_folder(self._root, kind(), self._setting)
@@ -143,6 +146,7 @@ class AudioCsv(AudioFiles):
         missing_values: Words that mean a missing value, as the empty cell does, in whatever case; `None` for those of
             `cells.MISSING`. Rows without a file or a label are left out.
         encoding: Encoding of a table of text; `None` for UTF-8, or what its first bytes say.
+        name: What the report calls the data; `None` for the table's own name.
     """
 
     name = "audio_csv"
@@ -168,10 +172,11 @@ class AudioCsv(AudioFiles):
         cache_bytes: Count | Literal["auto"] = "auto",
         missing_values: Words | None = None,
         encoding: str | None = None,
+        name: str | None = None,
     ) -> None:
         super().__init__(seconds, part, val_fraction, test_fraction, n_per_class, split_seed, shifts, cache_bytes)
         self._path = Path(path).expanduser()
-        self.name = self._path.stem
+        self.name = name or table_name(self._path)
         self._root = self._path.parent if root is None else Path(root).expanduser()
         self._missing, self._cells = Missing.of(missing_values), (missing_values, encoding)
         self._columns = (audio_column, label_column, split_column)

@@ -7,6 +7,7 @@ from pathlib import Path
 from headstart.data.folders import Found, by_suffix, counted, files_in, folders_in
 from headstart.data.labelled import PARTS
 from headstart.data.listing import Listing, listing_of
+from headstart.data.names import in_one_form
 from headstart.data.table import listed
 from headstart.errors import InputError
 
@@ -40,7 +41,7 @@ def list_folder(root: Path, kind: Kind, setting: str) -> Listing:
     for part, folder in holders:
         classes = folders_in(folder)
         if not classes:
-            problems.append(f"{folder} has no class folders: {kind.what} must lie in folders named after their class.")
+            problems.append(_without_classes(folder, part, kind.what))
         for name in classes:
             found = files_in(folder / name, kind.suffixes)
             entries += [(file.relative_to(root).as_posix(), file, name, part) for file in found.read]
@@ -54,8 +55,20 @@ def list_folder(root: Path, kind: Kind, setting: str) -> Listing:
     problems += inside.problems
     if not entries and not problems:
         problems.append(f"{root} has no {kind.what}.")
+    forms = in_one_form([name for _, _, name, _ in entries], str(root))
+    entries = [(key, file, name, part) for (key, file, _, part), name in zip(entries, forms, strict=True)]
     listing = listing_of(root, entries, with_parts=any(part for part, _ in holders), problems=problems)
     return replace(listing, files=_census(inside, outside), remarks=_remarks(root, kind, inside, outside))
+
+
+def _without_classes(folder: Path, part: str, what: str) -> str:
+    said = f"{folder} has no class folders: {what} must lie in folders named after their class."
+    if part not in ("val", "test"):
+        return said
+    return (
+        f"{said} If these {what} have no labels, they cannot be scored: move {folder.name} to another place, and "
+        f"{part} is drawn from train (data.{part}_fraction)."
+    )
 
 
 def _holders(root: Path) -> list[tuple[str, Path]]:

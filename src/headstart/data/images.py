@@ -15,10 +15,11 @@ from headstart.data.class_folders import list_folder
 from headstart.data.file_check import Finding, Verify
 from headstart.data.files import FileSource
 from headstart.data.listing import Listing, list_table
+from headstart.data.names import folder_name
 from headstart.data.picture_files import inspect_picture, kind
 from headstart.data.picture_values import Scales
 from headstart.data.pictures import READER, Pictures
-from headstart.data.records import is_table, read_records
+from headstart.data.records import is_table, read_records, table_name
 from headstart.data.sizing import CropMode, Sizing
 from headstart.errors import InputError
 from headstart.ranges import Count, Index, Side
@@ -114,6 +115,7 @@ class ImageFolder(ImageFiles):
         cache_bytes: Most memory for decoded pictures where the disk has no room for them; "auto" for half of the free.
         value_range: Of pictures with more than 8 bits a value (16-bit and float TIFF, 16-bit PNG), the values that are
             read as black and as white; `None` to go by what all pictures hold (see `headstart.data.picture_values`).
+        name: What the report calls the data; `None` for the folder's own name.
     """
 
     def __init__(
@@ -127,10 +129,11 @@ class ImageFolder(ImageFiles):
         shifts: dict[str, str] | None = None,
         cache_bytes: Count | Literal["auto"] = "auto",
         value_range: list[float] | None = None,
+        name: str | None = None,
     ) -> None:
         super().__init__(size, val_fraction, test_fraction, n_per_class, split_seed, shifts, cache_bytes, value_range)
         self._root = Path(root).expanduser()
-        self.name = self._root.resolve().name
+        self.name = name or folder_name(self._root)
 
     def _list(self) -> Listing:
         return list_folder(self._root, kind(), self._setting)
@@ -154,6 +157,7 @@ class ImageCsv(ImageFiles):
         missing_values: Words that mean a missing value, as the empty cell does, in whatever case; `None` for those of
             `cells.MISSING`. Rows without a file or a label are left out.
         encoding: Encoding of a table of text; `None` for UTF-8, or what its first bytes say.
+        name: What the report calls the data; `None` for the table's own name.
     """
 
     name = "image_csv"
@@ -176,10 +180,11 @@ class ImageCsv(ImageFiles):
         missing_values: Words | None = None,
         encoding: str | None = None,
         value_range: list[float] | None = None,
+        name: str | None = None,
     ) -> None:
         super().__init__(size, val_fraction, test_fraction, n_per_class, split_seed, shifts, cache_bytes, value_range)
         self._path = Path(path).expanduser()
-        self.name = self._path.stem
+        self.name = name or table_name(self._path)
         self._root = self._path.parent if root is None else Path(root).expanduser()
         self._missing, self._cells = Missing.of(missing_values), (missing_values, encoding)
         self._columns = (image_column, label_column, split_column)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from headstart.data.cells import UNSURE, Missing, is_blank, real_values, texts, whole_numbers
+from headstart.data.names import in_one_form
 from headstart.data.table import Table, listed
 from headstart.errors import InputError
 
@@ -53,7 +54,7 @@ def labelled(table: Table, contents: Sequence[str], label: str, parts: Sequence[
             _tell_empty(table, column, values, empty, missing)
             left = set(empty)
             rows = [row for row in rows if row not in left]
-    names = [labels[row] for row in rows]
+    names = in_one_form([labels[row] for row in rows], table.name)
     if not rows:
         problems.append(f"{table.name} has no row with a value in each column of {listed([*contents, label])}.")
     elif numbers := real_values(names):

@@ -1,9 +1,11 @@
 """Which files a dataset has, with their labels; here from a table."""
 
 import os
+import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from headstart.data.cells import Missing
@@ -55,10 +57,27 @@ def list_table(
     ]
     lost = [text for text, file in zip(files, paths, strict=True) if not file.is_file()]
     if lost:
-        problems.append(f"{table.name} names {len(lost)} files that do not exist under {root}: {listed(lost)}.")
+        missing_files = f"{table.name} names {len(lost)} files that do not exist under {root}: {listed(lost)}."
+        problems.append(missing_files + _hint(lost, root))
     entries = [entry for entry in entries if entry[1].is_file()]
     entries, conflicts = _without_repeats(table.name, entries)
     return listing_of(base, entries, with_parts=split_column is not None, problems=problems + conflicts)
+
+
+def _hint(lost: Sequence[str], root: Path) -> str:
+    """What would find files that are not there as they are named."""
+    ways: dict[str, Callable[[str], str]] = {
+        "with / in place of \\, as Windows writes paths": lambda text: text.replace("\\", "/"),
+        "with letters with marks written otherwise (Unicode's normal form C)": partial(unicodedata.normalize, "NFC"),
+        "with letters with marks written otherwise (Unicode's normal form D)": partial(unicodedata.normalize, "NFD"),
+    }
+    for way, mend in ways.items():
+        found = sum((root / mend(text)).is_file() for text in lost)
+        if found:
+            return f" {found} of them are there {way}: write them so in the table."
+    if any("\\" in text for text in lost):
+        return " They are written with \\, as Windows does: write / in the table, and paths from data.root on."
+    return ""
 
 
 def _base(start: Path, paths: Sequence[Path]) -> Path:

@@ -39,6 +39,12 @@ def read_records(path: Path, setting: str = "data.path", encoding: str | None = 
     return read_delimited(text, str(path), DELIMITED.get(file.suffix, ","))
 
 
+def table_name(path: Path) -> str:
+    """A data set's name by its table: `reviews` for `reviews.csv.gz`."""
+    inner = PurePath(path.stem) if path.suffix.lower() in PACKED_SUFFIXES else path
+    return inner.stem
+
+
 def is_table(path: Path) -> bool:
     """Whether a path names a table, by its suffix."""
     suffix = path.suffix.lower()

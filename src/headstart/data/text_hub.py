@@ -7,6 +7,7 @@ from typing import Any
 from headstart.data.cells import Missing, Words, narrow
 from headstart.data.images import Share
 from headstart.data.labelled import PARTS, labelled
+from headstart.data.names import folder_name
 from headstart.data.table import Table, listed
 from headstart.data.text_sources import LabelledTexts, TextSource
 from headstart.errors import InputError, unknown
@@ -35,6 +36,7 @@ class TextHub(TextSource):
         shifts: Extra test sets by name, each the name of another split of the dataset (`validation_mismatched`).
         missing_values: Words that mean a missing value, as the empty text does, in whatever case; `None` for those of
             `cells.MISSING`. Rows without a text or a label are left out.
+        name: What the report calls the data; `None` for the dataset's own name.
     """
 
     def __init__(
@@ -52,9 +54,12 @@ class TextHub(TextSource):
         split_seed: Index | None = None,
         shifts: dict[str, str] | None = None,
         missing_values: Words | None = None,
+        name: str | None = None,
     ) -> None:
         super().__init__(max_length, val_fraction, test_fraction, n_per_class, split_seed)
-        self.name = dataset if subset is None else f"{dataset}/{subset}"
+        place = Path(dataset).expanduser()
+        own = folder_name(place) if place.is_dir() else dataset
+        self.name = name or (own if subset is None else f"{own}/{subset}")
         self._place = (dataset, subset, revision)
         self._columns = (text_column, label_column, pair_column)
         self._missing, self._missing_values = Missing.of(missing_values), missing_values

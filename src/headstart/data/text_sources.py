@@ -15,7 +15,7 @@ from headstart.data.file_check import content_fingerprint
 from headstart.data.files import check_fractions
 from headstart.data.images import Share
 from headstart.data.labelled import Labelled, labelled, part_names
-from headstart.data.records import read_records
+from headstart.data.records import read_records, table_name
 from headstart.data.source import Source
 from headstart.data.splits import split_problems
 from headstart.data.table import Table, listed
@@ -169,6 +169,7 @@ class TextCsv(TextSource):
         missing_values: Words that mean a missing value, as the empty cell does, in whatever case; `None` for those of
             `cells.MISSING`. Rows without a text or a label are left out.
         encoding: Encoding of a table of text; `None` for UTF-8, or what its first bytes say.
+        name: What the report calls the data; `None` for the table's own name.
     """
 
     def __init__(
@@ -186,10 +187,11 @@ class TextCsv(TextSource):
         shifts: dict[str, str] | None = None,
         missing_values: Words | None = None,
         encoding: str | None = None,
+        name: str | None = None,
     ) -> None:
         super().__init__(max_length, val_fraction, test_fraction, n_per_class, split_seed)
         self._path = Path(path).expanduser()
-        self.name = self._path.stem
+        self.name = name or table_name(self._path)
         self._columns = (text_column, label_column, pair_column, split_column)
         self._shift_places = dict(shifts or {})
         self._missing, self._cells = Missing.of(missing_values), (missing_values, encoding)

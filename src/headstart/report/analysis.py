@@ -214,8 +214,12 @@ def _adjust(found: list[Difference]) -> None:
 def _across(analysis: Analysis) -> AcrossData | None:
     """Contenders that have a score on every data set, compared on the means of each data set."""
     largest: dict[str, Scene] = {}
-    for scene in sorted(analysis.summaries, key=lambda scene: scene.n):
-        largest[scene.dataset] = scene
+    versions, rows = (
+        analysis.design.versions,
+        analysis.summaries,
+    )  # of a data set that changed, the one with most counts
+    for scene in sorted(rows, key=lambda scene: (len(rows[scene]) * (scene.dataset in versions), scene.n)):
+        largest[versions.get(scene.dataset, scene.dataset)] = scene
     scenes = list(largest.values())
     if len(scenes) < 2:
         return None

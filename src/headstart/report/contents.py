@@ -302,5 +302,5 @@ def _failures(maker: Maker) -> Section:
 
 
 def _reproducibility(maker: Maker) -> Section:
-    items = checklist(maker.analysis, maker.ledger)
-    return Section("reproducibility", "Reproducibility", items=items)
+    items, notes = checklist(maker.analysis, maker.ledger), run_sheets.notes(maker.ledger)
+    return Section("reproducibility", "Reproducibility", items=items, tables=[notes] if notes else [])

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from headstart.report.datasets import read_data
 from headstart.report.metric import Metric, choose_metric, plural
 from headstart.report.reading import Ledger, Run
 from headstart.report.replicates import KINDS, Replicates, read_replicates
@@ -90,6 +91,8 @@ class Design:
     notes: list[str]
     lead: str = "strategy"
     replicates: Replicates = field(default_factory=Replicates)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Data sets that are other contents of one and the same place, each with the name of that."""
 
     def cell(self, contender: Contender, scene: Scene) -> Cell | None:
         """The cell, if any run belongs to it."""
@@ -104,7 +107,7 @@ class Design:
 def read_design(ledger: Ledger) -> Design:
     """Sort the runs of a ledger into contenders and scenes, and select on val."""
     metric, notes = choose_metric(ledger.runs)
-    datasets, dataset_notes = _datasets(ledger.runs)
+    data = read_data(ledger.runs)
     columns = _columns(ledger.runs)
     tuned = [key for key in columns if _is_tuned(key)]
     factors, constants, confounded = _factors(columns, tuned, len(ledger.runs))
@@ -114,7 +117,7 @@ def read_design(ledger: Ledger) -> Design:
     replicates = read_replicates(ledger.runs)
     twins = 0
     for i, run in enumerate(ledger.runs):
-        place = contenders[i], Scene(datasets[i], _size(run))
+        place = contenders[i], Scene(data.names[i], _size(run))
         cell = cells.setdefault(place, Cell(*place))
         cell.runs.append(run)
         settings = tuple(columns[key][i] for key in tuned)
@@ -126,7 +129,7 @@ def read_design(ledger: Ledger) -> Design:
     for place, cell in cells.items():
         cell.candidates = list(members[place].values())
         _select(cell, metric, tuned)
-    notes += dataset_notes + confounded
+    notes += data.notes + confounded
     if twins:
         notes.append(
             f"{plural(twins, 'run')} repeat{'s' * (twins == 1)} a {replicates.unit} under the same settings; the first "
@@ -134,24 +137,7 @@ def read_design(ledger: Ledger) -> Design:
         )
     scenes = sorted({scene for _, scene in cells}, key=lambda scene: (scene.dataset, scene.n))
     order = list(dict.fromkeys(contenders))
-    return Design(metric, factors, order, scenes, cells, tuned, constants, notes, lead, replicates)
-
-
-def _datasets(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
-    """A name for each run's data; the same name with other contents is another data set."""
-    prints: dict[str, set[str]] = defaultdict(set)
-    for run in runs:
-        if run.fingerprint:
-            prints[run.choices.get("data") or run.dataset].add(run.fingerprint)
-    several = {name for name, found in prints.items() if len(found) > 1}
-    notes = [f"{name} was not the same data in all runs; each content is shown as a data set." for name in several]
-    names = []
-    for run in runs:
-        name = run.choices.get("data") or run.dataset or "data"
-        if name in several:
-            name = f"{run.dataset or name} {run.fingerprint[:6] or '(not read)'}"
-        names.append(name)
-    return names, sorted(notes)
+    return Design(metric, factors, order, scenes, cells, tuned, constants, notes, lead, replicates, data.versions)
 
 
 def _size(run: Run) -> float:

@@ -48,6 +48,8 @@ class Run:
     started: str = ""
     finished: str = ""
     rerun: str = ""
+    notes: Sequence[str] = ()
+    """What was said while it was prepared and carried out."""
     command: str = ""
     """What the comparison was started with, as far as it is known."""
     error: tuple[str, str, str] | None = None
@@ -239,6 +241,9 @@ def _take_identity(run: Run, entry: Mapping[str, Any]) -> None:
     if not run.choices:
         pairs = (item.lstrip("+").split("=", 1) for item in run.overrides if "=" in item)
         run.choices = {key: value for key, value in pairs if key.isidentifier() and key != "seed"}
+    data = _mapping(entry.get("data"))
+    if name := _text(data.get("name")):
+        run.dataset, run.fingerprint = intern(name), intern(_text(data.get("fingerprint")))
     seed = entry.get("seed", run.settings.get("seed"))
     if isinstance(seed, int) and not isinstance(seed, bool):
         run.seed = seed
@@ -252,7 +257,6 @@ def _take_outcome(run: Run, result: Mapping[str, Any]) -> None:
     run.monitor = intern(_text(_mapping(result.get("selection")).get("metric")) or "val/accuracy")
     run.phases = _phases(_mapping(result.get("phases")))
     data = _mapping(result.get("data"))
-    run.dataset, run.fingerprint = intern(_text(data.get("name"))), intern(_text(data.get("fingerprint")))
     run.split, run.sizes = intern(_text(data.get("split_sha256"))), _numbers(data.get("sizes"))
     classes = data.get("classes")
     run.num_classes = len(classes) if isinstance(classes, list) else classes if isinstance(classes, int) else None
@@ -265,6 +269,8 @@ def _take_outcome(run: Run, result: Mapping[str, Any]) -> None:
     run.commit = intern(commit + (" with uncommitted changes" if commit and git.get("dirty") else ""))
     run.started, run.finished = _text(result.get("started")), _text(result.get("finished"))
     run.rerun = _text(result.get("rerun"))
+    notes = result.get("notes")
+    run.notes = tuple(intern(note) for note in notes if isinstance(note, str)) if isinstance(notes, list) else ()
     if run.status == "failed":
         error = _mapping(result.get("error"))
         message = _text(error.get("message")) or "The run failed and left no message."

@@ -35,6 +35,7 @@ def checklist(analysis: Analysis, ledger: Ledger) -> list[Item]:
         Item("Compute", _compute(ledger)),
         Item("Software and hardware", _environments(ledger)),
         Item("Code", _counted(ledger, "commit", NOT_RECORDED)),
+        Item("What the runs said", _notes(ledger)),
         Item("Commands", ledger.commands or [NOT_RECORDED]),
     ]
 
@@ -96,6 +97,15 @@ def _shared_splits(analysis: Analysis) -> tuple[int, int]:
             for seed, run in row.cell.selected.runs.items():
                 splits.setdefault((scene, seed), set()).add(run.split)
     return sum(len(found) == 1 for found in splits.values()), len(splits)
+
+
+def _notes(ledger: Ledger) -> list[str]:
+    said = sum(bool(run.notes) for run in ledger.runs)
+    if not said:
+        return ["Nothing: no run has a note of what it did not read, did not use, guessed or changed."]
+    different = len({note for run in ledger.runs for note in run.notes})
+    total = plural(len(ledger.runs), "run")
+    return [f"{said:,} of {total} said something, {plural(different, 'note')} in all: see the table."]
 
 
 def _selection(analysis: Analysis) -> list[str]:

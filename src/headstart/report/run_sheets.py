@@ -116,6 +116,18 @@ def failure_table(ledger: Ledger) -> Table | None:
     return table if table.rows else None
 
 
+def notes(ledger: Ledger) -> Table | None:
+    """What the runs said, each note once, what most of them said first."""
+    counts = Counter(note for run in ledger.runs for note in dict.fromkeys(run.notes))
+    if not counts:
+        return None
+    columns = [Column("note", "Note"), Column("runs", "Runs", True, f"of {len(ledger.runs):,} that said so")]
+    table = Table("notes", "What was not read, not used, guessed or changed, as the runs said", columns, shown=60)
+    for note, count in counts.most_common():
+        table.add(note, Cell(f"{count:,}", count))
+    return table
+
+
 def per_class(details: Details, label: str) -> Table:
     """Accuracy by class, the worst first."""
     columns = [Column("class", "Class"), Column("accuracy", "Accuracy", True),

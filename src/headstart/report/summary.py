@@ -1,5 +1,6 @@
 """The report for programs: `summary.json`."""
 
+from collections import Counter
 from dataclasses import asdict
 from math import inf
 from typing import Any
@@ -66,6 +67,7 @@ def summarised(
         },
         "best_run": exhibits.best.run_id if exhibits.best else None,
         "notes": [*ledger.notes, *design.notes, *exhibits.notes],
+        "run_notes": Counter(note for run in ledger.runs for note in dict.fromkeys(run.notes)),
         "commands": ledger.commands,
         "files": files,
     }  # fmt: skip

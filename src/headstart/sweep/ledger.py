@@ -27,6 +27,8 @@ class Entry:
     choices: Mapping[str, Any]
     settings: Mapping[str, Any]
     seed: int
+    data: Mapping[str, str]
+    """What its data is called, and its contents' fingerprint."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -35,6 +37,7 @@ class Entry:
             "choices": dict(self.choices),
             "settings": dict(self.settings),
             "seed": self.seed,
+            "data": dict(self.data),
         }
 
 

@@ -160,7 +160,9 @@ class Sweep:
                 self.completed.add(job.run_id)
         text = "" if job.run_id in self.completed else config.dumped(job.cfg)
         overrides, choices = tuple(job.cfg.overrides), dict(job.cfg.choices)
-        return Planned(job.run_id, overrides, choices, dict(job.identity["settings"]), job.seed, features_of(job), text)
+        data = {"name": job.source.name, "fingerprint": job.source.fingerprint}
+        settings = dict(job.identity["settings"])
+        return Planned(job.run_id, overrides, choices, settings, job.seed, data, features_of(job), text)
 
     def _open(self, plans: Iterable[str]) -> list[str]:
         """Runs that are not completed; one that is stays so, and is not looked at again."""
