@@ -263,6 +263,7 @@ def _open(job: Job, directory: Path, heard: notes.Notes) -> Recorder:
             "sizes": job.split.sizes,
             "classes": list(source.classes),
             **source.facts,
+            **({} if job.duplicates is None else {"duplicates": job.duplicates.record}),
         },
         "environment": {**result.environment(), "threads": torch.get_num_threads()},
         "git": result.git(str(Path.cwd())),

@@ -17,6 +17,7 @@ from headstart.backbones.backbone import Backbone, BackboneFactory, Reading
 from headstart.compat import mend_torchvision
 from headstart.data.augmentation import Augmentation
 from headstart.data.batches import Batches
+from headstart.data.duplicates import Duplicates, find_duplicates, remarks
 from headstart.data.source import Examples, Source
 from headstart.data.splits import Split, split, split_problems
 from headstart.errors import InputError, collect
@@ -110,6 +111,17 @@ class Job(Draft):
         return split(data.labels, data.parts, own.fractions, self.seed, own.n_per_class, data.classes, seed)
 
     @property
+    def duplicates(self) -> Duplicates | None:
+        """Exact copies among the examples as they are split; `None` where there can be none."""
+        source, contents = self.source, self.source.contents
+        if contents is None:
+            return None
+        shifts = {name: shift.contents for name, shift in source.shifts.items() if not source.paired_shifts}
+        known = {name: copied for name, copied in shifts.items() if copied is not None}
+        key = _key(self.identity["data"], self.identity["shifts"], self.split.sha256)
+        return _remember("duplicates", key, lambda: find_duplicates(contents, source.labels, self.split, known))
+
+    @property
     def examples(self) -> Examples:
         """All examples as this backbone reads them; those of the last job are kept."""
         key = _key(self.identity["data"], self.reading.description)
@@ -192,6 +204,7 @@ def _prepared(cfg: DictConfig, here: bool) -> Job:
     }
     job = Job(cfg, parts, factory, sketch, job_plan, source, identity)
     _check_steps(job)
+    _remember("copies", _key(identity["data"], identity["shifts"]), lambda: _say_copies(job))
     rules = _rules(job)
     return replace(job, identity={**identity, "rules": rules}) if rules else job
 
@@ -372,6 +385,18 @@ def _rules(job: Job) -> list[str]:
 
 def _may_differ_in_length(job: Job) -> bool:
     return job.source.modality != "vision" and job.reading.arguments.get("padding") != "fixed"
+
+
+def _say_copies(job: Job) -> None:
+    """Said once for a data set, of the split that comes first; what holds for each is in its record."""
+    source, found = job.source, job.duplicates
+    if found is None:
+        return
+    own = getattr(job.parts["data"], "split_seed", None)
+    is_given = source.parts is not None and {"val", "test"} <= {*source.parts.tolist()}
+    how = "the data themselves" if is_given else f"seed {job.seed if own is None else own}"
+    for remark in remarks(found, source.name, source.ids, source.labels, source.classes, job.split, how):
+        log.warning("%s", remark)
 
 
 def _key(*values: Any) -> str:

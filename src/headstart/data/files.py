@@ -103,11 +103,15 @@ class FileSource(Source):
     @property
     def files(self) -> CheckedFiles:
         """The files' contents."""
-        return CheckedFiles(self.listing.paths, [finding.sha256 for finding in self.findings])
+        return CheckedFiles(self.listing.paths, self.contents)
+
+    @cached_property
+    def contents(self) -> list[str]:
+        return [finding.sha256 for finding in self.findings]
 
     @cached_property
     def fingerprint(self) -> str:
-        listing, contents = self.listing, [finding.sha256 for finding in self.findings]
+        listing, contents = self.listing, self.contents
         parts = listing.parts or ("",) * len(listing.ids)
         return content_fingerprint(list(zip(listing.ids, contents, listing.names, parts, strict=True)))
 

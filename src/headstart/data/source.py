@@ -79,6 +79,11 @@ class Source(ABC):
         """sha256 over the contents and labels of all examples: the same data gives the same, wherever it lies."""
 
     @property
+    def contents(self) -> Sequence[str] | None:
+        """A hash of each example's content, equal for exact copies; `None` where there can be none."""
+        return None
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What was found in reading that belongs in the record, in plain JSON: files by suffix, say."""
         return {}

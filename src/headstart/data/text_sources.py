@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from headstart.data.cells import Missing, Words
+from headstart.data.duplicates import text_contents
 from headstart.data.file_check import content_fingerprint
 from headstart.data.files import check_fractions
 from headstart.data.images import Share
@@ -113,6 +114,10 @@ class TextSource(Source):
         content = self.content
         pairs, parts = content.pairs or ("",) * len(content.ids), content.parts or ("",) * len(content.ids)
         return content_fingerprint(list(zip(content.ids, content.texts, pairs, content.names, parts, strict=True)))
+
+    @cached_property
+    def contents(self) -> list[str]:
+        return text_contents(self.content.texts, self.content.pairs)
 
     @cached_property
     def shifts(self) -> Mapping[str, Source]:

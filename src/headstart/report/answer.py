@@ -15,6 +15,7 @@ from headstart.report.design import Contender, Scene
 from headstart.report.metric import p_equals, p_text, plural, seconds_text
 from headstart.report.qualifications import (
     completeness,
+    copies,
     cost,
     limits,
     listing,
@@ -54,6 +55,7 @@ def answer(analysis: Analysis, ledger: Ledger) -> Answer:
         result = _alone(analysis, rows[0], scene) if len(rows) == 1 else _won(analysis, rows, scene)
     _add(result, "The majority", majority(rows, analysis.design.metric))
     _add(result, "Phases", phases(analysis))
+    _add(result, "Copies", copies(ledger))
     _add(result, "Selection", selection(analysis, rows))
     _add(result, "Completeness", completeness(ledger))
     return result

@@ -225,6 +225,23 @@ def _settings_selection(analysis: Analysis, rows: Sequence[Summary]) -> str | No
     return f"Each contender stands with the settings that were best on {measure}, of {count} tried."
 
 
+def copies(ledger: Ledger) -> str | None:
+    """That test examples have exact copies in train or val, or that one content has several labels."""
+    done = [run for run in ledger.runs if run.completed and run.copies]
+    shares = [run.copies.get("test_in_train_or_val", 0) / max(1, run.sizes.get("test", 1)) for run in done]
+    torn = max((run.copies.get("two_labels", 0) for run in done), default=0)
+    parts = []
+    if affected := sum(share > 0 for share in shares):
+        runs = f"{affected} of {plural(len(ledger.runs), 'run')}" if len(ledger.runs) > 1 else "the run"
+        parts.append(
+            f"In {runs}, up to {max(shares):.0%} of the test examples have an exact copy in train or val: scores are "
+            "too high by what was remembered."
+        )
+    if torn:
+        parts.append(f"{torn:,.0f} contents stand under several labels.")
+    return " ".join(parts) or None
+
+
 def completeness(ledger: Ledger) -> str:
     """How many runs there are a result of."""
     total, done = len(ledger.runs), ledger.count("completed")

@@ -41,6 +41,8 @@ class Run:
     fingerprint: str = ""
     split: str = ""
     sizes: Mapping[str, float] = field(default_factory=dict)
+    copies: Mapping[str, float] = field(default_factory=dict)
+    """Exact copies among the examples, counted by where they lie (see `data.duplicates` of a result)."""
     num_classes: int | None = None
     weights: str = ""
     environment: str = ""
@@ -258,6 +260,7 @@ def _take_outcome(run: Run, result: Mapping[str, Any]) -> None:
     run.phases = _phases(_mapping(result.get("phases")))
     data = _mapping(result.get("data"))
     run.split, run.sizes = intern(_text(data.get("split_sha256"))), _numbers(data.get("sizes"))
+    run.copies = _numbers(data.get("duplicates"))
     classes = data.get("classes")
     run.num_classes = len(classes) if isinstance(classes, list) else classes if isinstance(classes, int) else None
     weights = _mapping(result.get("weights"))

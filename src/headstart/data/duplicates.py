@@ -1,0 +1,114 @@
+"""Exact copies among examples: what a model saw in training is no test of it, and one content has one label."""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from headstart.data.splits import Split
+
+Contents = Sequence[str]
+"""A hash of each example's content, equal for copies."""
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Copies in one data set as it is split."""
+
+    copies: int
+    """Examples that are copies of another before them."""
+    contents: int
+    """Different contents that occur more than once."""
+    num_two_labels: int
+    """Contents that occur under several labels."""
+    val_in_train: int
+    """Val examples of which train has a copy."""
+    test_in_train_or_val: int
+    """Test examples of which train or val has a copy."""
+    in_shifts: Mapping[str, int] = field(default_factory=dict)
+    """Examples of each extra test set of which train or val has a copy."""
+    examples: Sequence[tuple[int, int]] = ()
+    """Some pairs of copies, by their places."""
+    two_labels: Sequence[tuple[int, int]] = ()
+    """Some pairs of copies of different labels."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        names = ("copies", "contents", "num_two_labels", "val_in_train", "test_in_train_or_val")
+        counts = {name.removeprefix("num_"): getattr(self, name) for name in names}
+        return {**counts, "in_shifts": dict(self.in_shifts)}
+
+
+def find_duplicates(contents: Contents, labels: np.ndarray, split: Split, shifts: Mapping[str, Contents]) -> Duplicates:
+    """Count the copies among examples with `contents` and `labels` `(N,)`, and those that `shifts` have of them."""
+    first: dict[str, int] = {}
+    pairs = [
+        (first[content], place) for place, content in enumerate(contents) if first.setdefault(content, place) != place
+    ]
+    torn: dict[int, tuple[int, int]] = {}
+    for one, other in pairs:
+        if labels[one] != labels[other]:
+            torn.setdefault(one, (one, other))
+    train, val = ({*map(contents.__getitem__, part.tolist())} for part in (split.train, split.val))
+    seen = train | val
+    return Duplicates(
+        copies=len(pairs),
+        contents=len({one for one, _ in pairs}),
+        num_two_labels=len(torn),
+        val_in_train=sum(contents[place] in train for place in split.val.tolist()),
+        test_in_train_or_val=sum(contents[place] in seen for place in split.test.tolist()),
+        in_shifts={name: sum(content in seen for content in others) for name, others in shifts.items()},
+        examples=pairs[:_SHOWN],
+        two_labels=list(torn.values())[:_SHOWN],
+    )
+
+
+def remarks(
+    found: Duplicates, name: str, ids: Sequence[str], labels: np.ndarray, classes: Sequence[str], split: Split, how: str
+) -> list[str]:
+    """What is to be said of them; `how` says by what the data are split (`the data's own split`, `seed 0`)."""
+    said = []
+    if found.copies:
+        shown = ", ".join(f"{ids[one]} = {ids[other]}" for one, other in found.examples)
+        crossing = [
+            f"{count:,} of {total:,} {part}"
+            for count, total, part in (
+                (found.test_in_train_or_val, len(split.test), "test examples have a copy in train or val"),
+                (found.val_in_train, len(split.val), "val examples one in train"),
+            )
+            if count
+        ]
+        across = f" As split by {how}, {' and '.join(crossing)}: such scores are too high." if crossing else ""
+        said.append(
+            f"{found.copies:,} of {len(ids):,} examples of {name} are exact copies of others ({shown}).{across} Remove "
+            "them, or keep all copies of one in the same part (data.split_column, or folders train, val and test)."
+        )
+    if found.num_two_labels:
+        shown = ", ".join(
+            f"{ids[one]} ({classes[labels[one]]}) = {ids[other]} ({classes[labels[other]]})"
+            for one, other in found.two_labels
+        )
+        said.append(
+            f"{found.num_two_labels:,} contents of {name} stand under several labels ({shown}): correct or remove them."
+        )
+    said += [
+        f"{count:,} examples of the shifted test set {shift} have an exact copy in train or val of {name}: remove them."
+        for shift, count in found.in_shifts.items()
+        if count
+    ]
+    return said
+
+
+def text_contents(texts: Sequence[str], pairs: Sequence[str] | None) -> list[str]:
+    """Hashes of texts (each with its second text) that are equal for the same words: whatever their case, their blanks
+    and their Unicode form."""
+    both = zip(texts, pairs or [""] * len(texts), strict=True)
+    return [sha256("\0".join(_plain(text) for text in two).encode()).hexdigest()[:32] for two in both]
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
