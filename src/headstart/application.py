@@ -13,21 +13,22 @@ from hydra._internal.utils import get_args_parser
 from hydra.core import utils as hydra_utils
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, configure_log
-from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from headstart import result
 from headstart.bounded import DamagedError
 from headstart.claim import CLAIM, Claim
-from headstart.composition import check_targets, search_path
+from headstart.composition import Loader, search_path
 from headstart.errors import InputError, unknown
 from headstart.explanation import COMPOSITION_ERRORS, CONFIG_NAME, check_overrides, explained
 from headstart.names import plain
 from headstart.overrides import as_written
 from headstart.places import writable
+
+NOT_OURS = ("config_path", "experimental_rerun")
+"""Hydra's options that would read configs from any package, or run a pickle."""
 
 
 class Application(Hydra):
@@ -42,11 +43,11 @@ class Application(Hydra):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        """As Hydra's, but a config that names a target outside the allowed packages is refused."""
+        """As Hydra's, which may do without a config of ours; and logging follows no config that was refused."""
         parser = OverridesParser.create(config_loader=self.config_loader)
         check_overrides(parser.parse_overrides(overrides), self.config_loader)
-        cfg = super().compose_config(config_name, overrides, run_mode, False, from_shell, validate_sweep_overrides)
-        check_targets(cfg)
+        name = config_name or CONFIG_NAME
+        cfg = super().compose_config(name, overrides, run_mode, False, from_shell, validate_sweep_overrides)
         if with_log_configuration:
             configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
         return cfg
@@ -63,8 +64,6 @@ class Application(Hydra):
 
         cfg = self.compose_config(config_name, overrides, RunMode.RUN, with_log_configuration=True)
         job = preparation.prepare(preparation.job_config(cfg))
-        callbacks = Callbacks(cfg)
-        callbacks.on_run_start(config=cfg, config_name=config_name)
         retry = bool(OmegaConf.select(cfg, "hydra.sweeper.retry_failed"))
         outcome = _outcome_before(Path(cfg.hydra.run.dir), job.run_id, retry)
         if outcome is not None:
@@ -73,7 +72,7 @@ class Application(Hydra):
             return done
         writable(str(cfg.hydra.run.dir), "hydra.run.dir")
         done = hydra_utils.run_job(
-            hydra_context=HydraContext(config_loader=self.config_loader, callbacks=callbacks),
+            hydra_context=HydraContext(config_loader=self.config_loader, callbacks=Callbacks()),
             task_function=task_function,
             config=cfg,
             job_dir_key="hydra.run.dir",
@@ -82,7 +81,6 @@ class Application(Hydra):
         print(f"run     {cfg.hydra.run.dir}")
         if done.return_value is False:
             sys.stderr.write("To try it again, add --retry-failed.\n")
-        callbacks.on_run_end(config=cfg, config_name=config_name, job_return=done)
         return done
 
     def multirun(
@@ -94,14 +92,10 @@ class Application(Hydra):
     ) -> Any:
         """A comparison, by the configured sweeper."""
         cfg = self.compose_config(config_name, overrides, RunMode.MULTIRUN, with_log_configuration=True)
-        callbacks = Callbacks(cfg)
-        callbacks.on_multirun_start(config=cfg, config_name=config_name)
-        context = HydraContext(config_loader=self.config_loader, callbacks=callbacks)
-        sweeper = _sweeper(cfg, context, task_function)
-        try:
-            done = sweeper.sweep(arguments=as_written(cfg.hydra.overrides.task))
-        finally:
-            callbacks.on_multirun_end(config=cfg, config_name=config_name)
+        from headstart.sweep.sweeper import Sweep
+
+        context = HydraContext(config_loader=self.config_loader, callbacks=Callbacks())
+        done = Sweep(context, task_function, cfg).run(as_written(cfg.hydra.overrides.task))
         if not OmegaConf.select(cfg, "hydra.sweeper.dry_run"):
             from headstart.commands import conclude
 
@@ -157,7 +151,8 @@ def hydra_main(words: list[str]) -> int:
 
 def _parsed(words: list[str]) -> argparse.Namespace:
     parser = get_args_parser()
-    options = [option for action in parser._actions for option in action.option_strings]
+    actions = [action for action in parser._actions if action.dest not in NOT_OURS]
+    options = [option for action in actions for option in action.option_strings]
     for word in words:
         option = word.partition("=")[0]
         if option.startswith("-") and option not in options:
@@ -169,10 +164,9 @@ def _parsed(words: list[str]) -> argparse.Namespace:
 def _application(args: argparse.Namespace) -> Application:
     if not OmegaConf.has_resolver("run_id"):
         OmegaConf.register_new_resolver("run_id", _resolve_run_id)
-    path = search_path(args.config_path, args.config_dir)
+    app = Application("headstart", Loader(search_path(args.config_dir)))
     GlobalHydra.instance().clear()
-    app = Application.create_main_hydra2("headstart", path)
-    assert isinstance(app, Application)
+    GlobalHydra.instance().initialize(app)
     return app
 
 
@@ -187,6 +181,7 @@ def _act(app: Application, args: argparse.Namespace) -> int:
     elif args.shell_completion:
         app.shell_completion(config_name=name, overrides=overrides)
     elif args.info:
+        app.compose_config(name, overrides, RunMode.RUN)  # some of what follows would show parts of it unchecked
         app.show_info(args.info, config_name=name, overrides=overrides)
     else:
         return _train(app, name, overrides, args.multirun)
@@ -196,9 +191,8 @@ def _act(app: Application, args: argparse.Namespace) -> int:
 def _train(app: Application, name: str, overrides: list[str], multirun: bool) -> int:
     warnings.filterwarnings("ignore", module="hydra")
     if not multirun:
-        done = app.run(name, execute, [*overrides, "hydra.mode=RUN"])
-        return 0 if done.return_value is True else 1
-    return 0 if app.multirun(name, execute, [*overrides, "hydra.mode=MULTIRUN"]) else 1
+        return 0 if app.run(name, execute, overrides).return_value is True else 1
+    return 0 if app.multirun(name, execute, overrides) else 1
 
 
 def execute(cfg: DictConfig) -> bool:
@@ -206,21 +200,6 @@ def execute(cfg: DictConfig) -> bool:
     from headstart import experiment
 
     return experiment.execute(cfg)
-
-
-def _sweeper(cfg: DictConfig, context: HydraContext, task_function: Callable[[Any], Any]) -> Sweeper:
-    """The sweeper that was chosen, made without the overrides of the runs, which it reads as they are written.
-
-    What they interpolate (`${seed}`) is each run's own: it must not be resolved here, which may lack such a setting.
-    """
-    bare = cfg.copy()
-    with read_write(bare):
-        for name in ("params", "zip", "runs"):
-            if node := OmegaConf.select(bare, f"hydra.sweeper.{name}"):
-                bare.hydra.sweeper[name] = type(as_written(node))()
-    sweeper = Plugins.instance().instantiate_sweeper(config=bare, hydra_context=context, task_function=task_function)
-    sweeper.setup(config=cfg, hydra_context=context, task_function=task_function)
-    return sweeper
 
 
 def _resolve_run_id(*, _root_: DictConfig) -> str:

@@ -1,25 +1,35 @@
 """Configs composed by Hydra's rules, guarded."""
 
 import pickle
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository, IConfigRepository
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.config_store import ConfigStore
+from hydra.core.default_element import ResultDefault
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from headstart import config
+from headstart import config, guard
 from headstart.errors import InputError
 from headstart.explanation import CHOICES, COMPOSITION_ERRORS, CONFIG_NAME, check_overrides, explained
+from headstart.overrides import as_written
 
-HYDRA_PACKAGES = ("hydra", "hydra_plugins", "headstart")
-"""What `hydra.*` targets (launchers, sweepers, callbacks) may come from."""
+OTHERS = "command-line"
+"""What Hydra calls the origin of a `--config-dir`'s configs."""
+OURS = ("hydra", "main")
 
 
 def conf_dir() -> Path:
@@ -28,24 +38,85 @@ def conf_dir() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "conf"
 
 
-def search_path(config_path: str | None = None, config_dir: str | None = None) -> ConfigSearchPath:
-    """Where configs are looked for: ours, after the user's own folder if there is one."""
+@dataclass
+class SweeperConfig:
+    """`hydra.sweeper`: how the runs of a comparison are drawn up and carried out.
+
+    Args:
+        params: a grid of overrides that an experiment brings, `{strategy: "a,b", seed: "0,1,2"}`.
+        zip: overrides that vary together, `{data.n_per_class: "5,10", trainer.max_epochs: "40,20"}`.
+        runs: an explicit list of runs, each a line of overrides; every one is combined with the grid.
+        dry_run: print what would be done.
+        retry_failed: do failed runs again.
+    """
+
+    params: Any = None  # dict[str, str], but the command line could not set that
+    zip: Any = None
+    runs: list[str] = field(default_factory=list)
+    dry_run: bool = False
+    retry_failed: bool = False
+
+
+def search_path(config_dir: str | None = None) -> ConfigSearchPath:
+    """Where configs are looked for: ours, then the user's own folder if there is one."""
     setbase("1.3")
+    path = create_config_search_path(str(conf_dir()))
     config.register()
-    path = create_config_search_path(str(config_path or conf_dir()))
+    ConfigStore.instance().store(group="hydra/sweeper", name="headstart", node=SweeperConfig, provider="headstart")
     if config_dir is not None:
         folder = Path(config_dir).expanduser().absolute()
         if not folder.is_dir():
             raise InputError(f"--config-dir must be a folder, but {folder} is none.")
-        path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
+        path.prepend(OTHERS, f"file://{folder}", SearchPathQuery(provider="schema"))
     return path
 
 
-def check_targets(cfg: DictConfig) -> None:
-    """Raise `InputError` for any `_target_` in the config that lies outside the allowed packages."""
-    for key in cfg:
-        packages = HYDRA_PACKAGES if key == "hydra" else config.ALLOWED_PACKAGES
-        config.check_targets(OmegaConf.select(cfg, str(key), throw_on_missing=False), str(key), packages)
+class Repository(ConfigRepository):
+    """Configs by name; those of a `--config-dir` add to ours, and lie in it."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        if source is not None and source.provider == OTHERS:
+            folder = Path(source.path).resolve()
+            file = folder.joinpath(source._normalize_file_name(config_path)).resolve()
+            if not file.is_relative_to(folder):
+                raise InputError(f"{config_path} must lie in {folder}, but is {file}.")
+            if config_path == "schema" or re.match(r"hydra/(?!launcher/)", config_path):
+                raise InputError(f"{file} cannot take the place of our own: a --config-dir adds groups and launchers.")
+        return super().load_config(config_path)
+
+
+class Loader(ConfigLoaderImpl):
+    """Composes configs as Hydra does, each file and word of which is checked before anything acts on it."""
+
+    def __init__(self, path: ConfigSearchPath) -> None:
+        self.config_search_path, self.repository = path, Repository(path)
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """As Hydra's. Raises `InputError` for what a config may not do."""
+        parser = OverridesParser.create(config_loader=self)
+        guard.check_words(parser.parse_overrides(overrides), typed=True)
+        cfg = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
+        guard.check_words(parser.parse_overrides(guard.sweeper_words(as_written(cfg.hydra.sweeper))), typed=False)
+        guard.check_composed(cfg)
+        return cfg
+
+    def _process_config_searchpath(self, *_: Any) -> None:
+        """`hydra.searchpath` may name packages, which Hydra would import: it is refused with the rest of `hydra`."""
+
+    def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
+        found = super()._load_single_config(default, repo)
+        name, trusted = str(default.config_path), found.is_schema_source or found.provider in OURS
+        where = f"{found.path.removeprefix('file://')}/{name}.yaml"
+        guard.check_file(where, name, default.package or "", as_written(found.config), trusted)
+        return found
 
 
 class Composer:
@@ -89,7 +160,6 @@ class Composer:
 
     def _load(self, overrides: Sequence[str]) -> DictConfig:
         cfg = self.loader.load_configuration(self.config_name, list(overrides), RunMode.RUN)
-        check_targets(cfg)
         chosen = {"runtime": {"choices": cfg.hydra.runtime.choices}, "overrides": {"task": []}}
         with open_dict(cfg):
             cfg.hydra = OmegaConf.create(chosen)  # the rest is large

@@ -7,7 +7,6 @@ parts of the allowed packages and nothing else.
 import hashlib
 import inspect
 import json
-import os
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -21,22 +20,13 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from headstart import guard
 from headstart.errors import InputError, collect, unknown
 from headstart.metrics import MONITORS
 from headstart.overrides import literal
 from headstart.places import check_name
 from headstart.ranges import NonNegative, Positive
 
-ALLOWED_PACKAGES = (
-    "headstart",
-    "torch.optim",
-    "torchmetrics",
-    "pytorch_lightning",
-    "torchvision.transforms",
-    "timm",
-    "transformers",
-    "peft",
-)
 GROUPS = {
     "backbone": "headstart.backbones.backbone.BackboneFactory",
     "strategy": "headstart.strategies.strategy.Strategy",
@@ -245,32 +235,6 @@ def _check_fields(prefix: str, schema: type, node: Mapping[str, Any]) -> None:
         raise InputError(*messages)
 
 
-def check_targets(node: Any, key: str, packages: tuple[str, ...] = ALLOWED_PACKAGES) -> None:
-    """Raise `InputError` for every `_target_` below `node` that lies outside the allowed packages."""
-    extra = tuple(filter(None, os.environ.get("HEADSTART_ALLOW", "").split(",")))
-    bad = [
-        f"{where}._target_ must lie in {', '.join(packages + extra)}, but is {target!r}. To allow a package of your "
-        "own, set the environment variable HEADSTART_ALLOW=PACKAGE."
-        for where, target in _targets(node, key)
-        if not any(str(target) == name or str(target).startswith(f"{name}.") for name in packages + extra)
-    ]
-    if bad:
-        raise InputError(*bad)
-
-
-def _targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    if OmegaConf.is_config(node):
-        node = OmegaConf.to_container(node, resolve=False)
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield key, node["_target_"]
-        for name, child in node.items():
-            yield from _targets(child, f"{key}.{name}" if key else str(name))
-    elif isinstance(node, list):
-        for index, child in enumerate(node):
-            yield from _targets(child, f"{key}[{index}]")
-
-
 def bind(cfg: DictConfig) -> dict[str, Any]:
     """Build the part of every group from its node; the optimizer's comes as a `partial` that lacks its parameters.
 
@@ -287,7 +251,8 @@ def bind(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _bind_group(parts: dict[str, Any], group: str, kind: str, node: Mapping[str, Any]) -> None:
-    parts[group] = construct(node, group, locate(kind, group))
+    module, _, name = kind.rpartition(".")
+    parts[group] = construct(node, group, getattr(import_module(module), name))
 
 
 def construct(node: Mapping[str, Any], key: str, kind: type) -> Any:
@@ -298,11 +263,8 @@ def construct(node: Mapping[str, Any], key: str, kind: type) -> Any:
     """
     if "_target_" not in node:
         raise InputError(f"{key} must choose one of its group's configs or name a _target_, but is {dict(node)!r}.")
-    check_targets({"_target_": node["_target_"]}, key)
-    target = locate(node["_target_"], f"{key}._target_")
-    if not (inspect.isclass(target) and issubclass(target, kind)):
-        raise InputError(f"{key}._target_ must be a {kind.__name__}, but {node['_target_']} is not one.")
-    hints = hints_of(target) if target.__module__.startswith("headstart") else {}  # type: ignore[arg-type]
+    target = guard.located(node["_target_"], key, kind)
+    hints = hints_of(target) if target.__module__.startswith("headstart") else {}
     arguments = {str(name): value for name, value in node.items() if name != "_target_"}
     for name, value in arguments.items():
         if isinstance(value, Mapping) and "_target_" in value:
@@ -316,10 +278,10 @@ def construct(node: Mapping[str, Any], key: str, kind: type) -> Any:
         raise InputError(f"{key}: {error}") from error
 
 
-def settable(target: str) -> list[str]:
-    """Names of the arguments that an allowed target takes."""
-    check_targets({"_target_": target}, "_target_")
-    return [name for name in _parameters(locate(target, "_target_")) if name not in ("params", "args", "kwargs")]
+def settable(target: str, group: str) -> list[str]:
+    """Names of the arguments that an allowed target of a group takes."""
+    found = guard.located(target, group, object)
+    return [name for name in _parameters(found) if name not in ("params", "args", "kwargs")]
 
 
 def _check_arguments(target: type, arguments: Mapping[str, Any], key: str, hints: Mapping[str, Any]) -> None:
@@ -400,19 +362,6 @@ def _optimizer_violations(name: str, value: Any, default: Any) -> list[str]:
 def _class_in(annotation: Any) -> type:
     choices = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     return next((choice for choice in choices if inspect.isclass(choice) and choice is not type(None)), type(None))
-
-
-def locate(path: str, key: str) -> Any:
-    """The object at a dotted path, imported.
-
-    Raises:
-        InputError: if there is none.
-    """
-    module, _, name = str(path).rpartition(".")
-    try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{key} must name an importable object, but {path!r} cannot be imported: {error}.") from error
 
 
 def settings(cfg: DictConfig) -> dict[str, Any]:

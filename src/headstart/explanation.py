@@ -126,6 +126,8 @@ def _siblings(parent: str, loader: ConfigLoader, overrides: Sequence[str]) -> tu
         cfg = loader.load_configuration(CONFIG_NAME, _chosen(overrides), RunMode.RUN)
         node = OmegaConf.select(cfg, parent) if parent else cfg
         names = [str(key) for key in node if key not in ("hydra", "choices", "overrides")]
-        return names, config.settable(node["_target_"]) if parent in config.GROUPS and "_target_" in node else []
+        return names, config.settable(
+            node["_target_"], parent
+        ) if parent in config.GROUPS and "_target_" in node else []
     except (*COMPOSITION_ERRORS, InputError, TypeError):
         return [], []

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from headstart import config
+from headstart import config, guard
 from headstart.errors import InputError
 from headstart.overrides import as_written
 
@@ -26,7 +26,7 @@ def keep_texts(cfg: DictConfig) -> None:
     _keep(cfg, "", {"name": str}, typed)
     _keep(cfg.features, "features.", {"root": str}, typed)
     for group in config.GROUPS:
-        _keep(cfg[group], f"{group}.", _kinds(str(cfg[group].get("_target_"))), typed)
+        _keep(cfg[group], f"{group}.", _kinds(str(cfg[group].get("_target_")), group), typed)
 
 
 def _keep(node: DictConfig, prefix: str, kinds: Mapping[str, Any], typed: Mapping[str, str]) -> None:
@@ -60,11 +60,10 @@ def _text(value: Any, kind: Any, typed: str) -> str | None:
 
 
 @cache
-def _kinds(target: str) -> dict[str, Any]:
+def _kinds(target: str, group: str) -> dict[str, Any]:
     """The arguments of a target that may be a text, or texts by name, with their annotations."""
     try:
-        config.check_targets({"_target_": target}, "_target_")
-        hints = config.hints_of(config.locate(target, "_target_"))
+        hints = config.hints_of(guard.located(target, group, object))
     except (InputError, AttributeError, NameError):  # it is refused where targets are checked
         return {}
     return {name: kind for name, kind in hints.items() if str in _choices(kind) or dict[str, str] in _parts(kind)}

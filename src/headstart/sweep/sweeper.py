@@ -79,7 +79,7 @@ class Planned(Entry):
 
 
 class Sweep:
-    """Draws up, checks and carries out the runs of one comparison; see `hydra_plugins` for its options."""
+    """Draws up, checks and carries out the runs of one comparison; see `composition.SweeperConfig` for its options."""
 
     def __init__(self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.task_function, self.config = hydra_context, task_function, config

@@ -1,1 +1,0 @@
-"""Hydra finds the comparison's sweeper here."""
