@@ -133,7 +133,7 @@ def headstart(*words: str) -> float:
     from headstart import commands
     from headstart.cli import main as command_line
 
-    commands.conclude = lambda directory: None
+    commands.conclude = lambda *_: None
     began = time.perf_counter()
     with quietly() as said:
         status = command_line(["train", *words, "logger=none"])
@@ -623,7 +623,7 @@ def _drawn(directory: Path, count: int) -> list[Any]:
 def _recognised(directory: Path, count: int) -> tuple[float, int]:
     """Seconds of a whole process that finds the comparison finished, without its report, and its peak memory."""
     code = (
-        "import sys; from headstart import cli, commands; commands.conclude = lambda folder: None; "
+        "import sys; from headstart import cli, commands; commands.conclude = lambda *_: None; "
         "raise SystemExit(cli.main())"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from headstart import config
 from headstart.cli import main
 from headstart.conclusion import tell
 from headstart.report.build import Report, build
@@ -116,6 +117,11 @@ def finished(at_home: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return build([at_home / "outputs" / "pets"])
 
 
+def chosen(sweep: Path) -> Any:
+    """The config of one of the comparison's runs, which chooses a tracker as the comparison did."""
+    return config.load(next(sweep.glob("*/config.yaml")).parent)
+
+
 def test_a_comparison_ends_well_though_its_tracker_does_not(
     finished: Report, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
@@ -128,15 +134,15 @@ def test_a_comparison_ends_well_though_its_tracker_does_not(
         monkeypatch.setattr(WandB, "compare", compare)
         caplog.clear()
         began = time.monotonic()
-        tell(sweep, finished, patience=0.2)
+        tell(sweep, finished, chosen(sweep), patience=0.2)
         assert time.monotonic() - began < 5
         assert "tracker" in caplog.text or "WandB failed" in caplog.text
     monkeypatch.undo()
     for _ in range(2):  # nothing had arrived, so it is told again, and then known
-        tell(sweep, finished)
+        tell(sweep, finished, chosen(sweep))
     assert offline_records(sweep / "wandb")["run"][0].job_type == "comparison"
     finished.counts["failed"] = 1
-    tell(sweep, finished)  # a comparison is one run, which what was told last stands in
+    tell(sweep, finished, chosen(sweep))  # a comparison is one run, which what was told last stands in
     assert summary_of(offline_records(sweep / "wandb"))["runs/failed"] == 1
 
 
@@ -144,7 +150,7 @@ def test_a_comparison_without_wandb_installed_is_only_warned(
     finished: Report, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    tell(finished.directory.parent, finished)
+    tell(finished.directory.parent, finished, chosen(finished.directory.parent))
     assert "WandB failed" in caplog.text
 
 

@@ -25,7 +25,7 @@ from headstart.errors import InputError, unknown
 from headstart.explanation import COMPOSITION_ERRORS, CONFIG_NAME, check_overrides, explained
 from headstart.names import plain
 from headstart.overrides import as_written
-from headstart.places import writable
+from headstart.places import check_no_links, writable
 
 NOT_OURS = ("config_path", "experimental_rerun")
 """Hydra's options that would read configs from any package, or run a pickle."""
@@ -48,6 +48,7 @@ class Application(Hydra):
         check_overrides(parser.parse_overrides(overrides), self.config_loader)
         name = config_name or CONFIG_NAME
         cfg = super().compose_config(name, overrides, run_mode, False, from_shell, validate_sweep_overrides)
+        cfg.hydra.mode = run_mode
         if with_log_configuration:
             configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
         return cfg
@@ -64,6 +65,7 @@ class Application(Hydra):
 
         cfg = self.compose_config(config_name, overrides, RunMode.RUN, with_log_configuration=True)
         job = preparation.prepare(preparation.job_config(cfg))
+        check_no_links(Path(cfg.hydra.run.dir))
         retry = bool(OmegaConf.select(cfg, "hydra.sweeper.retry_failed"))
         outcome = _outcome_before(Path(cfg.hydra.run.dir), job.run_id, retry)
         if outcome is not None:
@@ -92,6 +94,7 @@ class Application(Hydra):
     ) -> Any:
         """A comparison, by the configured sweeper."""
         cfg = self.compose_config(config_name, overrides, RunMode.MULTIRUN, with_log_configuration=True)
+
         from headstart.sweep.sweeper import Sweep
 
         context = HydraContext(config_loader=self.config_loader, callbacks=Callbacks())
@@ -99,7 +102,7 @@ class Application(Hydra):
         if not OmegaConf.select(cfg, "hydra.sweeper.dry_run"):
             from headstart.commands import conclude
 
-            conclude(Path(cfg.hydra.sweep.dir))
+            conclude(Path(cfg.hydra.sweep.dir), cfg)
         return done
 
 

@@ -1,14 +1,18 @@
 """The commands beside `train` and `plan`, and what a comparison ends with: what they print, and their exit status."""
 
 import contextlib
+import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headstart.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 def report(words: list[str]) -> int:
@@ -30,8 +34,11 @@ def report(words: list[str]) -> int:
     return 0
 
 
-def conclude(directory: Path) -> None:
-    """What a comparison ends with, failures or not: its table, failures and paths on the screen, and to its tracker."""
+def conclude(directory: Path, cfg: "DictConfig") -> None:
+    """What a comparison ends with, failures or not: its table, failures and paths on the screen, and to its tracker.
+
+    `cfg` is what it was started with: the tracker that it names is told, whatever the directory says.
+    """
     from headstart.conclusion import tell
     from headstart.report.build import build
     from headstart.report.terminal import show
@@ -42,7 +49,7 @@ def conclude(directory: Path) -> None:
         sys.stderr.write(f"No report: {error}\n")
         return
     show(made)
-    tell(directory, made)
+    tell(directory, made, cfg)
 
 
 def status(words: list[str]) -> int:
@@ -63,6 +70,8 @@ def rerun(words: list[str]) -> int:
     from headstart.repetition import repeat
 
     original = folders[0]
+    if (original / "reruns").is_symlink():
+        raise InputError(f"{original / 'reruns'} must be a folder, but is a link. Remove it, or use --check.")
     fresh = Path(tempfile.mkdtemp(prefix="headstart-")) if "--check" in flags else _next(original / "reruns")
     try:
         differences = repeat(original, fresh)
@@ -127,7 +136,7 @@ def _short(value: Any) -> str:
 def _next(folder: Path) -> Path:
     """The first of folder/1, folder/2, … that is not there."""
     number = 1
-    while (folder / str(number)).exists():
+    while os.path.lexists(folder / str(number)):
         number += 1
     return folder / str(number)
 

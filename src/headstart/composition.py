@@ -13,7 +13,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.config_store import ConfigStore
-from hydra.core.default_element import ResultDefault
+from hydra.core.default_element import GroupDefault, InputDefault, ResultDefault
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -75,15 +75,30 @@ class Repository(ConfigRepository):
     """Configs by name; those of a `--config-dir` add to ours, and lie in it."""
 
     def load_config(self, config_path: str) -> ConfigResult | None:
+        if config_path.startswith("/") or ".." in config_path.split("/"):
+            raise InputError(f"A config is named from the top of its folder, so {config_path!r} cannot be one.")
         source = self._find_object_source(config_path, ObjectType.CONFIG)
-        if source is not None and source.provider == OTHERS:
-            folder = Path(source.path).resolve()
-            file = folder.joinpath(source._normalize_file_name(config_path)).resolve()
-            if not file.is_relative_to(folder):
-                raise InputError(f"{config_path} must lie in {folder}, but is {file}.")
-            if config_path == "schema" or re.match(r"hydra/(?!launcher/)", config_path):
-                raise InputError(f"{file} cannot take the place of our own: a --config-dir adds groups and launchers.")
-        return super().load_config(config_path)
+        if source is None or source.provider != OTHERS:
+            return super().load_config(config_path)
+        folder = Path(source.path).resolve()
+        file = folder.joinpath(source._normalize_file_name(config_path)).resolve()
+        if not file.is_relative_to(folder):
+            raise InputError(f"{config_path} must lie in {folder}, but is a link to {file}.")
+        if config_path == "schema" or re.match(r"hydra/(?!launcher/)", config_path):
+            raise InputError(f"{file} cannot take the place of our own: a --config-dir adds groups and launchers.")
+        found = super().load_config(config_path)
+        if found is not None:
+            words = [word for one in found.defaults_list or [] for word in _chosen(one)]
+            guard.check_defaults(str(file), words)
+        return found
+
+
+def _chosen(default: InputDefault) -> list[str]:
+    """The groups and names in one entry of a defaults list, as written."""
+    if isinstance(default, GroupDefault):
+        values = default.value if isinstance(default.value, list) else [default.value]
+        return [str(word) for word in (default.group, *values)]
+    return [str(getattr(default, "path", ""))]
 
 
 class Loader(ConfigLoaderImpl):

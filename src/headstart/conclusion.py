@@ -9,12 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from headstart import config
-from headstart.errors import InputError
 from headstart.report.build import Report
-from headstart.sweep.ledger import Ledger
 from headstart.tracking import Comparison, Mirror, NoTracker, Sheet, Tracker
 
 log = logging.getLogger(__name__)
@@ -25,32 +23,20 @@ MOST_ROWS = 10_000
 """Rows of a table that a tracker is given; the report's files have all."""
 
 
-def tell(directory: Path, made: Report, patience: float | None = None) -> None:
-    """Hand a comparison to the tracker that its last run was configured with, unless it knows just this already."""
+def tell(directory: Path, made: Report, cfg: DictConfig, patience: float | None = None) -> None:
+    """Hand a comparison to the tracker that `cfg` names, unless it knows just this already."""
     try:
-        found = _tracker(directory)
-        if found is None:
+        settings = cast(dict[str, Any], OmegaConf.to_container(cfg.logger, resolve=True))
+        tracker = config.construct(settings, "logger", Tracker)
+        if isinstance(tracker, NoTracker):
             return
-        tracker, group, settings = found
-        comparison = Comparison(group, directory, made.directory, made.answer, made.counts, _sheets(made.tables))
+        tables = _sheets(made.tables)
+        comparison = Comparison(str(cfg.name), directory, made.directory, made.answer, made.counts, tables)
         digest = _digest(comparison, settings)
         if _told(directory) != digest and Mirror(tracker, patience).compare(comparison):
             (directory / TOLD).write_text(digest, encoding="utf8")
     except Exception as error:  # the comparison is done and on the disk
         log.warning("The tracker was not told what the comparison came to: %r", error)
-
-
-def _tracker(directory: Path) -> tuple[Tracker, str, dict[str, Any]] | None:
-    """The tracker of the run that joined last, with the group's name and its settings; `None` if it keeps nothing."""
-    for entry in reversed(Ledger(directory).read().get("runs", [])):
-        try:
-            cfg = config.load(directory / str(entry["run_id"]))
-        except InputError:
-            continue
-        settings = cast(dict[str, Any], OmegaConf.to_container(cfg.logger, resolve=True))
-        tracker = config.construct(settings, "logger", Tracker)
-        return None if isinstance(tracker, NoTracker) else (tracker, str(cfg.name), settings)
-    return None
 
 
 def _sheets(tables: Sequence[Path]) -> dict[str, Sheet]:

@@ -142,7 +142,7 @@ def load(directory: Path) -> DictConfig:
     if not isinstance(found, Mapping):
         raise InputError(f"{path} is not a run's config: it holds no settings.")
     defaults = _defaults()
-    cfg = {**defaults, **found}
+    cfg = {**defaults, **found, "companions": []}  # whom it was trained with then; who launches it says so anew
     try:
         for name in ("trainer", "features"):
             if isinstance(cfg[name], Mapping):

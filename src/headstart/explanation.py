@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
-from headstart import config
+from headstart import config, guard
 from headstart.errors import InputError, unknown
 from headstart.overrides import in_shell, values
 
@@ -108,7 +108,7 @@ def _below(parent: str, loader: ConfigLoader, overrides: Sequence[str]) -> str |
     with suppress(*COMPOSITION_ERRORS, InputError, TypeError):
         node = loader.load_configuration(CONFIG_NAME, _chosen(overrides), RunMode.RUN)[group]
         if (found := node._get_node(name)) is not None and not OmegaConf.is_dict(found):
-            kind = config.hints_of(config.locate(node["_target_"], group)).get(name)
+            kind = config.hints_of(guard.located(node["_target_"], group, object)).get(name)
             if "dict[" in str(kind):
                 return "{parent} has no entry of that name that could be changed: write +{key}=VALUE to add it."
             return "{parent} is one value and has no settings below it: write {parent}=VALUE."
@@ -126,8 +126,7 @@ def _siblings(parent: str, loader: ConfigLoader, overrides: Sequence[str]) -> tu
         cfg = loader.load_configuration(CONFIG_NAME, _chosen(overrides), RunMode.RUN)
         node = OmegaConf.select(cfg, parent) if parent else cfg
         names = [str(key) for key in node if key not in ("hydra", "choices", "overrides")]
-        return names, config.settable(
-            node["_target_"], parent
-        ) if parent in config.GROUPS and "_target_" in node else []
+        has_target = parent in config.GROUPS and "_target_" in node
+        return names, config.settable(node["_target_"], parent) if has_target else []
     except (*COMPOSITION_ERRORS, InputError, TypeError):
         return [], []

@@ -7,15 +7,21 @@ has acted on either; what the composition comes to is checked once more. See doc
 """
 
 import inspect
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib import import_module
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from typing import Any
 
 from headstart.errors import InputError, unknown
 from headstart.overrides import words
 from headstart.places import check_name
+
+log = logging.getLogger(__name__)
 
 PACKAGES = {"optimizer": ("headstart", "torch.optim", "timm.optim", "transformers.optimization")}
 """What the targets of a group may come from, if not from headstart alone."""
@@ -82,6 +88,17 @@ def check_file(where: str, config_path: str, package: str, node: Any, trusted: b
     _refuse(f"{where}: {problem}" for key, value in leaves for problem in _problems(key, value, typed=False))
 
 
+def check_defaults(where: str, names: Iterable[str]) -> None:
+    """Raise `InputError` for what the defaults list of another's file may not name: Hydra's own configs, or secrets."""
+    found: list[str] = []
+    for name in names:
+        found += _text_problems("defaults", name, typed=False)
+        group = name.lstrip("/")
+        if re.match(r"hydra(/(?!launcher(/|$))|$)", group):
+            found.append(f"{group} cannot be chosen; under hydra only hydra/launcher can.")
+    _refuse(f"{where}: {problem}" for problem in found)
+
+
 def check_words(words: Iterable[Any], typed: bool) -> None:
     """Raise `InputError` for what overrides (as Hydra parses them) may not set; `typed` are the command line's own."""
     found: list[str] = []
@@ -131,6 +148,17 @@ def sweeper_words(sweeper: Mapping[str, Any]) -> list[str]:
         return assigned
 
 
+def forget_places(cfg: Any) -> None:
+    """Take out of a record's config where the run wrote or told of itself, as far as no file may choose that."""
+    from omegaconf import OmegaConf
+
+    for key in ("features.root", "logger.tracking_uri"):
+        value = OmegaConf.select(cfg, key)
+        if value is not None and not PLACES[key].fullmatch(str(value)):
+            log.warning("%s=%s of the record is not used, but the default of this machine.", key, value)
+            OmegaConf.update(cfg, key, None)
+
+
 def located(target: Any, key: str, kind: type) -> type:
     """The class that a `_target_` names: of `kind`, and defined in a package that the group of `key` allows.
 
@@ -178,7 +206,8 @@ def _problems(key: str, value: Any, typed: bool) -> Iterator[str]:
 
 def _hydra_problems(place: str, value: Any, typed: bool) -> Iterator[str]:
     if not any(_under(place, f"hydra.{name}") for name in OPEN):
-        first = ".".join(place.split(".")[:2])
+        named = place.split(".")
+        first = ".".join(named[: 3 if named[1:2] in (["run"], ["sweep"], ["sweeper"]) else 2])
         yield f"{first} cannot be set. Under hydra only these can: {', '.join(OPEN)}."
     elif _under(place, "hydra.launcher") and not typed:
         field = place.removeprefix("hydra.launcher.")
@@ -200,8 +229,8 @@ def _text_problems(place: str, text: str, typed: bool) -> Iterator[str]:
             yield f"{place} calls ${{run_id:}}, which only hydra.run.dir and hydra.sweep.dir can."
         elif name == "oc.env" and not typed and not VARIABLES.fullmatch(argument):
             yield (
-                f"{place} reads the environment variable {argument}, whose value would end in the record of the run. A "
-                f"file may read HOME, USER, HOSTNAME, TMPDIR, SCRATCH and HEADSTART_…; others on the command line alone."
+                f"{place} reads the environment variable {argument}, whose value would end in the record of the run. "
+                "A file may read HOME, USER, HOSTNAME, TMPDIR, SCRATCH and HEADSTART_…, the command line any."
             )
 
 
@@ -220,12 +249,27 @@ def _resolvers(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _target_problems(key: str, target: Any) -> list[str]:
-    if _allowed(target, key):
-        return []
-    return [
-        f"{key} must lie in {', '.join(_packages(key))}, but is {target!r}. To allow a package of your own, set the "
-        "environment variable HEADSTART_ALLOW=PACKAGE."
-    ]
+    if not _allowed(target, key):
+        return [
+            f"{key} must lie in {', '.join(_packages(key))}, but is {target!r}. To allow a package of your own, set "
+            "the environment variable HEADSTART_ALLOW=PACKAGE."
+        ]
+    module = str(target).rpartition(".")[0]
+    return [] if _is_module(module) else [f"{key} must name a class in a module, but there is no module {module!r}."]
+
+
+@cache
+def _is_module(name: str) -> bool:
+    """Whether there is a module of that name, found without importing anything."""
+    first, *parts = name.split(".")
+    try:
+        spec = find_spec(first)
+        for part in parts:
+            if spec is not None:
+                spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations or [])
+    except (ImportError, ValueError):
+        return False
+    return spec is not None
 
 
 def _allowed(target: Any, key: str) -> bool:

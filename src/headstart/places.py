@@ -65,6 +65,16 @@ def writable(text: str, setting: str) -> Path:
         raise InputError(_refusal(place, setting, f"it cannot be written ({reason})")) from error
 
 
+def check_no_links(directory: Path) -> None:
+    """Raise `InputError` if a run's directory, or anything at its top, is a link, through which one would write."""
+    links = [place for place in (directory, *directory.glob("*")) if place.is_symlink()]
+    if links:
+        raise InputError(
+            f"A run's directory must hold what it holds itself, but {links[0]} is a link to {os.readlink(links[0])}. "
+            "Name the folder that is meant, or remove the link."
+        )
+
+
 def _refusal(place: Path, setting: str, why: str) -> str:
     shown = str(place) if len(str(place)) <= 120 else f"{str(place)[:100]}…"
     return f"{setting} must be a folder that can be made or written to, but is {shown}: {why}. Choose another place."

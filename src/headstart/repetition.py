@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart import config, result
+from headstart import config, guard, result
 from headstart.errors import InputError
 from headstart.places import writable
 
@@ -24,6 +24,7 @@ def repeat(original: Path, fresh: Path) -> list[str]:
     """
     before, predictions = _original(original)
     cfg = config.load(original)
+    guard.forget_places(cfg)
     writable(str(fresh), "The repetition's folder")
 
     from headstart import experiment

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -263,17 +264,33 @@ def environment() -> dict[str, Any]:
 
 @cache
 def git(folder: str) -> dict[str, Any]:
-    """Commit of the checkout around `folder` and whether it has changes; both `None` outside of one."""
+    """Commit of the checkout around `folder` and whether it has changes; both `None` outside of one.
+
+    The checkout may be a stranger's, and git would run what its own config names: hooks, a monitor of files, filters,
+    programs that fetch. None of that is run; with filters, whether there are changes stays unknown.
+    """
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    quiet = {
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_ALLOW_PROTOCOL": "none",
+        "GIT_TERMINAL_PROMPT": "0",
+    }
+    command = ["git", "-C", folder, "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}"]
 
     def ask(*words: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
+            done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=10, env={**own, **quiet})
+        except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    commit, status = ask("rev-parse", "HEAD"), ask("status", "--porcelain")
-    return {"commit": commit, "dirty": bool(status) if commit is not None else None}
+    commit, settings = ask("rev-parse", "HEAD"), ask("config", "--list", "--show-scope", "--name-only")
+    lines = None if settings is None else settings.lower().splitlines()
+    if commit is None or lines is None or any(re.match(r"(local|worktree)\tfilter\.", line) for line in lines):
+        return {"commit": commit, "dirty": None}
+    status = ask("status", "--porcelain", "--ignore-submodules=all")
+    return {"commit": commit, "dirty": None if status is None else bool(status)}
 
 
 @cache

@@ -29,7 +29,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(at_home: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     """Where the test runs; without the report at the end of a comparison, which takes longer than the rest."""
     if "report" not in request.keywords:
-        monkeypatch.setattr(commands, "conclude", lambda directory: None)
+        monkeypatch.setattr(commands, "conclude", lambda *_: None)
     return at_home
 
 

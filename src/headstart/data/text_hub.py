@@ -122,6 +122,11 @@ def load_splits(dataset: str, subset: str | None, revision: str | None) -> Mappi
         import datasets
     except ImportError as error:
         raise InputError("data=text_hub needs the library datasets: pip install 'headstart[text]'.") from error
+    if int(datasets.__version__.partition(".")[0]) < 4:
+        raise InputError(
+            f"data=text_hub needs the library datasets from version 4 on, but {datasets.__version__} runs the "
+            "scripts that come with a dataset: pip install -U 'headstart[text]'."
+        )
     folder = Path(dataset).expanduser()
     if not folder.is_dir() and not _answers():
         datasets.config.HF_HUB_OFFLINE = True  # then only the local cache is asked, and at once

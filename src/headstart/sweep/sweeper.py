@@ -23,7 +23,7 @@ from headstart.composition import Composer
 from headstart.errors import InputError, disk_is_full
 from headstart.explanation import COMPOSITION_ERRORS, explained
 from headstart.overrides import as_written
-from headstart.places import writable
+from headstart.places import check_no_links, writable
 from headstart.preparation import Job, job_config, prepare
 from headstart.progress import duration
 from headstart.sweep.fuse import Unit, features_of, units
@@ -158,6 +158,8 @@ class Sweep:
         else:
             if done is not None and done["status"] == "completed":
                 self.completed.add(job.run_id)
+        if job.run_id not in self.completed:
+            check_no_links(self.ledger.path(job.run_id))
         text = "" if job.run_id in self.completed else config.dumped(job.cfg)
         overrides, choices = tuple(job.cfg.overrides), dict(job.cfg.choices)
         data = {"name": job.source.name, "fingerprint": job.source.fingerprint}
