@@ -119,8 +119,8 @@ class Loader(ConfigLoaderImpl):
         parser = OverridesParser.create(config_loader=self)
         guard.check_words(parser.parse_overrides(overrides), typed=True)
         cfg = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
-        guard.check_words(parser.parse_overrides(guard.sweeper_words(as_written(cfg.hydra.sweeper))), typed=False)
         guard.check_composed(cfg)
+        guard.check_words(parser.parse_overrides(guard.sweeper_words(as_written(cfg.hydra.sweeper))), typed=False)
         return cfg
 
     def _process_config_searchpath(self, *_: Any) -> None:
