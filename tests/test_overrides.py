@@ -80,7 +80,7 @@ def test_several_values_without_m_are_one_text_when_quoted(at_home: Path, capsys
         ("my key=1", "settings are KEY=VALUE"),
         ("name=${nothing}", "name cannot be worked out: Interpolation key 'nothing' not found"),
         ("seed=${name}", "seed cannot be worked out"),
-        ("name=${run_id:}", "name cannot be worked out"),
+        ("name=${run_id:}", "which only hydra.run.dir and hydra.sweep.dir can"),
         ("seed=null", "seed must have a value, but is null: leave it out for its default"),
         ("trainer.max_epochs=null", "trainer.max_epochs must have a value"),
         ("optimizer.lr=null", "optimizer.lr must be a valid number, but is null"),

@@ -117,6 +117,9 @@ def check_composed(cfg: Any) -> None:
     """Raise `InputError` if the launcher, the sweeper or the name that a whole config came to cannot be taken."""
     from omegaconf import OmegaConf
 
+    for key in cfg:
+        if key != "hydra":
+            OmegaConf.select(cfg, str(key), throw_on_missing=False)  # what is worked out must suit its setting
     check_name(str(cfg.name), "name")
     found: list[str] = []
     launcher, sweeper = OmegaConf.to_container(cfg.hydra.launcher, resolve=True), cfg.hydra.sweeper
