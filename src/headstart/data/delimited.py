@@ -98,23 +98,27 @@ def _read(lines: Sequence[str], delimiter: str, name: str) -> Rows:
     """The lines in the way of reading quotes that fits them."""
     if not any('"' in line for line in lines):
         return _unquoted(lines, delimiter)
-    plain = _unquoted(lines, delimiter)
-    if delimiter == "\t" and not plain.odd and not _means_quotes(plain):
-        _tell_quotes(plain, name)
-        return plain
+    if delimiter == "\t":
+        plain = _unquoted(lines, delimiter)
+        if not plain.odd and not _means_quotes(plain):
+            _tell_quotes(plain, name)
+            return plain
     try:
         quoted = _quoted(lines, delimiter)
     except csv.Error as error:
-        return _otherwise(lines, delimiter, name, plain, error)
-    if quoted.odd and not plain.odd:
-        _tell_quotes(plain, name)
-        return plain
+        return _otherwise(lines, delimiter, name, error)
+    if quoted.odd:
+        plain = _unquoted(lines, delimiter)
+        if not plain.odd:
+            _tell_quotes(plain, name)
+            return plain
     _tell_long_cells(quoted, lines, delimiter, name)
     return quoted
 
 
-def _otherwise(lines: Sequence[str], delimiter: str, name: str, plain: Rows, error: csv.Error) -> Rows:
+def _otherwise(lines: Sequence[str], delimiter: str, name: str, error: csv.Error) -> Rows:
     """How a table is read in which quotes do not stand as they should, if some other way fits all of its rows."""
+    plain = _unquoted(lines, delimiter)
     try:
         doubled = _quoted([re.sub(r'(?<!\\)\\"', '""', line) for line in lines], delimiter)
         if not doubled.odd:
