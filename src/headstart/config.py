@@ -43,6 +43,8 @@ IDENTITY_SCHEMA = 1
 INCIDENTAL = frozenset({"name", "choices", "overrides", "companions", "logger", "features", "trainer.num_workers"})
 INCIDENTAL_DATA = frozenset({"root", "path", "name", "shifts", "cache_bytes", "missing_values", "encoding"})
 """Keys that cannot change a run's numbers, given the fingerprint of its data."""
+INCIDENTAL_WEIGHTS = frozenset({"backbone.weights", "backbone.weights_key"})
+"""Keys that say where weights are; what they are is the backbone's to tell."""
 OFF = {"trainer.threads": None, "trainer.reuse_views": False, "data.value_range": None, "data.part": "middle"}
 """Settings that do nothing at these values, and are no part of a run then."""
 
@@ -368,7 +370,7 @@ def settings(cfg: DictConfig) -> dict[str, Any]:
     """The resolved config, flat (`{"optimizer.lr": 1e-3, …}`), without what cannot change a run's numbers."""
     container = OmegaConf.to_container(cfg, resolve=True)
     flat = dict(_flatten(container, ""))
-    dropped = INCIDENTAL | {f"data.{name}" for name in INCIDENTAL_DATA} | {"backbone.weights"}
+    dropped = INCIDENTAL | {f"data.{name}" for name in INCIDENTAL_DATA} | INCIDENTAL_WEIGHTS
     keep = {
         key: value
         for key, value in flat.items()

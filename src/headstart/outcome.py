@@ -143,7 +143,12 @@ def conclude(
         {name: scoring.predictions(part.logits, part.labels, part.ids) for name, part in scored.items()},
         phases=_phases(job.plan, rows, best),
         selection={"metric": monitor, "mode": mode(monitor), "value": best[monitor]},
-        weights={"source": weights.source, "sha256": weights.sha256, "ignored": list(weights.ignored)},
+        weights={
+            "source": weights.source,
+            "sha256": weights.sha256,
+            "ignored": list(weights.ignored),
+            **({"place": weights.place} if weights.place else {}),
+        },
         details=scoring.details(test.logits, torch.from_numpy(test.labels), job.source.classes),
         reading={
             **job.reading.description,

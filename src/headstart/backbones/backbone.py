@@ -31,7 +31,9 @@ class WeightsRecord:
     source: str
     sha256: str | None = None
     ignored: tuple[str, ...] = ()
-    """Keys of the file that were left out by name: the old classifier."""
+    """Keys of the file that were left out by name (the old classifier), and what lies beside the model (`name.*`)."""
+    place: str = ""
+    """Where in the file the model is: what comes before its own names."""
 
 
 class Backbone(nn.Module, ABC):

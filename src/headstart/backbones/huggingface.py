@@ -2,12 +2,15 @@
 
 import hashlib
 import json
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from headstart.backbones import checkpoint, checkpoint_file
 from headstart.backbones import huggingface_files as files
 from headstart.backbones import weights as weights_files
 from headstart.backbones.backbone import Backbone, BackboneFactory, Reading, WeightsRecord
@@ -25,18 +28,25 @@ _VOLATILE = frozenset({"_name_or_path", "transformers_version", "architectures",
 class HuggingFace(BackboneFactory):
     """What text and audio have in common: where the model lies, what it is, and its weights."""
 
-    def __init__(self, model: str, weights: str, rate: float) -> None:
+    def __init__(self, model: str, weights: str, rate: float, weights_key: str | None) -> None:
         self.name = model
         self.weights = weights
         self.rate = rate
+        self.weights_key = weights_key
 
     def _model(self) -> torch.nn.Module:
         """The headless model with random weights, as far as it is used."""
-        return files.create(self.config, self._with_pooler)
+        return self._used(files.create(self.config, self._with_pooler))
+
+    def _used(self, model: Any) -> torch.nn.Module:
+        """The part of the headless model that is used."""
+        return model
 
     def record(self, pretrained: bool) -> WeightsRecord:
         if not pretrained or self.weights == "none":
             return WeightsRecord("none")
+        if self._file is not None:
+            return WeightsRecord(self._file.source, self._file.sha256)
         return WeightsRecord(self.place.source, self.place.sha256() if self._weights_are_here else None)
 
     @property
@@ -46,11 +56,43 @@ class HuggingFace(BackboneFactory):
 
     def _loaded(self, pretrained: bool) -> tuple[torch.nn.Module, WeightsRecord]:
         """The model in training mode, with its weights or random ones."""
-        if pretrained and self.weights != "none":
-            model, record = files.load(self.place, self.config, self._with_pooler)
-        else:
-            model, record = files.create(self.config, self._with_pooler), WeightsRecord("none")
-        return model.train(), record
+        if not pretrained or self.weights == "none":
+            return self._used(files.create(self.config, self._with_pooler)).train(), WeightsRecord("none")
+        if self._file is not None:
+            found, model = self._found_in(self._file)
+            checkpoint.load_strictly(model, found.state, self._file.source)
+            record = WeightsRecord(self._file.source, self._file.sha256, found.ignored, found.place)
+            return model.train(), record
+        model, record = files.load(self.place, self.config, self._with_pooler)
+        used = self._used(model)
+        unused = [] if used is model else [name for name, part in model.named_children() if part is not used]
+        return used.train(), replace(record, ignored=(*record.ignored, *unused))
+
+    def _found_in(self, file: weights_files.WeightsFile) -> tuple[checkpoint.Found, torch.nn.Module]:
+        """The model's weights in a checkpoint, with a model for them. Raises `InputError` where they do not fit."""
+        with torch.random.fork_rng(devices=[]):
+            model = self._model()
+        contents, expected = checkpoint_file.read(file.path), model.state_dict()
+
+        def by_name(state: checkpoint.State) -> checkpoint.Fit:
+            return checkpoint.compare(expected, state)
+
+        def converted(state: checkpoint.State) -> checkpoint.Fit:
+            """Under the names that transformers' files have, where these are others (AST), or had once."""
+            whole, fit = files.from_pretrained(None, self.config, self._with_pooler, state)
+            return replace(fit, state=self._used(whole).state_dict())
+
+        search = partial(checkpoint.find, contents, size=len(expected), source=file.source, key=self.weights_key)
+        try:
+            found = search(by_name)
+        except InputError as misfit:
+            try:
+                found = search(converted)
+            except Exception:  # whatever transformers raises for weights that it cannot convert
+                raise misfit from None
+        trained = {name: found.state[name] for name, _ in model.named_parameters()}
+        checkpoint.check_finite(trained, file.source)
+        return found, model
 
     @property
     def _with_pooler(self) -> bool:
@@ -63,7 +105,7 @@ class HuggingFace(BackboneFactory):
     @cached_property
     def place(self) -> files.Place:
         """Where config, tokenizer or feature extractor, and by default the weights are."""
-        own = self.weights not in ("hub", "none") and not self._is_file
+        own = self.weights not in ("hub", "none") and self._file is None
         return files.locate(self.weights if own else self.name, "backbone.weights" if own else "backbone.model")
 
     @cached_property
@@ -83,9 +125,19 @@ class HuggingFace(BackboneFactory):
         """transformers' configuration of the model."""
         return files.read_config(self.place)
 
-    @property
-    def _is_file(self) -> bool:
-        return self.weights.endswith(weights_files.SUFFIXES)
+    @cached_property
+    def _file(self) -> weights_files.WeightsFile | None:
+        """The checkpoint that the weights are in, where they do not lie in a folder as transformers writes it."""
+        path = Path(self.weights).expanduser()
+        named = path.is_file() or (self.weights.endswith(weights_files.SUFFIXES) and not path.is_dir())
+        return weights_files.locate(self.weights) if named else None
+
+    @cached_property
+    def _choice(self) -> str:
+        """Which of the models in a checkpoint this is, for its identity; nothing where there is one only."""
+        assert self._file is not None
+        found, _ = self._found_in(self._file)
+        return f" {found.place}" if found.is_choice else ""
 
     def _identity(self, pretrained: bool) -> dict[str, Any]:
         config = {name: value for name, value in self.config.to_dict().items() if name not in _VOLATILE}
@@ -93,7 +145,10 @@ class HuggingFace(BackboneFactory):
         weights = None
         if pretrained and self.weights != "none":
             place = self.place
-            weights = place.source if place.repository else f"sha256:{place.sha256()}"
+            if self._file is not None:
+                weights = f"sha256:{self._file.sha256}{self._choice}"
+            else:
+                weights = place.source if place.repository else f"sha256:{place.sha256()}"
         return {
             "library": "transformers",
             "model": type(self.config).__name__.removesuffix("Config"),
@@ -102,15 +157,20 @@ class HuggingFace(BackboneFactory):
         }
 
     def _check_weights(self, pretrained: bool) -> None:
-        if self._is_file:
+        if not pretrained or self.weights == "none":
+            return
+        if self._file is not None:
+            self._choice  # noqa: B018
+            return
+        if self.weights_key is not None:
             raise InputError(
-                f"backbone.weights={self.weights} is a file, but a transformers model is a folder with a config.json: "
-                "give the folder."
+                f"backbone.weights_key={self.weights_key} says where in a file the model is, but the weights are no "
+                "file of your own. Leave it out, or name the file (backbone.weights=PATH)."
             )
-        if pretrained and self.weights != "none" and self._weights_are_here:
+        if self._weights_are_here:
             model, record = files.load(self.place, self.config, self._with_pooler)
-            weights_files.check_finite(dict(model.named_parameters()), record.source)
-        elif pretrained and self.weights != "none":
+            checkpoint.check_finite(dict(model.named_parameters()), record.source)
+        else:
             self.place.weights_name()
 
 
@@ -121,10 +181,11 @@ class HuggingFaceText(HuggingFace):
         model: Its name on the hub (`owner/name`, `owner/name@revision`), a folder that `save_pretrained` wrote, or
             `package:<name>` for one that an installed package holds.
         weights: `hub` (those that come with the model), another folder or `package:<name>` (then its configuration and
-            tokenizer count too), or `none` for random ones.
+            tokenizer count too), a checkpoint of this very model, or `none` for random ones.
         pooling: From the tokens' vectors to the text's: that of the first token (`cls`), the mean of all, that of the
             last (for decoders, whose last token alone has seen the whole text), or the pretrained pooler's.
         max_length: Most tokens of a text; `None` for what the model can take, at most 512.
+        weights_key: Where in a checkpoint the model is, if it holds several (see `checkpoint`).
     """
 
     modality: Literal["text"] = "text"
@@ -136,8 +197,9 @@ class HuggingFaceText(HuggingFace):
         pooling: Pooling = "mean",
         max_length: Tokens | None = None,
         rate: Multiplier = 0.1,
+        weights_key: str | None = None,
     ) -> None:
-        super().__init__(model, weights, rate)
+        super().__init__(model, weights, rate, weights_key)
         self.pooling: Pooling = pooling
         self.max_length = max_length
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from headstart.backbones import huggingface_files as files
-from headstart.backbones.backbone import Backbone, Reading, WeightsRecord
+from headstart.backbones.backbone import Backbone, Reading
 from headstart.backbones.huggingface import HuggingFace
 from headstart.backbones.huggingface_extractor import SPECTROGRAM, WHISPER, Extractor, read_extractor
 from headstart.backbones.masks import BAND_MASKS, TIME_MASKS
@@ -34,10 +34,11 @@ class HuggingFaceAudio(HuggingFace):
         model: Its name on the hub (`owner/name`, `owner/name@revision`), a folder that `save_pretrained` wrote, or
             `package:<name>` for one that an installed package holds.
         weights: `hub` (those that come with the model), another folder or `package:<name>` (then its configuration
-            counts too), or `none` for random ones.
+            counts too), a checkpoint of this very model, or `none` for random ones.
         pooling: From the frames' vectors to the sound's: their mean, or (AST) what its classifier was trained on.
         layers: Features of the last layer, or of a learned weighting over all of them (SUPERB); the weights train with
             the tail, so they need a strategy that thaws it (`strategy=partial strategy.groups=[tail]`).
+        weights_key: Where in a checkpoint the model is, if it holds several (see `checkpoint`).
     """
 
     modality: Literal["audio"] = "audio"
@@ -50,8 +51,9 @@ class HuggingFaceAudio(HuggingFace):
         pooling: Literal["mean", "pooler"] = "mean",
         layers: Literal["last", "weighted"] = "last",
         rate: Multiplier = 0.1,
+        weights_key: str | None = None,
     ) -> None:
-        super().__init__(model, weights, rate)
+        super().__init__(model, weights, rate, weights_key)
         self.pooling: Literal["mean", "pooler"] = pooling
         self.layers = layers
 
@@ -105,23 +107,15 @@ class HuggingFaceAudio(HuggingFace):
     def _type(self) -> str:
         return self.config.model_type
 
-    def _loaded(self, pretrained: bool) -> tuple[torch.nn.Module, WeightsRecord]:
-        model, record = super()._loaded(pretrained)
-        if self._type != WHISPER:
-            _make_gradients_follow_parameters(model)
-            return model, record
-        ignored = (*record.ignored, "decoder") if record.source != "none" else ()
-        return model.get_encoder(), WeightsRecord(record.source, record.sha256, ignored)  # type: ignore[operator]
-
-    def _model(self) -> torch.nn.Module:
-        model = super()._model()
+    def _used(self, model: Any) -> torch.nn.Module:
         if self._type == WHISPER:
-            return model.get_encoder()  # type: ignore[operator]
+            return model.get_encoder()
         if self._type != SPECTROGRAM and {name for name, _ in model.named_children()} != _WAVEFORM_PARTS:
             raise InputError(
                 f"backbone.model={self.name} is of the type {self._type!r}, but audio backbones are wav2vec2 and its "
                 "kin (HuBERT, WavLM, UniSpeech, data2vec, Conformer), AST, and Whisper."
             )
+        _make_gradients_follow_parameters(model)
         return model
 
     def _run(self, model: torch.nn.Module) -> torch.Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from headstart.backbones import hub, weights
+from headstart.backbones import checkpoint, hub, weights
 from headstart.backbones.backbone import WeightsRecord
 from headstart.compat import mend_torchvision
 from headstart.errors import InputError
@@ -32,7 +32,6 @@ TOKENIZER_FILES = (
 _SMALL_FILES = ("*.json", "*.txt", "*.model")
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 _DOWNLOAD_SECONDS = 12.0
-_NUM_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -192,42 +191,40 @@ def load(place: Place, config: Any, with_pooler: bool) -> tuple[nn.Module, Weigh
     """
     place.fetch()
     try:
-        with quiet():
-            model, info = model_class(config).from_pretrained(
-                place.folder,
-                config=config,
-                local_files_only=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # listed below instead
-                **_pooler_argument(config, with_pooler),
-            )
+        model, fit = from_pretrained(place.folder, config, with_pooler)
     except Exception as error:  # damaged files, pickles: each reader raises its own
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"The weights {place.source} cannot be read: {reason}") from error
+    if not fit.is_exact:
+        raise checkpoint.refusal(place.source, fit.problems)
+    return model, WeightsRecord(place.source, place.sha256(), fit.ignored)
+
+
+def from_pretrained(
+    folder: Path | None, config: Any, with_pooler: bool, state: checkpoint.State | None = None
+) -> tuple[nn.Module, checkpoint.Fit]:
+    """The model, with how well the weights of a folder (or `state`, under its files' names or its own) fit it."""
+    with quiet():
+        model, info = model_class(config).from_pretrained(
+            folder,
+            config=config,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # listed below instead
+            **({} if state is None else {"state_dict": dict(state)}),
+            **_pooler_argument(config, with_pooler),
+        )
     own = {name for name, _ in (*model.named_children(), *model.named_parameters(recurse=False))}
     unexpected = sorted(info["unexpected_keys"])
     inside = [key for key in unexpected if key.removeprefix(f"{model.base_model_prefix}.").split(".")[0] in own]
-    problems = {
-        "missing keys": sorted(info["missing_keys"]),
-        "unexpected keys": inside,
-        "keys of another shape": [str(key) for key in info["mismatched_keys"]],
-        "errors": [str(message) for message in info.get("error_msgs") or []],
-    }
-    if any(problems.values()):
-        listing = "".join(_listing(title, names) for title, names in problems.items())
-        raise InputError(
-            f"The weights {place.source} do not fit the backbone{listing}. Choose weights of this very architecture, "
-            "or backbone.weights=none."
-        )
-    ignored = tuple(key for key in unexpected if key not in inside)
-    return model, WeightsRecord(place.source, place.sha256(), ignored)
-
-
-def _listing(title: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - _NUM_SHOWN} more" if len(names) > _NUM_SHOWN else ""
-    return f"; {title} ({len(names)}): {', '.join(names[:_NUM_SHOWN])}{more}"
+    return model, checkpoint.Fit(
+        model.state_dict(),
+        ignored=tuple(key for key in unexpected if key not in inside),
+        missing=tuple(sorted(info["missing_keys"])),
+        unexpected=tuple(inside),
+        misshaped=tuple(str(key) for key in info["mismatched_keys"]),
+        other=tuple(str(message) for message in info.get("error_msgs") or []),
+    )
 
 
 def accepts_pooler(config: Any) -> bool:

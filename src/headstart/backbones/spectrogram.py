@@ -1,7 +1,7 @@
 """timm's vision models on sounds, as configured: checked, identified and built."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -10,13 +10,13 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from headstart.backbones import weights as weights_files
+from headstart.backbones import checkpoint
 from headstart.backbones.backbone import BackboneFactory, Reading, WeightsRecord
 from headstart.backbones.masks import BAND_MASKS, TIME_MASKS
 from headstart.backbones.spectrogram_mel import LogMel, MelSettings, mel_filters
 from headstart.backbones.spectrogram_model import SpectrogramBackbone, one_channel
 from headstart.backbones.timm import Timm
-from headstart.backbones.timm_create import create, skipped_init
+from headstart.backbones.timm_create import Created, create, skipped_init
 from headstart.backbones.waveforms import sound_shapes
 from headstart.errors import InputError
 from headstart.ranges import Multiplier, NonNegative, Positive, ProperFraction, Seconds, Side
@@ -32,7 +32,8 @@ class Spectrogram(BackboneFactory):
     """Any image model of timm on log-mel spectrograms, in one channel; weights for three are summed over them.
 
     Args:
-        model, weights, drop_rate, drop_path_rate, channels_last, arguments: As for `headstart.backbones.timm.Timm`.
+        model, weights, weights_key, drop_rate, drop_path_rate, channels_last, arguments: As for
+            `headstart.backbones.timm.Timm`.
         size: Side in pixels of the square that spectrograms are resized to; `None` for as they are, but for models of
             one size only (vision transformers) what the weights were trained at.
         seconds: Length that sounds are cut or padded to where the data does not say.
@@ -72,6 +73,7 @@ class Spectrogram(BackboneFactory):
         channels_last: bool = True,
         arguments: dict[str, Any] | None = None,
         rate: Multiplier = 1.0,
+        weights_key: str | None = None,
     ) -> None:
         self.name = model
         self.rate = rate
@@ -79,8 +81,15 @@ class Spectrogram(BackboneFactory):
         self.seconds = seconds
         top = sample_rate / 2 if f_max is None else f_max
         self.settings = MelSettings(sample_rate, n_fft, win_length, hop_length, num_mels, f_min, top, top_db, mean, std)
-        self._pictures = Timm(
-            model, weights, drop_rate, drop_path_rate, size, channels_last=channels_last, arguments=arguments
+        self._pictures = _Pictures(
+            model,
+            weights,
+            drop_rate,
+            drop_path_rate,
+            size,
+            channels_last=channels_last,
+            arguments=arguments,
+            weights_key=weights_key,
         )
 
     # --- what is asked before building --------------------------------------------------------------------------------
@@ -146,25 +155,40 @@ class Spectrogram(BackboneFactory):
 
     def build(self, pretrained: bool) -> SpectrogramBackbone:
         """Under `torch.device("meta")`, `pretrained=False` allocates nothing: for plans."""
-        load = pretrained and self._pictures.weights != "none"
-        with torch.random.fork_rng(devices=[]), nullcontext() if load else torch.device("meta"):
-            colour = self._pictures.build(pretrained)
+        pictures, record = self._pictures, WeightsRecord("none")
+        probe, load = pictures.probe, pretrained and pictures.weights != "none"
         with skipped_init() if load else nullcontext():
-            model = create(self.name, num_classes=0, in_chans=1, **self._pictures.identity(False)["arguments"]).model
+            model = pictures.one_channel().model
         if load:
-            state = one_channel(colour.model.state_dict(), model, _adapt())
-            weights_files.load_strictly(model, state, colour.weights.source)
+            found, record = pictures.fitting_state(probe)
+            checkpoint.load_strictly(model, one_channel(found.state, model, _adapt()), record.source)
         return SpectrogramBackbone(
             model,
-            colour.num_features,
-            colour.preprocessing,
-            colour.weights,
-            colour.channels_last,
+            probe.shape[1],
+            pictures.preprocessing,
+            record,
+            pictures.channels_last,
             LogMel(self.settings),
             self._side,
             self._patch_step,
             round(self.seconds * self.settings.sample_rate),
         )
+
+
+class _Pictures(Timm):
+    """The model for pictures in colour, whose weights may also be a file's for one channel: a run's on spectrograms."""
+
+    def one_channel(self) -> Created:
+        return create(self.name, num_classes=0, in_chans=1, **self.identity(False)["arguments"])
+
+    def fitting_state(self, created: Created) -> tuple[checkpoint.Found, WeightsRecord]:
+        """Of three channels; if they don't fit, of one."""
+        try:
+            return super().fitting_state(created)
+        except InputError:
+            with suppress(InputError), torch.random.fork_rng(devices=[]), skipped_init():
+                return super().fitting_state(self.one_channel())
+            raise
 
 
 def _adapt() -> Callable[[int, Tensor], Tensor]:

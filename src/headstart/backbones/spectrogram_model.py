@@ -1,6 +1,6 @@
 """A live timm model that reads sounds as grey pictures: their log-mel spectrograms."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +71,7 @@ class SpectrogramBackbone(TimmBackbone):
 
 
 def one_channel(
-    state: dict[str, Tensor], model: nn.Module, adapt: Callable[[int, Tensor], Tensor]
+    state: Mapping[str, Tensor], model: nn.Module, adapt: Callable[[int, Tensor], Tensor]
 ) -> dict[str, Tensor]:
     """The tensors of a model for three channels, for `model`, the same for one.
 
@@ -80,5 +80,6 @@ def one_channel(
     """
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     return {
-        name: tensor if shapes.get(name) in (None, tensor.shape) else adapt(1, tensor) for name, tensor in state.items()
+        name: tensor if shapes.get(name) in (None, tensor.shape) else adapt(1, tensor.float())
+        for name, tensor in state.items()
     }

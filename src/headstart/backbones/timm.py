@@ -1,7 +1,6 @@
 """timm's vision models as configured: checked, identified and built."""
 
 import inspect
-from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cached_property, partial
 from typing import Annotated, Any, Literal, get_args
@@ -10,7 +9,7 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from headstart.backbones import hub, weights
+from headstart.backbones import checkpoint, checkpoint_file, hub, weights
 from headstart.backbones.backbone import BackboneFactory, Reading, WeightsRecord
 from headstart.backbones.timm_create import Created, create, skipped_init
 from headstart.backbones.timm_model import CropMode, Interpolation, Preprocessing, TimmBackbone
@@ -34,10 +33,11 @@ _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 class Timm(BackboneFactory):
     """Any image model of timm (https://github.com/huggingface/pytorch-image-models), by its name there.
 
-    `weights` is `hub` (timm's default), `package:<name>` (an installed package's), a path, or `none`. Preprocessing
-    is timm's own for the weights; `size` (pixels), `mean`, `std`, `interpolation`, `crop_pct` and `crop_mode` override
-    it (`center` cuts off the ends of the longer side, `squash` ignores the shape, `border` fills). `channels_last` is a
-    memory format, faster for convolutions. `arguments` go to `timm.create_model`.
+    `weights` is `hub` (timm's default), `package:<name>` (an installed package's), a path, or `none`; `weights_key`
+    says where in a file the model is (`teacher`, `state_dict_ema`), if it holds several (see `checkpoint`).
+    Preprocessing is timm's own for the weights; `size` (pixels), `mean`, `std`, `interpolation`, `crop_pct` and
+    `crop_mode` override it (`center` cuts off the ends of the longer side, `squash` ignores the shape, `border` fills).
+    `channels_last` is a memory format, faster for convolutions. `arguments` go to `timm.create_model`.
     """
 
     modality: Literal["vision"] = "vision"
@@ -58,10 +58,12 @@ class Timm(BackboneFactory):
         arguments: dict[str, Any] | None = None,
         rate: Multiplier = 1.0,
         crop_mode: CropMode | None = None,
+        weights_key: str | None = None,
     ) -> None:
         self.name = model
         self.rate = rate
         self.weights = weights
+        self.weights_key = weights_key
         self.drop_rate = drop_rate
         self.drop_path_rate = drop_path_rate
         self.size = size
@@ -80,11 +82,11 @@ class Timm(BackboneFactory):
     # --- what is asked before building --------------------------------------------------------------------------------
 
     def check(self, pretrained: bool) -> None:
-        self._probe  # noqa: B018
+        self.probe  # noqa: B018
         if not pretrained or self.weights == "none":
             return
         if not isinstance(self._located, hub.HubFile) or self._located.path is not None:  # nothing is downloaded here
-            self._fitting_state(self._probe.model, self._probe.filter_fn)
+            self._choice  # noqa: B018
 
     def identity(self, pretrained: bool) -> dict[str, Any]:
         identity: dict[str, Any] = {
@@ -99,7 +101,10 @@ class Timm(BackboneFactory):
         }
         if pretrained and self.weights != "none":
             file = self._located
-            identity["weights"] = file.source if isinstance(file, hub.HubFile) else f"sha256:{file.sha256}"
+            if isinstance(file, hub.HubFile):
+                identity["weights"] = file.source
+            else:
+                identity["weights"] = f"sha256:{file.sha256}{self._choice}"
         return identity
 
     def record(self, pretrained: bool) -> WeightsRecord:
@@ -120,7 +125,7 @@ class Timm(BackboneFactory):
     @property
     def patch_step(self) -> int:
         """Pixels from one patch to the next, where the model reads patches that do not overlap; else 1."""
-        return self._probe.patches.step
+        return self.probe.patches.step
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -140,12 +145,12 @@ class Timm(BackboneFactory):
     def build(self, pretrained: bool) -> TimmBackbone:
         """Under `torch.device("meta")`, `pretrained=False` allocates nothing: for plans."""
         load = pretrained and self.weights != "none"
-        probe = self._probe
+        probe = self.probe
         created = self._create(without_init=load)
         record = WeightsRecord("none")
         if load:
-            state, record = self._fitting_state(created.model, created.filter_fn)
-            weights.load_strictly(created.model, state, record.source)
+            found, record = self.fitting_state(created)
+            checkpoint.load_strictly(created.model, found.state, record.source)
         return TimmBackbone(created.model, probe.shape[1], self.preprocessing, record, self.channels_last)
 
     def _create(self, size: int | None = None, without_init: bool = False) -> Created:
@@ -179,7 +184,7 @@ class Timm(BackboneFactory):
         return config or timm.models.PretrainedCfg()
 
     @cached_property
-    def _probe(self) -> Trial:
+    def probe(self) -> Trial:
         """The model without memory, and the shape of its features; made once, to check the settings."""
         _ = self._config  # a name that timm does not know is told first
         problems = [
@@ -263,17 +268,37 @@ class Timm(BackboneFactory):
             )
         return hub.find(self._config.hf_hub_id, [self._config.hf_hub_filename or _HUB_FILES[0], *_HUB_FILES])
 
-    def _fitting_state(self, model: Any, filter_fn: Callable | None) -> tuple[dict[str, Tensor], WeightsRecord]:
+    @cached_property
+    def _choice(self) -> str:
+        """Which of the models in a file this is, for its identity; nothing where there is one only."""
+        found, _ = self.fitting_state(self.probe)
+        return f" {found.place}" if found.is_choice else ""
+
+    def fitting_state(self, created: Created) -> tuple[checkpoint.Found, WeightsRecord]:
         """The file's tensors under the model's names, without the old classifier; `InputError` if they don't fit."""
         file = self._located
+        model: Any = created.model
         path = file.fetch() if isinstance(file, hub.HubFile) else file.path
-        state = weights.read_state_dict(path)
-        if isinstance(file, weights.WeightsFile) and file.by_order:
-            with torch.device("meta"):
-                full = create(self.name, **self._create_arguments()).model.state_dict()
-            state = weights.rename_by_order(state, full, file.source)
-        state = weights.convert(state, model, filter_fn)
+        contents, expected = checkpoint_file.read(path), model.state_dict()
         classifier = model.pretrained_cfg.get("classifier") or ()
-        state, ignored = weights.leave_out(state, (classifier,) if isinstance(classifier, str) else classifier)
-        weights.check_fit(model, state, file.source)
-        return state, WeightsRecord(file.source, weights.file_sha256(path), ignored)
+        classifiers = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+
+        def fit(state: checkpoint.State) -> checkpoint.Fit:
+            if isinstance(file, weights.WeightsFile) and file.by_order:
+                renamed = checkpoint.by_order(state, self._with_classifier)
+                if not renamed.is_exact:
+                    return renamed
+                state = renamed.state
+            state = checkpoint.convert(state, model, created.filter_fn)
+            return checkpoint.compare(expected, state, classifiers)
+
+        found = checkpoint.find(contents, fit, len(expected), file.source, self.weights_key)
+        trained = {name: found.state[name] for name, _ in model.named_parameters()}
+        checkpoint.check_finite(trained, file.source)
+        return found, WeightsRecord(file.source, weights.file_sha256(path), found.ignored, found.place)
+
+    @cached_property
+    def _with_classifier(self) -> dict[str, Tensor]:
+        """The whole model's tensors, without memory."""
+        with torch.device("meta"):
+            return create(self.name, **self._create_arguments()).model.state_dict()

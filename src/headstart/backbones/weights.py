@@ -1,22 +1,15 @@
-"""Weights files: where they lie, what they are (sha256), and loading them strictly."""
+"""Weights files: where they lie, and what they are (sha256)."""
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
-from torch import Tensor, nn
-
 from headstart.errors import InputError
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
-WRAPPERS = ("state_dict", "model_state_dict", "model")
-"""Keys under which training programs put the state dict of a checkpoint."""
-PREFIXES = ("_orig_mod.", "module.", "backbone.", "model.")
-"""What wrappers (torch.compile, DDP, Lightning modules) put before every key."""
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 _NUM_SHOWN = 10
 _MOST_ENTRIES = 10_000
 
@@ -98,135 +91,3 @@ def file_sha256(path: str | Path) -> str:
                 digest.update(block)
         _sha256s[key] = digest.hexdigest()
     return _sha256s[key]
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or a weights-only checkpoint, by name, unwrapped and without common prefixes.
-
-    Tensors are mapped from the file where its format allows, so that looking at names and shapes reads little.
-    Nothing in the file can run code. Raises `InputError` for a file that holds anything but tensors, or is damaged.
-    """
-    try:
-        content = _load(path)
-    except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(
-            f"The weights file {path} cannot be read ({reason[0].rstrip('.')}). It must be a safetensors file"
-            " or a checkpoint of plain tensors; of a model saved whole, save model.state_dict() instead."
-        ) from error
-    for key in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise InputError(
-            f"The weights file {path} holds no state dict (names and their tensors), neither at its top nor under"
-            f" {', '.join(map(repr, WRAPPERS))}."
-        )
-    return _without_prefixes(content)
-
-
-def _load(path: Path) -> object:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    import torch
-
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError:  # files in the format from before torch 1.6 cannot be mapped
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    state = dict(state)
-    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None):
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
-
-
-def rename_by_order(state: Mapping[str, Tensor], reference: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
-    """`state` under the names of `reference`, a full model's state dict with the same tensors in the same order.
-
-    For weights converted from the same architecture under other names. Count and every shape must agree.
-    """
-    if state.keys() == reference.keys():
-        return dict(state)
-    pairs = list(zip(state.items(), reference.items(), strict=False))
-    wrong = [
-        f"{theirs} {tuple(a.shape)} against {ours} {tuple(b.shape)}"
-        for (theirs, a), (ours, b) in pairs
-        if a.shape != b.shape
-    ]
-    if wrong or len(state) != len(reference):
-        counts = f"{len(state)} tensors against the model's {len(reference)}"
-        raise InputError(
-            f"The weights {what} do not fit in order: {counts}{_listing('; shapes that differ', wrong)}."
-            " Choose the weights of this very architecture."
-        )
-    return {ours: tensor for (_, tensor), (ours, _) in pairs}
-
-
-def leave_out(state: Mapping[str, Tensor], modules: Iterable[str]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """`state` without the tensors of the named modules (the old classifier), and their names."""
-    stems = tuple(f"{module}." for module in modules)
-    ignored = tuple(name for name in state if name.startswith(stems))
-    return {name: tensor for name, tensor in state.items() if name not in ignored}, ignored
-
-
-def check_fit(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Raise one `InputError` with the missing, unexpected and mis-shaped keys if `state` is not exactly `module`'s."""
-    expected = module.state_dict()
-    missing = [name for name in expected if name not in state]
-    unexpected = [name for name in state if name not in expected]
-    misshaped = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
-    if missing or unexpected or misshaped:
-        raise InputError(
-            f"The weights {what} do not fit the backbone"
-            + _listing("; missing keys", missing)
-            + _listing("; unexpected keys", unexpected)
-            + _listing("; keys of another shape", misshaped)
-            + ". Choose weights of this very architecture, or backbone.weights=none."
-        )
-    check_finite({name: state[name] for name, _ in module.named_parameters() if name in state}, what)
-
-
-def check_finite(parameters: Mapping[str, Tensor], what: str) -> None:
-    """Raise `InputError` if any of the trained numbers is none: the file is damaged, or its training had diverged."""
-    bad = [name for name, tensor in parameters.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if bad:
-        raise InputError(
-            f"The weights {what} must be finite numbers, but some are not{_listing('; in', bad)}. Fetch the file "
-            "again, or choose another."
-        )
-
-
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Copy `state` into `module`; every tensor must be there, with its shape, and no other."""
-    check_fit(module, state, what)
-    module.load_state_dict(state, strict=True)
-
-
-def convert(state: dict[str, Tensor], module: nn.Module, filter_fn: Callable | None) -> dict[str, Tensor]:
-    """`state` through an architecture's own conversion (old names, resized position embeddings).
-
-    A conversion that cannot make sense of the tensors leaves them as they are, for `check_fit` to list.
-    """
-    if filter_fn is None:
-        return state
-    try:
-        return dict(filter_fn(dict(state), module))
-    except (KeyError, IndexError, AttributeError, RuntimeError, ValueError, AssertionError):
-        return state
-
-
-def _listing(title: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - _NUM_SHOWN} more" if len(names) > _NUM_SHOWN else ""
-    return f"{title} ({len(names)}): {', '.join(names[:_NUM_SHOWN])}{more}"
