@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from headstart import result
 from headstart.backbones.backbone import Backbone
 from headstart.cache import cache_dir
-from headstart.config import TrainerConfig
 from headstart.data.module import DataModule, ShiftSet
 from headstart.data.source import Examples, Source
 from headstart.errors import InputError
@@ -24,9 +23,9 @@ from headstart.progress import Progress
 from headstart.seeding import seed_for
 from headstart.training import scoring
 from headstart.training.activations import Activations, FrozenFeatures, Kept
+from headstart.training.device import device_of
 from headstart.training.probe import train_probes
 from headstart.training.probe_spec import EarlyStopping, Probe, ProbeOutcome
-from headstart.training.ranks import check_devices
 from headstart.training.solver import solve
 from headstart.training.starts import STORED_SHARE, Stored, starts
 from headstart.training.vector_optim import rule
@@ -166,7 +165,7 @@ def build_optimizer(job: Job) -> Callable[..., torch.optim.Optimizer]:
     can = chosen.func in (torch.optim.Adam, torch.optim.AdamW) and not chosen.keywords.keys() & UPDATES
     # Lightning refuses to clip before such an update in mixed precision, and float16's scaling is undone within it
     scaled = settings.precision == "16-mixed" or (settings.precision.endswith("mixed") and settings.gradient_clip_val)
-    if not can or scaled or device_of(settings).type not in ("cpu", "cuda"):
+    if not can or scaled or device_of(settings.accelerator).type not in ("cpu", "cuda"):
         return chosen
     return partial(chosen, fused=True)
 
@@ -175,15 +174,6 @@ def class_weights(job: Job) -> Tensor | None:
     if job.cfg.trainer.class_weights == "none":
         return None
     return scoring.class_weights(job.source.labels[job.split.train], len(job.source.classes))
-
-
-def device_of(settings: TrainerConfig) -> torch.device:
-    if settings.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return torch.device("cuda")
-    if settings.accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
-        return torch.device("mps")
-    check_devices(1, settings.accelerator)  # on another device it would be another run
-    return torch.device("cpu")
 
 
 def fitted_heads(

@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from headstart.assembly import (
     build_optimizer,
     class_weights,
     data_module,
-    device_of,
     fitted_heads,
     frozen_features,
     kept_activations,
@@ -38,6 +36,7 @@ from headstart.progress import Progress
 from headstart.recording import PeakMemory, Recorder
 from headstart.strategies import drawing
 from headstart.training.activations import FEATURES
+from headstart.training.device import check_precision, device_of
 from headstart.training.epochs import EarlyStopping, EpochRows, FlopMeter, PlateauThaw, keepers, load_weights
 from headstart.training.module import TransferModule
 from headstart.training.ranks import other_ranks
@@ -64,6 +63,8 @@ TELLING = (
 """Beginnings of the overrides that are shown with a run."""
 NOISE = (".*does not have many workers", ".*Checkpoint directory", ".*lr_scheduler.step", ".*treespec, LeafSpec")
 """Beginnings of warnings that tell a user nothing."""
+CHANGES = ("You (passed|requested) ", ".*Disabling", ".*hence setting ", ".*Using `.*` instead")
+"""Beginnings of warnings by which libraries say that they do something else than they were asked to."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,15 @@ def run(jobs: Sequence[Job], directories: Sequence[Path]) -> list[dict[str, Any]
         The results as they were written. A run that fails is recorded as failed; what is raised is an interrupt or a
         full disk, of which no run is the cause: they leave runs to be resumed.
     """
-    with notes.listening() as heard:
+    with notes.listening() as heard, notes.of_libraries(NOISE, CHANGES):
         return _run(jobs, [_open(job, place, heard) for job, place in zip(jobs, directories, strict=True)])
 
 
 def _run(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[str, Any]]:
     try:
-        _settle(jobs[0].cfg.trainer)
+        settings = jobs[0].cfg.trainer
+        check_precision(settings.precision, settings.accelerator)  # another machine may have prepared it
+        _settle(settings)
         if jobs[0].is_probe:
             return train_heads(jobs, records)
         assert len(jobs) == 1, "only probes are trained together"
@@ -140,7 +143,8 @@ def train(job: Job, record: Recorder) -> dict[str, Any]:
 def follow(job: Job, directory: Path) -> None:
     """Train along as one rank of the run in `directory`; nothing is recorded here."""
     _settle(job.cfg.trainer)
-    _fit(job, directory, lambda row: None, Progress(_title(job), job.cfg.trainer.max_epochs, live=False))
+    with notes.of_libraries(NOISE, CHANGES):
+        _fit(job, directory, lambda row: None, Progress(_title(job), job.cfg.trainer.max_epochs, live=False))
 
 
 def _fit(job: Job, directory: Path, on_row: Callable[[Mapping[str, Any]], None], progress: Progress) -> Fit:
@@ -181,7 +185,7 @@ def _fit(job: Job, directory: Path, on_row: Callable[[Mapping[str, Any]], None],
 def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[str, Any]]:
     """Run the frozen backbone once over the data and train every job's head on what it gives."""
     first, settings = jobs[0], jobs[0].cfg.trainer
-    device = device_of(settings)
+    device = device_of(settings.accelerator)
     memory = PeakMemory(device)
     frozen = frozen_features(first, device)
     progress = Progress(_title(*jobs), settings.max_epochs, monitor=settings.monitor)
@@ -281,8 +285,6 @@ def _settle(settings: TrainerConfig) -> None:
     if settings.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for words in NOISE:
-        warnings.filterwarnings("ignore", words)
 
 
 def _title(job: Job, *others: Job) -> str:

@@ -6,6 +6,7 @@ shown on the screen once in the life of a process, stands in the run's log and i
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -42,6 +43,43 @@ class Screen(logging.Handler):
         clear = "\r\x1b[2K" if sys.stderr.isatty() else ""  # where a line of progress may stand
         sys.stderr.write(f"{clear}note: {message}\n")
         sys.stderr.flush()
+
+
+class Relay(logging.Handler):
+    """Hands what libraries log as warnings to whoever hears and shows this program's."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        library = record.name.partition(".")[0]
+        if library == _ours.name or record.levelno >= logging.ERROR:
+            return
+        said = logging.LogRecord(record.name, record.levelno, "", 0, f"{library}: {record.getMessage()}", None, None)
+        for handler in _ours.handlers:
+            handler.handle(said)
+
+
+@contextmanager
+def of_libraries(noise: Iterable[str], changes: Iterable[str]) -> Iterator[None]:
+    """Within the block what libraries warn of are notes too.
+
+    Python warnings that match `noise` are passed over; those that match `changes` are raised: by them a library says
+    that it does something else than it was asked to.
+    """
+    relay, root = Relay(), logging.getLogger()
+    root.addHandler(relay)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            for words in noise:
+                warnings.filterwarnings("ignore", words)
+            for words in changes:
+                warnings.filterwarnings("error", words)
+            warnings.showwarning = lambda message, *where, **more: _log.warning("%s", " ".join(str(message).split()))
+            yield
+    finally:
+        root.removeHandler(relay)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from headstart.strategies.plan import Kind, Plan, Row
 from headstart.strategies.strategy import Strategy
 from headstart.text_settings import keep_texts
 from headstart.tracking import Tracker
+from headstart.training.device import check_precision
 from headstart.training.ranks import check_devices
 from headstart.training.rows import rows
 
@@ -168,6 +169,7 @@ def _prepared(cfg: DictConfig, here: bool) -> Job:
     parts, factory, nodes = _bound(cfg)
     if here:
         check_devices(cfg.trainer.devices, cfg.trainer.accelerator)
+    check_precision(cfg.trainer.precision, cfg.trainer.accelerator, here)
     strategy: Strategy = parts["strategy"]
     _check_modalities(parts)
     _check_tracker(parts["logger"])

@@ -19,7 +19,7 @@ from headstart.data.module import VIEW_SEED, BatchDataset, loader
 from headstart.data.source import Examples
 from headstart.features.store import FeatureStore
 from headstart.training import work
-from headstart.training.scoring import PRECISIONS
+from headstart.training.device import autocast
 
 FEATURES = "features"
 """Name of the pooled features among a backbone's activations."""
@@ -173,12 +173,8 @@ class FrozenFeatures:
             assert boundary in backbone.boundaries, f"cannot be cut after {boundary}"
         backbone = backbone.to(self.device)
         begins = None if positions is None else np.cumsum(positions) - positions
-        mixed = PRECISIONS.get(self.precision)
         known = work.Known()
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, mixed or torch.bfloat16, enabled=mixed is not None),
-        ):
+        with torch.inference_mode(), autocast(self.device, self.precision):
             began = time.perf_counter()
             for batch in self._batches(examples, augmentation, view):
                 inputs = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch["inputs"].items()}

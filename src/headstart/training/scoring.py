@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 
 from headstart.metrics import counts, of_classes
+from headstart.training.device import autocast
 
 MOST_DENSE = 50
 """Classes up to which the confusion matrix is kept whole: of a thousand it would take megabytes, nearly all zeros."""
-PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def predict(
@@ -25,8 +25,7 @@ def predict(
 ) -> Tensor:
     """Outputs of `model` for every batch, in order, float32 on the CPU; no graph, autocast as in training."""
     outputs = []
-    mixed = PRECISIONS.get(precision)
-    with torch.inference_mode(), torch.autocast(device.type, mixed or torch.bfloat16, enabled=mixed is not None):
+    with torch.inference_mode(), autocast(device, precision):
         for batch in batches:
             inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch["inputs"].items()}
             outputs.append(model(inputs).float())

@@ -16,6 +16,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from headstart.cache import replacing
 from headstart.config import TrainerConfig
+from headstart.training.device import device_of
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,9 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 def lightning_trainer(settings: TrainerConfig, callbacks: Sequence[pl.Callback], directory: Path) -> pl.Trainer:
     """A trainer that follows `settings`; what ends training before its last epoch is among the `callbacks`."""
-    return pl.Trainer(
-        accelerator=settings.accelerator,
+    device = device_of(settings.accelerator)
+    trainer = pl.Trainer(
+        accelerator=device.type,
         devices=settings.devices,
         strategy="ddp_find_unused_parameters_true" if settings.devices > 1 else "auto",
         precision=settings.precision,  # type: ignore[arg-type]
@@ -54,6 +56,12 @@ def lightning_trainer(settings: TrainerConfig, callbacks: Sequence[pl.Callback],
         default_root_dir=directory,
         plugins=[WholeCheckpoints()],
     )
+    taken = (trainer.precision, trainer.num_devices, trainer.strategy.root_device.type)
+    if taken != (asked := (settings.precision, settings.devices, device.type)):
+        raise RuntimeError(
+            f"Lightning would train with {taken} (precision, devices, accelerator) where it got {asked}."
+        )
+    return trainer
 
 
 def resumable(path: Path) -> Path | None:
