@@ -3,6 +3,7 @@
 import json
 import shlex
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,52 @@ OPTIMIZERS = [
     ("optimizer._target_=torch.optim.LBFGS ~optimizer.weight_decay", "LBFGS fails"),
     ("optimizer._target_=torch.optim.Muon", "Muon only supports 2D parameters"),
     ("optimizer._target_=torch.optim.Rprop ~optimizer.weight_decay", "does not follow the rate"),
+]
+WORDS = [
+    ("optimizer=null", "Unknown optimizer 'null'"),
+    ("trainer=null", "Unknown trainer 'null'"),
+    ("data=null", "Unknown data 'null'"),
+    ("logger=3", "Unknown logger '3'"),
+    ("'optimizer=[1]'", "must list names of configs: adamw, sgd"),
+    ("~trainer", "trainer cannot be left out"),
+    ("~optimizer", "optimizer cannot be left out"),
+    ("+x=1", "Unknown setting 'x'"),
+    ("seed=null", "seed must have a value, but is null"),
+    ("seed=[1]", "seed: Value '[1]'"),
+    ("seed=1.5", "seed: Value '1.5'"),
+    ("seed=1e400", "seed: Value 'inf'"),
+    ("seed=-1", "seed must be greater than or equal to 0"),
+    ("seed=99999999999999999999", "seed must be less than or equal to"),
+    ("trainer=3", "Unknown trainer '3'"),
+    ("trainer=default,gpu", "add -m"),
+    ("'optimizer.lr=${nope}'", "nope"),
+    ("'optimizer.lr=${oc.env:NOT_SET_ANYWHERE}'", "NOT_SET_ANYWHERE"),
+    ("'seed=${seed}'", "ecursive"),
+    ("'optimizer.lr=${'", "cannot be read"),
+    ("seed", "cannot be read"),
+    ("seed==", "cannot be read"),
+    ("=1", "names no setting"),
+    ("''", "cannot be read"),
+    ("seed=\udcff", "cannot be read"),
+    ("--config-name", "--config-name"),
+    ("--config-name=nope", "nope"),
+    ("--config-dir=nowhere", "--config-dir must be a folder"),
+    ("--config-dir=", "--config-dir must name a folder"),
+    ("--cfg", "expected one argument"),
+    ("--cfg=everything", "invalid choice: 'everything'"),
+    ("--info=nothing", "invalid choice: 'nothing'"),
+    ("--resolve", "--resolve and --package go with --cfg"),
+    ("--package=trainer", "--resolve and --package go with --cfg"),
+    ("--run -m seed=0,1", "--run and -m exclude each other"),
+    ("--quiet", "Unknown option '--quiet'"),
+    ("--dry-run", "--dry-run is for comparisons: add -m"),
+    ("-m seed=range(0,100000000)", "at most 10,000 runs, but seed=range(0,100000000) gives more"),
+    ("-m seed=range(0,200) +trainer.patience=range(1,200)", "at most 10,000 runs, but these settings make 39,800"),
+    ("-m 'seed=glob(*)'", "gives no value at all"),
+    ("-m 'strategy=glob(x*)'", "Unknown strategy 'glob(x*)'"),
+    ("-m seed=range(0,0)", "gives no value at all"),
+    ("-m seed=range(0,5,0)", "cannot be listed"),
+    ("-m 'seed=interval(0,5)'", "must list its values"),
 ]
 NAMES = [
     ("strategy=lora strategy.adapter=null", "strategy=lora must do what its name says"),
@@ -172,7 +219,9 @@ def said_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return said
 
 
-@pytest.mark.parametrize(("line", "expected"), [*SETTINGS, *COUNTED, *OPTIMIZERS, *NAMES, *WEIGHTS, *MACHINE, *PLACES])
+@pytest.mark.parametrize(
+    ("line", "expected"), [*SETTINGS, *WORDS, *COUNTED, *OPTIMIZERS, *NAMES, *WEIGHTS, *MACHINE, *PLACES]
+)
 def test_bad_settings_are_refused(at_home: Path, capsys: pytest.CaptureFixture[str], line: str, expected: str):
     assert expected in said_of(["train", *shlex.split(line)], capsys)
 
@@ -216,6 +265,16 @@ COMMANDS = [
     ("rerun .", "must hold a run that has ended"),
     ("rerun . .", "Name one run's directory, not 2"),
     (f"rerun {LONG}", "File name too long"),
+    ("plan -m", "headstart plan shows the plan of one run: leave out -m"),
+    ("plan -m seed=0,1", "leave out -m"),
+    ("plan --cfg job", "leave out --cfg"),
+    ("plan --dry-run", "Unknown option '--dry-run'"),
+    ("plan seed=0,1", "add -m"),
+    ("plan ~seed", "seed cannot be left out"),
+    ("plan optimizer=null", "Unknown optimizer 'null'"),
+    ("plan strategy=lora strategy.adapter=null", "it is fine_tune"),
+    ("-sc", "Say which shell"),
+    ("-sc install=tcsh", "Say which shell"),
     ("trian", "Unknown command 'trian'"),
     ("--quiet", "Unknown command '--quiet'"),
     ("\udcff", "Unknown command"),
@@ -227,6 +286,39 @@ def test_bad_words_of_the_other_commands_are_refused(
     at_home: Path, capsys: pytest.CaptureFixture[str], line: str, expected: str
 ):
     assert expected in said_of(shlex.split(line), capsys)
+
+
+CONFIGS = {
+    "tab": b"seed:\t1\n\t- 2",
+    "unclosed": b"trainer: {max_epochs: 3",
+    "twice": b"seed: 1\nseed: 2\n",
+    "tag": b"seed: !!python/object/apply:os.getcwd []\n",
+    "latin1": "name: caf\u00e9\n".encode("latin-1"),
+    "nul": b"name: a\x00b\n",
+    "list": b"- 1\n- 2\n",
+    "number": b"3\n",
+    "defaults": b"defaults: 3\n",
+    "defaults_of_numbers": b"defaults:\n  - 3\n",
+    "defaults_of_none": b"defaults:\n  - optimizer: nothing\n",
+    "itself": b"defaults:\n  - itself\n",
+    "unknown": b"trainer:\n  max_epoch: 3\n",
+    "wrong_type": b"trainer: 3\n",
+    "null_group": b"optimizer: null\n",
+    "bomb": b"a: &a [x, x, x, x, x, x, x, x, x]\n"
+    + b"".join(f"{n}: &{n} [{', '.join([f'*{m}'] * 9)}]\n".encode() for m, n in pairwise("abcdefghi")),
+    "ring": b"a: &a [*a]\n",
+    "deep": b"a: " + b"[" * 5000 + b"]" * 5000,
+    "large": b"# " + b"x" * 2_000_000,
+    "interpolation": b"seed: ${\n",
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_bad_files_in_a_config_dir_are_named(at_home: Path, capsys: pytest.CaptureFixture[str], name: str):
+    folder = at_home / "mine" / "experiment"
+    folder.mkdir(parents=True)
+    (folder / f"{name}.yaml").write_bytes(CONFIGS[name].replace(b"seed", b"# @package _global_\nseed", 1))
+    assert len(said_of(["train", "--config-dir=mine", f"experiment={name}"], capsys)) > 40
 
 
 def damaged_runs(folder: Path) -> list[Path]:
@@ -283,8 +375,7 @@ def test_weights_with_numbers_that_are_none_are_refused(at_home: Path, capsys: p
 def test_a_finished_run_is_told_of_though_its_place_cannot_be_written(
     at_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(
-        "headstart.result.read", lambda directory: {"status": "completed", "metrics": {"test/accuracy": 1.0}}
-    )
+    done = {"status": "completed", "metrics": {"test/accuracy": 1.0}}
+    monkeypatch.setattr("headstart.result.checked", lambda *_: done)
     assert main(["train", "data.size=32", "hydra.run.dir=/proc/x"]) == 0
     assert "Already completed" in capsys.readouterr().out

@@ -47,7 +47,13 @@ class Application(Hydra):
         parser = OverridesParser.create(config_loader=self.config_loader)
         check_overrides(parser.parse_overrides(overrides), self.config_loader)
         name = config_name or CONFIG_NAME
-        cfg = super().compose_config(name, overrides, run_mode, False, from_shell, validate_sweep_overrides)
+        try:
+            cfg = super().compose_config(name, overrides, run_mode, False, from_shell, validate_sweep_overrides)
+        except (ValueError, TypeError, KeyError, AttributeError, AssertionError, RecursionError) as error:
+            if isinstance(error, (InputError, *COMPOSITION_ERRORS)):
+                raise
+            reason = "configs name each other in a circle" if isinstance(error, RecursionError) else str(error)
+            raise InputError(f"The config cannot be composed: {reason}. Mend the file that says so.") from error
         cfg.hydra.mode = run_mode
         if with_log_configuration:
             configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
@@ -119,7 +125,9 @@ def train(words: list[str]) -> int:
 def plan(words: list[str]) -> int:
     """`headstart plan`: what would train when, in a picture or, with `--json`, for tools."""
     as_json = "--json" in words
-    cfg = compose([word for word in words if word != "--json"])
+    rest = [word for word in words if word != "--json"]
+    _refuse_for_plan(_parsed(rest))
+    cfg = compose(rest)
 
     from headstart.planning import show
     from headstart.preparation import draft, job_config
@@ -161,7 +169,25 @@ def _parsed(words: list[str]) -> argparse.Namespace:
         if option.startswith("-") and option not in options:
             named = [one for one in options if one.startswith("--")]
             raise unknown("option", option, [*named, "--dry-run", "--retry-failed"])
-    return parser.parse_intermixed_args(words)
+    parser.error = _refuse_words  # type: ignore[method-assign,assignment]
+    args = parser.parse_intermixed_args(words)
+    if (args.resolve or args.package) and not args.cfg:
+        raise InputError("--resolve and --package go with --cfg job, which shows the config.")
+    if args.run and args.multirun:
+        raise InputError("--run and -m exclude each other: give one of them.")
+    return args
+
+
+def _refuse_words(message: str) -> None:
+    raise InputError(f"{message[:1].upper()}{message[1:].rstrip('.')}. See headstart train --help.")
+
+
+def _refuse_for_plan(args: argparse.Namespace) -> None:
+    """Raise `InputError` for options that a plan has no use for."""
+    given = {"-m": args.multirun, "--run": args.run, "--cfg": args.cfg, "--info": args.info, "--resolve": args.resolve}
+    useless = [option for option, value in given.items() if value]
+    if useless:
+        raise InputError(f"headstart plan shows the plan of one run: leave out {', '.join(useless)}.")
 
 
 def _application(args: argparse.Namespace) -> Application:
@@ -180,9 +206,19 @@ def _act(app: Application, args: argparse.Namespace) -> int:
     elif args.hydra_help:
         app.hydra_help(config_name=name, args_parser=get_args_parser(), args=args)
     elif args.cfg:
-        app.show_cfg(name, overrides, args.cfg, args.package, args.resolve)
+        try:
+            app.show_cfg(name, overrides, args.cfg, args.package, args.resolve)
+        except SystemExit:  # Hydra has said so itself
+            raise InputError(
+                f"--package must be a part of the config, such as trainer, but is {args.package}."
+            ) from None
     elif args.shell_completion:
-        app.shell_completion(config_name=name, overrides=overrides)
+        try:
+            app.shell_completion(config_name=name, overrides=overrides)
+        except ValueError as error:
+            raise InputError(
+                f"Say which shell, as in headstart -sc install=bash: {' '.join(str(error).split())}"
+            ) from error
     elif args.info:
         app.compose_config(name, overrides, RunMode.RUN)  # some of what follows would show parts of it unchecked
         app.show_info(args.info, config_name=name, overrides=overrides)

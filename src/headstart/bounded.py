@@ -148,7 +148,7 @@ def yaml_value(path: Path, load: Callable[[str], Any], most: int = MOST_BYTES) -
         raise error if isinstance(error, DamagedError) else DamagedError(f"it is not YAML: {error}") from None
 
 
-def check_yaml(words: str) -> None:
+def check_yaml(words: str, most: int = MOST_PARTS) -> None:
     """Raise `DamagedError` for YAML that is too deep, on which the parser in C crashes, or that aliases make too large.
 
     Raises:
@@ -172,8 +172,8 @@ def check_yaml(words: str) -> None:
                 sizes[anchor] = total - before
         if len(inside) > MOST_DEPTH:
             raise DamagedError(f"values lie more than {MOST_DEPTH} deep in one another")
-        if total > MOST_PARTS:
-            raise DamagedError(f"with its aliases written out it has more than {MOST_PARTS:,} values")
+        if total > most:
+            raise DamagedError(f"with its aliases written out it has more than {most:,} values")
 
 
 def csv_rows(path: Path, most: int = MOST_BYTES) -> list[dict[str, str]]:

@@ -23,6 +23,7 @@ from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from headstart import config, guard
+from headstart.config_files import use_checked_files
 from headstart.errors import InputError
 from headstart.explanation import CHOICES, COMPOSITION_ERRORS, CONFIG_NAME, check_overrides, explained
 from headstart.overrides import as_written
@@ -63,7 +64,10 @@ def search_path(config_dir: str | None = None) -> ConfigSearchPath:
     path = create_config_search_path(str(conf_dir()))
     config.register()
     ConfigStore.instance().store(group="hydra/sweeper", name="headstart", node=SweeperConfig, provider="headstart")
+    use_checked_files()
     if config_dir is not None:
+        if not config_dir.strip():
+            raise InputError("--config-dir must name a folder, but is empty.")
         folder = Path(config_dir).expanduser().absolute()
         if not folder.is_dir():
             raise InputError(f"--config-dir must be a folder, but {folder} is none.")

@@ -27,6 +27,8 @@ def check_overrides(overrides: Sequence[Override], loader: ConfigLoader) -> None
     """Raise `InputError` for overrides that Hydra itself falls over: no choice for a group, a run without a setting."""
     for one in overrides:
         key = one.key_or_group
+        if not key:
+            raise InputError(f"{one.input_line} names no setting: write KEY=VALUE.")
         if one.is_delete() and (key in config.SPINE or key in config.GROUPS):
             raise InputError(f"{key} cannot be left out: every run has one. To change it, write {key}=VALUE.")
         above = key.rpartition(".")[0]
@@ -38,6 +40,10 @@ def check_overrides(overrides: Sequence[Override], loader: ConfigLoader) -> None
             if typed in options:
                 raise InputError(f"{one.input_line} is read as a number: write {in_shell(key, typed)}.")
             raise unknown(key, typed, options)
+        if is_choice and isinstance(one.value(), list) and not all(isinstance(name, str) for name in one.value()):
+            raise InputError(
+                f"{one.input_line} must list names of configs: {', '.join(loader.get_group_options(key))}."
+            )
 
 
 def explained(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) -> InputError:

@@ -1,7 +1,8 @@
 """From overrides that hold several values to the list of runs: grids, paired values and explicit lists."""
 
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import islice, product
+from math import prod
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -13,6 +14,8 @@ from headstart.errors import InputError
 
 Line = tuple[str, ...]
 """The overrides of one run."""
+MOST_RUNS = 10_000
+"""Runs of a comparison: all are composed and checked before the first begins, at some milliseconds each."""
 
 
 def expand(
@@ -28,17 +31,23 @@ def expand(
     stay as they were typed: what is interpolated is so in each run.
 
     Raises:
-        InputError: if paired keys have different numbers of values, a sweep has no end, or a line of `runs` has a quote
-            or bracket that is not closed.
+        InputError: if paired keys have different numbers of values, a sweep has no end, no value or too many, or a line
+            of `runs` has a quote or bracket that is not closed.
     """
     given = OverridesParser.create(config_loader=loader).parse_overrides(list(arguments))
     typed = {one.get_key_element() for one in given}
     base = _parse(loader, _assigned({key: value for key, value in params.items() if key not in typed}))
     grid = [_values(one) for one in (*base, *given)]
-    return [
-        (*line, *pairing, *point)
-        for line, pairing, point in product(_lines(loader, runs), _pairings(loader, paired), product(*grid))
-    ]
+    lines, pairings = _lines(loader, runs), _pairings(loader, paired)
+    _check_number(prod(map(len, grid)) * len(lines) * len(pairings))
+    return [(*line, *pairing, *point) for line, pairing, point in product(lines, pairings, product(*grid))]
+
+
+def _check_number(count: int) -> None:
+    if count > MOST_RUNS:
+        raise InputError(
+            f"A comparison may have at most {MOST_RUNS:,} runs, but these settings make {count:,}. List fewer."
+        )
 
 
 def _parse(loader: ConfigLoader, lines: Sequence[str]) -> list[Override]:
@@ -61,7 +70,20 @@ def _values(override: Override) -> list[str]:
     sweep = override.value()
     if isinstance(sweep, ChoiceSweep) and sweep.simple_form:
         return [f"{key}={value}" for value in overrides.values(text)]
-    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    try:
+        found = [f"{key}={value}" for value in islice(override.sweep_string_iterator(), MOST_RUNS + 1)]
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{override.input_line} cannot be listed: {error}. Write its values, as in {key}=1,2."
+        ) from error
+    if not found:
+        raise InputError(f"{override.input_line} gives no value at all. Write them, as in {key}=1,2.")
+    if len(found) > MOST_RUNS:
+        raise InputError(
+            f"A comparison may have at most {MOST_RUNS:,} runs, but {override.input_line} gives more values than that. "
+            "List fewer."
+        )
+    return found
 
 
 def _pairings(loader: ConfigLoader, paired: Mapping[str, str]) -> list[Line]:

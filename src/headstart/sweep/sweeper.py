@@ -144,6 +144,8 @@ class Sweep:
             except InputError as error:
                 for message in error.messages:
                     problems.setdefault(message, []).append(" ".join(line))
+        if not problems and len(plans) < len(lines):
+            log.warning("%d of %d runs are named more than once, and done once.", len(lines) - len(plans), len(lines))
         if problems:
             raise InputError(*(_with_runs(message, where, len(lines)) for message, where in problems.items()))
         if self.damaged:
