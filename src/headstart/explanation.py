@@ -40,7 +40,8 @@ def check_overrides(overrides: Sequence[Override], loader: ConfigLoader) -> None
             if typed in options:
                 raise InputError(f"{one.input_line} is read as a number: write {in_shell(key, typed)}.")
             raise unknown(key, typed, options)
-        if is_choice and isinstance(one.value(), list) and not all(isinstance(name, str) for name in one.value()):
+        chosen = one.value() if is_choice else None
+        if isinstance(chosen, list) and not all(isinstance(name, str) for name in chosen):
             raise InputError(
                 f"{one.input_line} must list names of configs: {', '.join(loader.get_group_options(key))}."
             )
