@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import subprocess
 import sys
 import time
 from itertools import cycle
@@ -9,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from headstart import config, guard, result
+from headstart.application import compose
 from headstart.cli import main
+from headstart.data.text_hub import load_splits
+from headstart.errors import InputError
+from headstart.preparation import job_config
+from headstart.tracking import Tracker
+from pictures import tiny, write_folder
 
 SECRET = "c4n4ry"
 COPY = "_target_: headstart.result.shutil.copyfile, src: /etc/hostname, dst: canary"
@@ -306,3 +314,248 @@ def test_hostile_experiments_are_refused(
     words = ["--config-dir", str(folder), "experiment=evil"]
     for mode in MODES if how == "all" else [next(TURN)]:
         assert expected in refused([*mode, *words], capsys), mode
+
+
+FOLDERS = {
+    "schema.yaml": ("seed: 1", "cannot take the place of our own"),
+    "hydra/config.yaml": ("callbacks: {x: {COPY}}", "cannot take the place of our own"),
+    "hydra/sweeper/headstart.yaml": ("_target_: headstart.result.shutil.rmtree", "cannot take the place of our own"),
+    "hydra/launcher/basic.yaml": ("_target_: headstart.result.shutil.rmtree", "can be set on the command line alone"),
+    "hydra/launcher/joblib.yaml": ("n_jobs: 1", "can be set on the command line alone"),
+}
+"""Files of a stranger's folder that would be taken without being asked for."""
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_of_configs_takes_the_place_of_nothing_of_ours(
+    home: Path, folder: Path, capsys: pytest.CaptureFixture[str], name: str
+):
+    text, expected = FOLDERS[name]
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text.replace("COPY", COPY))
+    chosen = ["hydra/launcher=joblib"] if "joblib" in name else []
+    for mode in (next(TURN), next(TURN)):
+        assert expected in refused([*mode, "--config-dir", str(folder), *chosen], capsys), mode
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hydra: {searchpath: ['pkg://canary_package']}\ndefaults: [train, _self_]",
+        "hydra: {callbacks: {x: {COPY}}}\ndefaults: [train, _self_]",
+        "seed: 1",
+    ],
+)
+def test_a_first_config_of_a_stranger_is_checked_too(
+    home: Path, folder: Path, capsys: pytest.CaptureFixture[str], text: str
+):
+    (folder / "evil.yaml").write_text(text.replace("COPY", COPY))
+    refused([*next(TURN), "--config-dir", str(folder), "--config-name", "evil"], capsys)
+
+
+def test_completion_imports_nothing(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COMP_LINE", "headstart train hydra.searchpath=[pkg://canary_package] trainer.")
+    assert main(["-sc", "query=bash"]) == 2
+    assert "canary_package" not in sys.modules
+    assert not (home / "canary").exists()
+
+
+def test_a_class_is_taken_only_where_it_is_defined(monkeypatch: pytest.MonkeyPatch):
+    assert guard.located("headstart.tracking.NoTracker", "logger", Tracker).__name__ == "NoTracker"
+    for target, expected in {
+        "headstart.tracking.best_checkpoint": "must be a Tracker",
+        "headstart.tracking.log": "must be a Tracker",
+        "headstart.conclusion.Path": "must be a Tracker",
+        "headstart.tracking.Missing": "cannot be imported",
+        "headstart.tracking.WandB.start": "there is no module 'headstart.tracking.WandB'",
+        "headstart.__main__.main": "must lie in headstart",
+        "headstart.tracking.__builtins__": "must lie in headstart",
+        "headstartx.Tracker": "must lie in headstart",
+        "headstart": "must lie in headstart",
+        "": "must lie in headstart",
+        3: "must lie in headstart",
+    }.items():
+        with pytest.raises(InputError, match=expected):
+            guard.located(target, "logger", Tracker)
+    with pytest.raises(InputError, match="where it is defined"):
+        guard.located("headstart.conclusion.Path", "logger", object)
+    monkeypatch.setenv("HEADSTART_ALLOW", "fractions")
+    assert guard.located("fractions.Fraction", "logger", object).__name__ == "Fraction"
+    with pytest.raises(InputError, match="where it is defined"):
+        guard.located("fractions.Decimal", "logger", object)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("pictures"), per_class=8)
+
+
+def a_record(home: Path, pictures: Path, **changes: str) -> Path:
+    """A run's directory as far as its config goes, with some of it written anew."""
+    text = config.dumped(job_config(compose(tiny(pictures))))
+    for old, new in changes.values() if changes else ():
+        assert old in text
+        text = text.replace(old, new, 1)
+    (home / "run").mkdir()
+    (home / "run" / "config.yaml").write_text(text)
+    return home / "run"
+
+
+def test_a_record_holds_values_and_names_no_places(home: Path, pictures: Path, caplog: pytest.LogCaptureFixture):
+    changes = {
+        "name": ("name: comparison", "name: '${oc.env:SECRET_TOKEN}'"),
+        "companions": ("companions: []", "companions: ['../../x']"),
+        "features": ("root: null", "root: /tmp/x"),
+        "logger": (
+            "_target_: headstart.tracking.NoTracker",
+            "_target_: headstart.mlflow_tracking.MLflow\n  tracking_uri: http://10.9.8.7/",
+        ),
+    }
+    cfg = config.load(a_record(home, pictures, **changes))
+    assert cfg.name == "${oc.env:SECRET_TOKEN}"
+    assert SECRET not in config.dumped(cfg)
+    assert cfg.companions == []
+    guard.forget_places(cfg)
+    assert (cfg.features.root, cfg.logger.tracking_uri) == (None, None)
+    assert "features.root=/tmp/x of the record is not used" in caplog.text
+
+
+@pytest.mark.parametrize("target", ["os.system", "headstart.result.shutil.copyfile", "headstart.result.Path"])
+def test_a_record_builds_only_parts(home: Path, pictures: Path, target: str):
+    changes = {"target": ("_target_: headstart.tracking.NoTracker", f"_target_: {target}")}
+    with pytest.raises(InputError, match=r"logger\._target_"):
+        config.bind(config.load(a_record(home, pictures, **changes)))
+
+
+def test_an_alias_bomb_in_a_record_is_refused(home: Path, pictures: Path):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    directory = a_record(home, pictures, name=("name: comparison", "\n".join([*lines, "name: x"])))
+    with pytest.raises(InputError, match="more than"):
+        config.load(directory)
+
+
+@pytest.mark.parametrize("inside", [None, ".hydra", "log.txt", "checkpoints"])
+@pytest.mark.parametrize("mode", [["train"], ["train", "-m"], ["train", "-m", "--dry-run"]])
+def test_nothing_is_written_through_a_link(
+    home: Path, pictures: Path, capsys: pytest.CaptureFixture[str], inside: str | None, mode: list[str]
+):
+    from headstart.preparation import prepare
+
+    words = tiny(pictures, "strategy=feature_extraction", "name=few")
+    run_id = prepare(job_config(compose(words))).run_id
+    parent = home / "outputs" / ("few" if "-m" in mode else "runs")
+    elsewhere = home / "elsewhere"
+    elsewhere.mkdir()
+    link = parent / run_id / (inside or "")
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    before = sorted(home.rglob("*"))
+    capsys.readouterr()
+    assert main([*mode, *words]) == 2
+    assert "is a link to" in capsys.readouterr().err
+    assert sorted(home.rglob("*")) == before
+
+
+def test_git_runs_nothing_of_a_hostile_checkout(home: Path, monkeypatch: pytest.MonkeyPatch):
+    place = home / "checkout"
+    place.mkdir()
+
+    def git(*words: str) -> None:
+        own = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+        subprocess.run(["git", "-C", str(place), *own, *words], check=True, capture_output=True)
+
+    git("init", "-q")
+    (place / "file.txt").write_text("one\n")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    result.git.cache_clear()
+    clean = result.git(str(place))
+    assert clean["dirty"] is False
+    canary = f"touch {home / 'canary'}"
+    for name in ("post-index-change", "fsmonitor-watchman", "pre-commit"):
+        (place / ".git" / "hooks").mkdir(exist_ok=True)
+        hook = place / ".git" / "hooks" / name
+        hook.write_text(f"#!/bin/sh\n{canary}\n")
+        hook.chmod(0o755)
+    git("config", "core.fsmonitor", str(place / ".git" / "hooks" / "fsmonitor-watchman"))
+    (place / "file.txt").write_text("two\n")
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.fsmonitor")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", canary)
+    result.git.cache_clear()
+    assert result.git(str(place)) == {**clean, "dirty": True}
+    monkeypatch.delenv("GIT_CONFIG_COUNT")
+    (place / ".gitattributes").write_text("*.txt filter=evil\n")
+    with (place / ".git" / "config").open("a") as file:
+        file.write(f'[filter "evil"]\n\tclean = {canary}; cat\n')
+    result.git.cache_clear()
+    assert result.git(str(place)) == {**clean, "dirty": None}
+    assert not (home / "canary").exists()
+
+
+def test_a_script_beside_data_is_not_run(home: Path, monkeypatch: pytest.MonkeyPatch):
+    datasets = pytest.importorskip("datasets")
+    place = home / "corpus"
+    place.mkdir()
+    (place / "corpus.py").write_text(f"open({str(home / 'canary')!r}, 'w').close()\n")
+    with pytest.raises(InputError, match="cannot be had"):
+        load_splits(str(place), None, None)
+    monkeypatch.setattr(datasets, "__version__", "3.6.0")
+    with pytest.raises(InputError, match="from version 4 on"):
+        load_splits(str(place), None, None)
+    assert not (home / "canary").exists()
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in Path(__file__).parents[1].glob("conf/experiment/*.yaml")))
+def test_our_experiments_are_taken(name: str):
+    assert compose([f"experiment={name}"]).name == name
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+        ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu", "hydra.launcher.gpus_per_node=1"],
+        ["hydra/launcher=submitit_slurm", "hydra.launcher.setup=[module load cuda]"],
+        ["hydra/launcher=submitit_slurm", "+hydra.launcher.additional_parameters={mail-user: me}"],
+        ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"],
+        ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"],
+        ["hydra.run.dir=/anywhere/${seed}", "hydra.sweep.dir=../there", "features.root=/scratch/x"],
+        ["name='${oc.env:SECRET_TOKEN}'", "hydra.verbose=true"],
+        ["hydra.verbose=[headstart, hydra]"],
+        ["logger=mlflow", "logger.tracking_uri=http://ours/"],
+        ["hydra.sweeper.params={seed: '0,1'}", "hydra.sweeper.runs=['strategy=lp_ft unfreeze.epochs=2']"],
+        ["hydra.sweep.dir='outputs/${now:%Y}'"],
+        ["optimizer._target_=torch.optim.NAdam"],
+    ],
+)
+def test_what_a_person_types_is_taken(words: list[str]):
+    assert compose(words)
+
+
+def test_what_files_are_for_is_taken(home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    (folder / "hydra" / "launcher").mkdir(parents=True)
+    (folder / "hydra" / "launcher" / "cluster.yaml").write_text(
+        "defaults: [submitit_slurm]\npartition: gpu\ngpus_per_node: 1\nconstraint: a100|h100\n"
+    )
+    monkeypatch.setenv("HEADSTART_DATA", "/data")
+    (folder / "experiment" / "fine.yaml").write_text(
+        "# @package _global_\n"
+        "defaults: [override /data: image_folder, override /hydra/launcher: cluster, override /logger: mlflow]\n"
+        "name: fine\n"
+        "data: {root: '${oc.env:HEADSTART_DATA}/photos'}\n"
+        "optimizer: {lr: '${strategy.lr}'}\n"
+        "features: {root: outputs/features, budget_gb: 5}\n"
+        "logger: {tracking_uri: 'sqlite:///outputs/mine.db'}\n"
+        "hydra:\n"
+        "  sweep: {dir: 'outputs/papers/${name}-${now:%Y}'}\n"
+        "  launcher: {mem_gb: 8}\n"
+        "  sweeper: {params: {seed: '0,1', data.size: 32}, runs: [strategy=fine_tune, 'strategy=lp_ft seed=3']}\n"
+    )
+    cfg = compose(["--config-dir", str(folder), "experiment=fine"])
+    assert cfg.data.root == "/data/photos"
+    assert cfg.hydra.sweep.dir.startswith("outputs/papers/fine-2")
+    launcher = cfg.hydra.launcher
+    assert (launcher.partition, launcher.mem_gb, launcher.gpus_per_node) == ("gpu", 8, 1)
+    assert cfg.hydra.sweeper.params.seed == "0,1"

@@ -18,9 +18,9 @@ from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_h
 from annotated_types import Ge, Gt, Le, Lt
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from headstart import guard
+from headstart import bounded, guard
+from headstart.bounded import DamagedError
 from headstart.errors import InputError, collect, unknown
 from headstart.metrics import MONITORS
 from headstart.overrides import literal
@@ -139,8 +139,8 @@ def load(directory: Path) -> DictConfig:
         found = _yaml(path)
     except OSError as error:
         raise InputError(f"{directory} must be a run's directory, but {path} cannot be read: {error}.") from error
-    except YAMLError as error:
-        raise InputError(f"{path} is not a run's config: {str(error).splitlines()[0]}.") from error
+    except DamagedError as error:
+        raise InputError(f"{path} is not a run's config: {error}.") from error
     if not isinstance(found, Mapping):
         raise InputError(f"{path} is not a run's config: it holds no settings.")
     defaults = _defaults()
@@ -198,8 +198,7 @@ def _yaml(path: Path) -> Any:
     rules = get_yaml_loader()
     base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     loader = type("Loader", (base,), {"yaml_implicit_resolvers": rules.yaml_implicit_resolvers})
-    with path.open(encoding="utf8") as file:
-        return yaml.load(file, loader)
+    return bounded.yaml_value(path, lambda words: yaml.load(words, loader))
 
 
 def check_spine(cfg: Mapping[str, Any]) -> None:
