@@ -104,6 +104,9 @@ def _complete(words: list[str]) -> int:
 
 
 def _refuse(*messages: str) -> int:
+    from headstart.names import plain_lines
+
+    messages = tuple(map(plain_lines, messages))
     if len(messages) == 1:
         sys.stderr.write(f"headstart: {messages[0]}\n")
     else:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import InputError, unknown
+from headstart.names import plain, plain_lines
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -24,9 +25,9 @@ def report(words: list[str]) -> int:
     folders, flags = _parsed(rest, ("--open", "--out=DIR"), "headstart report outputs/demo")
     made = build(folders, places[-1] if places else None)
     for note in made.notes:
-        sys.stderr.write(f"note: {note}\n")
-    print("\n".join(made.answer))
-    print(f"\nReport: {made.page}")
+        sys.stderr.write(f"note: {plain(note)}\n")
+    print("\n".join(map(plain, made.answer)))
+    print(f"\nReport: {plain(str(made.page))}")
     if "--open" in flags:
         import webbrowser
 
@@ -78,7 +79,7 @@ def rerun(words: list[str]) -> int:
     finally:
         if "--check" in flags:
             shutil.rmtree(fresh, ignore_errors=True)
-    print("\n".join(differences) if differences else "identical")
+    print("\n".join(map(plain_lines, differences)) if differences else "identical")
     if "--check" not in flags:
         print(f"The repetition lies in {fresh}.")
     return 1 if differences else 0
@@ -103,7 +104,7 @@ def store(words: list[str]) -> int:
         return 0
     entries = kept.entries()
     for entry in entries:
-        print(f"{entry.digest[:12]}  {entry.num_bytes / 1e6:10,.1f} MB  {_described(entry.key)}")
+        print(f"{entry.digest[:12]}  {entry.num_bytes / 1e6:10,.1f} MB  {plain(_described(entry.key))}")
     total = sum(entry.num_bytes for entry in entries) / 1e6
     print(f"{len(entries)} entries, {total:,.1f} MB in {kept.root}")
     return 0

@@ -30,6 +30,7 @@ from headstart.assembly import (
 from headstart.claim import CLAIM, Claim
 from headstart.config import TrainerConfig
 from headstart.errors import disk_is_full
+from headstart.names import plain_lines
 from headstart.outcome import conclude, conclude_probe, count_parameters, keep_adapter, score
 from headstart.preparation import Job, job_config, prepare
 from headstart.progress import Progress
@@ -106,7 +107,7 @@ def _run(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[str, Any
     except BaseException as error:  # a run that exits, or runs out of memory, fails alone
         if disk_is_full(error):
             raise
-        sys.stderr.write(f"{_title(jobs[0])}  failed: {error}\n")
+        sys.stderr.write(plain_lines(f"{_title(jobs[0])}  failed: {error}\n"))
         runs = [(record, result.read(record.directory, record.base["run_id"])) for record in records]
         return [done or record.fail(error) for record, done in runs]
 

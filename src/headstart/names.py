@@ -72,7 +72,7 @@ def in_csv(text: str) -> str:
 
     Numbers stay numbers.
     """
-    text = _UNSHOWN.sub("\ufffd", _LINE_ENDS.sub("\n", text))
+    text = plain(text)
     if not text.lstrip().startswith(_FORMULA):
         return text
     try:

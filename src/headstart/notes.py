@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from headstart.names import plain_lines
+
 _ours = logging.getLogger("headstart")
 _log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ class Screen(logging.Handler):
             return  # a failed run says so itself
         self.shown.add(message)
         clear = "\r\x1b[2K" if sys.stderr.isatty() else ""  # where a line of progress may stand
-        sys.stderr.write(f"{clear}note: {message}\n")
+        sys.stderr.write(f"{clear}note: {plain_lines(message)}\n")
         sys.stderr.flush()
 
 

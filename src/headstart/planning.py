@@ -12,6 +12,7 @@ from torch import nn
 
 from headstart.data.splits import Split, split
 from headstart.errors import InputError
+from headstart.names import plain_lines
 from headstart.preparation import Draft, outline
 from headstart.strategies import drawing
 from headstart.strategies.plan import HEAD
@@ -29,7 +30,7 @@ def show(draft: Draft, as_json: bool) -> None:
     if as_json:
         print(json.dumps(forecast(draft), indent=1))
     else:
-        print(page(draft, shutil.get_terminal_size().columns))
+        print(plain_lines(page(draft, shutil.get_terminal_size().columns)))
 
 
 def forecast(draft: Draft) -> dict[str, Any]:

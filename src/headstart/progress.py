@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headstart.metrics import text, title
+from headstart.names import plain
 
 BAR, NARROW = 16, 6
 """Characters of a bar, and how few are too few."""
@@ -63,6 +64,7 @@ class Progress:
         self._write(f"{title}{where}{bar(done / self.max_epochs, width)}{self.scores}")
 
     def _write(self, line: str) -> None:
+        line = plain(line)
         self.last = time.monotonic()
         sys.stderr.write(f"\r\x1b[2K{line[: _width()]}" if self.live else f"{line}\n")
         sys.stderr.flush()

@@ -29,6 +29,8 @@ from headstart.process import DRAFT, draft_of, is_left
 
 SCHEMA = 1
 FILE, PREDICTIONS = "result.json", "predictions.npz"
+RUN_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
+"""What may name a run, and with it a directory."""
 STATUSES = ("completed", "failed")
 MUST = {"run_id": str, "choices": Mapping, "settings": Mapping, "overrides": list, "metrics": Mapping, "cost": Mapping}
 """What every record holds, whatever became of its run."""

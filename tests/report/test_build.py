@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -159,7 +160,8 @@ def test_everything_from_configs_errors_and_data_is_escaped(make_sweep, tmp_path
     def poison(result):
         result["choices"]["strategy"] = result["choices"]["strategy"] + EVIL
         result["data"]["name"] = result["choices"]["data"] = EVIL
-        result["weights"]["source"] = result["rerun"] = result["environment"]["cpu"] = EVIL
+        result["weights"]["source"] = result["environment"]["cpu"] = EVIL
+        result["rerun"] = f"headstart rerun {EVIL}"
         result["overrides"] = [f"x={EVIL}"]
         if result["error"]:
             result["error"] = {"type": EVIL, "message": EVIL, "traceback": EVIL}
@@ -286,3 +288,42 @@ def test_a_report_of_copies_is_the_same_wherever_they_lie(sweep, report, tmp_pat
     copy = tmp_path / sweep.name
     shutil.copytree(sweep, copy, ignore=shutil.ignore_patterns("report"))
     assert build([copy]).answer == report.answer
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("name", ["report", "report/tables", "report/figures"])
+def test_a_report_neither_writes_nor_removes_through_a_link(make_sweep, tmp_path, name):
+    sweep, outside = make_sweep(tmp_path / "s", runs=4, strategies=2, seeds=2), tmp_path / "outside"
+    (outside / "tables").mkdir(parents=True)
+    for folder in (outside, outside / "tables"):
+        (folder / "mine.csv").write_text("mine")
+    (outside / "summary.json").write_text('{"files": ["tables/mine.csv"]}')
+    if "/" in name:
+        (sweep / "report").mkdir()
+        (sweep / "report" / "summary.json").write_text('{"files": ["tables/mine.csv", "figures/mine.svg"]}')
+    (sweep / name).symlink_to(outside)
+    before = {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="not written through links"):
+        build([sweep])
+    assert {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("kind", ["pipe", "device", "bomb"])
+def test_a_report_of_pipes_devices_and_bombs_ends_and_names_them(make_sweep, tmp_path, kind):
+    sweep = make_sweep(tmp_path / "s", runs=4, strategies=2, seeds=2)
+    last = sorted(sweep.glob("*/result.json"))[-1]
+    files = ("history.csv", "plan.json", "predictions.npz", "hardest/hardest.json", "hardest/0.png")
+    for path in [last, *(path for name in files for path in sweep.glob(f"*/{name}"))]:
+        path.unlink()
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "device":
+            path.symlink_to("/dev/zero")
+        else:
+            path.write_bytes(b"[" * 1_000_000)
+    report = build([sweep])
+    assert report.counts["unreadable"] == 1
+    said = " ".join(report.notes)
+    assert "predictions.npz" in said or kind in ("pipe", "device")
+    assert report.page.stat().st_size > 10_000

@@ -33,7 +33,10 @@ def test_every_listed_run_is_read(sweep):
     [
         ("", "empty"), ('{"schema": 1, "status"', "not whole JSON"), ("[1, 2]", "not a JSON object"),
         ('{"schema": 9, "status": "completed"}', "schema"), ('{"schema": 1, "status": "fine"}', "status"),
-        ('{"schema": 1, "status": "completed", "run_id": "other"}', "another run"), ("[" * 100_000, "not whole JSON"),
+        ('{"schema": 1, "status": "completed"}', "lacks what every completed run"), ("[" * 100_000, "not whole JSON"),
+        ('{"schema": 1, "status": "completed", "run_id": "other", "choices": {}, "settings": {}, "overrides": [], '
+         '"metrics": {"test/accuracy": 0.5}, "cost": {}, "data": {}}', "another run"),
+        ('{"schema": 1, "metrics": {"test/accuracy": 1e400}}', "1e400, which is no number"),
         ("\x00\x01", "not whole JSON"),
     ],
 )  # fmt: skip
@@ -47,14 +50,25 @@ def test_a_result_that_cannot_be_used_makes_its_run_unreadable_and_says_why(swee
     assert found.choices, "what it was asked to do is still known, from sweep.json"
 
 
-def test_values_of_the_wrong_kind_are_not_measurements(sweep):
+@pytest.mark.parametrize(
+    "changes",
+    [{"metrics": {"test/accuracy": "high"}}, {"metrics": {"test/accuracy": True}}, {"cost": [1]}, {"choices": None},
+     {"settings": "none"}, {"data": 3}, {"overrides": {"a": 1}}],
+)  # fmt: skip
+def test_a_result_with_values_of_the_wrong_kind_cannot_be_used(sweep, changes):
     path = first(sweep) / "result.json"
-    result = json.loads(path.read_text())
-    result |= {"metrics": {"test/accuracy": "high", "val/accuracy": True, "test/loss": float("nan")}, "cost": [1]}
-    result |= {"choices": None, "settings": "none", "data": 3, "weights": [], "git": "x", "overrides": {"a": 1}}
-    path.write_text(json.dumps(result))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     run = next(r for r in read_sweeps([sweep]).runs if r.run_id == path.parent.name)
-    assert (run.status, dict(run.metrics), dict(run.cost)) == ("completed", {}, {})
+    assert run.status == "unreadable"
+    assert not run.metrics
+
+
+def test_what_is_not_known_of_a_run_may_be_of_any_kind(sweep):
+    path = first(sweep) / "result.json"
+    changes = {"weights": [], "git": "x", "environment": 3, "metrics": {"test/accuracy": 0.5, "test/loss": None}}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    run = next(r for r in read_sweeps([sweep]).runs if r.run_id == path.parent.name)
+    assert (run.status, dict(run.metrics)) == ("completed", {"test/accuracy": 0.5})
 
 
 def test_missing_and_unfinished_runs_are_told_apart(sweep):

@@ -4,12 +4,8 @@ Each reader gives `None` for a file that is not there, and raises `UnusableError
 be read, so that the report can say so where the picture would have been.
 """
 
-import csv
 import io
-import json
 import warnings
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from headstart.report.reading import Run, read_json
+from headstart import bounded
+from headstart.report.reading import Run
 
 LARGEST_PICTURE = 8 * 2**20
 THUMBNAIL = 96
-LARGEST_PREDICTIONS = 512 * 2**20
 
 
 class UnusableError(Exception):
@@ -117,7 +113,7 @@ def read_history(run: Run) -> Curve | None:
     if not path.is_file():
         return None
     with _reading(path):
-        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8", errors="replace").replace("\0", ""))))
+        rows = bounded.csv_rows(path)
     if not rows or "epoch" not in rows[0]:
         raise UnusableError(f"history.csv of {run.run_id} has no epochs")
     names = [name for name in rows[0] if name and name != "phase"]
@@ -135,7 +131,7 @@ def read_plan(run: Run) -> Plan | None:
     except UnusableError:
         curve = None
     with _reading(path):
-        content = read_json(path)
+        content = bounded.json_object(path)
         groups, entries = [str(x) for x in content["groups"]], list(content["phases"])
         starts = [_start(entry, i, curve) for i, entry in enumerate(entries)]
         reached = [(entry, start) for entry, start in zip(entries, starts, strict=True) if start is not None]
@@ -174,12 +170,10 @@ def read_predictions(run: Run, part: str = "test") -> Predictions | None:
     path = run.directory / "predictions.npz"
     if not path.is_file():
         return None
-    with _reading(path), np.load(path, allow_pickle=False) as arrays:
+    with _reading(path):
+        arrays = bounded.arrays(path)
         if f"{part}/id" not in arrays:
             return None
-        with zipfile.ZipFile(path) as archive:
-            if sum(item.file_size for item in archive.infolist()) > LARGEST_PREDICTIONS:
-                raise ValueError("unpacked it is larger than 512 MiB")
         found = Predictions(arrays[f"{part}/id"].astype(str), arrays[f"{part}/label"], arrays[f"{part}/probability"])
         shapes = found.ids.shape, found.labels.shape, found.probabilities.shape[:1]
         if found.probabilities.ndim != 2 or len(set(shapes)) != 1 or not len(found.ids):
@@ -190,7 +184,7 @@ def read_predictions(run: Run, part: str = "test") -> Predictions | None:
 def read_details(run: Run) -> Details | None:
     """Confusion and per-class accuracy from result.json."""
     with _reading(run.directory / "result.json"):
-        details = read_json(run.directory / "result.json").get("details")
+        details = bounded.json_object(run.directory / "result.json").get("details")
         if not isinstance(details, dict) or not details:
             return None
         per_class = details.get("per_class_accuracy")
@@ -231,7 +225,7 @@ def read_hardest(run: Run, limit: int = 16) -> list[Hard]:
         if not path.is_file():
             return []
     with _reading(path):
-        entries = json.loads(path.read_bytes())
+        entries = bounded.json_value(path)
         if not isinstance(entries, list):
             raise ValueError("it is no list")
     found = []
@@ -253,11 +247,12 @@ def _thumbnail(folder: Path, name: object) -> bytes | None:
 
     path = folder / name
     try:
-        if path.is_symlink() or path.stat().st_size > LARGEST_PICTURE:
+        if path.is_symlink():
             return None
+        content = io.BytesIO(bounded.content(path, LARGEST_PICTURE))
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG",)) as picture:
+            with Image.open(content, formats=("PNG",)) as picture:
                 small = picture.convert("RGBA" if "A" in picture.getbands() else "RGB")
         small.thumbnail((THUMBNAIL, THUMBNAIL))
         buffer = io.BytesIO()
@@ -272,16 +267,7 @@ def _reading(path: Path) -> Iterator[None]:
     """Turns whatever goes wrong in reading `path` into `UnusableError`."""
     try:
         yield
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except Exception as error:  # what is read may be anything, and a report goes on without it
         words = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise UnusableError(f"{path.name} of {path.parent.name} cannot be used ({words})"[:500]) from error
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headstart import result
+from headstart.bounded import json_object
 from headstart.errors import InputError
 from headstart.report.analysis import Analysis, analyse
 from headstart.report.answer import answer
@@ -12,7 +13,7 @@ from headstart.report.contents import Contents, compose
 from headstart.report.design import read_design
 from headstart.report.exhibits import gather
 from headstart.report.html import render
-from headstart.report.reading import STATUSES, read_json, read_sweeps
+from headstart.report.reading import STATUSES, read_sweeps
 from headstart.report.summary import summarised
 
 FOLDER, PAGE, SUMMARY = "report", "report.html", "summary.json"
@@ -76,9 +77,10 @@ def _files(contents: Contents) -> dict[str, bytes]:
 def _write(target: Path, files: dict[str, bytes], summary: dict) -> None:
     """Write each file whole, and remove those of an earlier report that this one no longer has."""
     try:
-        stale = read_json(target / SUMMARY).get("files", [])
+        stale = json_object(target / SUMMARY).get("files", [])
     except (OSError, ValueError):
         stale = []
+    _refuse_links(target)
     try:
         for name, content in files.items():
             result.write_bytes(target / name, content)
@@ -88,6 +90,20 @@ def _write(target: Path, files: dict[str, bytes], summary: dict) -> None:
                 (target / name).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"The report cannot be written to {str(target)!r}: {error}. Give another place.") from error
+
+
+def _refuse_links(target: Path) -> None:
+    """Raise `InputError` where a report would be written, and files removed, through a link that leads elsewhere.
+
+    What was given by `--out` may be one; `report/` in a directory that came from others, and what lies in it, may not.
+    """
+    folders = [target / name for name in ("tables", "figures")]
+    links = [folder for folder in ([target] if target.name == FOLDER else []) + folders if folder.is_symlink()]
+    if links:
+        raise InputError(
+            f"A report is not written through links, but {', '.join(map(str, links))} leads elsewhere. Remove it, or "
+            "name another place: --out=DIR."
+        )
 
 
 def _ours(name: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from headstart.names import plain_lines
 from headstart.report.answer import Answer
 from headstart.report.artifacts import Hard
 from headstart.report.reproducibility import Item
@@ -63,6 +64,7 @@ def render(page: Page) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: plain_lines(value) if type(value) is str else value,
     )
     environment.filters["svg"] = lambda drawing: Markup(drawing.inline)  # built by ElementTree, which escapes
     environment.filters["picture"] = lambda data: "data:image/png;base64," + base64.b64encode(data).decode()

@@ -12,9 +12,11 @@ from pathlib import Path
 from sys import intern
 from typing import Any
 
+from headstart.bounded import MOST_LISTED, json_object
 from headstart.errors import InputError
+from headstart.names import safe_command
+from headstart.result import RUN_ID, check
 
-SCHEMA = 1
 STATUSES = ("completed", "failed", "unreadable", "unfinished", "missing")
 """What a run can be: `unreadable` has a result that cannot be used, `unfinished` a directory without a result."""
 LONGEST_MESSAGE, LONGEST_TRACEBACK = 2000, 3000
@@ -156,7 +158,7 @@ def _read_listing(directory: Path, ledger: Ledger, names: list[str]) -> list[Run
     """The runs that sweep.json says belong to the sweep; `None` where it cannot say."""
     path = directory / "sweep.json"
     try:
-        content = read_json(path)
+        content = json_object(path, MOST_LISTED)
         entries = content.get("runs")
         if not isinstance(entries, list):
             raise ValueError("it has no list of runs")
@@ -173,13 +175,13 @@ def _read_listing(directory: Path, ledger: Ledger, names: list[str]) -> list[Run
         return None
     names.append(_text(content.get("name")) or directory.name)
     commands = content.get("commands")
-    commands = [_text(item) for item in commands] if isinstance(commands, list) else []
-    last = _text(content.get("command"))
+    commands = [_command(item) for item in commands] if isinstance(commands, list) else []
+    last = _command(content.get("command"))
     ledger.commands += commands or ([last] if last else [])
     runs, seen, nameless = [], set(), 0
     for entry in entries:
         run_id = _text(entry.get("run_id")) if isinstance(entry, dict) else ""
-        if not run_id or "/" in run_id or run_id in (".", ".."):
+        if not RUN_ID.fullmatch(run_id):
             nameless += 1
             continue
         if run_id in seen:
@@ -195,30 +197,11 @@ def _read_listing(directory: Path, ledger: Ledger, names: list[str]) -> list[Run
     return runs
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; `ValueError` with plain words for anything else that lies there."""
-    content = path.read_bytes()
-    if not content.strip():
-        raise ValueError("the file is empty")
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not whole JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    return value
-
-
 def _read_result(run: Run) -> None:
     path = run.directory / "result.json"
     try:
-        result = read_json(path)
-        if result.get("schema") != SCHEMA:
-            raise ValueError(f"schema {SCHEMA} is what can be read, but it says {result.get('schema')!r}")
-        if result.get("status") not in ("completed", "failed"):
-            raise ValueError(f"status must be completed or failed, but it says {result.get('status')!r}")
-        if _text(result.get("run_id")) not in ("", run.run_id):
-            raise ValueError(f"it is the result of another run, {_text(result.get('run_id'))}")
+        result = json_object(path)
+        check(result, run.run_id)
     except FileNotFoundError:
         run.status = "unfinished" if run.directory.is_dir() and any(run.directory.iterdir()) else "missing"
         return
@@ -290,7 +273,7 @@ def _read_attempts(run: Run) -> None:
     for attempt in attempts:
         run.attempts += 1
         try:
-            cost = _numbers(read_json(attempt / "result.json").get("cost"))
+            cost = _numbers(json_object(attempt / "result.json").get("cost"))
         except (OSError, ValueError):
             continue
         run.attempt_seconds += cost.get("total_seconds", 0.0)
@@ -314,6 +297,11 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 def _text(value: object) -> str:
     return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+
+
+def _command(value: object) -> str:
+    """The command that a comparison says it was started with, if it is one of this program's."""
+    return safe_command(_text(value), "headstart", "train")
 
 
 def _choice(value: object) -> str:

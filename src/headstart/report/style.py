@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
 
+from headstart.names import plain
 from headstart.report.design import Contender
 
 MILLIMETRE = 1 / 25.4
@@ -116,11 +117,12 @@ def draw(
         for _ in range(2):  # names beside the axes move with them, so the first layout is not yet the last
             figure.draw_without_rendering()
         figure.set_layout_engine("none")  # not again for every file
-        return finish(figure, name, title, alt, caption)
+        return finish(figure, name, plain(title), plain(alt), plain(caption))
 
 
 def shorten(label: str, length: int = 34) -> str:
     """A label that fits a figure."""
+    label = plain(label)
     return label if len(label) <= length else label[: length - 1] + "…"
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
+from headstart.names import in_csv, in_latex, in_markdown
+
 Value = float | str | None | tuple[float, ...]
 
 
@@ -69,7 +71,7 @@ class Table:
         """Comma-separated, raw values in full precision, keys as header."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(key for column in self.columns for key in column.key.split(","))
+        writer.writerow(in_csv(key) for column in self.columns for key in column.key.split(","))
         for row in self.rows:
             values = [cell.raw if isinstance(cell.raw, tuple) else (cell.raw,) for cell in row]
             writer.writerow(_csv_value(value) for group in values for value in group)
@@ -77,13 +79,13 @@ class Table:
 
     def markdown(self) -> str:
         """A pipe table under its caption."""
-        lines = [f"**{_markdown(self.caption)}**", ""]
-        lines.append("| " + " | ".join(_markdown(column.title) for column in self.columns) + " |")
+        lines = [f"**{in_markdown(self.caption)}**", ""]
+        lines.append("| " + " | ".join(in_markdown(column.title) for column in self.columns) + " |")
         lines.append("|" + "|".join("---:" if column.numeric else "---" for column in self.columns) + "|")
         for row in self.rows:
-            texts = [f"**{_markdown(cell.text)}**" if cell.strong else _markdown(cell.text) for cell in row]
+            texts = [f"**{in_markdown(cell.text)}**" if cell.strong else in_markdown(cell.text) for cell in row]
             lines.append("| " + " | ".join(texts) + " |")
-        return "\n".join([*lines, *(["", _markdown(self.note)] if self.note else [])]) + "\n"
+        return "\n".join([*lines, *(["", in_markdown(self.note)] if self.note else [])]) + "\n"
 
     def latex(self) -> str:
         r"""A `table` with booktabs rules; needs `\usepackage{booktabs}`."""
@@ -92,20 +94,20 @@ class Table:
             r"% Needs \usepackage{booktabs}.",
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_latex(self.caption)}}}",
+            rf"\caption{{{in_latex(self.caption)}}}",
         ]
         lines += [
             rf"\label{{tab:{re.sub(r'[^A-Za-z0-9:-]', '-', self.name)}}}",
             rf"\begin{{tabular}}{{{shape}}}",
             r"\toprule",
         ]
-        lines += [" & ".join(_latex(column.title) for column in self.columns) + r" \\", r"\midrule"]
+        lines += [" & ".join(in_latex(column.title) for column in self.columns) + r" \\", r"\midrule"]
         for row in self.rows:
-            texts = [rf"\textbf{{{_latex(cell.text)}}}" if cell.strong else _latex(cell.text) for cell in row]
+            texts = [rf"\textbf{{{in_latex(cell.text)}}}" if cell.strong else in_latex(cell.text) for cell in row]
             lines.append(" & ".join(texts) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}"]
         if self.note:
-            lines += [r"\par\smallskip", rf"{{\footnotesize {_latex(self.note)}}}"]
+            lines += [r"\par\smallskip", rf"{{\footnotesize {in_latex(self.note)}}}"]
         return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
@@ -114,24 +116,4 @@ def _csv_value(value: float | str | None) -> str | float:
         if not isfinite(value):
             return ""
         return int(value) if value.is_integer() and abs(value) < 2**53 else value
-    return "" if value is None else value
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    '"': r"''", "−": r"$-$", "≤": r"$\leq$", "≥": r"$\geq$", "×": r"$\times$", "±": r"$\pm$", "→": r"$\to$",
-    "·": r"$\cdot$", "–": "--", "…": r"\dots{}", "✓": r"$\checkmark$",
-}  # fmt: skip
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in _one_line(text))
-
-
-def _markdown(text: str) -> str:
-    return re.sub(r"([\\|`*_<>\[\]#])", r"\\\1", _one_line(text))
-
-
-def _one_line(text: str) -> str:
-    return re.sub(r"[\x00-\x1f\x7f\u2028\u2029]+", " ", text)
+    return in_csv(value) if isinstance(value, str) else "" if value is None else value

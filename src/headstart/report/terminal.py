@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table
 
+from headstart.names import plain, plain_lines
 from headstart.report.analysis import Analysis, Summary
 from headstart.report.build import Report
 from headstart.report.metric import Metric
@@ -16,8 +17,8 @@ def show(made: Report) -> None:
     for table in _tables(made.analysis):
         console.print(table)
     if made.answer:
-        console.print(f"\n{made.answer[0]}")
-    console.print(f"\nruns    {made.directory.parent}\nreport  {made.page}", highlight=False)
+        console.print(f"\n{plain(made.answer[0])}")
+    console.print(plain_lines(f"\nruns    {made.directory.parent}\nreport  {made.page}"), highlight=False)
 
 
 def _tables(analysis: Analysis) -> Iterator[Table]:
@@ -25,7 +26,7 @@ def _tables(analysis: Analysis) -> Iterator[Table]:
     metric, repeats = analysis.design.metric, analysis.design.replicates
     several = len(analysis.summaries) > 1
     for scene, rows in analysis.summaries.items():
-        title = f"{scene.dataset}, {scene.size_text} a class" if several else None
+        title = f"{plain(scene.dataset)}, {scene.size_text} a class" if several else None
         table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column("strategy", no_wrap=True)
         for name in ("n", f"test {metric.title} ± 95% t"):
@@ -50,7 +51,7 @@ def _cells(row: Summary, metric: Metric, unit: str) -> tuple[str, ...]:
     parameters, seconds = row.costs.get("trainable_parameters"), row.costs.get("train_seconds")
     features = row.costs["feature_seconds"]
     return (
-        row.cell.contender.label,
+        plain(row.cell.contender.label),
         str(interval.n),
         score,
         f"{parameters:,.0f}" if parameters is not None else "–",

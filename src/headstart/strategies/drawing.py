@@ -1,10 +1,10 @@
 """Pictures of a plan: groups down, epochs across, the rate as shade. For a terminal, and as SVG for a paper."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from itertools import pairwise
 from math import log10
 
+from headstart.names import in_markup
 from headstart.strategies.plan import HEAD, Plan
 from headstart.strategies.schedule import Schedule
 
@@ -111,7 +111,7 @@ class _Sheet:
                 parts.append(
                     f'<rect x="{self.left + first * self.column:.2f}" y="{y:.2f}" '
                     f'width="{(end - first) * self.column:.2f}" height="{self.row:.2f}" fill="{self._fill(rate)}">'
-                    f"<title>{escape(group)}, {span}: {said}</title></rect>"
+                    f"<title>{in_markup(group)}, {span}: {said}</title></rect>"
                 )
         lines = [self.top + place * self.row for place in range(1, len(self.plan.groups))]
         parts += [self._line(self.left, y, self.right, y, "white", 0.6) for y in lines]
@@ -169,7 +169,7 @@ class _Sheet:
 
     def _text(self, x: float, y: float, words: str, anchor: str = "start", size: float = 0, fill: str = "") -> str:
         style = (f' font-size="{size:g}"' if size else "") + (f' fill="{fill}"' if fill else "")
-        return f'<text x="{x:.2f}" y="{y:.2f}" text-anchor="{anchor}"{style}>{escape(words)}</text>'
+        return f'<text x="{x:.2f}" y="{y:.2f}" text-anchor="{anchor}"{style}>{in_markup(words)}</text>'
 
     def _line(self, x1: float, y1: float, x2: float, y2: float, stroke: str, width: float, more: str = "") -> str:
         ends = f'x1="{x1:.2f}" y1="{y1:.2f}" x2="{x2:.2f}" y2="{y2:.2f}"'

