@@ -1,5 +1,7 @@
 import hashlib
+import os
 import sys
+import time
 
 import pytest
 import torch
@@ -54,3 +56,8 @@ def test_sha256_is_the_files_and_follows_its_changes(tmp_path):
     assert file_sha256(path) == hashlib.sha256(b"one").hexdigest()
     path.write_bytes(b"another")
     assert file_sha256(path) == hashlib.sha256(b"another").hexdigest()
+    before = path.stat()
+    time.sleep(0.02)
+    path.write_bytes(b"ANOTHER")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file_sha256(path) == hashlib.sha256(b"ANOTHER").hexdigest()

@@ -1,6 +1,8 @@
 """Labelled texts from tables, datasets and the embedded names: read, checked and fingerprinted."""
 
 import json
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +115,18 @@ def test_a_local_folder_of_the_datasets_library_is_read_with_its_splits(tmp_path
     assert source.shifts["again"].labels.tolist() == [0, 1, 0, 1]
     with pytest.raises(InputError, match=r"data\.text_column"):
         TextHub(str(tmp_path), text_column="sentence").check()
+
+
+def test_a_local_folder_written_anew_with_its_old_size_and_time_is_read_again(tmp_path):
+    pytest.importorskip("datasets")
+    path = write(tmp_path / "train.jsonl", ROWS)
+    TextHub(str(tmp_path)).check()
+    before = path.stat()
+    time.sleep(0.02)
+    path.write_text(path.read_text().replace(ROWS[0]["text"], ROWS[0]["text"].swapcase()))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert TextHub(str(tmp_path)).content.texts[0] == ROWS[0]["text"].swapcase()
 
 
 def test_labels_of_the_datasets_library_go_by_their_names_and_kept_back_ones_are_left_out(tmp_path):

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
+from headstart.cache import stamp
 from headstart.errors import InputError
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
@@ -76,14 +77,13 @@ def _only_file(folder: Path, what: str) -> Path:
     return files[0]
 
 
-_sha256s: dict[tuple[str, int, int], str] = {}
+_sha256s: dict[tuple[str | int, ...], str] = {}
 
 
 def file_sha256(path: str | Path) -> str:
-    """sha256 of a file; read once per process as long as size and time of change stay the same."""
+    """sha256 of a file; read once per process as long as its `stamp` stays the same."""
     path = Path(path).resolve()
-    stat = path.stat()
-    key = (str(path), stat.st_size, stat.st_mtime_ns)
+    key = (str(path), *stamp(path))
     if key not in _sha256s:
         digest = hashlib.sha256()
         with path.open("rb") as file:

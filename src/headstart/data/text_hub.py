@@ -1,9 +1,11 @@
 """Labelled texts of the `datasets` library: by name on the Hugging Face hub, or a local folder in its layout."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from headstart.cache import cache_dir, stamp
 from headstart.data.cells import Missing, Words, narrow
 from headstart.data.images import Share
 from headstart.data.labelled import PARTS, labelled
@@ -133,8 +135,9 @@ def load_splits(dataset: str, subset: str | None, revision: str | None) -> Mappi
     try:
         if (folder / "dataset_dict.json").is_file():
             return datasets.load_from_disk(str(folder))
-        where = str(folder) if folder.is_dir() else dataset
-        return datasets.load_dataset(where, subset, revision=None if folder.is_dir() else revision)
+        if folder.is_dir():
+            return datasets.load_dataset(str(folder), subset, cache_dir=str(_cache_of(folder)))
+        return datasets.load_dataset(dataset, subset, revision=revision)
     except Exception as error:  # the library raises all kinds, its own and those of what it builds on
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise InputError(
@@ -142,6 +145,16 @@ def load_splits(dataset: str, subset: str | None, revision: str | None) -> Mappi
             "the name of a dataset on the hub (and the network must be there, or the dataset in the local cache), or "
             "a folder that the library datasets reads; data.subset chooses among several configurations."
         ) from error
+
+
+def _cache_of(folder: Path) -> Path:
+    """Where the library keeps what it makes of a folder as it is now.
+
+    By its own rule, files that were written anew with their old time would be taken for unchanged.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    stamps = [(path.relative_to(folder).as_posix(), *stamp(path)) for path in files]
+    return cache_dir("datasets", hashlib.sha256(repr(stamps).encode(errors="surrogatepass")).hexdigest()[:24])
 
 
 def _answers() -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from headstart.cache import stamp
 from headstart.claim import Claim
 from headstart.errors import InputError
 from headstart.features.array_file import ArrayWriter, as_tensor, crc32_of
@@ -59,7 +60,7 @@ class FeatureStore:
     def __init__(self, root: Path, budget_bytes: int) -> None:
         self.root = Path(root)
         self.budget_bytes = budget_bytes
-        self._verified: dict[tuple[str, int, int, int], bool] = {}
+        self._verified: dict[tuple[str | int, ...], bool] = {}
 
     def get(self, key: Mapping[str, Any]) -> dict[str, Tensor] | None:
         """The entry's arrays, memory-mapped `(num_rows, …)`; `None` if it is not there.
@@ -154,8 +155,7 @@ class FeatureStore:
         return arrays
 
     def _is_intact(self, path: Path, crc32: int) -> bool:
-        facts = path.stat()
-        seen = (str(path), facts.st_ino, facts.st_mtime_ns, facts.st_size)
+        seen = (str(path), *stamp(path))
         if seen not in self._verified:
             self._verified[seen] = crc32_of(path) == crc32
         return self._verified[seen]
