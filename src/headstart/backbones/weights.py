@@ -83,7 +83,7 @@ _sha256s: dict[tuple[str | int, ...], str] = {}
 def file_sha256(path: str | Path) -> str:
     """sha256 of a file; read once per process as long as its `stamp` stays the same."""
     path = Path(path).resolve()
-    key = (str(path), *stamp(path))
+    key: tuple[str | int, ...] = (str(path), *stamp(path))
     if key not in _sha256s:
         digest = hashlib.sha256()
         with path.open("rb") as file:

@@ -155,7 +155,7 @@ class FeatureStore:
         return arrays
 
     def _is_intact(self, path: Path, crc32: int) -> bool:
-        seen = (str(path), *stamp(path))
+        seen: tuple[str | int, ...] = (str(path), *stamp(path))
         if seen not in self._verified:
             self._verified[seen] = crc32_of(path) == crc32
         return self._verified[seen]
