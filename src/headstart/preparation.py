@@ -48,6 +48,8 @@ class Sketch:
     num_features: int
     parameters: Mapping[Row, int]
     """Numbers of parameters by row, adapters among them."""
+    unset: Mapping[Row, str]
+    """Rows with parameters that no weights set, and the setting that brings them."""
 
     @property
     def total_parameters(self) -> int:
@@ -206,6 +208,7 @@ def _prepared(cfg: DictConfig, here: bool) -> Job:
     }
     job = Job(cfg, parts, factory, sketch, job_plan, source, identity)
     _check_steps(job)
+    _note_random(job)
     _remember("copies", _key(identity["data"], identity["shifts"]), lambda: _say_copies(job))
     rules = _rules(job)
     return replace(job, identity={**identity, "rules": rules}) if rules else job
@@ -248,7 +251,15 @@ def _bound(cfg: DictConfig) -> tuple[dict[str, Any], BackboneFactory, dict[str, 
 
 def _plan(sketch: Sketch, parts: Mapping[str, Any], cfg: DictConfig) -> Plan:
     rate = parts["backbone"].rate
-    return parts["strategy"].plan(sketch.kinds, parts["unfreeze"], cfg.trainer.max_epochs, rate)
+    plan: Plan = parts["strategy"].plan(sketch.kinds, parts["unfreeze"], cfg.trainer.max_epochs, rate)
+    for (group, kind), setting in sketch.unset.items():
+        if not any(phase.trains(group, kind) for phase in plan.phases):
+            raise InputError(
+                f"{setting} brings parameters of its own (kind {kind}, in the group {group}) that must train, but this "
+                "strategy never trains them. Use a strategy that does, such as strategy=fine_tune or strategy=partial "
+                f"strategy.last_k=null strategy.groups=[{group}], or leave {setting} out."
+            )
+    return plan
 
 
 def outline(factory: BackboneFactory) -> Backbone:
@@ -287,6 +298,18 @@ def _check_modalities(parts: Mapping[str, Any]) -> None:
 def _note_idle(augmentation: Augmentation) -> None:
     if augmentation.is_idle:
         log.warning("The augmentation changes nothing at these settings: it does what augmentation=none does.")
+
+
+def _note_random(job: Job) -> None:
+    """Say it where parts of a backbone that was to be pretrained stay at random weights."""
+    total = job.sketch.total_parameters
+    frozen = total - job.num_trainable(len(job.plan.phases))
+    if job.strategy.pretrained and job.identity["weights"]["weights"] is None and frozen:
+        log.warning(
+            "The backbone's weights are random (backbone.weights=none), and %s of its %s parameters never train: what "
+            "they compute stays random.",
+            *(f"{frozen:,}", f"{total:,}"),
+        )
 
 
 def _check_views(augmentation: Augmentation, reuse: bool) -> None:
@@ -328,7 +351,8 @@ def _sketch(factory: BackboneFactory, node: Any, strategy: Strategy) -> Sketch:
         groups = backbone.groups(strategy.granularity)
         table = rows(groups, backbone)
         counts = {row: sum(parameter.numel() for parameter in named.values()) for row, named in table.items()}
-        return Sketch(tuple(group.name for group in groups), backbone.num_features, counts)
+        unset = {row: backbone.unset[name] for row, named in table.items() for name in named if name in backbone.unset}
+        return Sketch(tuple(group.name for group in groups), backbone.num_features, counts, unset)
 
     return _remember("sketch", _key(node, strategy.granularity, adapter), draw)
 

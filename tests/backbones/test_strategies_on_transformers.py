@@ -97,6 +97,49 @@ def test_every_strategy_reads_the_same_batches_at_a_seed(at_home, places, monkey
         assert found == first, strategy
 
 
+@pytest.mark.parametrize("command", ["train", "plan"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["strategy=feature_extraction"],
+        ["strategy=lora", "strategy.adapter.r=2"],
+        ["strategy=bias_only"],
+        ["strategy=partial", "strategy.last_k=null", "strategy.groups=['blocks.1']"],
+    ],
+)
+def test_a_weighting_of_layers_that_would_never_train_is_refused(at_home, places, capsys, command, words):
+    weighted = [*words_for("wav2vec2", places), "backbone.layers=weighted"]
+    assert main([command, *weighted, *words]) == 2
+    said = capsys.readouterr().err
+    assert "backbone.layers=weighted brings parameters of its own (kind weight, in the group tail)" in said
+    assert "strategy.groups=[tail]" in said
+    assert not Path("outputs").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [["strategy=partial", "strategy.last_k=null", "strategy.groups=[tail]"], ["strategy=lp_ft"]]
+)
+def test_a_weighting_of_layers_trains_where_it_can(at_home, places, words):
+    weighted = [*words_for("wav2vec2", places), "backbone.layers=weighted", *words, "trainer.monitor=val/loss"]
+    assert main(["train", *weighted, "hydra.run.dir=run"]) == 0
+    state = torch.load(at_home / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    done = json.loads((at_home / "run" / "result.json").read_text())
+    phases = done["phases"]
+    assert bool(state["state_dict"]["backbone.mix.weights"].any()) == (not phases["head_only"][phases["best"]])
+
+
+@pytest.mark.parametrize("strategy", ["feature_extraction", "bias_only", "fine_tune", "from_scratch"])
+def test_frozen_parts_with_random_weights_are_said_with_their_size(at_home, strategy):
+    words = tiny(write_folder(at_home / "pictures"), f"strategy={strategy}", "trainer.max_epochs=1")
+    assert main(["train", *words, "hydra.run.dir=run"]) == 0
+    done = json.loads((at_home / "run" / "result.json").read_text())
+    cost, said = done["cost"], [note for note in done["notes"] if note.startswith("The backbone's weights are random")]
+    if strategy in ("fine_tune", "from_scratch"):
+        assert not said
+    else:
+        assert f" and {cost['total_parameters'] - cost['trainable_parameters']:,} of its " in said[0]
+
+
 def tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Bits by name; an adapted layer's own weights under the name that they had without the adapter."""
     return {name.replace(".base_layer", ""): tensor for name, tensor in model.state_dict().items()}

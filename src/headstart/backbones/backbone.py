@@ -51,6 +51,11 @@ class Backbone(nn.Module, ABC):
         """Every parameter and buffer in exactly one group, from the input to the output: stem, …, tail."""
 
     @property
+    def unset(self) -> dict[str, str]:
+        """Parameters that no weights set, by name, with the setting that brings them: they mean nothing untrained."""
+        return {}
+
+    @property
     @abstractmethod
     def boundaries(self) -> list[str]:
         """Names of the (block-granular) groups after which `prefix` and `suffix` can cut the model exactly.

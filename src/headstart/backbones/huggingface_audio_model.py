@@ -55,6 +55,11 @@ class AudioBackbone(TransformersBackbone):
     def extra(self) -> dict[str, nn.Module]:
         return {} if self.mix is None else {"mix": self.mix}
 
+    @property
+    def unset(self) -> dict[str, str]:
+        names = [] if self.mix is None else [f"mix.{name}" for name, _ in self.mix.named_parameters()]
+        return dict.fromkeys(names, "backbone.layers=weighted")
+
     def pooled(self, output: Any, mask: Tensor | None) -> Tensor:
         if self.mix is None:
             return super().pooled(output, mask)
