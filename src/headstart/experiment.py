@@ -29,7 +29,7 @@ from headstart.assembly import (
 )
 from headstart.claim import CLAIM, Claim
 from headstart.config import TrainerConfig
-from headstart.errors import disk_is_full
+from headstart.errors import InputError, disk_is_full
 from headstart.names import plain_lines
 from headstart.outcome import conclude, conclude_probe, count_parameters, keep_adapter, score
 from headstart.preparation import Job, job_config, prepare
@@ -37,12 +37,13 @@ from headstart.progress import Progress
 from headstart.recording import PeakMemory, Recorder
 from headstart.strategies import drawing
 from headstart.training.activations import FEATURES
+from headstart.training.checkpoints import resumable
 from headstart.training.device import check_precision, device_of
 from headstart.training.epochs import EarlyStopping, EpochRows, FlopMeter, PlateauThaw, keepers, load_weights
 from headstart.training.module import TransferModule
 from headstart.training.ranks import other_ranks
 from headstart.training.thaw import Thaw
-from headstart.training.trainer import interruptible, lightning_trainer, resumable
+from headstart.training.trainer import interruptible, lightning_trainer
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def train(job: Job, record: Recorder) -> dict[str, Any]:
     progress = Progress(_title(job), job.cfg.trainer.max_epochs, note, job.cfg.trainer.monitor)
     with other_ranks(record.directory, job.cfg.trainer.devices):
         fit = _fit(job, record.directory, record.row, progress)
-    load_weights(fit.module, folder / "best.ckpt")
+    load_weights(fit.module, folder / "best.ckpt", job.run_id)
     backbone, head = fit.module.backbone, fit.module.head
     scored = score(job, data_module(job), fit.module.to(fit.device).eval(), fit.device)
     reached = 1 + max(row["phase"] for row in fit.rows)
@@ -172,13 +173,13 @@ def _fit(job: Job, directory: Path, on_row: Callable[[Mapping[str, Any]], None],
     callbacks = [thaw, PlateauThaw(thaw, folder), rows, flops, *keepers(folder, rows, settings.monitor)]
     if settings.patience is not None:
         callbacks.append(EarlyStopping(thaw, settings.patience, settings.min_delta, settings.monitor))
-    trainer = lightning_trainer(settings, callbacks, directory)
+    trainer = lightning_trainer(settings, callbacks, directory, job.run_id)
     device = trainer.strategy.root_device
     memory, frozen = PeakMemory(device), frozen_features(job, device)
     module.keep(kept_activations(job, backbone, frozen, device))
     began = time.perf_counter()
     with interruptible():
-        trainer.fit(module, data, ckpt_path=resumable(folder / "last.ckpt"), weights_only=True)
+        trainer.fit(module, data, ckpt_path=resumable(folder / "last.ckpt", job.run_id), weights_only=True)
     seconds = time.perf_counter() - began
     return Fit(module, rows.rows, flops.total, seconds, frozen.flops, frozen.seconds, memory.read(), device)
 
@@ -233,9 +234,21 @@ def execute(cfg: DictConfig) -> bool:
             result.remove_drafts(path)
         if mine:
             with notes.quiet():  # what there is to say was shown when the runs were drawn up
-                jobs = [prepare(job_config(configs[path], hydra)) for path in mine]
-            run(jobs, mine)
+                jobs = {path: prepare(job_config(configs[path], hydra)) for path in mine}
+            changed = [path for path, job in jobs.items() if names[path] not in (None, job.run_id)]
+            same = [path for path in mine if path not in changed]
+            if same:
+                run([jobs[path] for path in same], same)
+            if changed:
+                raise InputError(*(_changed(path, jobs[path]) for path in changed))
     return all(result.completed(path, names[path]) for path in configs)
+
+
+def _changed(directory: Path, job: Job) -> str:
+    return (
+        f"{directory} is the place of run {directory.name}, but its config, data or weights now make run {job.run_id}: "
+        "they were changed after the comparison was drawn up. Start the comparison again."
+    )
 
 
 def _open(job: Job, directory: Path, heard: notes.Notes) -> Recorder:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from headstart import commands, experiment
+from headstart import commands, experiment, preparation
 from headstart.application import compose
 from headstart.cli import main
 from headstart.overrides import in_shell
@@ -227,6 +227,44 @@ def test_config_files_edited_meanwhile_do_not_change_a_comparison(
     monkeypatch.setattr(experiment, "train", editing)
     assert sweep(pictures, "--config-dir", str(own), "experiment=mine", "strategy=fine_tune", "seed=0,1") == 0
     assert {run["settings"]["optimizer.lr"] for run in results(home).values()} == {0.01}
+
+
+def test_a_pending_runs_config_that_was_edited_is_not_what_runs(
+    home: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real = experiment.train
+
+    def editing(job: Any, record: Any) -> Any:
+        for path in home.glob("outputs/s/*/config.yaml"):
+            if path.parent != record.directory:
+                path.write_text(path.read_text().replace("lr: 0.002", "lr: 0.004"))
+        return real(job, record)
+
+    monkeypatch.setattr(experiment, "train", editing)
+    assert sweep(pictures, "strategy=fine_tune", "optimizer.lr=0.002", "seed=0,1") == 0
+    done = results(home)
+    assert {run["settings"]["optimizer.lr"] for run in done.values()} == {0.002}
+    assert all(run["run_id"] == name for name, run in done.items())
+
+
+def test_data_that_changed_during_a_comparison_fail_the_runs_that_they_make_others(
+    home: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+):
+    own = Path(shutil.copytree(pictures, home / "own"))
+    real = experiment.train
+
+    def changing(job: Any, record: Any) -> Any:
+        first = next(path for path in sorted(own.rglob("*.png")))
+        shutil.copy(first, first.with_name("another.png"))
+        preparation._MEMORY.clear()  # as in another process
+        return real(job, record)
+
+    monkeypatch.setattr(experiment, "train", changing)
+    assert sweep(own, "strategy=fine_tune", "seed=0,1") == 1
+    by_seed = {run["seed"]: run for run in results(home).values()}
+    assert by_seed[0]["status"] == "completed"
+    assert by_seed[1]["status"] == "failed"
+    assert "its config, data or weights now make run" in by_seed[1]["error"]["message"]
 
 
 def test_a_full_disk_is_said_and_leaves_a_comparison_to_resume(

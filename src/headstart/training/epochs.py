@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from headstart import metrics
 from headstart.progress import Progress
+from headstart.training.checkpoints import read_checkpoint
 from headstart.training.thaw import Thaw
 from headstart.training.work import Known, counter
 
@@ -215,8 +215,10 @@ def keepers(folder: Path, rows: EpochRows, monitor: str = "val/accuracy") -> lis
     ]
 
 
-def load_weights(module: pl.LightningModule, path: Path) -> Mapping[str, Any]:
-    """Put the weights of a checkpoint into `module`, strictly; the checkpoint is returned."""
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    module.load_state_dict(checkpoint["state_dict"], strict=True)
-    return checkpoint
+def load_weights(module: pl.LightningModule, path: Path, run_id: str | None = None) -> None:
+    """Put the weights of a checkpoint (of run `run_id`, if that is given) into `module`, strictly.
+
+    Raises:
+        DamagedCheckpointError: if they are not what was written, or another run's.
+    """
+    module.load_state_dict(read_checkpoint(path, run_id)["state_dict"], strict=True)

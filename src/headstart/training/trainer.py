@@ -1,38 +1,22 @@
 """Lightning's trainer, set up for one run: quiet, deterministic, with nothing of its own on the disk."""
 
-import logging
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from lightning_fabric.utilities.types import _PATH
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from headstart.cache import replacing
 from headstart.config import TrainerConfig
+from headstart.training.checkpoints import WholeCheckpoints
 from headstart.training.device import device_of
 
-log = logging.getLogger(__name__)
 
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it, so that one is whole or not there.
-
-    Lightning's own goes by way of the temporary folder, which may lie on another disk: half a file can be copied then.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
-        with replacing(Path(path)) as draft, open(draft, "wb") as file:
-            torch.save(checkpoint, file)
-
-
-def lightning_trainer(settings: TrainerConfig, callbacks: Sequence[pl.Callback], directory: Path) -> pl.Trainer:
+def lightning_trainer(
+    settings: TrainerConfig, callbacks: Sequence[pl.Callback], directory: Path, run_id: str
+) -> pl.Trainer:
     """A trainer that follows `settings`; what ends training before its last epoch is among the `callbacks`."""
     device = device_of(settings.accelerator)
     trainer = pl.Trainer(
@@ -54,7 +38,7 @@ def lightning_trainer(settings: TrainerConfig, callbacks: Sequence[pl.Callback],
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         default_root_dir=directory,
-        plugins=[WholeCheckpoints()],
+        plugins=[WholeCheckpoints(run_id)],
     )
     taken = (trainer.precision, trainer.num_devices, trainer.strategy.root_device.type)
     if taken != (asked := (settings.precision, settings.devices, device.type)):
@@ -62,18 +46,6 @@ def lightning_trainer(settings: TrainerConfig, callbacks: Sequence[pl.Callback],
             f"Lightning would train with {taken} (precision, devices, accelerator) where it got {asked}."
         )
     return trainer
-
-
-def resumable(path: Path) -> Path | None:
-    """`path` if it is a checkpoint that can be read to its end; else `None`, and training starts anew."""
-    if not path.is_file():
-        return None
-    try:
-        torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        log.warning("%s cannot be read and is left out: %s", path, error)
-        return None
-    return path
 
 
 @contextmanager
