@@ -199,6 +199,36 @@ def test_eviction_leaves_what_another_reader_has_open_readable(store):
     assert torch.equal(found["features"], arrays()["features"])
 
 
+def test_an_entry_that_is_evicted_as_soon_as_it_is_written_can_be_read(store, monkeypatch):
+    put = store_module._put_in_place
+
+    def evicted(draft, folder):
+        put(draft, folder)
+        FeatureStore(store.root, 0).prune()
+
+    monkeypatch.setattr(store_module, "_put_in_place", evicted)
+    whole = arrays()
+    found = store.fill(KEY, batches(whole), 10)
+    assert not store.entries()
+    assert all(torch.equal(found[name], whole[name]) for name in whole)
+
+
+def test_no_bit_of_an_entrys_description_can_flip_unnoticed(store, monkeypatch):
+    monkeypatch.setattr(store_module, "_remove", lambda folder: None)
+    store.fill(KEY, batches(arrays()), 10)
+    meta = store.root / digest_of(KEY) / "meta.json"
+    content = meta.read_bytes()
+    for place in range(0, len(content), 7):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << (place % 8)
+        meta.write_bytes(damaged)
+        found = store.get(KEY)
+        if found is not None:  # blanks and the like
+            assert json.loads(bytes(damaged)) == json.loads(content)
+    meta.write_bytes(content)
+    assert store.get(KEY) is not None
+
+
 def test_what_cannot_fit_the_budget_is_refused_and_evicts_nothing(tmp_path):
     store = FeatureStore(tmp_path, 5000)
     store.fill(KEY, batches(arrays()), 10)

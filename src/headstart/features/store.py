@@ -75,7 +75,7 @@ class FeatureStore:
             if not folder.exists():
                 return None
             arrays = None
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError) as error:
             _log.warning("Features in %s cannot be read (%s).", folder, error)
             arrays = None
         if arrays is None:
@@ -101,11 +101,9 @@ class FeatureStore:
                 found = self.get(key)
                 if found is None:
                     self._remove_drafts()
-                    self._write(digest, key, batches, num_rows)
-                    found = self.get(key)
+                    found = self._write(digest, key, batches, num_rows)
         except OSError as error:
             raise self._explained(error) from error
-        assert found is not None, "an entry was written but cannot be read"
         return found
 
     def entries(self) -> list[Entry]:
@@ -141,7 +139,8 @@ class FeatureStore:
 
     def _open(self, folder: Path, key: Mapping[str, Any]) -> dict[str, Tensor] | None:
         meta = json.loads((folder / _META).read_text())
-        if meta["format"] != _FORMAT or meta["key"] != key:
+        written = meta.pop("sha256", None)  # which older entries lack
+        if meta["format"] != _FORMAT or meta["key"] != key or written not in (None, _sum_of(meta)):
             return None
         arrays = {}
         for name, facts in meta["arrays"].items():
@@ -155,24 +154,29 @@ class FeatureStore:
         return arrays
 
     def _is_intact(self, path: Path, crc32: int) -> bool:
-        seen: tuple[str | int, ...] = (str(path), *stamp(path))
+        seen: tuple[str | int, ...] = (path.name, *stamp(path))  # which stay when its folder is put in place
         if seen not in self._verified:
             self._verified[seen] = crc32_of(path) == crc32
         return self._verified[seen]
 
-    def _write(self, digest: str, key: Mapping[str, Any], batches: Iterable[Batch], num_rows: int) -> None:
+    def _write(self, digest: str, key: Mapping[str, Any], batches: Iterable[Batch], num_rows: int) -> dict[str, Tensor]:
+        """Write an entry and open it, while it is still a draft: from then on others may evict it at any time."""
         draft = draft_of(self.root / f"{_DRAFT[1:]}{digest[:16]}")
         draft.mkdir()
         try:
             arrays = self._write_arrays(draft, digest, batches, num_rows)
             meta = {"format": _FORMAT, "key": key, "arrays": arrays}
             with open(draft / _META, "w") as file:
-                json.dump(meta, file, indent=1)
+                json.dump({**meta, "sha256": _sum_of(meta)}, file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
             _sync_folder(draft)
+            opened = self._open(draft, key)
+            if opened is None:
+                raise OSError(errno.EIO, f"what was written to {self.root} is not what is read there")
             _put_in_place(draft, self.root / digest)
             _sync_folder(self.root)
+            return opened
         finally:
             _remove(draft)
 
@@ -225,6 +229,10 @@ class FeatureStore:
             f"Features cannot be written to {self.root} ({error.strerror}). Free some space there, or set "
             "HEADSTART_CACHE to a folder on another disk."
         )
+
+
+def _sum_of(meta: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
 def _put_in_place(draft: Path, folder: Path) -> None:
