@@ -219,7 +219,10 @@ def test_the_head_first_phase_reads_features_that_a_probe_left(at_home, pictures
             ["augmentation=light", "augmentation.views=1", "trainer.reuse_views=true"],
             "augmentation.views must be at least 2",
         ),
-        (["strategy=discriminative", "strategy.layer_decay=0"], "strategy.layer_decay must be greater than 0"),
+        (
+            ["strategy=discriminative", "strategy.layer_decay=0"],
+            "strategy.layer_decay must be greater than or equal to 0.01",
+        ),
     ],
 )
 def test_what_cannot_be_carried_out_is_told_before_anything_is_written(at_home, pictures, capsys, words, message):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins import file_config_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.plugins.config_source import ConfigResult
 from omegaconf.errors import OmegaConfBaseException
@@ -16,8 +16,11 @@ MOST_VALUES = 20_000
 """Values in one file, aliases written out: OmegaConf takes its time for each."""
 
 
-class CheckedFiles(FileConfigSource):
-    """A folder of configs, as Hydra reads it."""
+class FileConfigSource(file_config_source.FileConfigSource):
+    """A folder of configs, as Hydra reads it.
+
+    Of the same name as Hydra's, which a launcher's process registers anew and then takes to be there.
+    """
 
     def load_config(self, config_path: str) -> ConfigResult:
         """As Hydra's. Raises `InputError` for a file that is too large, too deep, no YAML, or no settings."""
@@ -35,4 +38,4 @@ class CheckedFiles(FileConfigSource):
 
 def use_checked_files() -> None:
     """Make Hydra read every folder of configs so, once its plugins are there."""
-    SourcesRegistry.instance().types["file"] = CheckedFiles
+    SourcesRegistry.instance().types["file"] = FileConfigSource

@@ -136,7 +136,7 @@ def test_a_folder_that_may_not_be_opened_is_named(folder):
             "print(files_in(Path(sys.argv[1]), {'.png'}).problems)",
         ]
     )
-    for parent in folder.parents[:3]:
+    for parent in (parent for parent in folder.parents if "pytest" in str(parent)):
         parent.chmod(parent.stat().st_mode | 0o055)
     done = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=True)
     (folder / "bee").chmod(0o755)
