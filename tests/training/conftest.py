@@ -14,7 +14,7 @@ from torch import nn
 
 from headstart import config
 from headstart.backbones.timm import Timm
-from headstart.composition import conf_dir
+from headstart.composition import conf_dir, search_path
 from headstart.data.module import DataModule
 from headstart.data.source import Examples
 from headstart.data.splits import Split
@@ -65,7 +65,7 @@ class Pictures(Examples):
 @cache
 def shipped(words):
     """The strategy, unfreeze and scheduler that a command line with these words would choose."""
-    config.register()
+    search_path()  # which makes known all that our configs build on
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("train", list(words))
     kinds = {"strategy": Strategy, "unfreeze": Unfreeze, "scheduler": Schedule}
