@@ -56,7 +56,7 @@ def test_what_is_said_names_some_and_counts_all():
         "3 of 7 examples of toys are exact copies of others (A = B, C = D, C = E). As split by seed 3, 2 of 3 test "
         "examples have a copy in train or val and 1 of 1 val examples one in train: such scores are too high. Remove "
         "them, or keep all copies of one in the same part (data.split_column, or folders train, val and test).",
-        "1 contents of toys stand under several labels (C (yes) = E (no)): correct or remove them.",
+        "Several labels are given to one and the same content once in toys (C (yes) = E (no)): correct or remove them.",
     ]
 
 
@@ -105,7 +105,7 @@ def test_copies_are_said_in_a_dry_run_and_counted_in_every_record(at_home: Path,
     assert main(["train", "-m", *runs, "--dry-run"]) == 0
     shown = capsys.readouterr().err
     assert shown.count("are exact copies of others") == 1
-    assert shown.count("1 contents of") == 1
+    assert shown.count("Several labels are given") == 1
     assert ("As split by the data themselves" in shown) == is_given
     assert ("As split by seed 0" in shown) != is_given
     if is_given:

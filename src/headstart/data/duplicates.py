@@ -92,8 +92,9 @@ def remarks(
             f"{ids[one]} ({classes[labels[one]]}) = {ids[other]} ({classes[labels[other]]})"
             for one, other in found.two_labels
         )
+        times = "once" if found.num_two_labels == 1 else f"{found.num_two_labels:,} times"
         said.append(
-            f"{found.num_two_labels:,} contents of {name} stand under several labels ({shown}): correct or remove them."
+            f"Several labels are given to one and the same content {times} in {name} ({shown}): correct or remove them."
         )
     said += [
         f"{count:,} examples of the shifted test set {shift} have an exact copy in train or val of {name}: remove them."
