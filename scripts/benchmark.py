@@ -96,7 +96,7 @@ def machine() -> dict[str, Any]:
     """Where this was measured."""
     import torch
 
-    from headstart import result
+    from headstart.record import result
 
     return {**result.environment(), "threads": torch.get_num_threads()}
 
@@ -130,8 +130,8 @@ def quietly() -> Iterator[io.StringIO]:
 
 def headstart(*words: str) -> float:
     """Run `headstart train` in this process, without the report at the end; the seconds it took."""
-    from headstart import commands
-    from headstart.cli import main as command_line
+    from headstart.cli import commands
+    from headstart.cli.main import main as command_line
 
     commands.conclude = lambda *_: None
     began = time.perf_counter()
@@ -148,8 +148,8 @@ def results(name: str) -> list[dict[str, Any]]:
 
 def common(*words: str) -> Any:
     """The job that our side runs, for the peers to take its model, data and split from."""
-    from headstart.application import compose
-    from headstart.preparation import job_config, prepare
+    from headstart.cli.hydra_app import compose
+    from headstart.run.job import job_config, prepare
 
     return prepare(job_config(compose([*words, "logger=none"])))
 
@@ -610,7 +610,7 @@ def _drawn(directory: Path, count: int) -> list[Any]:
     Sweep.carry_out = lambda self, plans: drawn.extend(plans.values())  # type: ignore[method-assign]
     scratch = directory.with_name(f"{directory.name}-drawn")
     try:
-        from headstart.cli import main as command_line
+        from headstart.cli.main import main as command_line
 
         with quietly():
             command_line(["train", "-m", *grid_of(count), f"hydra.sweep.dir={scratch}"])

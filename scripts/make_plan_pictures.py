@@ -6,9 +6,9 @@ python scripts/make_plan_pictures.py [docs/pictures]
 import sys
 from pathlib import Path
 
-from headstart.application import compose
-from headstart.composition import conf_dir
-from headstart.preparation import draft, job_config
+from headstart.cli.hydra_app import compose
+from headstart.config.composer import conf_dir
+from headstart.run.job import draft, job_config
 from headstart.strategies.drawing import svg
 
 EPOCHS = 10

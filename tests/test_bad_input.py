@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headstart.cli import main
+from headstart.cli.main import main
 
 LONG = "x" * 300
 
@@ -356,7 +356,7 @@ def damaged_runs(folder: Path) -> list[Path]:
 def test_damaged_runs_are_not_repeated_in_vain(
     at_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("headstart.experiment.run", lambda *_: pytest.fail("it was trained"))
+    monkeypatch.setattr("headstart.run.experiment.run", lambda *_: pytest.fail("it was trained"))
     for place in damaged_runs(at_home):
         assert str(place) in said_of(["rerun", str(place), "--check"], capsys)
 
@@ -376,6 +376,6 @@ def test_a_finished_run_is_told_of_though_its_place_cannot_be_written(
     at_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     done = {"status": "completed", "metrics": {"test/accuracy": 1.0}}
-    monkeypatch.setattr("headstart.result.checked", lambda *_: done)
+    monkeypatch.setattr("headstart.record.result.checked", lambda *_: done)
     assert main(["train", "data.size=32", "hydra.run.dir=/proc/x"]) == 0
     assert "Already completed" in capsys.readouterr().out

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from headstart.cli import main
+from headstart.cli.main import main
 
 DOCS = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)

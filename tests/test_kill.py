@@ -21,7 +21,7 @@ MAIN = """
 import sys, time
 from pathlib import Path
 from headstart import commands, experiment
-from headstart.cli import main
+from headstart.cli.main import main
 commands.conclude = lambda *_: None
 log, real = Path(sys.argv[1]), experiment._open
 def opening(job, *rest):

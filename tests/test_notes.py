@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from headstart import notes, preparation
-from headstart.cli import main
+from headstart import notes
+from headstart.cli.main import main
+from headstart.run import job
 from pictures import tiny, write_folder
 
 
@@ -30,7 +31,7 @@ def test_what_is_remembered_says_again_what_was_said_when_it_was_made():
 
     for _ in range(2):
         with notes.listening() as heard:
-            assert preparation._remember("a test", "key", make) == 7
+            assert job._remember("a test", "key", make) == 7
         assert heard.messages == ["half of it is guessed"]
 
 
@@ -38,7 +39,7 @@ def test_what_is_remembered_says_again_what_was_said_when_it_was_made():
 def test_notes_of_preparing_and_of_running_stand_in_the_record(
     at_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], strategy: str
 ):
-    from headstart import experiment
+    from headstart.run import experiment
 
     def said(make, message):
         def call(*args, **kwargs):
@@ -47,7 +48,7 @@ def test_notes_of_preparing_and_of_running_stand_in_the_record(
 
         return call
 
-    monkeypatch.setattr(preparation, "_checked_source", said(preparation._checked_source, "said while preparing"))
+    monkeypatch.setattr(job, "_checked_source", said(job._checked_source, "said while preparing"))
     monkeypatch.setattr(experiment, "build_head", said(experiment.build_head, "said while running"))
     notes.show().shown.clear()
     pictures = write_folder(at_home / "pictures")

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart import commands, result
-from headstart.cli import main
+from headstart.cli import commands
+from headstart.cli.main import main
+from headstart.record import result
 from pictures import tiny, write_folder
 
 WHOLE = {

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from headstart.application import compose
-from headstart.cli import main
-from headstart.composition import conf_dir
+from headstart.cli.hydra_app import compose
+from headstart.cli.main import main
+from headstart.cli.plan import forecast
+from headstart.config.composer import conf_dir
 from headstart.errors import InputError
 from headstart.features.store import FeatureStore
-from headstart.planning import forecast
-from headstart.preparation import draft, job_config
+from headstart.run.job import draft, job_config
 from pictures import tiny, write_folder
 
 STRATEGIES = sorted(path.stem for path in (conf_dir() / "strategy").glob("*.yaml"))

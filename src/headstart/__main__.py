@@ -2,6 +2,6 @@
 
 import sys
 
-from headstart.cli import main
+from headstart.cli.main import main
 
 sys.exit(main())

@@ -14,7 +14,7 @@ from headstart.backbones.huggingface import HuggingFaceText
 from headstart.backbones.huggingface_audio import HuggingFaceAudio
 from headstart.backbones.spectrogram import Spectrogram
 from headstart.backbones.timm import Timm
-from headstart.cli import main
+from headstart.cli.main import main
 from headstart.compat import mend_torchvision
 from headstart.errors import InputError
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from headstart.application import compose
-from headstart.cli import main
+from headstart.cli.hydra_app import compose
+from headstart.cli.main import main
+from headstart.cli.plan import forecast
 from headstart.compat import mend_torchvision
-from headstart.composition import conf_dir
-from headstart.planning import forecast
-from headstart.preparation import draft, job_config
+from headstart.config.composer import conf_dir
+from headstart.run.job import draft, job_config
 from headstart.training.module import TransferModule
 from headstart.training.probe_loop import ProbeLoop
 from pictures import tiny, write_folder
@@ -161,8 +161,8 @@ def test_what_is_frozen_keeps_every_bit_and_what_trains_moves(at_home, places, f
     if strategy == "feature_extraction":
         assert not trained  # the head alone is kept
         return
-    from headstart.config import load
-    from headstart.preparation import prepare
+    from headstart.config.recorded import load
+    from headstart.run.job import prepare
     from headstart.training.rows import rows
 
     factory, phase = prepare(load(Path("run"))).factory, done["metrics"]["best_epoch"]

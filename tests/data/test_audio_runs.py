@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from headstart.cli import main
+from headstart.cli.main import main
 
 FORMATS = ("wav", "flac", "ogg", "mp3")
 TINY = [

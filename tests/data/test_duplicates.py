@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headstart import notes
-from headstart.cli import main
+from headstart.cli.main import main
 from headstart.data.audio import AudioFolder
 from headstart.data.duplicates import find_duplicates, remarks, text_contents
 from headstart.data.images import ImageFolder

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from headstart import notes
-from headstart.application import compose
-from headstart.cli import main
+from headstart.cli.hydra_app import compose
+from headstart.cli.main import main
 from headstart.data.audio import AudioCsv, AudioFolder
 from headstart.data.images import ImageCsv, ImageFolder
 from headstart.data.text_hub import TextHub
 from headstart.data.text_sources import TextCsv
 from headstart.errors import InputError
-from headstart.preparation import job_config, prepare
+from headstart.run.job import job_config, prepare
 from pictures import tiny, write_folder
 
 C, D = "caf\u00e9", "cafe\u0301"

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from headstart import notes
-from headstart.cli import main
+from headstart.cli.main import main
 from pictures import tiny, write_folder
 
 SAID = ("1 of 37 files in the class folders of", "36 of 36 pictures in")

@@ -305,7 +305,7 @@ def test_two_processes_that_fill_the_same_entry_share_the_work(store, machines):
 
 
 def test_threads_share_the_work_where_the_file_system_cannot_lock(store, monkeypatch):
-    monkeypatch.setattr("headstart.claim.fcntl", None)
+    monkeypatch.setattr("headstart.system.lock.fcntl", None)
     computed, found = [], []
 
     def slowly():

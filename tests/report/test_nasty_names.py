@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from headstart.cli import main
+from headstart.cli.main import main
 from nasty import NASTY, is_safe
 
 

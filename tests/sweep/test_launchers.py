@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from headstart.sweep import share
+from headstart.sweep import gpus
 from pictures import tiny, write_folder
 
 
@@ -127,10 +127,10 @@ def test_ctrl_c_stops_all_processes_and_leaves_the_rest_to_be_resumed(
 
 
 def test_processes_spread_over_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(share, "_held", [])
-    taken = [share.take_gpu(["0", "1"], tmp_path) for _ in range(5)]
+    monkeypatch.setattr(gpus, "_held", [])
+    taken = [gpus.take_gpu(["0", "1"], tmp_path) for _ in range(5)]
     assert sorted(taken[:2]) == ["0", "1"]
     assert sorted(taken[2:4]) == ["0", "1"]
-    assert share.take_gpu([], tmp_path) is None
-    for claim in share._held:
+    assert gpus.take_gpu([], tmp_path) is None
+    for claim in gpus._held:
         claim.__exit__(None, None, None)

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from headstart import config
-from headstart.application import compose
-from headstart.composition import Composer
+from headstart.cli.hydra_app import compose
+from headstart.config import recorded
+from headstart.config.composer import Composer
 from headstart.errors import InputError
-from headstart.preparation import job_config, prepare
+from headstart.run.job import job_config, prepare
 from pictures import tiny, write_folder
 
 
@@ -17,26 +17,26 @@ def test_a_stored_config_is_read_as_omegaconf_reads_it(tmp_path: Path):
     values = {"a": 1e-05, "b": 1e-3, "c": "1e-3", "d": None, "e": True, "f": "yes", "g": "2026-01-01", "h": 3, "i": "∞"}
     cfg = OmegaConf.create({"strategy": values, "overrides": ["optimizer.lr=1e-3", "seed=0"], "seed": 3})
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
-    read = config.load(tmp_path)
+    read = recorded.load(tmp_path)
     assert OmegaConf.to_container(read.strategy) == values
     assert list(read.overrides) == ["optimizer.lr=1e-3", "seed=0"]
     hand_written = "strategy:\n  a: 1e-3\n  b: 1_000\n  d: 2026-01-01\n"
     (tmp_path / "config.yaml").write_text(hand_written)
     expected = OmegaConf.to_container(OmegaConf.load(tmp_path / "config.yaml").strategy)
-    assert OmegaConf.to_container(config.load(tmp_path).strategy) == expected
+    assert OmegaConf.to_container(recorded.load(tmp_path).strategy) == expected
 
 
 def test_a_stored_config_cannot_make_objects(tmp_path: Path):
     (tmp_path / "config.yaml").write_text("strategy: !!python/object/apply:os.getcwd []\n")
     with pytest.raises(InputError):
-        config.load(tmp_path)
+        recorded.load(tmp_path)
 
 
 @pytest.mark.parametrize("common", [False, True])
 def test_composed_for_many_runs_is_as_composed_for_one(tmp_path: Path, common: bool):
     words = tiny(write_folder(tmp_path / "p", per_class=8), "head=mlp", "optimizer.lr=0.5")
     points = [["strategy=lora", "seed=1"], ["strategy=fine_tune", "seed=2"], ["strategy=fine_tune", "seed=1", "seed=3"]]
-    from headstart.application import _application, get_args_parser
+    from headstart.cli.hydra_app import _application, get_args_parser
 
     composer = Composer(_application(get_args_parser().parse_args([])).config_loader, words if common else [])
     for point in points:

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from headstart import commands, experiment, preparation
-from headstart.application import compose
-from headstart.cli import main
-from headstart.overrides import in_shell
-from headstart.preparation import job_config, prepare
+from headstart.cli import commands
+from headstart.cli.hydra_app import compose
+from headstart.cli.main import main
+from headstart.config.overrides import in_shell
+from headstart.run import experiment
+from headstart.run import job as preparation
+from headstart.run.job import job_config, prepare
 from headstart.sweep.ledger import Ledger
 from pictures import tiny, write_folder
 
@@ -272,7 +274,7 @@ def test_a_full_disk_is_said_and_leaves_a_comparison_to_resume(
 ):
     import errno
 
-    from headstart import result
+    from headstart.record import result
 
     real, room = result.write_bytes, [True]
 

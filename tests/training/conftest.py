@@ -12,9 +12,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 
-from headstart import config
 from headstart.backbones.timm import Timm
-from headstart.composition import conf_dir, search_path
+from headstart.config import binding
+from headstart.config.composer import conf_dir, search_path
 from headstart.data.module import DataModule
 from headstart.data.source import Examples
 from headstart.data.splits import Split
@@ -70,7 +70,7 @@ def shipped(words):
         cfg = compose("train", list(words))
     kinds = {"strategy": Strategy, "unfreeze": Unfreeze, "scheduler": Schedule}
     nodes = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in kinds}
-    return tuple(config.construct(nodes[name], name, kind) for name, kind in kinds.items())
+    return tuple(binding.construct(nodes[name], name, kind) for name, kind in kinds.items())
 
 
 @dataclass

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from headstart import experiment, notes
-from headstart.application import compose
-from headstart.cli import main
+from headstart import notes
+from headstart.cli.hydra_app import compose
+from headstart.cli.main import main
 from headstart.errors import InputError
-from headstart.experiment import CHANGES, NOISE
-from headstart.preparation import job_config, prepare
+from headstart.run import experiment
+from headstart.run.experiment import CHANGES, NOISE
+from headstart.run.job import job_config, prepare
 from headstart.training.device import check_precision
 from pictures import tiny, write_folder
 

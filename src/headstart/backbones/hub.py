@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headstart.errors import InputError
-from headstart.waiting import within
+from headstart.system.waiting import within
 
 ANSWER_SECONDS = 3.0
 """How long one request may take; the hub's own clients would retry for most of a minute."""

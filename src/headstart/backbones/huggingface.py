@@ -16,8 +16,8 @@ from headstart.backbones import weights as weights_files
 from headstart.backbones.backbone import Backbone, BackboneFactory, Reading, WeightsRecord
 from headstart.backbones.huggingface_depth import Layout, find_layout
 from headstart.backbones.pooling import Pooling
+from headstart.config.ranges import Multiplier, Tokens
 from headstart.errors import InputError
-from headstart.ranges import Multiplier, Tokens
 
 _LONGEST = 512
 """Most tokens where nothing else limits them and nothing is asked for."""

@@ -12,8 +12,8 @@ from headstart.backbones.huggingface import HuggingFace
 from headstart.backbones.huggingface_extractor import SPECTROGRAM, WHISPER, Extractor, read_extractor
 from headstart.backbones.masks import BAND_MASKS, TIME_MASKS
 from headstart.backbones.waveforms import sound_shapes
+from headstart.config.ranges import Multiplier
 from headstart.errors import InputError
-from headstart.ranges import Multiplier
 
 _USUAL_SECONDS = 10.0
 """Most of a sound that is read where the data does not say."""

@@ -18,8 +18,8 @@ from headstart.backbones.spectrogram_model import SpectrogramBackbone, one_chann
 from headstart.backbones.timm import Timm
 from headstart.backbones.timm_create import Created, create, skipped_init
 from headstart.backbones.waveforms import sound_shapes
+from headstart.config.ranges import Multiplier, NonNegative, Positive, ProperFraction, Seconds, Side
 from headstart.errors import InputError
-from headstart.ranges import Multiplier, NonNegative, Positive, ProperFraction, Seconds, Side
 
 SampleRate = Annotated[int, Ge(1000), Le(1_000_000)]
 Window = Annotated[int, Ge(8), Le(65_536)]

@@ -15,8 +15,8 @@ from headstart.backbones.timm_create import Created, create, skipped_init
 from headstart.backbones.timm_model import CropMode, Interpolation, Preprocessing, TimmBackbone
 from headstart.backbones.timm_trial import Trial, TrialError, try_out
 from headstart.compat import mend_torchvision
+from headstart.config.ranges import Fraction, Multiplier, Positive, ProperFraction, Side
 from headstart.errors import InputError, unknown
-from headstart.ranges import Fraction, Multiplier, Positive, ProperFraction, Side
 
 _OURS = frozenset(
     {"pretrained", "num_classes", "checkpoint_path", "cache_dir", "features_only", "in_chans", "img_size", "scriptable"}

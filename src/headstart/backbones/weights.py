@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
-from headstart.cache import stamp
 from headstart.errors import InputError
+from headstart.system.cache import stamp
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 _NUM_SHOWN = 10

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from headstart.cache import cache_dir, replacing
+from headstart.system.cache import cache_dir, replacing
 
 CacheBytes = int | Literal["auto"]
 Fill = Callable[[np.ndarray], None]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from headstart.config.ranges import Count, Index, Seconds
 from headstart.data.array_cache import CacheBytes
 from headstart.data.audio_clips import (
     DEFAULT_SECONDS,
@@ -32,7 +33,6 @@ from headstart.data.names import folder_name
 from headstart.data.records import is_table, read_records, table_name
 from headstart.data.table import Table, listed
 from headstart.errors import unknown
-from headstart.ranges import Count, Index, Seconds
 
 
 class AudioFiles(FileSource):

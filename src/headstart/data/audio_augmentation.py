@@ -6,9 +6,9 @@ import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
+from headstart.config.ranges import Concentration, Decibels, Few, Fraction, Views
 from headstart.data.augmentation import Augmentation
 from headstart.errors import InputError
-from headstart.ranges import Concentration, Decibels, Few, Fraction, Views
 
 MaskShare = Annotated[float, Gt(0), Le(1)]
 ShiftShare = Annotated[float, Ge(0), Le(1)]

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Le
 
+from headstart.config.ranges import Count, Index, Seconds
 from headstart.data.audio_clips import Clips, Padding, Part, set_over
 from headstart.data.files import check_fractions
 from headstart.data.images import Share
@@ -16,7 +17,6 @@ from headstart.data.source import Source
 from headstart.data.splits import split_problems
 from headstart.data.tones import GENERATOR, MAX_CLIP, SAMPLE_RATE, SHAPES, generate
 from headstart.errors import InputError, check_distinct
-from headstart.ranges import Count, Index, Seconds
 from headstart.seeding import stream
 
 Variant = Literal["plain", "noisy", "telephone"]

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from headstart.ranges import Views
+from headstart.config.ranges import Views
 
 
 class Augmentation:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from headstart.cache import cache_dir, replacing, stamp
 from headstart.data.listing import Listing
 from headstart.data.parallel import map_threads
 from headstart.data.table import listed
 from headstart.errors import InputError
+from headstart.system.cache import cache_dir, replacing, stamp
 
 Facts = Mapping[str, Any]
 Verify = Callable[[bytes], Facts | None]

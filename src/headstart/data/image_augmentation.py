@@ -10,8 +10,8 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from headstart.compat import mend_torchvision
+from headstart.config.ranges import Concentration, Fraction, Views
 from headstart.data.augmentation import Augmentation
-from headstart.ranges import Concentration, Fraction, Views
 
 Magnitude = Annotated[int, Ge(0), Le(30)]
 AreaShare = Annotated[float, Gt(0), Le(1)]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Lt
 
+from headstart.config.ranges import Count, Index, Side
 from headstart.data import picture_facts
 from headstart.data.array_cache import CacheBytes
 from headstart.data.cells import Missing, Words
@@ -22,7 +23,6 @@ from headstart.data.pictures import READER, Pictures
 from headstart.data.records import is_table, read_records, table_name
 from headstart.data.sizing import CropMode, Sizing
 from headstart.errors import InputError
-from headstart.ranges import Count, Index, Side
 
 Share = Annotated[float, Gt(0), Lt(1)]
 """A share that is neither nothing nor all."""

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
+from headstart.config.ranges import Count, Index, Side
 from headstart.data.array_cache import decoded
 from headstart.data.files import check_fractions
 from headstart.data.images import Share
@@ -24,7 +25,6 @@ from headstart.data.pictures import png, take
 from headstart.data.source import Examples, Source
 from headstart.data.splits import split_problems
 from headstart.errors import InputError, check_distinct
-from headstart.ranges import Count, Index, Side
 from headstart.seeding import stream
 
 Variant = Literal["colour", "line", "grey", "distorted"]

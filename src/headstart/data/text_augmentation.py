@@ -5,8 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from headstart.config.ranges import ProperFraction, Views
 from headstart.data.augmentation import Augmentation
-from headstart.ranges import ProperFraction, Views
 
 
 class TokenDropout(Augmentation):

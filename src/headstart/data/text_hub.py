@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from headstart.cache import cache_dir, stamp
+from headstart.config.ranges import Count, Index, Tokens
 from headstart.data.cells import Missing, Words, narrow
 from headstart.data.images import Share
 from headstart.data.labelled import PARTS, labelled
@@ -13,8 +13,8 @@ from headstart.data.names import folder_name
 from headstart.data.table import Table, listed
 from headstart.data.text_sources import LabelledTexts, TextSource
 from headstart.errors import InputError, unknown
-from headstart.ranges import Count, Index, Tokens
-from headstart.waiting import within
+from headstart.system.cache import cache_dir, stamp
+from headstart.system.waiting import within
 
 _ANSWER_SECONDS = 4.0
 """How long the hub may take to answer before the local cache alone is asked."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from headstart.config.ranges import Count, Index, Tokens
 from headstart.data.cells import Missing, Words
 from headstart.data.duplicates import text_contents
 from headstart.data.file_check import content_fingerprint
@@ -22,7 +23,6 @@ from headstart.data.splits import split_problems
 from headstart.data.table import Table, listed
 from headstart.data.texts import Texts, Tokenizer
 from headstart.errors import InputError, collect
-from headstart.ranges import Count, Index, Tokens
 
 
 @dataclass(frozen=True)

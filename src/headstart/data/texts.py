@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from headstart.cache import cache_dir, replacing
 from headstart.data.source import Examples
+from headstart.system.cache import cache_dir, replacing
 
 READER = "tokens 1"
 """Changes with every change of what is kept, so that nothing kept from before is taken for the same."""

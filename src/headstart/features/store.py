@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from headstart.cache import stamp
-from headstart.claim import Claim
 from headstart.errors import InputError
 from headstart.features.array_file import ArrayWriter, as_tensor, crc32_of
-from headstart.process import draft_of, left_in
+from headstart.system.cache import stamp
+from headstart.system.lock import Claim
+from headstart.system.process import draft_of, left_in
 
 _FORMAT = 1
 _META = "meta.json"

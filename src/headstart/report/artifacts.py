@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from headstart import bounded
 from headstart.report.reading import Run
+from headstart.system import bounded
 
 LARGEST_PICTURE = 8 * 2**20
 THUMBNAIL = 96

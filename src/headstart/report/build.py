@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstart import result
-from headstart.bounded import json_object
 from headstart.errors import InputError
+from headstart.record import result
 from headstart.report.analysis import Analysis, analyse
 from headstart.report.answer import answer
 from headstart.report.contents import Contents, compose
@@ -15,6 +14,7 @@ from headstart.report.exhibits import gather
 from headstart.report.html import render
 from headstart.report.reading import STATUSES, read_sweeps
 from headstart.report.summary import summarised
+from headstart.system.bounded import json_object
 
 FOLDER, PAGE, SUMMARY = "report", "report.html", "summary.json"
 

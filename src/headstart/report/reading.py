@@ -12,10 +12,10 @@ from pathlib import Path
 from sys import intern
 from typing import Any
 
-from headstart.bounded import MOST_LISTED, json_object
 from headstart.errors import InputError
 from headstart.names import safe_command
-from headstart.result import RUN_ID, check
+from headstart.record.result import RUN_ID, check
+from headstart.system.bounded import MOST_LISTED, json_object
 
 STATUSES = ("completed", "failed", "unreadable", "unfinished", "missing")
 """What a run can be: `unreadable` has a result that cannot be used, `unfinished` a directory without a result."""

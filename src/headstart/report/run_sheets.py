@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, nan
 
+from headstart.record.result import as_command, repeat_command
 from headstart.report.analysis import Analysis
 from headstart.report.artifacts import Details
 from headstart.report.design import Contender, Design, Scene
@@ -14,7 +15,6 @@ from headstart.report.pictures import confused
 from headstart.report.reading import STATUSES, Ledger, Run
 from headstart.report.statistics import ExampleTest
 from headstart.report.tables import Cell, Column, Table
-from headstart.result import as_command, repeat_command
 
 
 @dataclass(slots=True)

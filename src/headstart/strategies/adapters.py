@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Le
 
+from headstart.config.ranges import Count, ProperFraction
 from headstart.errors import InputError
-from headstart.ranges import Count, ProperFraction
 
 if TYPE_CHECKING:
     from peft import LoraConfig

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from headstart.ranges import Fraction, ProperFraction
+from headstart.config.ranges import Fraction, ProperFraction
 
 Divisor = Annotated[float, Ge(1)]
 """A number from 1: what the base rate is divided by."""

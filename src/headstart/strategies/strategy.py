@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
+from headstart.config.ranges import Count, Multiplier, Positive
 from headstart.errors import InputError
-from headstart.ranges import Count, Multiplier, Positive
 from headstart.strategies.adapters import Adapter
 from headstart.strategies.plan import HEAD, KINDS, FrozenNorm, Kind, Phase, Plan, ThawedNorm
 from headstart.strategies.regularizers import Regularizer

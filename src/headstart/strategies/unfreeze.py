@@ -7,9 +7,9 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
+from headstart.config.ranges import Count, Multiplier, NonNegative
 from headstart.errors import InputError, collect
 from headstart.metrics import Monitor
-from headstart.ranges import Count, Multiplier, NonNegative
 from headstart.strategies.plan import HEAD, Plateau
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from headstart.preparation import Job
+from headstart.run.job import Job
 
 Unit = tuple[str, ...]
 """Ids of runs that are launched as one job."""

@@ -9,7 +9,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 
-from headstart import overrides
+from headstart.config import overrides
 from headstart.errors import InputError
 
 Line = tuple[str, ...]

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headstart import bounded, result
-from headstart.bounded import DamagedError
-from headstart.claim import CLAIM, Claim, holder, is_held
+from headstart.record import result
+from headstart.system import bounded
+from headstart.system.bounded import DamagedError
+from headstart.system.lock import CLAIM, Claim, holder, is_held
 
 FILE = "sweep.json"
 log = logging.getLogger(__name__)

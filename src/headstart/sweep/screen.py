@@ -8,14 +8,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from headstart import bounded, result
-from headstart.bounded import DamagedError
-from headstart.claim import CLAIM, holder
 from headstart.errors import InputError
 from headstart.metrics import shown
 from headstart.names import in_console, safe_command
 from headstart.progress import bar, duration
+from headstart.record import result
 from headstart.sweep.ledger import FILE, Entry, Ledger
+from headstart.system import bounded
+from headstart.system.bounded import DamagedError
+from headstart.system.lock import CLAIM, holder
 
 MARKS = {"completed": "✔", "failed": "✘", "running": "▶", "interrupted": "‖", "missing": "·"}
 COLOURS = {"completed": "green", "failed": "red", "running": "cyan", "interrupted": "yellow", "missing": "dim"}

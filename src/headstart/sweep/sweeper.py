@@ -17,20 +17,21 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from headstart import config, result
-from headstart.bounded import DamagedError
-from headstart.composition import Composer
+from headstart.config import recorded, schema
+from headstart.config.composer import Composer
+from headstart.config.explanation import COMPOSITION_ERRORS, explained
+from headstart.config.overrides import as_written
 from headstart.errors import InputError, disk_is_full
-from headstart.explanation import COMPOSITION_ERRORS, explained
-from headstart.overrides import as_written
-from headstart.places import check_no_links, writable
-from headstart.preparation import Job, job_config, prepare
 from headstart.progress import duration
+from headstart.record import result
+from headstart.run.job import Job, job_config, prepare
 from headstart.sweep.fuse import Unit, features_of, units
+from headstart.sweep.gpus import OwnGpu
 from headstart.sweep.grid import Line, expand
 from headstart.sweep.ledger import Entry, Ledger
 from headstart.sweep.screen import show_dry_run, show_failures
-from headstart.sweep.share import OwnGpu
+from headstart.system.bounded import DamagedError
+from headstart.system.places import check_no_links, writable
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class StoredConfigs:
         """The config of the unit of runs whose ids are `sweep_overrides`: its first run's, naming the others."""
         first, *others = sweep_overrides
         cfg = master_config.copy()
-        typed = OmegaConf.merge(OmegaConf.structured(config.Config), config.load(self.directory / first))
+        typed = OmegaConf.merge(OmegaConf.structured(schema.Config), recorded.load(self.directory / first))
         with open_dict(cfg):
             for key, value in typed.items():
                 cfg[key] = value
@@ -162,7 +163,7 @@ class Sweep:
                 self.completed.add(job.run_id)
         if job.run_id not in self.completed:
             check_no_links(self.ledger.path(job.run_id))
-        text = "" if job.run_id in self.completed else config.dumped(job.cfg)
+        text = "" if job.run_id in self.completed else recorded.dumped(job.cfg)
         overrides, choices = tuple(job.cfg.overrides), dict(job.cfg.choices)
         data = {"name": job.source.name, "fingerprint": job.source.fingerprint}
         settings = dict(job.identity["settings"])

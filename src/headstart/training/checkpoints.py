@@ -9,7 +9,7 @@ import torch
 from lightning_fabric.utilities.types import _PATH
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from headstart.cache import replacing
+from headstart.system.cache import replacing
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le
 from torch import nn
 
-from headstart.ranges import Positive, ProperFraction
+from headstart.config.ranges import Positive, ProperFraction
 
 Solver = Literal["gradient", "lbfgs"]
 """`gradient`: the run's optimizer and epochs; `lbfgs`: the exact optimum of an L2-regularised loss."""

@@ -68,7 +68,7 @@ def other_ranks(directory: Path, num_devices: int) -> Iterator[None]:
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         }
         outputs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(1, num_devices)]
-        command = [sys.executable, "-m", "headstart.rank", str(directory)]
+        command = [sys.executable, "-m", "headstart.run.rank", str(directory)]
         others = [
             subprocess.Popen(
                 command,

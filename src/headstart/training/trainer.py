@@ -9,7 +9,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from headstart.config import TrainerConfig
+from headstart.config.schema import TrainerConfig
 from headstart.training.checkpoints import WholeCheckpoints
 from headstart.training.device import device_of
 

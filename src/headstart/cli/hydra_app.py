@@ -1,0 +1,282 @@
+"""Hydra, set up so that a config is checked, data and weights included, before anything is written."""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core import utils as hydra_utils
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, configure_log
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from headstart.config.composer import Loader, search_path
+from headstart.config.explanation import COMPOSITION_ERRORS, CONFIG_NAME, check_overrides, explained
+from headstart.config.overrides import as_written
+from headstart.errors import InputError, unknown
+from headstart.names import plain
+from headstart.record import result
+from headstart.system.bounded import DamagedError
+from headstart.system.lock import CLAIM, Claim
+from headstart.system.places import check_no_links, writable
+
+NOT_OURS = ("config_path", "experimental_rerun")
+"""Hydra's options that would read configs from any package, or run a pickle."""
+
+
+class Application(Hydra):
+    """Hydra's own application with guarded composition."""
+
+    def compose_config(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        with_log_configuration: bool = False,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """As Hydra's, which may do without a config of ours; and logging follows no config that was refused."""
+        parser = OverridesParser.create(config_loader=self.config_loader)
+        check_overrides(parser.parse_overrides(overrides), self.config_loader)
+        name = config_name or CONFIG_NAME
+        try:
+            cfg = super().compose_config(name, overrides, run_mode, False, from_shell, validate_sweep_overrides)
+        except (ValueError, TypeError, KeyError, AttributeError, AssertionError, RecursionError) as error:
+            if isinstance(error, (InputError, *COMPOSITION_ERRORS)):
+                raise
+            reason = "configs name each other in a circle" if isinstance(error, RecursionError) else str(error)
+            raise InputError(f"The config cannot be composed: {reason}. Mend the file that says so.") from error
+        cfg.hydra.mode = run_mode
+        if with_log_configuration:
+            configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
+        return cfg
+
+    def run(
+        self,
+        config_name: str | None,
+        task_function: Callable[[Any], Any],
+        overrides: list[str],
+        with_log_configuration: bool = True,
+    ) -> JobReturn:
+        """One run; raises `InputError` before its directory is made if anything is wrong with it."""
+        from headstart.run import job as preparation
+
+        cfg = self.compose_config(config_name, overrides, RunMode.RUN, with_log_configuration=True)
+        job = preparation.prepare(preparation.job_config(cfg))
+        check_no_links(Path(cfg.hydra.run.dir))
+        retry = bool(OmegaConf.select(cfg, "hydra.sweeper.retry_failed"))
+        outcome = _outcome_before(Path(cfg.hydra.run.dir), job.run_id, retry)
+        if outcome is not None:
+            done = JobReturn()
+            done.status, done.return_value = hydra_utils.JobStatus.COMPLETED, outcome
+            return done
+        writable(str(cfg.hydra.run.dir), "hydra.run.dir")
+        done = hydra_utils.run_job(
+            hydra_context=HydraContext(config_loader=self.config_loader, callbacks=Callbacks()),
+            task_function=task_function,
+            config=cfg,
+            job_dir_key="hydra.run.dir",
+            job_subdir_key=None,
+        )
+        print(f"run     {cfg.hydra.run.dir}")
+        if done.return_value is False:
+            sys.stderr.write("To try it again, add --retry-failed.\n")
+        return done
+
+    def multirun(
+        self,
+        config_name: str | None,
+        task_function: Callable[[Any], Any],
+        overrides: list[str],
+        with_log_configuration: bool = True,
+    ) -> Any:
+        """A comparison, by the configured sweeper."""
+        cfg = self.compose_config(config_name, overrides, RunMode.MULTIRUN, with_log_configuration=True)
+
+        from headstart.sweep.sweeper import Sweep
+
+        context = HydraContext(config_loader=self.config_loader, callbacks=Callbacks())
+        done = Sweep(context, task_function, cfg).run(as_written(cfg.hydra.overrides.task))
+        if not OmegaConf.select(cfg, "hydra.sweeper.dry_run"):
+            from headstart.cli.commands import conclude
+
+            conclude(Path(cfg.hydra.sweep.dir), cfg)
+        return done
+
+
+def train(words: list[str]) -> int:
+    """`headstart train`: one run or, with `-m`, a comparison. Returns the exit status."""
+    for flag, key in (("--dry-run", "dry_run"), ("--retry-failed", "retry_failed")):
+        if flag in words:
+            if flag == "--dry-run" and "-m" not in words and "--multirun" not in words:
+                raise InputError(f"{flag} is for comparisons: add -m.")
+            words = [*(word for word in words if word != flag), f"hydra.sweeper.{key}=true"]
+    return hydra_main(words)
+
+
+def plan(words: list[str]) -> int:
+    """`headstart plan`: what would train when, in a picture or, with `--json`, for tools."""
+    as_json = "--json" in words
+    rest = [word for word in words if word != "--json"]
+    _refuse_for_plan(_parsed(rest))
+    cfg = compose(rest)
+
+    from headstart.cli.plan import show
+    from headstart.run.job import draft, job_config
+
+    show(draft(job_config(cfg)), as_json)
+    return 0
+
+
+def compose(words: list[str]) -> DictConfig:
+    """The config that `words` describe, guarded, as `train` would run it."""
+    args = _parsed(words)
+    app = _application(args)
+    try:
+        return app.compose_config(args.config_name or CONFIG_NAME, args.overrides, RunMode.RUN)
+    except COMPOSITION_ERRORS as error:
+        raise explained(error, app.config_loader, args.overrides) from error
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def hydra_main(words: list[str]) -> int:
+    """What `hydra.main` does, over our configs; returns the exit status instead of leaving the process."""
+    args = _parsed(words)
+    app = _application(args)
+    try:
+        return _act(app, args)
+    except COMPOSITION_ERRORS as error:
+        raise explained(error, app.config_loader, args.overrides) from error
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _parsed(words: list[str]) -> argparse.Namespace:
+    parser = get_args_parser()
+    actions = [action for action in parser._actions if action.dest not in NOT_OURS]
+    options = [option for action in actions for option in action.option_strings]
+    for word in words:
+        option = word.partition("=")[0]
+        if option.startswith("-") and option not in options:
+            named = [one for one in options if one.startswith("--")]
+            raise unknown("option", option, [*named, "--dry-run", "--retry-failed"])
+    parser.error = _refuse_words  # type: ignore[method-assign,assignment]
+    args = parser.parse_intermixed_args(words)
+    if (args.resolve or args.package) and not args.cfg:
+        raise InputError("--resolve and --package go with --cfg job, which shows the config.")
+    if args.run and args.multirun:
+        raise InputError("--run and -m exclude each other: give one of them.")
+    return args
+
+
+def _refuse_words(message: str) -> None:
+    raise InputError(f"{message[:1].upper()}{message[1:].rstrip('.')}. See headstart train --help.")
+
+
+def _refuse_for_plan(args: argparse.Namespace) -> None:
+    """Raise `InputError` for options that a plan has no use for."""
+    given = {"-m": args.multirun, "--run": args.run, "--cfg": args.cfg, "--info": args.info, "--resolve": args.resolve}
+    useless = [option for option, value in given.items() if value]
+    if useless:
+        raise InputError(f"headstart plan shows the plan of one run: leave out {', '.join(useless)}.")
+
+
+def _application(args: argparse.Namespace) -> Application:
+    if not OmegaConf.has_resolver("run_id"):
+        OmegaConf.register_new_resolver("run_id", _resolve_run_id)
+    app = Application("headstart", Loader(search_path(args.config_dir)))
+    GlobalHydra.instance().clear()
+    GlobalHydra.instance().initialize(app)
+    return app
+
+
+def _act(app: Application, args: argparse.Namespace) -> int:
+    name, overrides = args.config_name or CONFIG_NAME, args.overrides
+    if args.help:
+        app.app_help(config_name=name, args_parser=get_args_parser(), args=args)
+    elif args.hydra_help:
+        app.hydra_help(config_name=name, args_parser=get_args_parser(), args=args)
+    elif args.cfg:
+        try:
+            app.show_cfg(name, overrides, args.cfg, args.package, args.resolve)
+        except SystemExit:  # Hydra has said so itself
+            raise InputError(
+                f"--package must be a part of the config, such as trainer, but is {args.package}."
+            ) from None
+    elif args.shell_completion:
+        try:
+            app.shell_completion(config_name=name, overrides=overrides)
+        except ValueError as error:
+            raise InputError(
+                f"Say which shell, as in headstart -sc install=bash: {' '.join(str(error).split())}"
+            ) from error
+    elif args.info:
+        app.compose_config(name, overrides, RunMode.RUN)  # some of what follows would show parts of it unchecked
+        app.show_info(args.info, config_name=name, overrides=overrides)
+    else:
+        return _train(app, name, overrides, args.multirun)
+    return 0
+
+
+def _train(app: Application, name: str, overrides: list[str], multirun: bool) -> int:
+    warnings.filterwarnings("ignore", module="hydra")
+    if not multirun:
+        return 0 if app.run(name, execute, overrides).return_value is True else 1
+    return 0 if app.multirun(name, execute, overrides) else 1
+
+
+def execute(cfg: DictConfig) -> bool:
+    """What every launcher calls with a composed config; true if its runs completed."""
+    from headstart.run import experiment
+
+    return experiment.execute(cfg)
+
+
+def _resolve_run_id(*, _root_: DictConfig) -> str:
+    from headstart.run.job import job_config, prepare
+
+    return prepare(job_config(_root_)).run_id
+
+
+def _outcome_before(directory: Path, run_id: str, retry: bool) -> bool | None:
+    """Whether this very run was completed before or failed, having said so; `None` if it is to be done (again).
+
+    Raises:
+        InputError: if another run was done there; it is never written over.
+    """
+    try:
+        done = result.checked(directory, run_id)
+    except result.OtherRunError as error:
+        raise InputError(
+            f"hydra.run.dir must be free for run {run_id}, but in {directory} {error}. Name another."
+        ) from None
+    except DamagedError:
+        return None  # it is done again, and what is there set aside
+    if done is None:
+        return None
+    if done["status"] == "completed":
+        accuracy = done["metrics"].get("test/accuracy")
+        score = f" (test accuracy {accuracy:.1%})" if accuracy is not None else ""
+        print(f"Already completed, nothing to do: {directory}{score}.")
+        return True
+    if retry:
+        with Claim(directory / CLAIM, wait=False) as claim:
+            if claim.held:
+                result.set_aside(directory)
+        return None
+    cause = done.get("error") or {}
+    reason = str(cause.get("message") or "it does not say why").strip()
+    sys.stderr.write(
+        f"This run failed before: {plain(str(cause.get('type', 'Error')))}: {plain(reason.splitlines()[0])}\n"
+        f"All that is known of it lies in {directory}. To try it again, add --retry-failed.\n"
+    )
+    return False

@@ -1,0 +1,183 @@
+"""What `headstart plan` shows: what would train when, at which rate, and what that takes. It trains nothing."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from itertools import pairwise
+from textwrap import wrap
+from typing import Any
+
+import torch
+from torch import nn
+
+from headstart.data.splits import Split, split
+from headstart.errors import InputError
+from headstart.names import plain_lines
+from headstart.run.job import Draft, outline
+from headstart.strategies import drawing
+from headstart.strategies.plan import HEAD
+from headstart.training.starts import STORED_SHARE, Stored, starts
+from headstart.training.work import OnShapes, foretold
+
+USUAL_SIZES = (600, 150, 250)
+"""Examples for training, validation and test where they are not known before the data is read."""
+UNKNOWN_CLASSES = 10
+"""Width of the head where the classes are not known before the data is read."""
+
+
+def show(draft: Draft, as_json: bool) -> None:
+    """Print the plan: a picture and a table of its phases, or all of it as JSON."""
+    if as_json:
+        print(json.dumps(forecast(draft), indent=1))
+    else:
+        print(plain_lines(page(draft, shutil.get_terminal_size().columns)))
+
+
+def forecast(draft: Draft) -> dict[str, Any]:
+    """Plain JSON: the plan, rates by group and epoch, and by phase what trains and the work it takes.
+
+    `flops_per_example` are of one example forward and backward, from `starts_after` on: the group whose activations are
+    stored, where there is one. Both are `None` where the inputs' shape is not known beforehand.
+    """
+    sketch, plan, parts = draft.sketch, draft.plan, draft.parts
+    base_rate = float(parts["optimizer"].keywords["lr"])
+    num_classes, division = _counts(draft)
+    num_examples = None if division is None else len(division.train)
+    with torch.device("meta"):
+        head = parts["head"].build(sketch.num_features, num_classes or UNKNOWN_CLASSES)
+    head_size = sum(parameter.numel() for parameter in head.parameters())
+    begun, work = _work(draft, head, division)
+    epochs = pairwise([*plan.earliest, plan.max_epochs])
+    phases = []
+    for index, (phase, (start, end)) in enumerate(zip(plan.phases, epochs, strict=True)):
+        trained = sum(count for row, count in sketch.parameters.items() if phase.trains(*row))
+        flops = None if work is None else work[index]
+        phases.append(
+            {
+                "name": phase.name,
+                "start": start,
+                "end": end,
+                "waits_for_plateau": phase.until is not None,
+                "trainable_parameters": trained + head_size,
+                "starts_after": begun.get(index),
+                "flops_per_example": flops,
+                "flops_per_epoch": None if flops is None or num_examples is None else flops * num_examples,
+            }
+        )
+    epochs_of_work = [p["flops_per_epoch"] and p["flops_per_epoch"] * (p["end"] - p["start"]) for p in phases]
+    sizes = {group: sum(n for (name, _), n in sketch.parameters.items() if name == group) for group in sketch.groups}
+    return {
+        "schema": 1,
+        "plan": plan.to_dict(),
+        "base_rate": base_rate,
+        "rates": {g: [base_rate * r for r in row] for g, row in drawing.rates(plan, parts["scheduler"]).items()},
+        "parameters": {**sizes, HEAD: head_size},
+        "total_parameters": sketch.total_parameters + head_size,
+        "num_classes": num_classes,
+        "num_train_examples": num_examples,
+        "phases": phases,
+        "flops": None if None in epochs_of_work else sum(epochs_of_work),
+    }
+
+
+def page(draft: Draft, width: int) -> str:
+    """The plan for a terminal of `width` columns."""
+    plan, parts, found = draft.plan, draft.parts, forecast(draft)
+    picture = drawing.text(plan, parts["scheduler"], width, found["base_rate"])
+    total = found["total_parameters"]
+    epochs = f"{plan.max_epochs} epoch{'s' if plan.max_epochs > 1 else ''}"
+    title = f"{parts['backbone'].name}: {_short(total)} parameters in {len(plan.groups)} depth groups, {epochs}"
+    classes = found["num_classes"]
+    notes = [
+        f"Trained: with a head for {classes or UNKNOWN_CLASSES} classes"
+        + ("." if classes else "; the data's own are not known before it is read."),
+        "Work: floating-point operations, forward and backward.",
+    ]
+    for index, phase in enumerate(found["phases"]):
+        if phase["starts_after"]:
+            notes.append(
+                f"Phase {index} starts from what {phase['starts_after']} gives, stored once, if the model can be cut "
+                "there exactly; that pass comes on top."
+            )
+    if plan.frozen_norm != "eval" or plan.thawed_norm != "train":
+        notes.append(f"Norm layers: {plan.frozen_norm} where frozen, {plan.thawed_norm} where they train.")
+    wrapped = [line for note in notes for line in wrap(note, width)]
+    return "\n".join([title, "", picture, "", *_table(found), "", *wrapped])
+
+
+def _table(found: Mapping[str, Any]) -> list[str]:
+    rows = [("phase", "", "epochs", "trained", "", "work/example", "work/epoch")]
+    for index, phase in enumerate(found["phases"]):
+        last = phase["end"] - 1
+        epochs = f"{phase['start']}" if last == phase["start"] else f"{phase['start']}–{last}"
+        rows.append(
+            (
+                str(index),
+                phase["name"],
+                f"{epochs}{'+' if phase['waits_for_plateau'] else ''}",
+                _short(phase["trainable_parameters"]),
+                f"{phase['trainable_parameters'] / found['total_parameters']:.2%}",
+                _short(phase["flops_per_example"]),
+                _short(phase["flops_per_epoch"]),
+            )
+        )
+    if found["flops"] is not None and len(found["phases"]) > 1:
+        rows.append(("", "all", f"{found['plan']['max_epochs']}", "", "", "", _short(found["flops"])))
+    widths = [max(len(row[column]) for row in rows) for column in range(7)]
+    return [
+        "  ".join(
+            f"{cell:<{w}}" if i == 1 else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
+def _work(draft: Draft, head: nn.Module, division: Split | None) -> tuple[dict[int, str], list[float] | None]:
+    """By phase, the group whose stored activations it starts from, and operations per example."""
+    strategy = draft.parts["strategy"]
+    reading = {**draft.factory.reading().arguments, **draft.parts["data"].overrides}
+    inputs = draft.factory.shapes(max(2, draft.cfg.trainer.batch_size), **reading)
+    if inputs is None:
+        return {}, None
+    backbone = outline(draft.factory)
+    if strategy.adapter is not None:
+        with torch.device("meta"):
+            strategy.adapter.inject(backbone)
+    groups = backbone.groups(strategy.granularity)
+    sizes = USUAL_SIZES if division is None else tuple(map(len, (division.train, division.val, division.test)))
+    augmentation, reused = draft.parts["augmentation"], draft.cfg.trainer.reuse_views
+    views = augmentation.views if augmentation.changes_examples else 1
+    num_examples = len(draft.parts["data"].labels) if division is not None else sum(sizes)
+    stored = Stored(inputs, views * num_examples, views * num_examples / sum(sizes[:2]))
+    room = STORED_SHARE * draft.cfg.features.budget_gb * 1e9
+    try:
+        begun: dict[int, str] = {}
+        if draft.stores_activations:
+            are_fixed = reused or not augmentation.changes_examples
+            with OnShapes():
+                begun = starts(backbone, draft.plan, stored if are_fixed else None, room)
+        return begun, foretold(backbone, head, groups, draft.plan, inputs, begun)
+    except (RuntimeError, NotImplementedError):  # a model that looks at values cannot run on shapes alone
+        return {}, None
+
+
+def _counts(draft: Draft) -> tuple[int | None, Split | None]:
+    """The number of classes and a split, where a listing tells them; no example is read for it."""
+    data = draft.parts["data"]
+    if not draft.factory.reads_one_size:
+        return None, None
+    try:
+        found = split(data.labels, data.parts, data.fractions, 0, data.n_per_class, data.classes)
+        return len(data.classes), found
+    except (InputError, OSError):
+        return None, None
+
+
+def _short(number: float | None) -> str:
+    """`1.23 M`, three digits; `–` for nothing known."""
+    if number is None:
+        return "–"
+    for unit, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:#.3g} {unit}".replace(". ", " ")
+    return f"{number:.0f}"

@@ -1,0 +1,45 @@
+"""What a run is: the settings that can change its numbers, and the name that they give it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from headstart.config.schema import flatten
+
+IDENTITY_SCHEMA = 1
+
+INCIDENTAL = frozenset({"name", "choices", "overrides", "companions", "logger", "features", "trainer.num_workers"})
+
+INCIDENTAL_DATA = frozenset({"root", "path", "name", "shifts", "cache_bytes", "missing_values", "encoding"})
+"""Keys that cannot change a run's numbers, given the fingerprint of its data."""
+
+INCIDENTAL_WEIGHTS = frozenset({"backbone.weights", "backbone.weights_key"})
+"""Keys that say where weights are; what they are is the backbone's to tell."""
+
+OFF = {"trainer.threads": None, "trainer.reuse_views": False, "data.value_range": None, "data.part": "middle"}
+"""Settings that do nothing at these values, and are no part of a run then."""
+
+
+def settings(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved config, flat (`{"optimizer.lr": 1e-3, …}`), without what cannot change a run's numbers."""
+    container = OmegaConf.to_container(cfg, resolve=True)
+    flat = dict(flatten(container, ""))
+    dropped = INCIDENTAL | {f"data.{name}" for name in INCIDENTAL_DATA} | INCIDENTAL_WEIGHTS
+    keep = {
+        key: value
+        for key, value in flat.items()
+        if not any(key == name or key.startswith(f"{name}.") for name in dropped)
+    }
+    for key, value in OFF.items():
+        if keep.get(key) == value:
+            keep.pop(key, None)
+    return keep
+
+
+def run_id(identity: Mapping[str, Any]) -> str:
+    """The name of a run: 12 hexadecimal digits of the sha256 over everything that can change its numbers."""
+    text = json.dumps({"schema": IDENTITY_SCHEMA, **identity}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

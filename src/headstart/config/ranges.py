@@ -1,0 +1,54 @@
+"""Ranges for the arguments of configurable parts; `config.binding` checks values against them."""
+
+from functools import cache
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Le, Lt
+
+Count = Annotated[int, Ge(1)]
+"""A whole number from 1."""
+Index = Annotated[int, Ge(0)]
+"""A whole number from 0."""
+Positive = Annotated[float, Gt(0)]
+"""A number above 0."""
+NonNegative = Annotated[float, Ge(0)]
+"""A number from 0."""
+Fraction = Annotated[float, Ge(0), Le(1)]
+"""A number from 0 to 1."""
+ProperFraction = Annotated[float, Ge(0), Lt(1)]
+"""A number from 0, below 1."""
+Multiplier = Annotated[float, Ge(1e-6), Le(1000)]
+"""What a learning rate is multiplied by."""
+Concentration = Annotated[float, Ge(0.01), Le(1000)]
+"""Both parameters of a Beta distribution; beyond, its numbers round to 0, 1 or nothing."""
+Side = Annotated[int, Ge(8), Le(4096)]
+"""Side of a square picture, in pixels."""
+Seconds = Annotated[float, Ge(0.01), Le(3600)]
+"""Length of a sound."""
+Tokens = Annotated[int, Ge(2), Le(1_000_000)]
+"""Length of a text."""
+Few = Annotated[int, Ge(0), Le(100)]
+"""How many times something is done to one example."""
+Views = Annotated[int, Ge(1), Le(1000)]
+"""Versions of an example that are kept."""
+Decibels = Annotated[float, Ge(-200), Le(200)]
+"""A level, or a difference of levels."""
+
+
+def violations(key: str, value: Any, annotation: Any) -> list[str]:
+    """What is wrong with the value of `key` by the annotation of a constructor's argument: one message, or none."""
+    from pydantic import ValidationError
+
+    try:
+        _adapter(annotation).validate_python(value)
+    except ValidationError as error:
+        reasons = dict.fromkeys(problem["msg"].replace("Input should be ", "") for problem in error.errors())
+        return [f"{key} must be {' or '.join(reasons)}, but is {'null' if value is None else repr(value)}."]
+    return []
+
+
+@cache
+def _adapter(annotation: Any) -> Any:
+    from pydantic import ConfigDict, TypeAdapter
+
+    return TypeAdapter(annotation, config=ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False))

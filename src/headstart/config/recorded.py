@@ -1,0 +1,93 @@
+"""The config that a run's directory keeps: written resolved, and read again by the same rules."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from headstart.config.earlier import up_to_date
+from headstart.config.overrides import literal
+from headstart.config.schema import Config, check_spine
+from headstart.errors import InputError
+from headstart.system import bounded
+from headstart.system.bounded import DamagedError
+
+
+def load(directory: Path) -> DictConfig:
+    """The config that a run's directory keeps, held against the schema; what it lacks has its default.
+
+    Raises:
+        InputError: if there is none, or it has keys or values that the schema does not know.
+    """
+    path = directory / "config.yaml"
+    try:
+        found = _yaml(path)
+    except OSError as error:
+        raise InputError(f"{directory} must be a run's directory, but {path} cannot be read: {error}.") from error
+    except DamagedError as error:
+        raise InputError(f"{path} is not a run's config: {error}.") from error
+    if not isinstance(found, Mapping):
+        raise InputError(f"{path} is not a run's config: it holds no settings.")
+    defaults = _defaults()
+    cfg = {
+        **defaults,
+        **up_to_date(found),
+        "companions": [],
+    }  # whom it was trained with then; who launches it says so anew
+    try:
+        for name in ("trainer", "features"):
+            if isinstance(cfg[name], Mapping):
+                cfg[name] = {key: _as_in(defaults[name].get(key), value) for key, value in cfg[name].items()}
+                cfg[name] = {**defaults[name], **cfg[name]}
+        check_spine(cfg)
+        return OmegaConf.create(literal(cfg))
+    except OmegaConfBaseException as error:
+        raise InputError(f"{path} is not a run's config: {str(error).splitlines()[0]}.") from error
+    except InputError as error:
+        raise InputError(*(f"{path} is not a run's config: {message}" for message in error.messages)) from error
+
+
+def _as_in(default: Any, value: Any) -> Any:
+    """`value`, a whole number, as a float where the setting is one: 0 and 0.0 would be two runs."""
+    return float(value) if isinstance(default, float) and type(value) is int else value
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.structured(Config)))
+
+
+def dumped(cfg: DictConfig) -> str:
+    """As `OmegaConf.to_yaml(cfg, resolve=True)`, by the same rules, but written in C where that is there."""
+    import yaml
+
+    return yaml.dump(
+        OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
+        Dumper=_dumper(),
+        sort_keys=False,
+        allow_unicode=True,
+    )
+
+
+@cache
+def _dumper() -> Any:
+    import yaml
+    from omegaconf._utils import get_omega_conf_dumper
+
+    dumper: Any = type("Dumper", (getattr(yaml, "CDumper", yaml.Dumper),), {})
+    dumper.add_representer(str, get_omega_conf_dumper().str_representer)
+    return dumper
+
+
+def _yaml(path: Path) -> Any:
+    """As `OmegaConf.load`, by the same rules, but parsed in C where that is there: five times as fast."""
+    import yaml
+    from omegaconf._utils import get_yaml_loader
+
+    rules = get_yaml_loader()
+    base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader = type("Loader", (base,), {"yaml_implicit_resolvers": rules.yaml_implicit_resolvers})
+    return bounded.yaml_value(path, lambda words: yaml.load(words, loader))

@@ -1,0 +1,120 @@
+"""Keeps a run's directory as it goes: config, plan, history and, last, its result; trackers are told the same."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from headstart.record import result
+from headstart.record.trackers import Mirror, RunCard, Tracker
+
+log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """One run's record. Everything it writes lies in `directory`; `result.json` comes last, whole."""
+
+    def __init__(
+        self,
+        directory: Path,
+        base: Mapping[str, Any],
+        group: str,
+        tracker: Tracker,
+        notes: Sequence[Sequence[str]] = (),
+    ) -> None:
+        self.directory, self.base, self.notes = directory, dict(base), notes
+        self.started, self.began = result.now(), time.perf_counter()
+        self.history = result.History(directory / "history.csv")
+        self.mirror = Mirror(tracker)
+        config = {**self.base["settings"], "choices": self.base["choices"]}
+        job_type = str(self.base["choices"].get("strategy", "run"))
+        self.mirror.start(RunCard(self.base["run_id"], directory, group, job_type, config))
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """Take note of one epoch."""
+        self.rows([row])
+
+    def rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take note of several epochs at once."""
+        self.history.extend(rows)
+        for row in rows:
+            self.mirror.log(row, int(row["epoch"]))
+
+    def hardest(self, examples: Sequence[tuple[Mapping[str, Any], bytes | str | None]]) -> None:
+        """Keep examples to look at: facts of each with a PNG or a text, in `hardest/`."""
+        folder = self.directory / "hardest"
+        folder.mkdir(exist_ok=True)
+        entries = []
+        for number, (facts, portrait) in enumerate(examples):
+            image = f"{number}.png" if isinstance(portrait, bytes) else None
+            if isinstance(portrait, bytes):
+                (folder / f"{number}.png").write_bytes(portrait)
+            entries.append({**facts, "image": image, "text": portrait if isinstance(portrait, str) else None})
+        result.write_json(folder / "hardest.json", entries)
+
+    def complete(
+        self,
+        metrics: Mapping[str, Any],
+        cost: Mapping[str, Any],
+        predictions: Mapping[str, Mapping[str, np.ndarray]],
+        **more: Any,
+    ) -> dict[str, Any]:
+        """Write predictions and the result of a run that came to its end."""
+        size = result.write_predictions(self.directory / result.PREDICTIONS, predictions)
+        cost = {"total_seconds": time.perf_counter() - self.began, **cost}
+        return self._write("completed", None, metrics, cost, {**more, "predictions_bytes": size}, exit_code=0)
+
+    def fail(self, error: BaseException, cost: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+        """Write the result of a run that did not."""
+        log.error("The run failed.", exc_info=error)
+        cost = {"total_seconds": time.perf_counter() - self.began, **(cost or {})}
+        return self._write("failed", result.failure(error), {}, cost, more, exit_code=1)
+
+    def _write(
+        self, status: str, error: Any, metrics: Mapping[str, Any], cost: Mapping[str, Any], more: Any, exit_code: int
+    ) -> dict[str, Any]:
+        self.mirror.finish({**metrics, **{f"cost/{name}": value for name, value in cost.items()}}, exit_code)
+        value = {
+            "schema": result.SCHEMA,
+            **self.base,
+            "status": status,
+            "error": error,
+            "metrics": dict(metrics),
+            "cost": dict(cost),
+            **more,
+            "notes": list(dict.fromkeys(chain.from_iterable(self.notes))),
+            "started": self.started,
+            "finished": result.now(),
+        }
+        result.write_json(self.directory / result.FILE, value, durable=True)
+        return value
+
+
+class PeakMemory:
+    """Most memory in use since this was made, in bytes: on the GPU if there is one, else of this process."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.init()  # a rank that follows has not touched its GPU yet
+            torch.cuda.reset_peak_memory_stats(device)
+        else:
+            try:
+                Path("/proc/self/clear_refs").write_text("5")
+            except OSError:
+                log.debug("The peak of memory cannot be reset here; it is that of the whole process.")
+
+    def read(self) -> int | None:
+        """Bytes; `None` where the system does not tell."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        try:
+            lines = Path("/proc/self/status").read_text(encoding="utf8").splitlines()
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+        except (OSError, StopIteration):
+            return None

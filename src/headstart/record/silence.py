@@ -1,0 +1,73 @@
+"""Servers that never answer: asked within bounds, and not again by every run of a comparison."""
+
+import hashlib
+import http.client
+import logging
+import ssl
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from headstart.system.waiting import within
+
+ANSWER_SECONDS = 5.0
+"""How long a tracker's server may take to say anything."""
+SILENT_SECONDS = 3600.0
+"""How long one that did not is not asked again by other runs of the comparison."""
+_log = logging.getLogger(__name__)
+
+
+def answers(url: str, seconds: float) -> bool:
+    """Whether a server says anything at all within some seconds, be it that it refuses."""
+
+    def ask() -> bool:
+        try:
+            with urllib.request.urlopen(url, timeout=seconds):
+                return True
+        except urllib.error.HTTPError:
+            return True
+        except urllib.error.URLError as error:
+            return isinstance(error.reason, ssl.SSLError)  # it speaks, and W&B may know its certificate
+        except http.client.HTTPException:
+            return True
+        except OSError:
+            return False
+
+    try:
+        return bool(within(seconds, ask))
+    except TimeoutError:
+        return False
+
+
+def found(directory: Path, url: str) -> str | None:
+    """What another run of the same comparison has found out, not long ago, of a server that takes nothing."""
+    path = _file(directory, url)
+    try:
+        return path.read_text(encoding="utf8") if time.time() - path.stat().st_mtime < SILENT_SECONDS else None
+    except OSError:
+        return None
+
+
+def remember(directory: Path, url: str, what: str) -> None:
+    """Spare the other runs of the comparison the waiting, for an hour or until the file is removed."""
+    if found(directory, url) is not None:
+        return
+    try:
+        _file(directory, url).write_text(what, encoding="utf8")
+    except OSError as error:
+        _log.debug("That a server is silent cannot be kept: %s", error)
+
+
+def comparison_of(directory: Path) -> Path:
+    """The directory of the comparison that a run is part of, or its own."""
+    return directory.parent if is_comparison(directory.parent) else directory
+
+
+def _file(directory: Path, url: str) -> Path:
+    return comparison_of(directory) / f".silent-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+
+
+def is_comparison(directory: Path) -> bool:
+    """Whether a directory holds the runs of a comparison."""
+    return (directory / "sweep.json").is_file()

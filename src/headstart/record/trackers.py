@@ -1,0 +1,412 @@
+"""Mirrors of a run's record in W&B, TensorBoard and the like. One that fails, hangs or is absent never fails a run."""
+
+import logging
+import os
+import queue
+import shutil
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from headstart.record import silence, wandb_settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunCard:
+    """What a tracker is told about a run when it starts."""
+
+    run_id: str
+    directory: Path
+    group: str
+    job_type: str
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of the report: a number or a text to a cell, `None` where nothing is known."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[float | str | None]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a tracker is told about a comparison when its report is written."""
+
+    group: str
+    directory: Path
+    """The comparison's own; trackers may keep files in it."""
+    report: Path
+    """The folder that holds `report.html`, `tables/` and `figures/`."""
+    answer: Sequence[str]
+    """Sentences, the headline first."""
+    counts: Mapping[str, int]
+    """Runs by status."""
+    sheets: Mapping[str, Sheet]
+
+    @property
+    def figures(self) -> list[Path]:
+        """The report's drawings, as SVG."""
+        return sorted((self.report / "figures").glob("*.svg"))
+
+
+class Tracker(ABC):
+    """Receives a run's rows as they come. Instances are configured once and used for one run at a time."""
+
+    package: str | None = None
+    """What has to be installed for it, beside what always is; the extra of that name brings it."""
+    patience: float = 20.0
+    """Seconds that a run waits at its end, at most, until the tracker has taken everything."""
+    answer_seconds = silence.ANSWER_SECONDS
+    """How long its server may take to say anything."""
+
+    @abstractmethod
+    def start(self, card: RunCard) -> None:
+        """Open the run."""
+
+    @abstractmethod
+    def log(self, row: Mapping[str, float], epoch: int) -> None:
+        """Take note of one epoch."""
+
+    @abstractmethod
+    def finish(self, summary: Mapping[str, Any], exit_code: int) -> None:
+        """Close the run with its final numbers; `exit_code` 0 means it completed."""
+
+    def rescue(
+        self, rows: Sequence[tuple[Mapping[str, float], int]], summary: Mapping[str, Any], exit_code: int
+    ) -> str:
+        """Keep a run that was not taken in time, or not well, so that it can be sent later; says how, if it can be."""
+        return ""
+
+    def compare(self, comparison: Comparison) -> None:
+        """Take note, in a record of its own, of what a comparison came to; not every tracker has a place for that."""
+        log.debug("%s keeps no comparisons.", type(self).__name__)
+
+
+class NoTracker(Tracker):
+    """Keeps nothing: `history.csv` and `result.json` are always written."""
+
+    def start(self, card: RunCard) -> None:
+        pass
+
+    def log(self, row: Mapping[str, float], epoch: int) -> None:
+        pass
+
+    def finish(self, summary: Mapping[str, Any], exit_code: int) -> None:
+        pass
+
+
+class WandB(Tracker):
+    """Weights & Biases: group = the comparison, job type = the strategy, a run's id = the run id.
+
+    What is not given here is what W&B's own environment variables say, and else a default of ours. A run that is
+    resumed goes on as the same run. Where the server does not answer, runs are logged offline, to be sent later.
+
+    Args:
+        project: The project; `None` for WANDB_PROJECT, or `headstart`.
+        entity: User or team; `None` for WANDB_ENTITY, or the one that is logged in.
+        offline: Whether nothing is sent; `None` for what WANDB_MODE says, or true.
+        group: Name that the runs of a comparison share; `None` for WANDB_RUN_GROUP, or the comparison's own name.
+        tags: Tags of every run; none for WANDB_TAGS.
+        log_checkpoints: Whether the best checkpoint is kept as an artifact.
+    """
+
+    init_seconds = 10.0
+    """How long opening a run online may take: with the time to answer, less than a run waits at its end."""
+
+    def __init__(
+        self,
+        project: str | None = None,
+        entity: str | None = None,
+        offline: bool | None = None,
+        group: str | None = None,
+        tags: list[str] | None = None,
+        log_checkpoints: bool = False,
+    ) -> None:
+        self.project, self.entity, self.offline, self.group, self.tags = project, entity, offline, group, tags
+        self.log_checkpoints = log_checkpoints
+        self.run: Any = None
+        self._online: dict[str, Any] | None = None
+        """What the run was opened with, while it is told online and not known to have arrived."""
+
+    def start(self, card: RunCard) -> None:
+        self.card = card
+        _bound_exit(self.patience)
+        job_type, config = wandb_settings.variable("JOB_TYPE") or card.job_type, wandb_settings.nested(card.config)
+        name = wandb_settings.variable("NAME") or f"{card.job_type}-{card.run_id}"
+        self._open(card.directory, card.run_id, group=card.group, job_type=job_type, name=name, config=config)
+
+    def log(self, row: Mapping[str, float], epoch: int) -> None:
+        self.run.log(dict(row), step=epoch)
+
+    def finish(self, summary: Mapping[str, Any], exit_code: int) -> None:
+        self.run.summary.update(dict(summary))
+        best = best_checkpoint(self.card.directory)
+        if self.log_checkpoints and exit_code == 0 and best is not None:
+            self._keep(f"{self.card.job_type}-{self.card.run_id}", "model", {"best.ckpt": best}, ["best"])
+        self.run.finish(exit_code=exit_code)
+        self._online = None
+
+    def compare(self, comparison: Comparison) -> None:
+        """One run of job type `comparison` in the group: tables, figures, and the whole report as an artifact."""
+        import wandb
+
+        _bound_exit(self.patience)
+        name = f"comparison-{comparison.group}"
+        self._open(
+            comparison.directory,
+            wandb_settings.identifier(name),
+            group=comparison.group,
+            job_type="comparison",
+            name=name,
+            notes="\n".join(comparison.answer),
+        )
+        self.run.summary.update({f"runs/{status}": number for status, number in comparison.counts.items()})
+        self.run.summary["answer"] = comparison.answer[0] if comparison.answer else ""
+        shown: dict[str, Any] = {
+            name: wandb.Table(columns=list(sheet.columns), data=[list(row) for row in sheet.rows])
+            for name, sheet in comparison.sheets.items()
+        }
+        for path in comparison.figures:
+            page = f'<body style="background: white">{path.read_text(encoding="utf8")}</body>'
+            shown[f"figures/{path.stem}"] = wandb.Html(page, inject=False)
+        self.run.log(shown)
+        files = {path.relative_to(comparison.report).as_posix(): path for path in _files(comparison.report)}
+        self._keep(f"{comparison.group}-report", "report", files)
+        self.run.finish(exit_code=0)
+
+    def rescue(
+        self, rows: Sequence[tuple[Mapping[str, float], int]], summary: Mapping[str, Any], exit_code: int
+    ) -> str:
+        """Log the run offline: what W&B keeps of one that is online is not on the disk until it is told to close it."""
+        if self._online is None:
+            return ""
+        silence.remember(self.card.directory, self._url(), f"W&B did not take a run within {self.patience:g} s")
+        wandb_settings.log_offline(self._online, rows, summary, exit_code)
+        return f"Send it by: {wandb_settings.sync_command(self.card.directory)}"
+
+    def _open(self, directory: Path, run_id: str, group: str, **shown: Any) -> None:
+        """Open the run of this id: online if that is asked for and can be, else offline; what was begun is gone on."""
+        import wandb
+
+        place, mode = wandb_settings.folder(directory), self._mode(directory)
+        wandb_settings.set_earlier_aside(place, run_id)
+        shown["group"] = self.group or wandb_settings.variable("RUN_GROUP") or group
+        opening = self._opening(mode, place, run_id, shown)
+        self._online = opening if mode == "online" else None
+        try:
+            self.run = wandb.init(**opening)
+        except Exception as error:
+            if mode != "online":
+                raise
+            self._online, reason = None, " ".join(str(error).split())[:200]
+            self._tell_silence(directory, f"W&B does not take runs ({reason})")
+            self.run = wandb.init(**self._opening("offline", place, run_id, shown))
+
+    def _mode(self, directory: Path) -> str:
+        """As it was asked for, or `offline` where nobody is logged in or the server is silent."""
+        import wandb
+
+        mode = wandb_settings.mode(self.offline)
+        if mode != "online":
+            return mode
+        if not (wandb_settings.variable("API_KEY") or wandb.api.api_key):
+            log.warning(
+                "W&B was to be logged to online, but nobody is logged in: runs are logged offline. Send them by: wandb "
+                "login; %s",
+                wandb_settings.sync_command(directory),
+            )
+            return "offline"
+        url = self._url()
+        what = silence.found(directory, url)
+        if what is None and not silence.answers(url, self.answer_seconds):
+            what = f"W&B at {url} does not answer within {self.answer_seconds:g} s"
+        if what is None:
+            return mode
+        self._tell_silence(directory, what)
+        return "offline"
+
+    def _url(self) -> str:
+        import wandb
+
+        return str(wandb.setup().settings.base_url)
+
+    def _tell_silence(self, directory: Path, what: str) -> None:
+        silence.remember(directory, self._url(), what)
+        command = wandb_settings.sync_command(directory)
+        log.warning("%s: runs are logged offline. Send them by: %s", what, command)
+
+    def _opening(self, mode: str, place: Path, run_id: str, shown: Mapping[str, Any]) -> dict[str, Any]:
+        """What `wandb.init` is given."""
+        return {
+            "project": self.project or wandb_settings.variable("PROJECT") or "headstart",
+            "entity": self.entity,
+            "id": run_id,
+            "resume": "allow" if mode == "online" else None,
+            "dir": str(place),
+            "tags": self.tags or None,
+            "mode": mode,
+            "reinit": "create_new",  # runs that are trained together are open together
+            "settings": {
+                "silent": True,
+                "console": "off",
+                "disable_git": True,
+                "x_disable_stats": True,
+                "save_code": False,
+                "init_timeout": self.init_seconds,
+            },
+            **shown,
+        }
+
+    def _keep(self, name: str, kind: str, files: Mapping[str, Path], aliases: Sequence[str] = ()) -> None:
+        """Log files as an artifact, kept beside the run's own so that what is sent later is what was logged."""
+        import wandb
+
+        if self.run.disabled:
+            return
+        artifact = wandb.Artifact(wandb_settings.identifier(name), type=kind)
+        folder = Path(self.run.dir).parent / "artifacts" / kind
+        for inside, path in files.items():
+            copy = folder / inside
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(path, copy)  # what we write is replaced whole, never altered
+            except OSError:
+                shutil.copy2(path, copy)
+            artifact.add_file(str(copy), name=inside, policy="immutable", skip_cache=True)
+        self.run.log_artifact(artifact, aliases=["latest", *aliases])
+
+
+@cache
+def _bound_exit(patience: float) -> None:
+    """Let W&B's own process hold the end of this one for `patience` seconds, at most: its exit hook waits for ever."""
+
+    def wait() -> None:
+        threading.main_thread().join()
+        time.sleep(patience)
+        from wandb.sdk import wandb_setup
+
+        connection: Any = wandb_setup.singleton()._connection
+        connection._proc._process.kill()
+
+    threading.Thread(target=wait, name="end of W&B", daemon=True).start()
+
+
+class TensorBoard(Tracker):
+    """Event files in the run's directory."""
+
+    package = "tensorboard"
+
+    def start(self, card: RunCard) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder = card.directory / "tensorboard"
+        # an attempt that was cut short is told anew, from its first row on
+        again = 0 if any(folder.glob("events.out.tfevents.*")) else None
+        self.writer = SummaryWriter(str(folder), purge_step=again)
+        self.card = card
+
+    def log(self, row: Mapping[str, float], epoch: int) -> None:
+        for name, value in row.items():
+            if isinstance(value, (int, float)):
+                self.writer.add_scalar(name, value, epoch)
+
+    def finish(self, summary: Mapping[str, Any], exit_code: int) -> None:
+        hparams = {k: v for k, v in self.card.config.items() if isinstance(v, (bool, str, float, int))}
+        metrics = {f"final/{k}": v for k, v in summary.items() if isinstance(v, (int, float))}
+        self.writer.add_hparams(hparams, metrics, run_name=".")
+        self.writer.close()
+
+
+def best_checkpoint(directory: Path) -> Path | None:
+    """The weights that a run keeps, the adapter folded in if that was asked for; `None` if it keeps none."""
+    folder = directory / "checkpoints"
+    return next((path for path in (folder / "folded.ckpt", folder / "best.ckpt") if path.is_file()), None)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file below `folder`, but those half written."""
+    yield from (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
+
+
+class Mirror:
+    """A tracker behind a thread of its own: the run hands things over and never waits, but at the very end.
+
+    The first failure is logged as a warning and silences the tracker for the rest of the run.
+    """
+
+    def __init__(self, tracker: Tracker, patience: float | None = None) -> None:
+        self.tracker, self.patience = tracker, tracker.patience if patience is None else patience
+        self.broken = False
+        self.calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self.thread: threading.Thread | None = None
+        self.rows: list[tuple[Mapping[str, float], int]] = []
+
+    def start(self, card: RunCard) -> None:
+        """Open the run in the tracker, in the background."""
+        self._begin(lambda: self.tracker.start(card))
+
+    def log(self, row: Mapping[str, float], epoch: int) -> None:
+        """Hand one epoch's row over."""
+        row = dict(row)
+        self.rows.append((row, epoch))
+        self.calls.put(lambda: self.tracker.log(row, epoch))
+
+    def finish(self, summary: Mapping[str, Any], exit_code: int) -> None:
+        """Hand the summary over and wait, at most `patience` seconds, until the tracker has taken everything."""
+        if self.thread is None:
+            return
+        summary = dict(summary)
+        self.calls.put(lambda: self.tracker.finish(summary, exit_code))
+        if not self._end("the run goes on without it"):
+            self._rescue(summary, exit_code)
+
+    def compare(self, comparison: Comparison) -> bool:
+        """Hand a comparison over and wait, at most `patience` seconds; whether the tracker has taken it."""
+        self._begin(lambda: self.tracker.compare(comparison))
+        return self._end("the comparison ends without it")
+
+    def _begin(self, call: Callable[[], None]) -> None:
+        if isinstance(self.tracker, NoTracker):
+            return
+        self.thread = threading.Thread(target=self._work, name="tracker", daemon=True)
+        self.thread.start()
+        self.calls.put(call)
+
+    def _end(self, consequence: str) -> bool:
+        """Wait until everything is done; whether it was, and well."""
+        if self.thread is None:
+            return not self.broken
+        self.calls.put(None)
+        self.thread.join(self.patience)
+        if self.thread.is_alive():
+            log.warning("The tracker did not finish within %.0f s; %s.", self.patience, consequence)
+            return False
+        return not self.broken
+
+    def _rescue(self, summary: Mapping[str, Any], exit_code: int) -> None:
+        try:
+            how = self.tracker.rescue(self.rows, summary, exit_code)
+        except Exception as error:
+            log.warning("%s could not keep the run to be sent later: %r", type(self.tracker).__name__, error)
+        else:
+            if how:
+                log.warning("The run is kept for %s. %s", type(self.tracker).__name__, how)
+
+    def _work(self) -> None:
+        while (call := self.calls.get()) is not None:
+            if self.broken:
+                continue
+            try:
+                call()
+            except BaseException as error:  # a tracker may even exit; that is its own affair
+                self.broken = True
+                log.warning("%s failed and is left out: %r", type(self.tracker).__name__, error)

@@ -1,0 +1,325 @@
+"""A run, from data to result: every part of it is built here, top to bottom, in the order that data flows."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from headstart import metrics, notes
+from headstart.config import recorded
+from headstart.config.schema import TrainerConfig
+from headstart.errors import InputError, disk_is_full
+from headstart.names import plain_lines
+from headstart.progress import Progress
+from headstart.record import result
+from headstart.record.recorder import PeakMemory, Recorder
+from headstart.run.job import Job, job_config, prepare
+from headstart.run.parts import (
+    build_backbone,
+    build_head,
+    build_optimizer,
+    class_weights,
+    data_module,
+    fitted_heads,
+    frozen_features,
+    kept_activations,
+    stored_views,
+)
+from headstart.run.scores import conclude, conclude_probe, count_parameters, keep_adapter, score
+from headstart.strategies import drawing
+from headstart.system.lock import CLAIM, Claim
+from headstart.training.activations import FEATURES
+from headstart.training.checkpoints import resumable
+from headstart.training.device import check_precision, device_of
+from headstart.training.epochs import EarlyStopping, EpochRows, FlopMeter, PlateauThaw, keepers, load_weights
+from headstart.training.module import TransferModule
+from headstart.training.ranks import other_ranks
+from headstart.training.thaw import Thaw
+from headstart.training.trainer import interruptible, lightning_trainer
+
+log = logging.getLogger(__name__)
+
+DEFAULT_THREADS = torch.get_num_threads()
+"""What the machine, or the launcher of several processes on it, gives this process where a run does not say."""
+
+TELLING = (
+    "backbone=",
+    "backbone.model",
+    "strategy.",
+    "unfreeze",
+    "augmentation",
+    "optimizer",
+    "scheduler",
+    "head",
+    "data.n_per_class",
+    "data.test_fold",
+)
+"""Beginnings of the overrides that are shown with a run."""
+NOISE = (".*does not have many workers", ".*Checkpoint directory", ".*lr_scheduler.step", ".*treespec, LeafSpec")
+"""Beginnings of warnings that tell a user nothing."""
+CHANGES = ("You (passed|requested) ", ".*Disabling", ".*hence setting ", ".*Using `.*` instead")
+"""Beginnings of warnings by which libraries say that they do something else than they were asked to."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A model that has been trained, at its last weights, with a row an epoch and what it took."""
+
+    module: TransferModule
+    rows: Sequence[Mapping[str, Any]]
+    flops: float
+    seconds: float
+    feature_flops: float
+    feature_seconds: float
+    peak_memory: int | None
+    device: torch.device
+
+
+def run(jobs: Sequence[Job], directories: Sequence[Path]) -> list[dict[str, Any]]:
+    """Carry out one job, or several probes of the same features together, each into its own directory.
+
+    Returns:
+        The results as they were written. A run that fails is recorded as failed; what is raised is an interrupt or a
+        full disk, of which no run is the cause: they leave runs to be resumed.
+    """
+    with notes.listening() as heard, notes.of_libraries(NOISE, CHANGES):
+        return _run(jobs, [_open(job, place, heard) for job, place in zip(jobs, directories, strict=True)])
+
+
+def _run(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[str, Any]]:
+    try:
+        settings = jobs[0].cfg.trainer
+        check_precision(settings.precision, settings.accelerator)  # another machine may have prepared it
+        _settle(settings)
+        if jobs[0].is_probe:
+            return train_heads(jobs, records)
+        assert len(jobs) == 1, "only probes are trained together"
+        return [train(jobs[0], records[0])]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a run that exits, or runs out of memory, fails alone
+        if disk_is_full(error):
+            raise
+        sys.stderr.write(plain_lines(f"{_title(jobs[0])}  failed: {error}\n"))
+        runs = [(record, result.read(record.directory, record.base["run_id"])) for record in records]
+        return [done or record.fail(error) for record, done in runs]
+
+
+def train(job: Job, record: Recorder) -> dict[str, Any]:
+    """Train a model as its plan says, and score it on the test sets by the weights that were best on val."""
+    folder = record.directory / "checkpoints"
+    note = "going on from its last epoch" if (folder / "last.ckpt").is_file() else ""
+    progress = Progress(_title(job), job.cfg.trainer.max_epochs, note, job.cfg.trainer.monitor)
+    with other_ranks(record.directory, job.cfg.trainer.devices):
+        fit = _fit(job, record.directory, record.row, progress)
+    load_weights(fit.module, folder / "best.ckpt", job.run_id)
+    backbone, head = fit.module.backbone, fit.module.head
+    scored = score(job, data_module(job), fit.module.to(fit.device).eval(), fit.device)
+    reached = 1 + max(row["phase"] for row in fit.rows)
+    cost = {
+        "train_seconds": fit.seconds,
+        "feature_seconds": fit.feature_seconds,
+        "train_flops": fit.flops,
+        "feature_flops": fit.feature_flops,
+        "peak_memory_bytes": fit.peak_memory,
+        "trainable_parameters": job.num_trainable(reached) + count_parameters(head),
+        "total_parameters": count_parameters(backbone) + count_parameters(head),
+        "fused_with": 0,
+    }
+    keep_adapter(job, fit.module, record.directory)
+    kept = {phase: kept.boundary for phase, kept in fit.module.kept.items()}
+    done = conclude(job, record, fit.rows, scored, cost, backbone.weights, kept)
+    result.tidy(record.directory, job.cfg.trainer.keep_checkpoint)
+    progress.done(_last_line(done))
+    return done
+
+
+def follow(job: Job, directory: Path) -> None:
+    """Train along as one rank of the run in `directory`; nothing is recorded here."""
+    _settle(job.cfg.trainer)
+    with notes.of_libraries(NOISE, CHANGES):
+        _fit(job, directory, lambda row: None, Progress(_title(job), job.cfg.trainer.max_epochs, live=False))
+
+
+def _fit(job: Job, directory: Path, on_row: Callable[[Mapping[str, Any]], None], progress: Progress) -> Fit:
+    """Train a model as its plan says: data → backbone → head → module → trainer → fit."""
+    settings, folder = job.cfg.trainer, directory / "checkpoints"
+    data = data_module(job)
+    backbone = build_backbone(job)
+    head = build_head(job, backbone.num_features)
+    groups = backbone.groups(job.strategy.granularity)
+    module = TransferModule(
+        backbone,
+        head,
+        groups,
+        data.num_classes,
+        build_optimizer(job),
+        job.seed,
+        class_weights(job),
+        settings.label_smoothing,
+        job.parts["augmentation"],
+        job.strategy.regularizer,
+    )
+    thaw = Thaw(job.plan, job.parts["scheduler"], groups)
+    rows, flops = EpochRows(thaw, on_row, progress), FlopMeter(thaw)
+    callbacks = [thaw, PlateauThaw(thaw, folder), rows, flops, *keepers(folder, rows, settings.monitor)]
+    if settings.patience is not None:
+        callbacks.append(EarlyStopping(thaw, settings.patience, settings.min_delta, settings.monitor))
+    trainer = lightning_trainer(settings, callbacks, directory, job.run_id)
+    device = trainer.strategy.root_device
+    memory, frozen = PeakMemory(device), frozen_features(job, device)
+    module.keep(kept_activations(job, backbone, frozen, device))
+    began = time.perf_counter()
+    with interruptible():
+        trainer.fit(module, data, ckpt_path=resumable(folder / "last.ckpt", job.run_id), weights_only=True)
+    seconds = time.perf_counter() - began
+    return Fit(module, rows.rows, flops.total, seconds, frozen.flops, frozen.seconds, memory.read(), device)
+
+
+def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[str, Any]]:
+    """Run the frozen backbone once over the data and train every job's head on what it gives."""
+    first, settings = jobs[0], jobs[0].cfg.trainer
+    device = device_of(settings.accelerator)
+    memory = PeakMemory(device)
+    frozen = frozen_features(first, device)
+    progress = Progress(_title(*jobs), settings.max_epochs, monitor=settings.monitor)
+    source, reading = first.source, first.reading.description
+    views = [view[FEATURES] for view in stored_views(first, frozen)]
+    features = views[0]
+    shifted = {
+        name: (shift, frozen.of(shift.examples(**first.reading.arguments), shift.fingerprint, reading, counted=False))
+        for name, shift in source.shifts.items()
+    }
+    heads = [build_head(job, features.shape[1]) for job in jobs]
+    try:
+        outcomes = fitted_heads(jobs, heads, views, device, progress)
+    except Exception as error:
+        if len(jobs) == 1 or disk_is_full(error):
+            raise
+        log.warning("Together the heads failed (%r); each is trained alone.", error)
+        return [run([job], [record.directory])[0] for job, record in zip(jobs, records, strict=True)]
+    results = [
+        conclude_probe(job, record, head, outcome, features, shifted, frozen, memory)
+        for job, record, head, outcome in zip(jobs, records, heads, outcomes, strict=True)
+    ]
+    failed = sum(one["status"] != "completed" for one in results)
+    several = f"{len(results) - failed} trained" + (f", {failed} failed" if failed else "")
+    progress.done(_last_line(results[0]) if len(results) == 1 else several)
+    return results
+
+
+def execute(cfg: DictConfig) -> bool:
+    """What a launcher calls for one composed config and its companions; true if all their runs are completed.
+
+    Each run is worked on by one process at a time; those that are done, or that another is at, are left alone.
+    """
+    notes.show()
+    hydra = HydraConfig.get()
+    first = Path(hydra.runtime.output_dir)
+    configs = {first: cfg} | {first.parent / name: recorded.load(first.parent / name) for name in cfg.companions}
+    # a comparison's runs lie in directories of their names, which is what they must come to
+    names = {path: path.name if hydra.mode == RunMode.MULTIRUN else None for path in configs}
+    with ExitStack() as claims:
+        free = [path for path in configs if claims.enter_context(Claim(path / CLAIM, wait=False)).held]
+        mine = [path for path in free if result.read(path, names[path]) is None]
+        for path in mine:
+            result.remove_drafts(path)
+        if mine:
+            with notes.quiet():  # what there is to say was shown when the runs were drawn up
+                jobs = {path: prepare(job_config(configs[path], hydra)) for path in mine}
+            changed = [path for path, job in jobs.items() if names[path] not in (None, job.run_id)]
+            same = [path for path in mine if path not in changed]
+            if same:
+                run([jobs[path] for path in same], same)
+            if changed:
+                raise InputError(*(_changed(path, jobs[path]) for path in changed))
+    return all(result.completed(path, names[path]) for path in configs)
+
+
+def _changed(directory: Path, job: Job) -> str:
+    return (
+        f"{directory} is the place of run {directory.name}, but its config, data or weights now make run {job.run_id}: "
+        "they were changed after the comparison was drawn up. Start the comparison again."
+    )
+
+
+def _open(job: Job, directory: Path, heard: notes.Notes) -> Recorder:
+    """Begin a run's record: its config and plan are on the disk before anything is trained."""
+    directory.mkdir(parents=True, exist_ok=True)
+    why = result.damage(directory, job.run_id)
+    if why is not None:
+        aside = result.set_aside(directory, keep=("log.txt",))  # which is being written to
+        log.warning("The record that was here cannot be used: %s. It lies in %s now.", why, aside)
+    if not (directory / "log.txt").exists():
+        note = "Trained together with other runs; the log is in the first one's directory.\n"
+        result.write_bytes(directory / "log.txt", note.encode())
+    result.write_bytes(directory / "config.yaml", recorded.dumped(job.cfg).encode())
+    result.write_json(directory / "plan.json", job.plan.to_dict())
+    result.write_bytes(
+        directory / "plan.svg",
+        drawing.svg(job.plan, job.parts["scheduler"], job.parts["optimizer"].keywords["lr"]).encode(),
+    )
+    source = job.source
+    base = {
+        "run_id": job.run_id,
+        "choices": dict(job.cfg.choices),
+        "settings": dict(job.identity["settings"]),
+        "overrides": list(job.cfg.overrides),
+        "seed": job.seed,
+        "data": {
+            "name": source.name,
+            "fingerprint": source.fingerprint,
+            "split_sha256": job.split.sha256,
+            "sizes": job.split.sizes,
+            "classes": list(source.classes),
+            **source.facts,
+            **({} if job.duplicates is None else {"duplicates": job.duplicates.record}),
+        },
+        "environment": {**result.environment(), "threads": torch.get_num_threads()},
+        "git": result.git(str(Path.cwd())),
+        "rerun": result.repeat_command(directory),
+    }
+    return Recorder(directory, base, job.cfg.name, job.parts["logger"], [job.notes, heard.messages])
+
+
+def _settle(settings: TrainerConfig) -> None:
+    """Bring process-wide switches in line with the run."""
+    torch.set_num_threads(settings.threads or DEFAULT_THREADS)
+    torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
+    # what no operation reads need not be filled first: that is for debugging, and costs time in every step
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if settings.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+
+
+def _title(job: Job, *others: Job) -> str:
+    """`fine_tune optimizer.lr=0.001 seed=0 [0123456789ab]`: what most likely tells a run from those beside it."""
+    strategy = job.cfg.choices.get("strategy", "run")
+    if others:
+        return f"{strategy}, {1 + len(others)} heads together [{job.run_id} …]"
+    told = [word for word in job.cfg.overrides if word.startswith(TELLING)]
+    return f"{' '.join([strategy, *told])} seed={job.seed} [{job.run_id}]"
+
+
+def _last_line(done: Mapping[str, Any]) -> str:
+    if done["status"] != "completed":
+        return f"failed: {done['error']['message']}"
+    found, monitor = done["metrics"], done["selection"]["metric"]
+    own = f"test/{monitor.removeprefix('val/')}"
+    test = ["test/accuracy"] + [own] * (own in found and metrics.is_share(own) and own != "test/accuracy")
+    tested = ", ".join(metrics.shown(name, found[name]) for name in test)
+    best = (
+        f"best {metrics.shown(monitor, found[monitor])} at epoch {found['best_epoch'] + 1}"  # as they are counted above
+    )
+    return f"{tested} ({best})"

@@ -1,0 +1,445 @@
+"""From a config to a job that is known to work: everything that can be wrong with it is said here, all at once."""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from headstart import notes
+from headstart.backbones.backbone import Backbone, BackboneFactory, Reading
+from headstart.compat import mend_torchvision
+from headstart.config import binding, identity, schema
+from headstart.config.overrides import as_written, literal
+from headstart.config.text_settings import keep_texts
+from headstart.data.augmentation import Augmentation
+from headstart.data.batches import Batches
+from headstart.data.duplicates import Duplicates, find_duplicates, remarks
+from headstart.data.source import Examples, Source
+from headstart.data.splits import Split, split, split_problems
+from headstart.errors import InputError, collect
+from headstart.record.trackers import Tracker
+from headstart.run.false_names import check_strategy_name
+from headstart.strategies.plan import Kind, Plan, Row
+from headstart.strategies.strategy import Strategy
+from headstart.training.device import check_precision
+from headstart.training.ranks import check_devices
+from headstart.training.rows import rows
+
+log = logging.getLogger(__name__)
+
+_MEMORY: dict[tuple[str, str], tuple[Any, list[str]]] = {}
+SPLIT_KEYS = frozenset({"n_per_class", "val_fraction", "test_fraction", "split_seed"})
+"""Settings of a source that change how its examples are divided, not what they are."""
+_KEPT = 16
+"""Checked parts that are remembered, so that the jobs of a sweep do not check the same thing again."""
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """A backbone without its weights: what a plan needs to know of it."""
+
+    groups: tuple[str, ...]
+    num_features: int
+    parameters: Mapping[Row, int]
+    """Numbers of parameters by row, adapters among them."""
+    unset: Mapping[Row, str]
+    """Rows with parameters that no weights set, and the setting that brings them."""
+
+    @property
+    def total_parameters(self) -> int:
+        return sum(self.parameters.values())
+
+    @property
+    def kinds(self) -> dict[str, tuple[Kind, ...]]:
+        """The kinds of parameters in each depth group."""
+        return {group: tuple(kind for name, kind in self.parameters if name == group) for group in self.groups}
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A run as far as its config tells: data and weights have not been looked at."""
+
+    cfg: DictConfig
+    parts: Mapping[str, Any]
+    factory: BackboneFactory
+    sketch: Sketch
+    plan: Plan
+
+    @property
+    def stores_activations(self) -> bool:
+        """Whether what frozen groups give may stand in for them: not where pictures are mixed, epochs are cut short, or
+        training is in double precision."""
+        settings, mixes = self.cfg.trainer, self.parts["augmentation"].mixes
+        return not mixes and settings.limit_batches is None and settings.precision != "64-true"
+
+
+@dataclass(frozen=True)
+class Job(Draft):
+    """A run that is known to work, with its parts at hand."""
+
+    source: Source
+    identity: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+    """What was said while it was checked."""
+
+    @cached_property
+    def run_id(self) -> str:
+        return identity.run_id(self.identity)
+
+    @property
+    def seed(self) -> int:
+        return int(self.cfg.seed)
+
+    @property
+    def strategy(self) -> Strategy:
+        return self.parts["strategy"]
+
+    @cached_property
+    def reading(self) -> Reading:
+        """How this backbone reads the data, with what was set over it (`data.max_length`, say)."""
+        reading, own = self.factory.reading(), self.source.overrides
+        return Reading({**reading.arguments, **own}, {**reading.description, **own}, reading.limits)
+
+    @cached_property
+    def split(self) -> Split:
+        """Which examples train, select and test at this seed."""
+        data, own = self.source, self.parts["data"]
+        seed = getattr(own, "split_seed", None)
+        return split(data.labels, data.parts, own.fractions, self.seed, own.n_per_class, data.classes, seed)
+
+    @property
+    def duplicates(self) -> Duplicates | None:
+        """Exact copies among the examples as they are split; `None` where there can be none."""
+        source, contents = self.source, self.source.contents
+        if contents is None:
+            return None
+        shifts = {name: shift.contents for name, shift in source.shifts.items() if not source.paired_shifts}
+        known = {name: copied for name, copied in shifts.items() if copied is not None}
+        key = _key(self.identity["data"], self.identity["shifts"], self.split.sha256)
+        return _remember("duplicates", key, lambda: find_duplicates(contents, source.labels, self.split, known))
+
+    @property
+    def examples(self) -> Examples:
+        """All examples as this backbone reads them; those of the last job are kept."""
+        key = _key(self.identity["data"], self.reading.description)
+        return _remember("examples", key, lambda: self.source.examples(**self.reading.arguments), kept=1)
+
+    def num_trainable(self, num_phases: int) -> int:
+        """Parameters of the backbone that train in any of the plan's first phases."""
+        phases = self.plan.phases[:num_phases]
+        return sum(n for row, n in self.sketch.parameters.items() if any(phase.trains(*row) for phase in phases))
+
+    @property
+    def features_identity(self) -> dict[str, Any]:
+        """Everything about the frozen backbone that can change its features; random weights follow the seed."""
+        pretrained = self.identity["weights"]["weights"] is not None
+        return {"backbone": self.identity["weights"], "seed": None if pretrained else self.seed}
+
+    @property
+    def augmentation_name(self) -> dict[str, Any]:
+        """What the augmentation does, for the names of cached views."""
+        node = OmegaConf.to_container(self.cfg.augmentation, resolve=True)
+        assert isinstance(node, dict)
+        return {str(name): value for name, value in node.items() if name != "views"}
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether only a head is trained, on features that never change."""
+        return self.plan.head_only() and self.plan.frozen_norm == "eval" and self.stores_activations
+
+
+def prepare(cfg: DictConfig, here: bool = True) -> Job:
+    """Bind and check a composed config; nothing is written and nothing trained.
+
+    `here`: whether it will run on this machine, so that it must have what the run needs.
+
+    Raises:
+        InputError: with every problem that was found.
+    """
+    with notes.listening() as heard:
+        job = _prepared(cfg, here)
+    return replace(job, notes=tuple(heard.messages))
+
+
+def _prepared(cfg: DictConfig, here: bool) -> Job:
+    parts, factory, nodes = _bound(cfg)
+    if here:
+        check_devices(cfg.trainer.devices, cfg.trainer.accelerator)
+    check_precision(cfg.trainer.precision, cfg.trainer.accelerator, here)
+    strategy: Strategy = parts["strategy"]
+    _check_modalities(parts)
+    _check_tracker(parts["logger"])
+    _check_views(parts["augmentation"], cfg.trainer.reuse_views)
+    found: dict[str, Any] = {}
+    collect(
+        [
+            lambda: found.update(source=_checked_source(parts["data"], nodes["data"])),
+            lambda: found.update(weights=_checked_weights(factory, nodes["backbone"], strategy.pretrained)),
+            lambda: found.update(sketch=_sketch(factory, nodes["backbone"], strategy)),
+        ]
+    )
+    source, sketch = found["source"], found["sketch"]
+    collect(
+        [
+            partial(_check_split, source, parts["data"]),
+            partial(_check_overrides, source, factory.reading()),
+            lambda: found.update(plan=_plan(sketch, parts, cfg)),
+        ]
+    )
+    job_plan: Plan = found["plan"]
+    check_strategy_name(cfg, strategy, job_plan, sketch.kinds)
+    _note_idle(parts["augmentation"])
+    if parts["head"].solver == "lbfgs" and not job_plan.head_only():
+        raise InputError(
+            "head.solver=lbfgs solves for a head on frozen features, but the strategy trains the backbone too. "
+            "Use head.solver=gradient, or strategy=feature_extraction."
+        )
+    what = {
+        "settings": identity.settings(cfg),
+        "data": source.fingerprint,
+        "shifts": {name: shifted.fingerprint for name, shifted in source.shifts.items()},
+        "weights": found["weights"],
+    }
+    job = Job(cfg, parts, factory, sketch, job_plan, source, what)
+    _check_steps(job)
+    _note_random(job)
+    _remember("copies", _key(what["data"], what["shifts"]), lambda: _say_copies(job))
+    rules = _rules(job)
+    return replace(job, identity={**what, "rules": rules}) if rules else job
+
+
+def job_config(cfg: DictConfig, hydra: Any = None) -> DictConfig:
+    """The part of a composed config that is ours, with the choices and overrides that led to it noted down."""
+    hydra = cfg.get("hydra") if hydra is None else hydra
+    ours = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]) if "hydra" in cfg else cfg
+    if hydra is None:
+        return ours
+    groups = (*schema.GROUPS, "trainer", "experiment")
+    chosen = {name.partition("@")[0]: choice for name, choice in hydra.runtime.choices.items()}
+    with open_dict(ours):
+        ours.choices = ours.choices or {name: chosen[name] for name in groups if chosen.get(name) is not None}
+        ours.overrides = as_written(ours.overrides) or literal(as_written(hydra.overrides.task))
+    keep_texts(ours)
+    return ours
+
+
+def draft(cfg: DictConfig) -> Draft:
+    """What a config comes to as far as it can be said without looking at data or weights."""
+    parts, factory, nodes = _bound(cfg)
+    sketch = _sketch(factory, nodes["backbone"], parts["strategy"])
+    plan = _plan(sketch, parts, cfg)
+    check_strategy_name(cfg, parts["strategy"], plan, sketch.kinds)
+    return Draft(cfg, parts, factory, sketch, plan)
+
+
+def _bound(cfg: DictConfig) -> tuple[dict[str, Any], BackboneFactory, dict[str, Any]]:
+    """Parts, the backbone's factory at the data's size, and the resolved nodes that they were made from."""
+    mend_torchvision()
+    parts = binding.bind(cfg)
+    nodes = {"data": OmegaConf.to_container(cfg.data, resolve=True)}
+    size = getattr(parts["data"], "size", None)
+    nodes["backbone"] = [OmegaConf.to_container(cfg.backbone, resolve=True), size]
+    factory: BackboneFactory = parts["backbone"]
+    return parts, factory if size is None else factory.resized(size), nodes
+
+
+def _plan(sketch: Sketch, parts: Mapping[str, Any], cfg: DictConfig) -> Plan:
+    rate = parts["backbone"].rate
+    plan: Plan = parts["strategy"].plan(sketch.kinds, parts["unfreeze"], cfg.trainer.max_epochs, rate)
+    for (group, kind), setting in sketch.unset.items():
+        if not any(phase.trains(group, kind) for phase in plan.phases):
+            raise InputError(
+                f"{setting} brings parameters of its own (kind {kind}, in the group {group}) that must train, but this "
+                "strategy never trains them. Use a strategy that does, such as strategy=fine_tune or strategy=partial "
+                f"strategy.last_k=null strategy.groups=[{group}], or leave {setting} out."
+            )
+    return plan
+
+
+def outline(factory: BackboneFactory) -> Backbone:
+    """The backbone on the meta device: shapes without numbers."""
+    with torch.device("meta"):
+        return factory.build(False)
+
+
+def _check_tracker(tracker: Tracker) -> None:
+    if tracker.package is not None and find_spec(tracker.package) is None:
+        raise InputError(
+            f"logger needs the package {tracker.package!r}, which is not installed. Install it (pip install "
+            f"'headstart[{tracker.package}]'), or use logger=none: history.csv and result.json are always kept."
+        )
+
+
+def _check_modalities(parts: Mapping[str, Any]) -> None:
+    data, backbone, augmentation = (parts[name].modality for name in ("data", "backbone", "augmentation"))
+    if data != backbone:
+        raise InputError(
+            f"The backbone must read what the data holds, but data is {data} and backbone is for {backbone}. "
+            f"Choose a backbone for {data}, or other data."
+        )
+    if augmentation not in (data, "any"):
+        raise InputError(
+            f"augmentation must be for {data}, but the one chosen is for {augmentation}. Use augmentation=none."
+        )
+    unread = parts["augmentation"].adds - parts["backbone"].optional_inputs
+    if unread:
+        raise InputError(
+            f"The backbone must read what the augmentation adds, but {parts['backbone'].name} does not read "
+            f"{', '.join(sorted(unread))}. Use augmentation=none, or another backbone."
+        )
+
+
+def _note_idle(augmentation: Augmentation) -> None:
+    if augmentation.is_idle:
+        log.warning("The augmentation changes nothing at these settings: it does what augmentation=none does.")
+
+
+def _note_random(job: Job) -> None:
+    """Say it where parts of a backbone that was to be pretrained stay at random weights."""
+    total = job.sketch.total_parameters
+    frozen = total - job.num_trainable(len(job.plan.phases))
+    if job.strategy.pretrained and job.identity["weights"]["weights"] is None and frozen:
+        log.warning(
+            "The backbone's weights are random (backbone.weights=none), and %s of its %s parameters never train: what "
+            "they compute stays random.",
+            *(f"{frozen:,}", f"{total:,}"),
+        )
+
+
+def _check_views(augmentation: Augmentation, reuse: bool) -> None:
+    if reuse and augmentation.changes_examples and augmentation.views < 2:
+        raise InputError(
+            "With trainer.reuse_views, augmentation.views must be at least 2, as the first is the example as it is, "
+            f"but is {augmentation.views}. Raise it, or set trainer.reuse_views=false."
+        )
+
+
+def _checked_source(source: Source, node: Mapping[str, Any]) -> Source:
+    key = {name: value for name, value in node.items() if name not in SPLIT_KEYS}
+
+    def check() -> Source:
+        source.check()
+        return source
+
+    return _remember("source", _key(key), check)
+
+
+def _checked_weights(factory: BackboneFactory, node: Any, pretrained: bool) -> dict[str, Any]:
+    def check() -> dict[str, Any]:
+        factory.check(pretrained)
+        return factory.identity(pretrained)
+
+    return _remember("weights", _key(node, pretrained), check)
+
+
+def _sketch(factory: BackboneFactory, node: Any, strategy: Strategy) -> Sketch:
+    adapter = vars(strategy.adapter) if strategy.adapter else None
+
+    def draw() -> Sketch:
+        factory.check(False)
+        backbone = outline(factory)
+        if strategy.adapter is not None:
+            strategy.adapter.check(backbone)
+            with torch.device("meta"):
+                strategy.adapter.inject(backbone)
+        groups = backbone.groups(strategy.granularity)
+        table = rows(groups, backbone)
+        counts = {row: sum(parameter.numel() for parameter in named.values()) for row, named in table.items()}
+        unset = {row: backbone.unset[name] for row, named in table.items() for name in named if name in backbone.unset}
+        return Sketch(tuple(group.name for group in groups), backbone.num_features, counts, unset)
+
+    return _remember("sketch", _key(node, strategy.granularity, adapter), draw)
+
+
+def _check_overrides(source: Source, reading: Reading) -> None:
+    too_much = [
+        f"data.{name} must be at most {_most(reading.limits[name])} for this backbone, but is {value}."
+        for name, value in source.overrides.items()
+        if name in reading.limits and value > reading.limits[name]
+    ]
+    if too_much:
+        raise InputError(*too_much)
+
+
+def _most(limit: float) -> float:
+    """A limit as it is said: never more than it is."""
+    return limit if isinstance(limit, int) else math.floor(limit * 1000) / 1000
+
+
+def _check_split(source: Source, own: Source) -> None:
+    problems = split_problems(source.labels, source.parts, own.fractions, own.n_per_class, source.classes)
+    if problems:
+        raise InputError(*problems)
+
+
+def _check_steps(job: Job) -> None:
+    """Raise `InputError` if `trainer.max_steps` ends training before the plan's last phase begins."""
+    settings, begins = job.cfg.trainer, job.plan.earliest[-1]
+    if settings.max_steps is None or not begins:
+        return
+    num_batches = len(Batches(job.split.train, settings.batch_size, job.seed, world=settings.devices))
+    num_batches = min(num_batches, settings.limit_batches or num_batches)
+    steps_before = begins * -(-num_batches // settings.accumulate_grad_batches)
+    if settings.max_steps <= steps_before:
+        raise InputError(
+            f"trainer.max_steps must reach the last phase of the plan, which begins after {steps_before} steps "
+            f"({begins} epochs) at the earliest, but is {settings.max_steps}. Raise it, or thaw earlier."
+        )
+
+
+def _rules(job: Job) -> list[str]:
+    """What this run's numbers follow from beside its settings; their ids tell runs of before that did it otherwise."""
+    settings, is_exact = job.cfg.trainer, job.parts["head"].solver == "lbfgs"
+    rules = {
+        "the epoch is selected by the monitor": settings.monitor != "val/accuracy" and not is_exact,
+        "patience counts in the last phase": settings.patience is not None and len(job.plan.phases) > 1,
+        "improvements beyond min_delta are counted in double precision": settings.patience is not None
+        and settings.min_delta > 0
+        and not job.is_probe,
+        "a head on features reads the batches of other strategies": job.is_probe
+        and not is_exact
+        and (_may_differ_in_length(job) or settings.devices > 1),
+    }
+    return [rule for rule, holds in rules.items() if holds]
+
+
+def _may_differ_in_length(job: Job) -> bool:
+    return job.source.modality != "vision" and job.reading.arguments.get("padding") != "fixed"
+
+
+def _say_copies(job: Job) -> None:
+    """Said once for a data set, of the split that comes first; what holds for each is in its record."""
+    source, found = job.source, job.duplicates
+    if found is None:
+        return
+    own = getattr(job.parts["data"], "split_seed", None)
+    is_given = source.parts is not None and {"val", "test"} <= {*source.parts.tolist()}
+    how = "the data themselves" if is_given else f"seed {job.seed if own is None else own}"
+    for remark in remarks(found, source.name, source.ids, source.labels, source.classes, job.split, how):
+        log.warning("%s", remark)
+
+
+def _key(*values: Any) -> str:
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def _remember(what: str, key: str, make: Callable[[], Any], kept: int = _KEPT) -> Any:
+    """What `make` gave the last time for this key, and said; only the latest few of each kind are kept."""
+    if (what, key) in _MEMORY:
+        value, said = _MEMORY[what, key]
+        notes.say_again(said)
+        return value
+    with notes.listening() as heard:
+        alike = [entry for entry in _MEMORY if entry[0] == what]
+        for old in alike[: max(0, len(alike) - kept + 1)]:
+            del _MEMORY[old]
+        value = make()
+    _MEMORY[what, key] = value, heard.messages
+    return value

@@ -1,0 +1,31 @@
+"""A process that trains along as one rank of a run on several devices: `python -m headstart.run.rank RUN_DIR`."""
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+
+def main(directory: Path) -> None:
+    """Take part in the run whose config lies in `directory`; what it comes to is the first rank's to keep."""
+    from headstart.config import recorded
+    from headstart.run import experiment
+    from headstart.run.job import prepare
+
+    experiment.follow(prepare(recorded.load(directory)), directory)
+
+
+def end_with_the_first() -> None:
+    """End this process when the first rank's does, even by a kill: alone it would wait for the others for ever."""
+
+    def wait() -> None:
+        os.read(0, 1)  # nobody writes: it returns when the other end is closed
+        os._exit(1)
+
+    threading.Thread(target=wait, name="first rank", daemon=True).start()
+
+
+if __name__ == "__main__":
+    assert "LOCAL_RANK" in os.environ, "the first rank starts the others"
+    end_with_the_first()
+    main(Path(sys.argv[1]))

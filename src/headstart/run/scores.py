@@ -1,0 +1,226 @@
+"""What came of a run: scores on its test sets, turned into metrics, predictions and the record."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from headstart.backbones.backbone import WeightsRecord
+from headstart.data.module import DataModule
+from headstart.data.source import Source
+from headstart.metrics import OF_AN_EPOCH, best_epoch, mode
+from headstart.record.recorder import PeakMemory, Recorder
+from headstart.run.job import Job
+from headstart.run.parts import shifted_indices
+from headstart.strategies.plan import Plan
+from headstart.training import scoring
+from headstart.training.activations import FrozenFeatures
+from headstart.training.module import DivergedError, TransferModule
+from headstart.training.probe_spec import ProbeOutcome
+
+log = logging.getLogger(__name__)
+
+NUM_HARDEST = 12
+"""Test examples that are kept with a run for people to look at."""
+_HEAD_FLOPS: dict[tuple[str, int], float] = {}
+"""Counted once for heads alike: a comparison may have thousands."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Logits `(N, C)` by the best epoch's weights on one test set, with what they are measured against."""
+
+    logits: Tensor
+    labels: np.ndarray
+    ids: Sequence[str]
+    index: np.ndarray
+    """Each example's place in its source."""
+
+
+def conclude_probe(
+    job: Job,
+    record: Recorder,
+    head: nn.Module,
+    outcome: ProbeOutcome,
+    features: Tensor,
+    shifted: Mapping[str, tuple[Source, Tensor]],
+    frozen: FrozenFeatures,
+    memory: PeakMemory,
+) -> dict[str, Any]:
+    """Score a trained head and write its record; one that diverged is recorded as failed."""
+    source, test = job.source, job.split.test
+    frozen_rates = {f"lr/{group}": 0.0 for group in job.plan.groups[:-1]}
+    order = ("epoch", "step", "phase", *OF_AN_EPOCH, "seconds")
+    rows = [
+        {**{name: {"phase": 0, **row}[name] for name in order}, **frozen_rates, "lr/head": row["lr/head"]}
+        for row in outcome.history
+    ]
+    record.rows(rows)
+    cost = {
+        "train_seconds": outcome.seconds,
+        "feature_seconds": frozen.seconds,
+        "train_flops": _head_flops(head, features.shape[1]) * len(job.split.train) * len(rows),
+        "feature_flops": frozen.flops,
+        "peak_memory_bytes": memory.read(),
+        "trainable_parameters": count_parameters(head),
+        "total_parameters": job.sketch.total_parameters + count_parameters(head),
+        "fused_with": outcome.num_together - 1,
+    }
+    if outcome.divergence is not None or outcome.best_state is None:
+        where = outcome.divergence
+        return record.fail(DivergedError(where.epoch, where.step) if where else RuntimeError("no epoch ended"), cost)
+    head.load_state_dict(outcome.best_state)
+    head.eval()
+    ids = source.ids  # once: a source may draw the list up anew each time
+    with torch.inference_mode():
+        scored = {"test": Scored(head(features[test]), source.labels[test], [ids[i] for i in test], test)}
+        for name, (shift, shift_features) in shifted.items():
+            chosen, ids = shifted_indices(job, shift), shift.ids
+            logits = head(shift_features[chosen])
+            scored[f"shift/{name}"] = Scored(logits, shift.labels[chosen], [ids[i] for i in chosen], chosen)
+    if job.cfg.trainer.keep_checkpoint:
+        state = {f"head.{name}": tensor for name, tensor in outcome.best_state.items()}
+        (record.directory / "checkpoints").mkdir(exist_ok=True)
+        torch.save({"state_dict": state, "epoch": outcome.best_epoch}, record.directory / "checkpoints" / "best.ckpt")
+    return conclude(job, record, rows, scored, cost, job.factory.record(job.strategy.pretrained))
+
+
+def score(job: Job, data: DataModule, module: TransferModule, device: torch.device) -> dict[str, Scored]:
+    """Logits on the test set and on every shifted one."""
+    settings = job.cfg.trainer
+    loaders = {"test": (job.source, data.test_dataloader())}
+    shifts = data.shift_dataloaders()
+    loaders |= {f"shift/{name}": (shift, shifts[name]) for name, shift in job.source.shifts.items()}
+    scored = {}
+    for name, (source, loader) in loaders.items():
+        seen: list[np.ndarray] = []
+        batches = islice(loader, settings.limit_batches)
+        logits = scoring.predict(module, _noting(batches, seen), device, settings.precision)
+        order = np.argsort(np.concatenate(seen), kind="stable")
+        chosen, ids = np.concatenate(seen)[order], source.ids
+        scored[name] = Scored(logits[torch.from_numpy(order)], source.labels[chosen], [ids[i] for i in chosen], chosen)
+    return scored
+
+
+def _noting(batches: Iterable[Mapping[str, Any]], seen: list[np.ndarray]) -> Iterator[Mapping[str, Any]]:
+    for batch in batches:
+        seen.append(batch["index"].numpy())
+        yield batch
+
+
+def conclude(
+    job: Job,
+    record: Recorder,
+    rows: Sequence[Mapping[str, Any]],
+    scored: Mapping[str, Scored],
+    cost: Mapping[str, Any],
+    weights: WeightsRecord,
+    kept: Mapping[int, str] | None = None,
+) -> dict[str, Any]:
+    """Turn what was scored into metrics, predictions and the result; the epoch is the one that was best by the monitor.
+
+    `kept` names the group, by phase, whose stored activations training started from.
+    """
+    monitor = job.cfg.trainer.monitor
+    best = rows[best_epoch(rows, monitor)]
+    metrics: dict[str, Any] = {name: best[name] for name in OF_AN_EPOCH}
+    majority = scoring.majority(job.source.labels[job.split.train])
+    for name, part in scored.items():
+        metrics |= scoring.metrics(part.logits, torch.from_numpy(part.labels), name, majority)
+    metrics["best_epoch"] = best["epoch"]
+    test = scored["test"]
+    record.hardest(_hardest(job, test))
+    return record.complete(
+        metrics,
+        cost,
+        {name: scoring.predictions(part.logits, part.labels, part.ids) for name, part in scored.items()},
+        phases=_phases(job.plan, rows, best),
+        selection={"metric": monitor, "mode": mode(monitor), "value": best[monitor]},
+        weights={
+            "source": weights.source,
+            "sha256": weights.sha256,
+            "ignored": list(weights.ignored),
+            **({"place": weights.place} if weights.place else {}),
+        },
+        details=scoring.details(test.logits, torch.from_numpy(test.labels), job.source.classes),
+        reading={
+            **job.reading.description,
+            **job.examples.statistics(),
+            "views": job.parts["augmentation"].views,
+            "kept": {str(phase): boundary for phase, boundary in (kept or {}).items()},
+        },
+    )
+
+
+def _phases(plan: Plan, rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> dict[str, Any]:
+    """Which phases of the plan began, and in which (from 0) the best epoch lies; what nobody would expect is said.
+
+    `head_only` tells of each phase whether nothing but the head had trained up to its end.
+    """
+    planned, reached, chosen = len(plan.phases), 1 + max(row["phase"] for row in rows), best["phase"]
+    names, head_only = [phase.name for phase in plan.phases], [not plan.trained(place) for place in range(planned)]
+    if reached < planned:
+        never = [group for group in plan.trained(planned - 1) if group not in plan.trained(reached - 1)]
+        log.warning(
+            "Training ended before %d of the plan's %d phases began; never trained: %s. Raise trainer.max_epochs, or "
+            "lower unfreeze.patience.",
+            *(planned - reached, planned, ", ".join(never)),
+        )
+    if head_only[chosen] and not head_only[-1]:
+        log.warning(
+            "The best epoch lies in phase %d (%s), in which the head alone had trained: what is scored is a head on "
+            "the backbone as it was.",
+            *(chosen, names[chosen]),
+        )
+    return {"names": names, "planned": planned, "reached": reached, "best": chosen, "head_only": head_only}
+
+
+def keep_adapter(job: Job, module: TransferModule, directory: Path) -> None:
+    """Write a run's adapter to `adapter/`, and the weights with it folded in, if asked, to `best.ckpt`."""
+    adapter, best = job.strategy.adapter, directory / "checkpoints" / "best.ckpt"
+    if adapter is None:
+        return
+    adapter.save(module.backbone, directory / "adapter")
+    if adapter.merge:
+        adapter.fold(module.backbone)
+        checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+        torch.save({**checkpoint, "state_dict": module.state_dict()}, best.with_name("folded.ckpt"))
+
+
+def _hardest(job: Job, test: Scored) -> list[tuple[dict[str, Any], bytes | str | None]]:
+    """The test examples whose own class got the least probability, each with what a person can look at."""
+    probability = torch.softmax(test.logits.double(), dim=1).numpy()
+    own = probability[np.arange(len(test.labels)), test.labels]
+    classes = job.source.classes
+    found = []
+    for place in np.argsort(own, kind="stable")[:NUM_HARDEST]:
+        facts = {
+            "id": test.ids[place],
+            "label": classes[test.labels[place]],
+            "predicted": classes[int(probability[place].argmax())],
+            "probability": float(own[place]),
+        }
+        found.append((facts, job.examples.portrait(int(test.index[place]))))
+    return found
+
+
+def count_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _head_flops(head: nn.Module, num_features: int) -> float:
+    """Floating-point operations of one example forward and backward through a head on fixed features."""
+    key = (repr(head), num_features)  # which tells all layers and their sizes
+    if key not in _HEAD_FLOPS:
+        with FlopCounterMode(display=False) as counter, torch.enable_grad():
+            head(torch.zeros(2, num_features, device=next(head.parameters()).device)).sum().backward()
+        head.zero_grad(set_to_none=True)
+        _HEAD_FLOPS[key] = counter.get_total_flops() / 2
+    return _HEAD_FLOPS[key]

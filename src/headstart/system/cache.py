@@ -1,0 +1,47 @@
+"""Where things are kept between runs that can always be made again."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from headstart.system.process import draft_of, left_in
+
+
+def cache_dir(*parts: str) -> Path:
+    """A path under `$HEADSTART_CACHE`, else `$XDG_CACHE_HOME/headstart`, else `~/.cache/headstart`; not created."""
+    own = os.environ.get("HEADSTART_CACHE")
+    if own:
+        return Path(own).expanduser().joinpath(*parts)
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().joinpath("headstart", *parts)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes `path`'s place when the block ends well, else it is removed.
+
+    Nobody ever sees half a file, and of two processes that write the same, the later wins. What processes left there
+    that were killed meanwhile is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in left_in(path.parent):
+        left.unlink(missing_ok=True)
+    draft = draft_of(path)
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def stamp(path: Path) -> list[int]:
+    """What changes whenever a file's content does: its inode, size, and the times of change of content and of inode.
+
+    The last cannot be set by hand, so that a file written anew is noticed even if its size and the time it shows are
+    the same. (Windows and FAT drives keep no such time: there a change must show in size or time.)
+
+    Raises:
+        OSError: if there is no such file.
+    """
+    stat = path.stat()
+    return [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]

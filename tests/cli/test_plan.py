@@ -1,0 +1,98 @@
+"""`headstart plan`: counts, work and pictures, without weights, data or training."""
+
+import json
+
+import pytest
+
+from headstart.cli.hydra_app import compose, plan
+from headstart.cli.plan import forecast, page
+from headstart.run.job import draft, job_config
+
+RESNET = ["backbone=resnet18", "backbone.weights=hub", "trainer.max_epochs=8"]
+
+
+def foreseen(*words):
+    return forecast(draft(job_config(compose([*RESNET, *words]))))
+
+
+def test_trained_parameters_are_counted_per_phase_by_hand():
+    found = foreseen("strategy=gradual_unfreeze")
+    # torchvision's documented 11,689,512 less the classifier's 513,000, and a head for eight classes
+    assert found["total_parameters"] == 11_689_512 - 513_000 + 8 * 513
+    layer4 = 8_393_728
+    assert [phase["trainable_parameters"] for phase in found["phases"]][:2] == [8 * 513, layer4 + 8 * 513]
+    assert found["phases"][-1]["trainable_parameters"] == found["total_parameters"]
+    assert found["parameters"]["layer4"] == layer4
+    assert found["parameters"]["head"] == 8 * 513
+    assert sum(found["parameters"].values()) == found["total_parameters"]
+
+
+def test_phases_have_their_epochs_and_the_work_adds_up():
+    found = foreseen("strategy=gradual_unfreeze", "data.n_per_class=20")
+    assert [(phase["start"], phase["end"]) for phase in found["phases"]] == [
+        (0, 1),
+        (1, 2),
+        (2, 3),
+        (3, 4),
+        (4, 5),
+        (5, 8),
+    ]
+    assert found["num_train_examples"] == 160
+    work = [phase["flops_per_example"] for phase in found["phases"]]
+    assert work == sorted(work)
+    assert found["flops"] == pytest.approx(160 * (sum(work) + 2 * work[-1]))
+
+
+def test_full_training_takes_three_times_a_forward_pass_and_probing_one():
+    """At 224 px a forward pass of ResNet-18 is 1.82 GMACs (timm's table)."""
+    uncached = ["strategy=gradual_unfreeze", "strategy.frozen_norm=batch_stats", "data.size=224"]
+    frozen = foreseen(*uncached)["phases"][0]["flops_per_example"]
+    full = foreseen("strategy=fine_tune", "data.size=224")["phases"][0]["flops_per_example"]
+    assert frozen == pytest.approx(2 * 1.82e9, rel=0.01)
+    assert full == pytest.approx(2.94 * frozen, rel=0.02)
+
+
+@pytest.mark.parametrize("strategy", ["feature_extraction", "lp_ft", "gradual_unfreeze"])
+def test_a_cached_probe_counts_its_head_alone(strategy):
+    found = foreseen(f"strategy={strategy}")
+    assert found["phases"][0]["flops_per_example"] == pytest.approx(2 * 2 * 512 * 8)
+
+
+def test_work_begins_where_activations_are_stored():
+    """Against the same plan under augmentation, where everything below is run in each step."""
+    words = ["strategy=partial", "strategy.last_k=2", "data.size=64"]
+    stored, live = (foreseen(*words, f"augmentation={name}")["phases"][0] for name in ("none", "light"))
+    assert (stored["starts_after"], live["starts_after"]) == ("layer3.1", None)
+    # what is left out is one forward pass up to layer3.1: all of ResNet-18 but layer4
+    forward = foreseen("strategy=feature_extraction", "data.size=64", "augmentation=mixup_cutmix")
+    assert 0 < live["flops_per_example"] - stored["flops_per_example"] < forward["phases"][0]["flops_per_example"]
+
+
+def test_adapters_are_counted():
+    found = foreseen("strategy=lora", "backbone=vit_small", "strategy.adapter.r=4")
+    assert found["phases"][0]["trainable_parameters"] == 12 * 4 * (384 + 3 * 384) + 8 * 385
+
+
+def test_the_page_fits_a_terminal():
+    drafted = draft(job_config(compose([*RESNET, "strategy=gradual_unfreeze"])))
+    for width in (80, 120):
+        lines = page(drafted, width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert lines[0] == "resnet18: 11.2 M parameters in 6 depth groups, 8 epochs"
+
+
+def test_json_is_whole_and_nothing_else_is_printed(capsys):
+    assert plan([*RESNET, "strategy=lp_ft", "unfreeze.epochs=2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["plan"]["phases"][1]["start"] == 2
+    assert set(found["rates"]) == {*found["plan"]["groups"]}
+    assert len(found["rates"]["head"]) == 8
+
+
+def test_it_needs_neither_weights_nor_data(monkeypatch, capsys):
+    import socket
+
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
+    words = ["strategy=partial", "strategy.last_k=1", "data=image_folder", "data.root=/nowhere"]
+    assert plan([*RESNET, *words]) == 0
+    assert "with a head for 10 classes; the data's own are not known" in capsys.readouterr().out
