@@ -1,4 +1,4 @@
-"""The house is as CONTRIBUTING.md says: a room imports only from floors below it, and no two files import each other."""
+"""The code lies as CONTRIBUTING.md says: a room imports only from floors below it, no two files import each other."""
 
 import ast
 import re
@@ -70,7 +70,7 @@ def test_no_file_imports_one_that_imports_it():
     changed = True
     while changed:
         changed = False
-        for name, others in reached.items():
+        for others in reached.values():
             more = set().union(*(reached[other] for other in others)) - others
             others |= more
             changed |= bool(more)
