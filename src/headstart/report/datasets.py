@@ -38,7 +38,7 @@ def read_data(runs: Sequence[Run]) -> Data:
     for name, fingerprints in alike.items():
         places = [_place(first[fingerprint]) for fingerprint in fingerprints]
         several = len(fingerprints) > 1
-        shown = _shortest(places) if len(set(places)) == len(places) and all(places) else None
+        shown = shortest(places) if len(set(places)) == len(places) and all(places) else None
         for i, fingerprint in enumerate(fingerprints):
             labels[fingerprint] = name if not several else shown[i] if shown else f"{name} {fingerprint[:6]}"
         if several and not shown:
@@ -69,10 +69,10 @@ def _place(run: Run) -> str:
     return next((given[key].strip("'\"") for key in PLACES if key in given), "")
 
 
-def _shortest(places: Sequence[str]) -> list[str]:
-    """The ends of paths, from as few names as tell them apart."""
+def shortest(places: Sequence[str], least: int = 2) -> list[str]:
+    """The ends of paths, from as few names as tell them apart, but `least`."""
     parts = [place.rstrip("/").split("/") for place in places]
-    for count in range(2, max(map(len, parts)) + 1):
+    for count in range(least, max(map(len, parts)) + 1):
         ends = ["/".join(part[-count:]) for part in parts]
         if len(set(ends)) == len(ends):
             return ends

@@ -17,6 +17,7 @@ from headstart.report.datasets import read_data
 from headstart.report.metric import Metric, choose_metric, plural
 from headstart.report.reading import Ledger, Run
 from headstart.report.replicates import KINDS, Replicates, read_replicates
+from headstart.report.weights import read_weights
 
 TUNED = ("optimizer", "scheduler", "head")
 SIZE = "data.n_per_class"
@@ -163,6 +164,9 @@ def _columns(runs: Sequence[Run]) -> dict[str, list[str]]:
         column = [_value(run.settings.get(key, "–")) if has else "?" for run, has in zip(runs, known, strict=True)]
         if len(set(column) - {"?"}) > 1:
             columns[key] = column
+    weights = read_weights(runs)
+    if len(set(weights) - {"?"}) > 1:
+        columns["weights"] = weights
     return columns
 
 

@@ -47,6 +47,8 @@ class Run:
     """Exact copies among the examples, counted by where they lie (see `data.duplicates` of a result)."""
     num_classes: int | None = None
     weights: str = ""
+    weights_content: str = ""
+    """What the backbone began from, whatever it is called: checksum of the file, and the place of the model in it."""
     environment: str = ""
     commit: str = ""
     started: str = ""
@@ -247,7 +249,9 @@ def _take_outcome(run: Run, result: Mapping[str, Any]) -> None:
     classes = data.get("classes")
     run.num_classes = len(classes) if isinstance(classes, list) else classes if isinstance(classes, int) else None
     weights = _mapping(result.get("weights"))
-    run.weights = intern(" ".join(filter(None, (_text(weights.get("source")), _text(weights.get("sha256"))))))
+    source, checksum, place = (_text(weights.get(name)) for name in ("source", "sha256", "place"))
+    run.weights = intern(" ".join(filter(None, (source, checksum, place and f"({place})"))))
+    run.weights_content = intern(" ".join(filter(None, (checksum or source, place))))
     environment = _mapping(result.get("environment"))
     run.environment = intern(json.dumps(environment, sort_keys=True, default=str)) if environment else ""
     git = _mapping(result.get("git"))

@@ -148,6 +148,7 @@ def conclude(
             "sha256": weights.sha256,
             "ignored": list(weights.ignored),
             **({"place": weights.place} if weights.place else {}),
+            **({"place": weights.place} if weights.place else {}),
         },
         details=scoring.details(test.logits, torch.from_numpy(test.labels), job.source.classes),
         reading={
