@@ -69,6 +69,7 @@ def sync(command: str, url: str, cwd: Path) -> None:
     subprocess.run(f"PATH={python}:$PATH {command}", shell=True, cwd=cwd, env=environment, timeout=60, check=True)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_and_goes_on_is_one_run_offline_and_after_it_is_sent(tmp_path: Path):
     cut_short(tmp_path / "run")
     track(WandB(), card(tmp_path / "run"))

@@ -45,7 +45,7 @@ def test_only_seeds_with_every_size_count():
     assert crossover({10: {0: -0.1, 1: 9.0}, 40: {0: 0.1}}).num_seeds == 1
 
 
-@pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.parametrize("n", [pytest.param(3, marks=pytest.mark.slow), 5, pytest.param(10, marks=pytest.mark.slow)])
 def test_range_holds_the_true_place_as_often_as_it_says(n):
     """Curves whose true difference crosses zero at 18 examples a class; noise shared between sizes by each seed."""
     dice, sizes, hits, trials = np.random.default_rng(n), (5, 10, 20, 40), 0, 500

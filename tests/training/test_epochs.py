@@ -251,7 +251,7 @@ ON_PLATEAU = ("gradual_unfreeze", [*PLATEAU, "unfreeze.restore_best=true", "unfr
     [
         ("cnn", *GRADUAL),
         ("vit", *GRADUAL),
-        ("cnn", *ON_PLATEAU),
+        pytest.param("cnn", *ON_PLATEAU, marks=pytest.mark.slow),
         pytest.param("vit", *ON_PLATEAU, marks=pytest.mark.slow),
     ],
 )
