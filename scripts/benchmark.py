@@ -623,7 +623,7 @@ def _drawn(directory: Path, count: int) -> list[Any]:
 def _recognised(directory: Path, count: int) -> tuple[float, int]:
     """Seconds of a whole process that finds the comparison finished, without its report, and its peak memory."""
     code = (
-        "import sys; from headstart import cli, commands; commands.conclude = lambda *_: None; "
+        "import sys; from headstart.cli import commands, main as cli; commands.conclude = lambda *_: None; "
         "raise SystemExit(cli.main())"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss

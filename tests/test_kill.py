@@ -20,8 +20,9 @@ from pictures import tiny, write_folder
 MAIN = """
 import sys, time
 from pathlib import Path
-from headstart import commands, experiment
+from headstart.cli import commands
 from headstart.cli.main import main
+from headstart.run import experiment
 commands.conclude = lambda *_: None
 log, real = Path(sys.argv[1]), experiment._open
 def opening(job, *rest):

@@ -24,6 +24,16 @@ def test_a_note_is_heard_once_whoever_says_it_and_shown_once(capsys: pytest.Capt
     assert capsys.readouterr().err == "note: 3 files are not read\nnote: too late\n"
 
 
+def test_a_log_holds_nothing_that_a_terminal_would_obey(at_home: Path):
+    pictures = write_folder(at_home / "pictures")
+    (pictures / "circle" / "\x1b[31mred\x1b]0;title\x07.xyz").write_text("no picture")
+    assert main(["train", *tiny(pictures, "strategy=feature_extraction"), "hydra.run.dir=run"]) == 0
+    said = (at_home / "run" / "log.txt").read_text()
+    assert "red" in said
+    assert "\x1b" not in said
+    assert "\x07" not in said
+
+
 def test_what_is_remembered_says_again_what_was_said_when_it_was_made():
     def make() -> int:
         logging.getLogger("headstart.data").warning("half of it is guessed")

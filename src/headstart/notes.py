@@ -16,6 +16,13 @@ _ours = logging.getLogger("headstart")
 _log = logging.getLogger(__name__)
 
 
+class PlainFormatter(logging.Formatter):
+    """What a terminal would obey is shown as what it is: logs are read in terminals."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain_lines(super().format(record))
+
+
 class Notes(logging.Handler):
     """Keeps what is said while it listens, each message once, in order."""
 

@@ -459,7 +459,7 @@ def test_an_alias_bomb_in_a_record_is_refused(home: Path, pictures: Path):
         recorded.load(directory)
 
 
-@pytest.mark.parametrize("inside", [None, ".hydra", "log.txt", "checkpoints"])
+@pytest.mark.parametrize("inside", [None, ".hydra", "log.txt", "checkpoints", "hardest/0.png", "adapter/a/b"])
 @pytest.mark.parametrize("mode", [["train"], ["train", "-m"], ["train", "-m", "--dry-run"]])
 def test_nothing_is_written_through_a_link(
     home: Path, pictures: Path, capsys: pytest.CaptureFixture[str], inside: str | None, mode: list[str]

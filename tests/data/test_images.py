@@ -130,7 +130,7 @@ def test_damaged_findings_are_made_anew(folder, own_cache, content):
     (kept,) = (own_cache / "checks").iterdir()
     kept.write_text(content)
     ImageFolder(str(folder)).check()
-    assert len(json.loads(kept.read_text())) == 24
+    assert len(json.loads(kept.read_text().partition("\n")[2])) == 24
 
 
 def test_unwritable_cache_does_not_stop_the_check(folder, tmp_path, monkeypatch):

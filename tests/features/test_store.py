@@ -16,6 +16,7 @@ import torch
 from headstart.errors import InputError
 from headstart.features import store as store_module
 from headstart.features.store import FeatureStore, digest_of
+from headstart.system import checksums
 
 KEY = {
     "weights": "ab" * 32,
@@ -153,6 +154,7 @@ DAMAGES = {
     "a missing file": lambda folder: (folder / "1.npy").unlink(),
     "a missing description": lambda folder: (folder / "meta.json").unlink(),
     "half a description": lambda folder: truncate(folder / "meta.json"),
+    "a bit of the description": lambda folder: flip(folder / "meta.json", 40),
     "a description of something else": lambda folder: (folder / "meta.json").write_text("[]"),
 }
 
@@ -170,8 +172,9 @@ def test_a_damaged_entry_is_found_out_removed_and_computed_again(store, damage):
 
 def test_checksums_are_verified_once_per_process(store, monkeypatch):
     store.fill(KEY, batches(arrays()), 10)
-    monkeypatch.setattr(store_module, "crc32_of", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr(checksums.zlib, "crc32", lambda *_: pytest.fail("read again"))
     assert store.get(KEY) is not None
+    assert FeatureStore(store.root, 10**7).get(KEY) is not None, "another run of this process"
 
 
 def test_the_least_recently_used_entries_give_way_to_new_ones(tmp_path):
@@ -267,14 +270,14 @@ def test_a_full_disk_is_said_plainly_and_leaves_nothing(store, monkeypatch, fail
 PROGRAM = """
 import sys, time, torch
 from pathlib import Path
-from headstart import claim, process
+from headstart.system import lock, process
 from headstart.features.store import FeatureStore
 if {machine!r}:  # its locks are its own, as those of some shared file systems are
     class fcntl:
         LOCK_EX = LOCK_NB = LOCK_UN = LOCK_SH = 0
         flock = lambda descriptor, how: None
-    process.host = claim.host = lambda: {machine!r}
-    claim.fcntl = fcntl
+    process.host = lock.host = lambda: {machine!r}
+    lock.fcntl = fcntl
 sys.path.insert(0, {here!r})
 from test_store import KEY, arrays, batches
 def slow():

@@ -24,7 +24,10 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def start(home: Path, words: list[str], **environment: str) -> subprocess.Popen:
-    code = "from headstart import commands, cli; commands.conclude = lambda *_: None; raise SystemExit(cli.main())"
+    code = (
+        "from headstart.cli import commands; from headstart.cli.main import main; "
+        "commands.conclude = lambda *_: None; raise SystemExit(main())"
+    )
     own = {**os.environ, "OMP_NUM_THREADS": "1", "HEADSTART_CACHE": str(home / "cache"), **environment}
     return subprocess.Popen(
         [sys.executable, "-c", code, *words],

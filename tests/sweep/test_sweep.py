@@ -264,8 +264,8 @@ def test_data_that_changed_during_a_comparison_fail_the_runs_that_they_make_othe
     monkeypatch.setattr(experiment, "train", changing)
     assert sweep(own, "strategy=fine_tune", "seed=0,1") == 1
     by_seed = {run["seed"]: run for run in results(home).values()}
-    assert by_seed[0]["status"] == "completed"
-    assert by_seed[1]["status"] == "failed"
+    assert by_seed[0]["status"] == by_seed[1]["status"] == "failed"
+    assert "has changed since it was checked: its data have changed" in by_seed[0]["error"]["message"]
     assert "its config, data or weights now make run" in by_seed[1]["error"]["message"]
 
 
@@ -321,9 +321,25 @@ def test_heads_on_the_same_features_are_trained_together_and_come_out_as_if_alon
         point = [f"optimizer.lr={run['settings']['optimizer.lr']}", f"seed={run['seed']}", "name=alone"]
         assert sweep(pictures, *words[:2], *point) == 0
     alone = results(home, "alone")
+    assert {run["cost"]["fused_with"] for run in alone.values()} == {0}
     assert {run_id: run["metrics"] for run_id, run in together.items()} == {
         run_id: run["metrics"] for run_id, run in alone.items()
     }
+
+
+def test_it_does_not_matter_how_a_group_of_heads_is_cut(home: Path, pictures: Path, weights: Path):
+    words = [f"backbone.weights={weights}", "strategy=feature_extraction", "optimizer.lr=1e-2,1e-3", "seed=0,1"]
+    assert sweep(pictures, *words) == 0
+    whole, configs = results(home), {path: path.read_bytes() for path in home.glob("outputs/s/*/config.yaml")}
+    for places in ([0], [1, 3], [0, 2, 3]):
+        for place in places:
+            shutil.rmtree(home / "outputs" / "s" / list(whole)[place])
+        assert sweep(pictures, *words) == 0
+        again = results(home)
+        for run_id, run in whole.items():
+            assert again[run_id]["metrics"] == run["metrics"]
+            assert again[run_id]["cost"]["fused_with"] == 3
+    assert {path: path.read_bytes() for path in configs} == configs
 
 
 @pytest.mark.parametrize(

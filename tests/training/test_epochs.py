@@ -265,6 +265,28 @@ def test_a_run_cut_off_at_any_epoch_ends_with_the_same_bits(rig, family, strateg
         same(whole, rig(family, strategy, *words, **settings).fit())
 
 
+class CutBeforeItIsKept(pl.Callback):
+    """Cuts a run off behind an epoch, when its best weights are kept and its last checkpoint is not."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        if trainer.current_epoch == self.epoch:
+            raise InterruptedError
+
+
+def test_a_run_cut_off_between_its_files_ends_with_the_same_bits(rig):
+    strategy, words, max_epochs = ON_PLATEAU
+    whole = rig("cnn", strategy, *words, max_epochs=max_epochs).fit()
+    settings = {"max_epochs": max_epochs, "folder": "cut"}
+    for epoch in range(max_epochs):
+        with pytest.raises(InterruptedError):
+            rig("cnn", strategy, *words, callbacks=[CutBeforeItIsKept(epoch)], **settings).fit()
+    same(whole, rig("cnn", strategy, *words, **settings).fit())
+    assert not list((whole.folder).glob("plateau*"))
+
+
 class CutAtTheEnd(pl.Callback):
     """Cuts a run off behind its last epoch, before anything is recorded of it."""
 

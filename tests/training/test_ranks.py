@@ -101,7 +101,7 @@ def test_batch_norm_of_two_processes_stays_equal_though_it_sees_shares(rig, tmp_
 
 
 def test_one_device_needs_no_other_process(tmp_path):
-    with other_ranks(tmp_path, 1):
+    with other_ranks(tmp_path, 1, "run"):
         assert "LOCAL_RANK" not in os.environ
 
 
@@ -109,7 +109,7 @@ FIRST = """
 import sys, time
 from pathlib import Path
 from headstart.training.ranks import other_ranks
-with other_ranks(Path(sys.argv[1]), 3):
+with other_ranks(Path(sys.argv[1]), 3, "run"):
     print("begun", flush=True)
     time.sleep(60)
 """
@@ -149,6 +149,6 @@ def test_more_devices_than_there_are_are_refused():
 @pytest.mark.slow
 def test_a_rank_that_fails_says_why(tmp_path):
     message = r"Rank 1 ended with status 1:(?s:.*)config.yaml cannot be read"
-    with pytest.raises(RuntimeError, match=message), other_ranks(tmp_path, 2):
+    with pytest.raises(RuntimeError, match=message), other_ranks(tmp_path, 2, "run"):
         assert os.environ["LOCAL_RANK"] == "0"
     assert "LOCAL_RANK" not in os.environ

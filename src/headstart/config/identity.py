@@ -11,7 +11,9 @@ from headstart.config.schema import flatten
 
 IDENTITY_SCHEMA = 1
 
-INCIDENTAL = frozenset({"name", "choices", "overrides", "companions", "logger", "features", "trainer.num_workers"})
+INCIDENTAL = frozenset(
+    {"name", "choices", "overrides", "companions", "fused_with", "logger", "features", "trainer.num_workers"}
+)
 
 INCIDENTAL_DATA = frozenset({"root", "path", "name", "shifts", "cache_bytes", "missing_values", "encoding"})
 """Keys that cannot change a run's numbers, given the fingerprint of its data."""

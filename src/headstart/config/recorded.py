@@ -64,8 +64,11 @@ def dumped(cfg: DictConfig) -> str:
     """As `OmegaConf.to_yaml(cfg, resolve=True)`, by the same rules, but written in C where that is there."""
     import yaml
 
+    values = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    assert isinstance(values, dict)
+    # whom it is launched with is said anew each time
     return yaml.dump(
-        OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
+        {**values, "companions": []},
         Dumper=_dumper(),
         sort_keys=False,
         allow_unicode=True,

@@ -88,6 +88,7 @@ class Config:
     choices: dict[str, Any] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
     companions: list[str] = field(default_factory=list)
+    fused_with: int = _ranged(0, Ge(0))
 
 
 SECTIONS = {"trainer": TrainerConfig, "features": FeaturesConfig}

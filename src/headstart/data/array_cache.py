@@ -1,16 +1,25 @@
-"""Arrays of decoded examples: in memory or in a memory-mapped file, made once and found again by a key."""
+"""Arrays of decoded examples: in memory or in a memory-mapped file, made once and found again by a key.
+
+A file's name ends in the checksum of its values, against which they are held when it is opened: some two seconds for a
+gigabyte that comes from the disk, half a second for one that is in the system's memory, once in the life of a process.
+"""
 
 import logging
 import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from headstart.system.cache import cache_dir, replacing
+from headstart.system import bounded
+from headstart.system.bounded import DamagedError
+from headstart.system.cache import cache_dir, drafted, stamp
+from headstart.system.checksums import crc32_of
 
 CacheBytes = int | Literal["auto"]
 Fill = Callable[[np.ndarray], None]
@@ -18,46 +27,104 @@ Fill = Callable[[np.ndarray], None]
 
 _log = logging.getLogger(__name__)
 _UNUSED_DAYS = 30
+_DAY = 86_400
 
 
-def decoded(room: str, key: str, shape: tuple[int, ...], fill: Fill, cache_bytes: CacheBytes) -> np.ndarray | None:
+@dataclass(frozen=True)
+class Decoded:
+    """Examples as they were decoded: a read-only uint8 array, and the checksum of its values."""
+
+    array: np.ndarray
+    checksum: str
+
+
+def decoded(room: str, key: str, shape: tuple[int, ...], fill: Fill, cache_bytes: CacheBytes) -> Decoded | None:
     """A read-only uint8 array of `shape` filled by `fill`, or `None` where neither memory nor disk can hold it.
 
     It is a memory-mapped file that all runs and workers share, found again by `key`; where there is too little free
     disk for that, an array in memory if it has at most `cache_bytes` ("auto": half of the free memory).
     """
-    path = cache_dir(room, f"{key}.npy")
-    found = _open(path, shape)
+    folder = cache_dir(room)
+    found = _found(folder, key, shape)
     if found is not None:
         return found
-    _remove_unused(path.parent)
+    _remove_unused(folder)
     size = int(np.prod(shape))
-    if size <= 0.5 * _free_disk(path.parent):
+    if size <= 0.5 * _free_disk(folder):
         try:
-            with replacing(path) as draft:
-                array = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=shape)
-                fill(array)
-                array.flush()
-                del array
-            return _open(path, shape)
+            return _made(folder, key, shape, fill)
         except OSError as error:
-            _log.warning("Decoded examples cannot be kept in %s (%s).", path.parent, error)
+            _log.warning("Decoded examples cannot be kept in %s (%s).", folder, error)
     if size <= (_free_memory() // 2 if cache_bytes == "auto" else cache_bytes):
         kept = np.empty(shape, np.uint8)
         fill(kept)
         kept.flags.writeable = False
-        return kept
+        return Decoded(kept, _checksum(kept))
     return None
 
 
-def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The array kept at `path`; `None` if it is not there, damaged or of another shape."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        os.utime(path)
-    except (OSError, ValueError, EOFError):
-        return None
-    return array if array.shape == shape and array.dtype == np.uint8 else None
+def named(key: str, kept: Decoded | None) -> str:
+    """What names examples of a key, for what is computed of them: with their checksum, where they are kept."""
+    return key if kept is None else f"{key}-{kept.checksum}"
+
+
+def _made(folder: Path, key: str, shape: tuple[int, ...], fill: Fill) -> Decoded:
+    with drafted(folder / f"{key}.npy") as draft:
+        array = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=shape)
+        _reserve(draft)
+        fill(array)
+        array.flush()
+        checksum = _checksum(array)
+        del array
+        opened = _opened(draft, shape, checksum)  # while it is a draft: others may remove it at any time
+        os.replace(draft, folder / f"{key}-{checksum}.npy")
+    return opened
+
+
+def _found(folder: Path, key: str, shape: tuple[int, ...]) -> Decoded | None:
+    """The array kept under `key`; what is damaged is removed, and said."""
+    for path in folder.glob(f"{key}-????????.npy"):
+        try:
+            found = _opened(path, shape, path.stem[-8:])
+        except FileNotFoundError:  # removed meanwhile
+            continue
+        except DamagedError as error:
+            _log.warning("Decoded examples in %s are damaged: %s. They are made again.", path, error)
+            with suppress(OSError):
+                path.unlink()
+            continue
+        with suppress(OSError):  # a folder that may only be read keeps no record of use
+            if time.time() - path.stat().st_mtime > _DAY:
+                os.utime(path)
+        return found
+    return None
+
+
+def _opened(path: Path, shape: tuple[int, ...], checksum: str) -> Decoded:
+    array = bounded.mapped_array(path)
+    if array.shape != shape or array.dtype != np.uint8:
+        raise DamagedError("it is of another shape")
+    marks: tuple[str | int, ...] = (checksum, *stamp(path))
+    if marks not in _verified:
+        if _checksum(array) != checksum:
+            raise DamagedError("it is not as it was written")
+        _verified.add(marks)
+    return Decoded(array, checksum)
+
+
+_verified: set[tuple[str | int, ...]] = set()
+"""Files that were as they had been written when this process read them."""
+
+
+def _checksum(array: np.ndarray) -> str:
+    return f"{crc32_of(array):08x}"
+
+
+def _reserve(path: Path) -> None:
+    """Have room for all of a file now: on a full disk, writing to the memory that it is mapped to ends the process."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
 
 def _free_disk(folder: Path) -> int:
@@ -79,7 +146,7 @@ def _free_memory() -> int:
 
 def _remove_unused(folder: Path) -> None:
     """Forget arrays that no run has opened for a month."""
-    limit = time.time() - _UNUSED_DAYS * 86_400
+    limit = time.time() - _UNUSED_DAYS * _DAY
     for path in folder.glob("*.npy") if folder.is_dir() else ():
         try:
             if path.stat().st_mtime < limit:

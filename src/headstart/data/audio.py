@@ -18,6 +18,7 @@ from headstart.data.audio_clips import (
     Padding,
     Part,
     SoundFiles,
+    decoders,
     kind,
     require_decoder,
     set_over,
@@ -39,7 +40,6 @@ class AudioFiles(FileSource):
     """Sounds in files, wherever their labels come from."""
 
     modality: Literal["vision", "text", "audio"] = "audio"
-    reader = READER
 
     def __init__(
         self,
@@ -73,9 +73,13 @@ class AudioFiles(FileSource):
         part: Part = "middle",
     ) -> Clips:
         """Sounds at `sample_rate` a second, of at most `seconds`; of longer ones, `part`."""
-        read, known = SoundFiles(self.files, sample_rate), self.fingerprint
+        read, known = SoundFiles(self.files, sample_rate), f"{self.fingerprint} {decoders()}"
         num = len(self.files)
         return Clips(read, num, known, sample_rate, seconds, padding, part, self._cache_bytes, name=self.name)
+
+    @property
+    def reader(self) -> str:
+        return f"{READER} {decoders()}"
 
     def _verify(self) -> Verify:
         return verify_sound

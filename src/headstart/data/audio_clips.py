@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from headstart.data.array_cache import CacheBytes, decoded
+from headstart.data.array_cache import CacheBytes, decoded, named
 from headstart.data.class_folders import Kind
 from headstart.data.file_check import CheckedFiles
 from headstart.data.parallel import map_threads
 from headstart.data.sound_headers import said_size
 from headstart.data.source import Examples
 from headstart.errors import InputError
+from headstart.system.cache import versions
 
 SUFFIXES = {
     "AIFF": (".aif", ".aiff", ".aifc"),
@@ -119,6 +120,16 @@ def resampled(samples: np.ndarray, sample_rate: int, wanted: int) -> np.ndarray:
     return soxr.resample(samples, sample_rate, wanted, quality="HQ")
 
 
+@cache
+def decoders() -> str:
+    """Versions of what reads and resamples files: an upgrade may give other samples."""
+    import soundfile
+    import soxr
+
+    libraries = f"libsndfile={soundfile.__libsndfile_version__} libsoxr={soxr.__libsoxr_version__}"
+    return f"{versions('soundfile', 'soxr', 'numpy')} {libraries}"
+
+
 class SoundFiles:
     """Reads files by their place: samples `(T,)` float32 at `sample_rate`."""
 
@@ -165,15 +176,20 @@ class Clips(Examples):
         told = f"{READER} {identity} {sample_rate} {self._most}" + ("" if part == "middle" else f" {part}")
         key = hashlib.sha256(told.encode()).hexdigest()[:24]
         kept = decoded("sounds", key, (num_clips, _HEADER + 4 * self._most), self._fill, cache_bytes)
-        self._samples = None if kept is None else kept[:, _HEADER:].view(np.float32)
+        self._samples = None if kept is None else kept.array[:, _HEADER:].view(np.float32)
+        self._identity = named(key, kept)
         if kept is None:  # lengths are always known, so that batches are the same however the sounds are kept
             kept = decoded("sounds", f"{key}-lengths", (num_clips, _HEADER), self._measure, "auto")
         assert kept is not None, "a few bytes a sound"
-        self._sizes = np.ascontiguousarray(kept[:, :_HEADER]).view(np.int64)
+        self._sizes = np.ascontiguousarray(kept.array[:, :_HEADER]).view(np.int64)
         self._say_what_is_cut(name)
 
     def __len__(self) -> int:
         return self._num_clips
+
+    @property
+    def identity(self) -> str:
+        return self._identity
 
     @property
     def lengths(self) -> np.ndarray | None:

@@ -18,6 +18,7 @@ from headstart.data.splits import split_problems
 from headstart.data.tones import GENERATOR, MAX_CLIP, SAMPLE_RATE, SHAPES, generate
 from headstart.errors import InputError, check_distinct
 from headstart.seeding import stream
+from headstart.system.cache import versions
 
 Variant = Literal["plain", "noisy", "telephone"]
 ClipsPerClass = Annotated[int, Ge(1), Le(10_000)]
@@ -107,7 +108,7 @@ class SyntheticAudio(Source):
     ) -> Clips:
         """Clips at `sample_rate` a second, of at most `seconds`; of longer ones, `part`."""
         read = Generated(self.classes, self.clips_per_class, self._variant, sample_rate)
-        known = self.fingerprint
+        known = f"{self.fingerprint} {versions('numpy', 'scipy')}"
         return Clips(read, len(self.labels), known, sample_rate, seconds, padding, part, name=self.name)
 
 

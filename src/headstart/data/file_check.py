@@ -14,12 +14,15 @@ from headstart.data.listing import Listing
 from headstart.data.parallel import map_threads
 from headstart.data.table import listed
 from headstart.errors import InputError
+from headstart.system.bounded import DamagedError
 from headstart.system.cache import cache_dir, replacing, stamp
+from headstart.system.checksums import read_with_checksum, with_checksum
 
 Facts = Mapping[str, Any]
 Verify = Callable[[bytes], Facts | None]
 """Reads the content of a file as training would, raising any exception where it cannot; gives what is odd about it, in
 plain JSON."""
+_MOST_BYTES = 4 << 30
 _SETTLED_SECONDS = 2.0
 """Within the grain of a file system's clock (two seconds on FAT, a hundredth elsewhere) a file may change twice and
 show one time; what was found of a file that had only just changed is therefore not relied on."""
@@ -72,7 +75,7 @@ def check_files(listing: Listing, verify: Verify, reader: str) -> list[Finding]:
         InputError: naming the files that cannot be read, and why.
     """
     name = hashlib.sha256(f"{reader}\n".encode() + os.fsencode(listing.root.absolute())).hexdigest()[:24]
-    keep = cache_dir("checks", f"{name}.json")
+    keep = cache_dir("checks", f"{name}.checked")
     known = _load(keep)
     stamps = [_settled_stamp(path) for path in listing.paths]
     new = [
@@ -131,24 +134,19 @@ def _read(path: Path, verify: Verify) -> dict[str, Any]:
 
 
 def _load(path: Path) -> dict[str, dict[str, Any]]:
-    """What was found before; nothing where that is not there or damaged."""
+    """What was found before; nothing where that is not there or, which is said, damaged."""
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            str(key): finding
-            for key, finding in known.items()
-            if isinstance(finding["stat"], list)
-            and isinstance(finding["sha256"], str)
-            and isinstance(finding["error"], str | None)
-            and isinstance(finding.get("facts", {}), dict)
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return json.loads(read_with_checksum(path, _MOST_BYTES))
+    except FileNotFoundError:
+        return {}
+    except DamagedError as error:
+        _log.warning("What was found in checking files, in %s, is damaged: %s. They are checked again.", path, error)
         return {}
 
 
 def _save(path: Path, known: dict[str, dict[str, Any]]) -> None:
     try:
         with replacing(path) as draft:
-            draft.write_text(json.dumps(known), encoding="utf-8")
+            draft.write_bytes(with_checksum(json.dumps(known).encode()))
     except OSError as error:
         _log.warning("What was found in checking files cannot be kept in %s (%s).", path.parent, error)

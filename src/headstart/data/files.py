@@ -23,8 +23,6 @@ class FileSource(Source):
     """Subclasses say which files there are, how one is verified, and how one of its shifts is made."""
 
     name: str
-    reader: str
-    """Names and numbers the way of reading; kept findings of another one do not count."""
     _shift_of: "FileSource | None" = None
     """The source that this one is a shift of: it has the same classes."""
     _setting: str = "data.root"
@@ -46,6 +44,11 @@ class FileSource(Source):
     @abstractmethod
     def _list(self) -> Listing:
         """The files and labels; raises `InputError` where not even that can be said."""
+
+    @property
+    @abstractmethod
+    def reader(self) -> str:
+        """Names and numbers the way of reading, versions included; kept findings of another one do not count."""
 
     @abstractmethod
     def _verify(self) -> Verify:

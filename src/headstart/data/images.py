@@ -17,7 +17,7 @@ from headstart.data.file_check import Finding, Verify
 from headstart.data.files import FileSource
 from headstart.data.listing import Listing, list_table
 from headstart.data.names import folder_name
-from headstart.data.picture_files import inspect_picture, kind
+from headstart.data.picture_files import decoders, inspect_picture, kind
 from headstart.data.picture_values import Scales
 from headstart.data.pictures import READER, Pictures
 from headstart.data.records import is_table, read_records, table_name
@@ -32,7 +32,6 @@ class ImageFiles(FileSource):
     """Pictures in files, wherever their labels come from."""
 
     modality: Literal["vision", "text", "audio"] = "vision"
-    reader = READER
 
     def __init__(
         self,
@@ -86,6 +85,10 @@ class ImageFiles(FileSource):
         red, green, blue = fill
         sizing = Sizing(size, interpolation, crop_pct, crop_mode, (red, green, blue))
         return Pictures(self.files, self.fingerprint, sizing, self.scales, self._cache_bytes)
+
+    @property
+    def reader(self) -> str:
+        return f"{READER} {decoders()}"
 
     def _verify(self) -> Verify:
         return inspect_picture

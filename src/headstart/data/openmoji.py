@@ -7,7 +7,7 @@ Labels: Unicode's emoji-test.txt, brought to a table by scripts/build_openmoji_t
 import csv
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from headstart.config.ranges import Count, Index, Side
-from headstart.data.array_cache import decoded
+from headstart.data.array_cache import decoded, named
 from headstart.data.files import check_fractions
 from headstart.data.images import Share
 from headstart.data.parallel import map_threads
@@ -26,6 +26,7 @@ from headstart.data.source import Examples, Source
 from headstart.data.splits import split_problems
 from headstart.errors import InputError, check_distinct
 from headstart.seeding import stream
+from headstart.system.cache import versions
 
 Variant = Literal["colour", "line", "grey", "distorted"]
 DRAWING = 1
@@ -145,6 +146,14 @@ class OpenMoji(Source):
         return Drawings(self.ids, self.fingerprint, size, self._variant)
 
 
+@cache
+def drawers() -> str:
+    """Versions of what draws: an upgrade may give other pixels."""
+    from PIL import features
+
+    return f"{versions('pillow', 'numpy')} freetype={features.version('freetype2')}"
+
+
 class Drawings(Examples):
     """Drawn pictures: `pixels` `(B, 3, size, size)`, uint8; drawn once, then found on disk."""
 
@@ -152,12 +161,17 @@ class Drawings(Examples):
         self._codepoints = codepoints
         self._draw = Pen(font_path(), size, variant)
         shape = (len(codepoints), 3, size, size)
-        array = decoded("openmoji", f"{fingerprint[:24]}-{size}", shape, self._fill, cache_bytes=1 << 40)
-        assert array is not None
-        self._array = array
+        key = hashlib.sha256(f"{fingerprint} {size} {drawers()}".encode()).hexdigest()[:24]
+        kept = decoded("openmoji", key, shape, self._fill, cache_bytes=1 << 40)
+        assert kept is not None
+        self._array, self._identity = kept.array, named(key, kept)
 
     def __len__(self) -> int:
         return len(self._codepoints)
+
+    @property
+    def identity(self) -> str:
+        return self._identity
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         return {"pixels": take(self._array, indices)}

@@ -10,6 +10,7 @@ from typing import Any
 
 from headstart.data.class_folders import Kind
 from headstart.data.picture_values import Scales, as_grey, depth_of, extremes, scale_of
+from headstart.system.cache import versions
 
 _LARGE = 1 << 25
 """Pixels from which on one picture is read at a time, so that memory holds whatever the number of processors."""
@@ -32,6 +33,21 @@ def kind() -> Kind:
     formats = pillow.OPEN.keys() - _UNREADABLE - _UNSAFE
     suffixes = frozenset(suffix for suffix, name in pillow.registered_extensions().items() if name in formats)
     return Kind("pictures", suffixes, "Save them as .png or .jpg, or take them away.")
+
+
+@cache
+def decoders() -> str:
+    """Versions of Pillow and of the libraries that it reads with: an upgrade may give other pixels."""
+    from PIL import features
+
+    names = [name for name in ("jpg", "libjpeg_turbo", "jpg_2000", "libtiff", "webp", "avif") if _has(name)]
+    return " ".join([versions("pillow", "numpy"), *(f"{name}={features.version(name)}" for name in names)])
+
+
+def _has(feature: str) -> bool:
+    from PIL import features
+
+    return feature in features.get_supported()
 
 
 @contextmanager

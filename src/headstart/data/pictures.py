@@ -4,16 +4,15 @@ import hashlib
 import io
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib.metadata import version
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from headstart.data.array_cache import CacheBytes, decoded
+from headstart.data.array_cache import CacheBytes, decoded, named
 from headstart.data.file_check import CheckedFiles
 from headstart.data.parallel import map_threads
-from headstart.data.picture_files import as_rgb, opened
+from headstart.data.picture_files import as_rgb, decoders, opened
 from headstart.data.picture_values import Scales
 from headstart.data.sizing import Sizing, fit
 from headstart.data.source import Examples
@@ -44,12 +43,18 @@ class Pictures(Examples):
     ) -> None:
         self._files = files
         self._sizing, self._scales = sizing, dict(scales or {})
-        how = f"{READER} {version('pillow')} {fingerprint} {sizing} {self._scales}"
+        how = f"{READER} {decoders()} {fingerprint} {sizing} {self._scales}"
         key = hashlib.sha256(how.encode()).hexdigest()[:24]
-        self._array = decoded("pictures", key, (len(files), 3, sizing.size, sizing.size), self._fill, cache_bytes)
+        kept = decoded("pictures", key, (len(files), 3, sizing.size, sizing.size), self._fill, cache_bytes)
+        self._array = None if kept is None else kept.array
+        self._identity = named(key, kept)
 
     def __len__(self) -> int:
         return len(self._files)
+
+    @property
+    def identity(self) -> str:
+        return self._identity
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         if self._array is not None:

@@ -19,6 +19,12 @@ class Examples(ABC):
         """The examples at `indices`, in that order, collated: batch-first tensors, by name."""
 
     @property
+    def identity(self) -> str:
+        """Names what a backbone reads, for what is computed of it: the contents, what read them in which version, and
+        the checksum of what is kept."""
+        return ""
+
+    @property
     def lengths(self) -> np.ndarray | None:
         """Length of each example `(N,)` where batches are best made of like lengths; else `None`."""
         return None

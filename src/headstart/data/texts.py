@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -10,13 +11,20 @@ import torch
 from torch import Tensor
 
 from headstart.data.source import Examples
-from headstart.system.cache import cache_dir, replacing
+from headstart.system import bounded
+from headstart.system.bounded import DamagedError
+from headstart.system.cache import cache_dir, replacing, versions
+from headstart.system.checksums import crc32_of
 
 READER = "tokens 1"
 """Changes with every change of what is kept, so that nothing kept from before is taken for the same."""
+TOKENIZERS = ("tokenizers", "transformers", "sentencepiece", "tiktoken")
+"""Packages that cut texts into tokens; an upgrade may cut them otherwise."""
+_MOST_BYTES = 1 << 40
 _CHUNK = 4096
 _MANY_UNKNOWN = 0.05
 """Share of unknown tokens from which on a tokenizer is likely not made for these texts."""
+_KINDS = ("ids", "types", "special", "offsets", "full")
 _log = logging.getLogger(__name__)
 
 
@@ -59,13 +67,19 @@ class Texts(Examples):
         self._texts, self._pairs = texts, pairs
         self._max_length, self._part, self._unknown_id = max_length, tokenizer.part, tokenizer.unknown_id
         self._pad_id, self._mask_id, self._has_types = tokenizer.pad_id, tokenizer.mask_id, tokenizer.has_types
-        key = hashlib.sha256(f"{READER} {fingerprint} {tokenizer.identity} {max_length}".encode()).hexdigest()[:24]
+        told = f"{READER} {fingerprint} {tokenizer.identity} {versions(*TOKENIZERS)} {max_length}"
+        key = hashlib.sha256(told.encode()).hexdigest()[:24]
         self._kept = _tokens(key, texts, pairs, tokenizer, max_length)
+        self._identity = f"{key}-{crc32_of(*(self._kept[name] for name in _KINDS)):08x}"
         self._lengths = np.diff(self._kept["offsets"])
         self._say_what_is_lost(name)
 
     def __len__(self) -> int:
         return len(self._kept["full"])
+
+    @property
+    def identity(self) -> str:
+        return self._identity
 
     @property
     def lengths(self) -> np.ndarray:
@@ -154,14 +168,17 @@ def _tokens(
     return kept
 
 
-def _load(path: Any) -> dict[str, np.ndarray] | None:
+def _load(path: Path) -> dict[str, np.ndarray] | None:
+    """The tokens kept at `path`, held against their checksums; what is damaged is said."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in ("ids", "types", "special", "offsets", "full")}
-    except (OSError, ValueError, KeyError, EOFError):
+        arrays = bounded.arrays(path, _MOST_BYTES)
+        if arrays.keys() != {*_KINDS}:
+            raise DamagedError("it has other arrays than tokens have")
+        return {name: arrays[name] for name in _KINDS}
+    except FileNotFoundError:
         return None
-    except Exception as error:  # a damaged archive raises what zipfile and zlib raise
-        _log.warning("Tokens in %s cannot be read (%s); made again.", path, error)
+    except DamagedError as error:
+        _log.warning("Tokens in %s are damaged: %s. They are made again.", path, error)
         return None
 
 

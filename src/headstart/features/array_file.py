@@ -1,7 +1,6 @@
 """One array of an entry: a `.npy` file written batch by batch, with a checksum."""
 
 import os
-import zlib
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_CHUNK = 1 << 24
+from headstart.system.checksums import crc32_of_file
 
 
 class ArrayWriter:
@@ -49,7 +48,7 @@ class ArrayWriter:
         """Bring all to the disk; what the entry's description has to say of the file."""
         self.file.flush()
         os.fsync(self.file.fileno())
-        return self.facts | {"crc32": crc32_of(self.path)}
+        return self.facts | {"crc32": crc32_of_file(self.path)}
 
 
 def _as_array(tensor: Tensor) -> np.ndarray:
@@ -61,11 +60,3 @@ def _as_array(tensor: Tensor) -> np.ndarray:
 def as_tensor(array: np.ndarray, dtype: str) -> Tensor:
     tensor = torch.from_numpy(array)
     return tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor
-
-
-def crc32_of(path: Path) -> int:
-    value = 0
-    with open(path, "rb") as file:
-        while data := file.read(_CHUNK):
-            value = zlib.crc32(data, value)
-    return value

@@ -21,8 +21,10 @@ import numpy as np
 from torch import Tensor
 
 from headstart.errors import InputError
-from headstart.features.array_file import ArrayWriter, as_tensor, crc32_of
-from headstart.system.cache import stamp
+from headstart.features.array_file import ArrayWriter, as_tensor
+from headstart.system import bounded
+from headstart.system.bounded import DamagedError
+from headstart.system.checksums import crc32_of_file, read_sealed, sealed
 from headstart.system.lock import Claim
 from headstart.system.process import draft_of, left_in
 
@@ -60,7 +62,6 @@ class FeatureStore:
     def __init__(self, root: Path, budget_bytes: int) -> None:
         self.root = Path(root)
         self.budget_bytes = budget_bytes
-        self._verified: dict[tuple[str | int, ...], bool] = {}
 
     def get(self, key: Mapping[str, Any]) -> dict[str, Tensor] | None:
         """The entry's arrays, memory-mapped `(num_rows, …)`; `None` if it is not there.
@@ -71,19 +72,18 @@ class FeatureStore:
         folder = self.root / digest
         try:
             arrays = self._open(folder, key)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
             if not folder.exists():
                 return None
-            arrays = None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError) as error:
-            _log.warning("Features in %s cannot be read (%s).", folder, error)
-            arrays = None
-        if arrays is None:
-            _log.warning("Features in %s are damaged; they are computed again.", folder)
-            _remove(folder)
-            return None
-        _touch(folder)
-        return arrays
+            why = f"{Path(error.filename or _META).name} is missing"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            why = str(error)
+        else:
+            _touch(folder)
+            return arrays
+        _log.warning("Features in %s are damaged (%s); they are computed again.", folder, why)
+        _remove(folder)
+        return None
 
     def fill(self, key: Mapping[str, Any], batches: Iterable[Batch], num_rows: int) -> dict[str, Tensor]:
         """Write arrays of `num_rows` rows as the key's entry, from batches in any order, and open it.
@@ -107,15 +107,18 @@ class FeatureStore:
         return found
 
     def entries(self) -> list[Entry]:
-        """All whole entries, the least recently used first."""
+        """All entries, the least recently used first; before them those of which nothing can be said, without a key."""
         found = []
         for folder in self._folders():
             try:
-                meta = json.loads((folder / _META).read_text())
                 num_bytes = sum(path.stat().st_size for path in folder.iterdir())
-                found.append(Entry(folder.name, meta["key"], num_bytes, (folder / _META).stat().st_mtime))
-            except (OSError, ValueError, KeyError):
+            except OSError:  # removed meanwhile
                 continue
+            try:
+                key = read_sealed(folder / _META)["key"]
+                found.append(Entry(folder.name, key, num_bytes, (folder / _META).stat().st_mtime))
+            except (OSError, DamagedError):
+                found.append(Entry(folder.name, {}, num_bytes, 0.0))
         return sorted(found, key=lambda entry: (entry.used, entry.digest))
 
     def prune(self, budget_bytes: int | None = None, spare: str | None = None) -> list[Entry]:
@@ -137,27 +140,17 @@ class FeatureStore:
                 removed.append(entry)
         return removed
 
-    def _open(self, folder: Path, key: Mapping[str, Any]) -> dict[str, Tensor] | None:
-        meta = json.loads((folder / _META).read_text())
-        written = meta.pop("sha256", None)  # which older entries lack
-        if meta["format"] != _FORMAT or meta["key"] != key or written not in (None, _sum_of(meta)):
-            return None
+    def _open(self, folder: Path, key: Mapping[str, Any]) -> dict[str, Tensor]:
+        meta = read_sealed(folder / _META)
+        if meta["format"] != _FORMAT or meta["key"] != key:
+            raise DamagedError("it is another entry")
         arrays = {}
         for name, facts in meta["arrays"].items():
             path = folder / facts["file"]
-            array = np.load(path, mmap_mode="c", allow_pickle=False)
-            if list(array.shape) != facts["shape"] or str(array.dtype) != facts["stored"]:
-                return None
-            if not self._is_intact(path, facts["crc32"]):
-                return None
-            arrays[name] = as_tensor(array, facts["dtype"])
+            if crc32_of_file(path) != facts["crc32"]:
+                raise DamagedError(f"{path.name} is not as it was written")
+            arrays[name] = as_tensor(bounded.mapped_array(path, "c"), facts["dtype"])
         return arrays
-
-    def _is_intact(self, path: Path, crc32: int) -> bool:
-        seen: tuple[str | int, ...] = (path.name, *stamp(path))  # which stay when its folder is put in place
-        if seen not in self._verified:
-            self._verified[seen] = crc32_of(path) == crc32
-        return self._verified[seen]
 
     def _write(self, digest: str, key: Mapping[str, Any], batches: Iterable[Batch], num_rows: int) -> dict[str, Tensor]:
         """Write an entry and open it, while it is still a draft: from then on others may evict it at any time."""
@@ -167,13 +160,14 @@ class FeatureStore:
             arrays = self._write_arrays(draft, digest, batches, num_rows)
             meta = {"format": _FORMAT, "key": key, "arrays": arrays}
             with open(draft / _META, "w") as file:
-                json.dump({**meta, "sha256": _sum_of(meta)}, file, indent=1)
+                json.dump(sealed(meta), file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
             _sync_folder(draft)
-            opened = self._open(draft, key)
-            if opened is None:
-                raise OSError(errno.EIO, f"what was written to {self.root} is not what is read there")
+            try:
+                opened = self._open(draft, key)
+            except DamagedError as error:
+                raise OSError(errno.EIO, f"what was written to {self.root} is not what is read there") from error
             _put_in_place(draft, self.root / digest)
             _sync_folder(self.root)
             return opened
@@ -229,10 +223,6 @@ class FeatureStore:
             f"Features cannot be written to {self.root} ({error.strerror}). Free some space there, or set "
             "HEADSTART_CACHE to a folder on another disk."
         )
-
-
-def _sum_of(meta: Mapping[str, Any]) -> str:
-    return sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
 def _put_in_place(draft: Path, folder: Path) -> None:

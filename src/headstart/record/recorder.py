@@ -17,7 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class Recorder:
-    """One run's record. Everything it writes lies in `directory`; `result.json` comes last, whole."""
+    """One run's record. Everything it writes lies in `directory`; `result.json` comes last, whole.
+
+    `share`: of the time that passes, what is this run's.
+    """
 
     def __init__(
         self,
@@ -26,14 +29,20 @@ class Recorder:
         group: str,
         tracker: Tracker,
         notes: Sequence[Sequence[str]] = (),
+        share: float = 1.0,
     ) -> None:
-        self.directory, self.base, self.notes = directory, dict(base), notes
+        self.directory, self.base, self.notes, self.share = directory, dict(base), notes, share
         self.started, self.began = result.now(), time.perf_counter()
         self.history = result.History(directory / "history.csv")
         self.mirror = Mirror(tracker)
         config = {**self.base["settings"], "choices": self.base["choices"]}
         job_type = str(self.base["choices"].get("strategy", "run"))
         self.mirror.start(RunCard(self.base["run_id"], directory, group, job_type, config))
+
+    @property
+    def seconds(self) -> float:
+        """Time since the run began; its share, where several are done together."""
+        return self.share * (time.perf_counter() - self.began)
 
     def row(self, row: Mapping[str, Any]) -> None:
         """Take note of one epoch."""
@@ -53,7 +62,7 @@ class Recorder:
         for number, (facts, portrait) in enumerate(examples):
             image = f"{number}.png" if isinstance(portrait, bytes) else None
             if isinstance(portrait, bytes):
-                (folder / f"{number}.png").write_bytes(portrait)
+                result.write_bytes(folder / f"{number}.png", portrait)
             entries.append({**facts, "image": image, "text": portrait if isinstance(portrait, str) else None})
         result.write_json(folder / "hardest.json", entries)
 
@@ -66,13 +75,13 @@ class Recorder:
     ) -> dict[str, Any]:
         """Write predictions and the result of a run that came to its end."""
         size = result.write_predictions(self.directory / result.PREDICTIONS, predictions)
-        cost = {"total_seconds": time.perf_counter() - self.began, **cost}
+        cost = {"total_seconds": self.seconds, **cost}
         return self._write("completed", None, metrics, cost, {**more, "predictions_bytes": size}, exit_code=0)
 
     def fail(self, error: BaseException, cost: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
         """Write the result of a run that did not."""
         log.error("The run failed.", exc_info=error)
-        cost = {"total_seconds": time.perf_counter() - self.began, **(cost or {})}
+        cost = {"total_seconds": self.seconds, **(cost or {})}
         return self._write("failed", result.failure(error), {}, cost, more, exit_code=1)
 
     def _write(

@@ -9,12 +9,16 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from headstart.record import result
+from headstart.system import bounded
+from headstart.system.bounded import DamagedError
 from headstart.system.waiting import within
 
 ANSWER_SECONDS = 5.0
 """How long a tracker's server may take to say anything."""
 SILENT_SECONDS = 3600.0
 """How long one that did not is not asked again by other runs of the comparison."""
+MOST_BYTES = 4096
 _log = logging.getLogger(__name__)
 
 
@@ -44,8 +48,9 @@ def found(directory: Path, url: str) -> str | None:
     """What another run of the same comparison has found out, not long ago, of a server that takes nothing."""
     path = _file(directory, url)
     try:
-        return path.read_text(encoding="utf8") if time.time() - path.stat().st_mtime < SILENT_SECONDS else None
-    except OSError:
+        is_recent = abs(time.time() - path.stat().st_mtime) < SILENT_SECONDS  # by clocks that need not agree
+        return bounded.text(path, MOST_BYTES) if is_recent else None
+    except (OSError, DamagedError):
         return None
 
 
@@ -54,7 +59,7 @@ def remember(directory: Path, url: str, what: str) -> None:
     if found(directory, url) is not None:
         return
     try:
-        _file(directory, url).write_text(what, encoding="utf8")
+        result.write_bytes(_file(directory, url), what.encode())
     except OSError as error:
         _log.debug("That a server is silent cannot be kept: %s", error)
 

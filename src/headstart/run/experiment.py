@@ -36,6 +36,7 @@ from headstart.run.parts import (
     stored_views,
 )
 from headstart.run.scores import conclude, conclude_probe, count_parameters, keep_adapter, score
+from headstart.run.unchanged import check_unchanged
 from headstart.strategies import drawing
 from headstart.system.lock import CLAIM, Claim
 from headstart.training.activations import FEATURES
@@ -93,7 +94,8 @@ def run(jobs: Sequence[Job], directories: Sequence[Path]) -> list[dict[str, Any]
         full disk, of which no run is the cause: they leave runs to be resumed.
     """
     with notes.listening() as heard, notes.of_libraries(NOISE, CHANGES):
-        return _run(jobs, [_open(job, place, heard) for job, place in zip(jobs, directories, strict=True)])
+        share = 1 / len(jobs)
+        return _run(jobs, [_open(job, place, heard, share) for job, place in zip(jobs, directories, strict=True)])
 
 
 def _run(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[str, Any]]:
@@ -120,7 +122,7 @@ def train(job: Job, record: Recorder) -> dict[str, Any]:
     folder = record.directory / "checkpoints"
     note = "going on from its last epoch" if (folder / "last.ckpt").is_file() else ""
     progress = Progress(_title(job), job.cfg.trainer.max_epochs, note, job.cfg.trainer.monitor)
-    with other_ranks(record.directory, job.cfg.trainer.devices):
+    with other_ranks(record.directory, job.cfg.trainer.devices, job.run_id):
         fit = _fit(job, record.directory, record.row, progress)
     load_weights(fit.module, folder / "best.ckpt", job.run_id)
     backbone, head = fit.module.backbone, fit.module.head
@@ -136,6 +138,7 @@ def train(job: Job, record: Recorder) -> dict[str, Any]:
         "total_parameters": count_parameters(backbone) + count_parameters(head),
         "fused_with": 0,
     }
+    check_unchanged(job)
     keep_adapter(job, fit.module, record.directory)
     kept = {phase: kept.boundary for phase, kept in fit.module.kept.items()}
     done = conclude(job, record, fit.rows, scored, cost, backbone.weights, kept)
@@ -172,7 +175,7 @@ def _fit(job: Job, directory: Path, on_row: Callable[[Mapping[str, Any]], None],
     )
     thaw = Thaw(job.plan, job.parts["scheduler"], groups)
     rows, flops = EpochRows(thaw, on_row, progress), FlopMeter(thaw)
-    callbacks = [thaw, PlateauThaw(thaw, folder), rows, flops, *keepers(folder, rows, settings.monitor)]
+    callbacks = [thaw, PlateauThaw(thaw, folder, job.run_id), rows, flops, *keepers(folder, rows, settings.monitor)]
     if settings.patience is not None:
         callbacks.append(EarlyStopping(thaw, settings.patience, settings.min_delta, settings.monitor))
     trainer = lightning_trainer(settings, callbacks, directory, job.run_id)
@@ -208,6 +211,7 @@ def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[s
             raise
         log.warning("Together the heads failed (%r); each is trained alone.", error)
         return [run([job], [record.directory])[0] for job, record in zip(jobs, records, strict=True)]
+    check_unchanged(first)  # all have the same data and weights
     results = [
         conclude_probe(job, record, head, outcome, features, shifted, frozen, memory)
         for job, record, head, outcome in zip(jobs, records, heads, outcomes, strict=True)
@@ -238,6 +242,8 @@ def execute(cfg: DictConfig) -> bool:
             with notes.quiet():  # what there is to say was shown when the runs were drawn up
                 jobs = {path: prepare(job_config(configs[path], hydra)) for path in mine}
             changed = [path for path, job in jobs.items() if names[path] not in (None, job.run_id)]
+            if hydra.mode == RunMode.MULTIRUN and len(changed) < len(mine):  # the comparison may have waited long
+                check_unchanged(next(job for path, job in jobs.items() if path not in changed))
             same = [path for path in mine if path not in changed]
             if same:
                 run([jobs[path] for path in same], same)
@@ -253,8 +259,11 @@ def _changed(directory: Path, job: Job) -> str:
     )
 
 
-def _open(job: Job, directory: Path, heard: notes.Notes) -> Recorder:
-    """Begin a run's record: its config and plan are on the disk before anything is trained."""
+def _open(job: Job, directory: Path, heard: notes.Notes, share: float = 1.0) -> Recorder:
+    """Begin a run's record: its config and plan are on the disk before anything is trained.
+
+    `share`: of the time that passes, what is this run's, where several are done together.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     why = result.damage(directory, job.run_id)
     if why is not None:
@@ -289,7 +298,7 @@ def _open(job: Job, directory: Path, heard: notes.Notes) -> Recorder:
         "git": result.git(str(Path.cwd())),
         "rerun": result.repeat_command(directory),
     }
-    return Recorder(directory, base, job.cfg.name, job.parts["logger"], [job.notes, heard.messages])
+    return Recorder(directory, base, job.cfg.name, job.parts["logger"], [job.notes, heard.messages], share)
 
 
 def _settle(settings: TrainerConfig) -> None:

@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +16,10 @@ from headstart.data.source import Examples, Source
 from headstart.errors import InputError
 from headstart.features.store import FeatureStore
 from headstart.progress import Progress
-from headstart.record import result
 from headstart.run.job import Job
+from headstart.run.unchanged import check_weights
 from headstart.seeding import seed_for
-from headstart.system.cache import cache_dir
+from headstart.system.cache import cache_dir, versions
 from headstart.training import scoring
 from headstart.training.activations import Activations, FrozenFeatures, Kept
 from headstart.training.device import device_of
@@ -68,6 +67,7 @@ def build_backbone(job: Job) -> Backbone:
     if job.strategy.adapter is not None:
         torch.manual_seed(seed_for(job.seed, "adapter"))
         job.strategy.adapter.inject(backbone)
+    check_weights(job)  # now that they are read: what they were until then says nothing of what was read
     return backbone
 
 
@@ -76,7 +76,7 @@ def frozen_features(job: Job, device: torch.device) -> FrozenFeatures:
     features, settings = job.cfg.features, job.cfg.trainer
     return FrozenFeatures(
         FeatureStore(Path(features.root or cache_dir("features")).expanduser(), int(features.budget_gb * 1e9)),
-        {**job.features_identity, "versions": _versions()},
+        {**job.features_identity, "versions": versions("torch", "timm", "transformers")},
         partial(build_backbone, job),
         device,
         settings.precision,
@@ -123,7 +123,8 @@ def stored_views(
 ) -> list[Activations]:
     """The features of all examples of the job's data, or what `group` gives, from the store; in views if augmented."""
     known = job.source.fingerprint, job.reading.description
-    return frozen.views(job.examples, *known, job.parts["augmentation"], job.augmentation_name, group, positions)
+    name = {**job.augmentation_name, "torchvision": versions("torchvision")}  # which augments pictures
+    return frozen.views(job.examples, *known, job.parts["augmentation"], name, group, positions)
 
 
 def _positions(examples: Examples, backbone: Backbone) -> np.ndarray | None:
@@ -236,8 +237,3 @@ def _probe(job: Job, head: nn.Module) -> Probe:
         accumulate_grad_batches=settings.accumulate_grad_batches,
         num_processes=settings.devices,
     )
-
-
-def _versions() -> dict[str, Any]:
-    packages = result.environment()["packages"]
-    return {name: packages[name] for name in ("torch", "timm", "transformers", "pillow")}

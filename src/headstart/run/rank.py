@@ -1,4 +1,4 @@
-"""A process that trains along as one rank of a run on several devices: `python -m headstart.run.rank RUN_DIR`."""
+"""A process that trains along as one rank of a run: `python -m headstart.run.rank RUN_DIR RUN_ID`."""
 
 import os
 import sys
@@ -6,13 +6,21 @@ import threading
 from pathlib import Path
 
 
-def main(directory: Path) -> None:
-    """Take part in the run whose config lies in `directory`; what it comes to is the first rank's to keep."""
+def main(directory: Path, run_id: str) -> None:
+    """Take part in the run whose config lies in `directory`; what it comes to is the first rank's to keep.
+
+    Raises:
+        InputError: if data or weights make another run of it here than `run_id`, which the first rank does.
+    """
     from headstart.config import recorded
+    from headstart.errors import InputError
     from headstart.run import experiment
     from headstart.run.job import prepare
 
-    experiment.follow(prepare(recorded.load(directory)), directory)
+    job = prepare(recorded.load(directory))
+    if job.run_id != run_id:
+        raise InputError(f"The first process does run {run_id}, but config, data and weights here make {job.run_id}.")
+    experiment.follow(job, directory)
 
 
 def end_with_the_first() -> None:
@@ -28,4 +36,4 @@ def end_with_the_first() -> None:
 if __name__ == "__main__":
     assert "LOCAL_RANK" in os.environ, "the first rank starts the others"
     end_with_the_first()
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

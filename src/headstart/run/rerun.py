@@ -9,6 +9,8 @@ import numpy as np
 from headstart.config import guard, recorded
 from headstart.errors import InputError
 from headstart.record import result
+from headstart.system import bounded
+from headstart.system.bounded import DamagedError
 from headstart.system.places import writable
 
 COMPARED = ("metrics", "data", "weights", "environment", "reading")
@@ -26,6 +28,7 @@ def repeat(original: Path, fresh: Path) -> list[str]:
     before, predictions = _original(original)
     cfg = recorded.load(original)
     guard.forget_places(cfg)
+    cfg.fused_with = 0
     writable(str(fresh), "The repetition's folder")
 
     from headstart.run import experiment
@@ -39,7 +42,7 @@ def repeat(original: Path, fresh: Path) -> list[str]:
     if after["status"] != "completed":
         return [f"The repetition failed: {after['error']['message']}"]
     found = [*_changed_identity(before, after), *_metrics(before["metrics"], after["metrics"])]
-    found += _predictions(predictions, _arrays(fresh))
+    found += _predictions(predictions, bounded.arrays(fresh / result.PREDICTIONS))
     if not found:
         return []
     if before["reading"].get("kept") != after["reading"].get("kept"):
@@ -83,17 +86,11 @@ def _original(directory: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             f"{directory / result.FILE} is damaged: it lacks {', '.join(lacking) or 'what its data were'}."
         )
     try:
-        return found, _arrays(directory)
-    except Exception as error:  # numpy and zipfile raise all kinds for damaged archives
-        reason = str(error) or type(error).__name__
+        return found, bounded.arrays(directory / result.PREDICTIONS)
+    except (DamagedError, FileNotFoundError) as error:
         raise InputError(
-            f"{directory / 'predictions.npz'} cannot be read, so a repetition could not be compared: {reason}."
+            f"{directory / result.PREDICTIONS} cannot be read, so a repetition could not be compared: {error}."
         ) from error
-
-
-def _arrays(directory: Path) -> dict[str, np.ndarray]:
-    with np.load(directory / "predictions.npz") as archive:
-        return {name: archive[name] for name in archive.files}
 
 
 def _environment(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

@@ -22,6 +22,7 @@ from headstart.run.parts import shifted_indices
 from headstart.strategies.plan import Plan
 from headstart.training import scoring
 from headstart.training.activations import FrozenFeatures
+from headstart.training.checkpoints import read_checkpoint, write_checkpoint
 from headstart.training.module import DivergedError, TransferModule
 from headstart.training.probe_spec import ProbeOutcome
 
@@ -71,7 +72,7 @@ def conclude_probe(
         "peak_memory_bytes": memory.read(),
         "trainable_parameters": count_parameters(head),
         "total_parameters": job.sketch.total_parameters + count_parameters(head),
-        "fused_with": outcome.num_together - 1,
+        "fused_with": job.cfg.fused_with,
     }
     if outcome.divergence is not None or outcome.best_state is None:
         where = outcome.divergence
@@ -87,8 +88,8 @@ def conclude_probe(
             scored[f"shift/{name}"] = Scored(logits, shift.labels[chosen], [ids[i] for i in chosen], chosen)
     if job.cfg.trainer.keep_checkpoint:
         state = {f"head.{name}": tensor for name, tensor in outcome.best_state.items()}
-        (record.directory / "checkpoints").mkdir(exist_ok=True)
-        torch.save({"state_dict": state, "epoch": outcome.best_epoch}, record.directory / "checkpoints" / "best.ckpt")
+        best = record.directory / "checkpoints" / "best.ckpt"
+        write_checkpoint(best, {"state_dict": state, "epoch": outcome.best_epoch}, job.run_id)
     return conclude(job, record, rows, scored, cost, job.factory.record(job.strategy.pretrained))
 
 
@@ -191,8 +192,8 @@ def keep_adapter(job: Job, module: TransferModule, directory: Path) -> None:
     adapter.save(module.backbone, directory / "adapter")
     if adapter.merge:
         adapter.fold(module.backbone)
-        checkpoint = torch.load(best, map_location="cpu", weights_only=True)
-        torch.save({**checkpoint, "state_dict": module.state_dict()}, best.with_name("folded.ckpt"))
+        folded = {**read_checkpoint(best, job.run_id), "state_dict": module.state_dict()}
+        write_checkpoint(best.with_name("folded.ckpt"), folded, job.run_id)
 
 
 def _hardest(job: Job, test: Scored) -> list[tuple[dict[str, Any], bytes | str | None]]:

@@ -256,8 +256,7 @@ def _cost(
         done = runs[entry["run_id"]]
         if done is not None and done["status"] == "completed":
             cost = done["cost"]
-            share = (cost.get("total_seconds") or 0.0) / (1 + (cost.get("fused_with") or 0))
-            seconds[entry["choices"].get("strategy")].append(share)
+            seconds[entry["choices"].get("strategy")].append(cost.get("total_seconds") or 0.0)
     if not left or not {entry["choices"].get("strategy") for entry in left} <= seconds.keys():
         return ""
     means = {kind: sum(values) / len(values) for kind, values in seconds.items()}

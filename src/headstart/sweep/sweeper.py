@@ -1,12 +1,13 @@
 """A comparison from its overrides to its last run. What is on the disk is the truth; nothing is done twice."""
 
 import logging
+import re
 import shlex
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,10 @@ class Planned(Entry):
     features: str | None
     config: str
     """Its config.yaml; empty if it is completed."""
+
+    def with_others(self, number: int) -> "Planned":
+        """The same, but that it is planned to be done together with so many others."""
+        return replace(self, config=re.sub(r"^fused_with: 0$", f"fused_with: {number}", self.config, flags=re.M))
 
 
 class Sweep:
@@ -151,6 +156,9 @@ class Sweep:
             raise InputError(*(_with_runs(message, where, len(lines)) for message, where in problems.items()))
         if self.damaged:
             log.warning(_damage(self.damaged, len(plans)))
+        # by all that belong together, whichever of them are done: it does not matter how often it is cut off
+        for unit in units({run_id: plan.features for run_id, plan in plans.items()}):
+            plans |= {run_id: plans[run_id].with_others(len(unit) - 1) for run_id in unit}
         return plans
 
     def _planned(self, job: Job) -> Planned:

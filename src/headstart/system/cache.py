@@ -3,6 +3,8 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from headstart.system.process import draft_of, left_in
@@ -16,6 +18,19 @@ def cache_dir(*parts: str) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().joinpath("headstart", *parts)
 
 
+@cache
+def versions(*packages: str) -> str:
+    """Packages with their installed versions, as a part of the key of what they make: an upgrade makes it anew."""
+    return " ".join(f"{name}={_version(name)}" for name in packages)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; it takes `path`'s place when the block ends well, else it is removed.
@@ -23,13 +38,20 @@ def replacing(path: Path) -> Iterator[Path]:
     Nobody ever sees half a file, and of two processes that write the same, the later wins. What processes left there
     that were killed meanwhile is removed.
     """
+    with drafted(path) as draft:
+        yield draft
+        os.replace(draft, path)
+
+
+@contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """As `replacing`, for a caller who gives what was written its place; what has none at the end is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in left_in(path.parent):
         left.unlink(missing_ok=True)
     draft = draft_of(path)
     try:
         yield draft
-        os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
 

@@ -2,12 +2,16 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from headstart.errors import InputError
 
 LONGEST_NAME = 200
 """Bytes of a folder's name; most file systems take 255, and names beside it get endings."""
+WITH_LINKS = "wandb"
+"""Folder in a run's directory in which W&B makes links of its own."""
 TAKEN_NAMES = ("runs",)
 """Folders below outputs/ that are not a comparison's."""
 
@@ -66,13 +70,27 @@ def writable(text: str, setting: str) -> Path:
 
 
 def check_no_links(directory: Path) -> None:
-    """Raise `InputError` if a run's directory, or anything at its top, is a link, through which one would write."""
-    links = [place for place in (directory, *directory.glob("*")) if place.is_symlink()]
+    """Raise `InputError` if a run's directory, or anything in it, is a link, through which one would write.
+
+    What W&B keeps there is its own, links among it; in attempts that were set aside nothing is written any more.
+    """
+    links = list(islice(_links_in(directory), 1))
     if links:
         raise InputError(
             f"A run's directory must hold what it holds itself, but {links[0]} is a link to {os.readlink(links[0])}. "
             "Name the folder that is meant, or remove the link."
         )
+
+
+def _links_in(directory: Path) -> Iterator[Path]:
+    if directory.is_symlink():
+        yield directory
+        return
+    for folder, folders, files in os.walk(directory):
+        place = Path(folder)
+        yield from (place / name for name in (*folders, *files) if (place / name).is_symlink())
+        set_aside = place.parent == directory and place.name == "attempts"
+        folders[:] = [] if set_aside else [name for name in folders if place != directory or name != WITH_LINKS]
 
 
 def _refusal(place: Path, setting: str, why: str) -> str:

@@ -111,7 +111,7 @@ class FrozenFeatures:
 
         `counted`: whether they belong to the cost of training; those that only test do not.
         """
-        key = {"data": fingerprint, "reading": dict(reading), "view": None}
+        key = {"data": fingerprint, "examples": examples.identity, "reading": dict(reading), "view": None}
         return self._kept(examples, key, None, 0, counted=counted)[FEATURES]
 
     def views(
@@ -130,7 +130,12 @@ class FrozenFeatures:
         With `positions` `(N,)` they have so many rows to an example, in place of one.
         """
         count = augmentation.views if augmentation.changes_examples else 1
-        key = {"data": fingerprint, "reading": dict(reading), **({} if boundary is None else {"after": boundary})}
+        key = {
+            "data": fingerprint,
+            "examples": examples.identity,
+            "reading": dict(reading),
+            **({} if boundary is None else {"after": boundary}),
+        }
         keys = [{**key, "view": [view, VIEW_SEED, name] if view else None} for view in range(count)]
         before = self.seconds, self.flops
         try:

@@ -2,6 +2,7 @@
 
 import logging
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,13 @@ class WholeCheckpoints(TorchCheckpointIO):
         self.run_id = run_id
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
-        with replacing(Path(path)) as draft, open(draft, "wb") as file:
-            torch.save({**checkpoint, RUN_ID: self.run_id}, file)
+        write_checkpoint(Path(path), checkpoint, self.run_id)
+
+
+def write_checkpoint(path: Path, checkpoint: Mapping[str, Any], run_id: str) -> None:
+    """Write a checkpoint of run `run_id` whole or not at all."""
+    with replacing(path) as draft, open(draft, "wb") as file:
+        torch.save({**checkpoint, RUN_ID: run_id}, file)
 
 
 def read_checkpoint(path: Path, run_id: str | None = None) -> dict[str, Any]:

@@ -64,12 +64,17 @@ class PlateauThaw(pl.Callback):
 
     Args:
         thaw: begins the next phase once the current one has come to its plateau.
-        folder: where the best weights are kept meanwhile.
+        folder: where the best weights are kept meanwhile, each phase's in a file of its own: a run that is killed
+            before its last checkpoint knows of the next phase must find those that it was to put back.
+        run_id: the run that they must be of.
     """
 
-    def __init__(self, thaw: Thaw, folder: Path) -> None:
-        self.thaw, self.best = thaw, folder / "plateau.ckpt"
+    def __init__(self, thaw: Thaw, folder: Path, run_id: str | None = None) -> None:
+        self.thaw, self.folder, self.run_id = thaw, folder, run_id
         self.restore = False
+
+    def best(self, phase: int) -> Path:
+        return self.folder / f"plateau-{phase}.ckpt"
 
     def state_dict(self) -> dict[str, Any]:
         return {"restore": self.restore}
@@ -79,7 +84,7 @@ class PlateauThaw(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.restore:
-            load_weights(pl_module, self.best)
+            load_weights(pl_module, self.best(self.thaw.phase - 1), self.run_id)
             self.restore = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -88,12 +93,13 @@ class PlateauThaw(pl.Callback):
             return
         is_best = self.thaw.watch(pl_module.metrics[until.monitor])
         if is_best and until.restore_best:
-            trainer.save_checkpoint(self.best, weights_only=True)
+            trainer.save_checkpoint(self.best(self.thaw.phase), weights_only=True)
         self.restore = self.thaw.is_due and until.restore_best
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
-            self.best.unlink(missing_ok=True)
+            for path in self.folder.glob("plateau-*.ckpt"):
+                path.unlink(missing_ok=True)
 
 
 class BestWeights(pl.Callback):

@@ -46,8 +46,8 @@ def devices_here(accelerator: str) -> tuple[str, int | None]:
 
 
 @contextmanager
-def other_ranks(directory: Path, num_devices: int) -> Iterator[None]:
-    """In this block `num_devices - 1` processes take part in the run whose config lies in `directory`.
+def other_ranks(directory: Path, num_devices: int, run_id: str) -> Iterator[None]:
+    """In this block `num_devices - 1` processes take part in the run `run_id`, whose config lies in `directory`.
 
     They are told where to meet by the environment, as torchrun does it, so Lightning starts none of its own, which
     would call the command line once more. A batch is shared out among all ranks; batch norm takes its statistics from
@@ -68,7 +68,7 @@ def other_ranks(directory: Path, num_devices: int) -> Iterator[None]:
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         }
         outputs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(1, num_devices)]
-        command = [sys.executable, "-m", "headstart.run.rank", str(directory)]
+        command = [sys.executable, "-m", "headstart.run.rank", str(directory), run_id]
         others = [
             subprocess.Popen(
                 command,
