@@ -1,7 +1,7 @@
 """Arrays of decoded examples: in memory or in a memory-mapped file, made once and found again by a key.
 
-A file's name ends in the checksum of its values, against which they are held when it is opened: some two seconds for a
-gigabyte that comes from the disk, half a second for one that is in the system's memory, once in the life of a process.
+A file's name ends in the checksum of its values, against which they are held when it is opened, once in the life of a
+process: a third of a second for a gigabyte that lies in the system's memory, else as long as the disk takes to read it.
 """
 
 import logging
@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from headstart.errors import InputError
 from headstart.system import bounded
 from headstart.system.bounded import DamagedError
 from headstart.system.cache import cache_dir, drafted, stamp
@@ -36,6 +37,14 @@ class Decoded:
 
     array: np.ndarray
     checksum: str
+
+    def verify(self) -> None:
+        """Raise `InputError` if the values are no longer those that were decoded."""
+        if _checksum(self.array) != self.checksum:
+            raise InputError(
+                "Decoded examples have changed while they were read: the disk that they are kept on, or the memory, "
+                "is damaged. Start the command again; they are decoded anew then."
+            )
 
 
 def decoded(room: str, key: str, shape: tuple[int, ...], fill: Fill, cache_bytes: CacheBytes) -> Decoded | None:

@@ -177,7 +177,7 @@ class Clips(Examples):
         key = hashlib.sha256(told.encode()).hexdigest()[:24]
         kept = decoded("sounds", key, (num_clips, _HEADER + 4 * self._most), self._fill, cache_bytes)
         self._samples = None if kept is None else kept.array[:, _HEADER:].view(np.float32)
-        self._identity = named(key, kept)
+        self._kept, self._identity = kept, named(key, kept)
         if kept is None:  # lengths are always known, so that batches are the same however the sounds are kept
             kept = decoded("sounds", f"{key}-lengths", (num_clips, _HEADER), self._measure, "auto")
         assert kept is not None, "a few bytes a sound"
@@ -190,6 +190,10 @@ class Clips(Examples):
     @property
     def identity(self) -> str:
         return self._identity
+
+    def verify(self) -> None:
+        if self._kept is not None:
+            self._kept.verify()
 
     @property
     def lengths(self) -> np.ndarray | None:

@@ -164,7 +164,7 @@ class Drawings(Examples):
         key = hashlib.sha256(f"{fingerprint} {size} {drawers()}".encode()).hexdigest()[:24]
         kept = decoded("openmoji", key, shape, self._fill, cache_bytes=1 << 40)
         assert kept is not None
-        self._array, self._identity = kept.array, named(key, kept)
+        self._kept, self._array, self._identity = kept, kept.array, named(key, kept)
 
     def __len__(self) -> int:
         return len(self._codepoints)
@@ -172,6 +172,9 @@ class Drawings(Examples):
     @property
     def identity(self) -> str:
         return self._identity
+
+    def verify(self) -> None:
+        self._kept.verify()
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         return {"pixels": take(self._array, indices)}

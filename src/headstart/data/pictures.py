@@ -46,8 +46,8 @@ class Pictures(Examples):
         how = f"{READER} {decoders()} {fingerprint} {sizing} {self._scales}"
         key = hashlib.sha256(how.encode()).hexdigest()[:24]
         kept = decoded("pictures", key, (len(files), 3, sizing.size, sizing.size), self._fill, cache_bytes)
+        self._kept, self._identity = kept, named(key, kept)
         self._array = None if kept is None else kept.array
-        self._identity = named(key, kept)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -55,6 +55,10 @@ class Pictures(Examples):
     @property
     def identity(self) -> str:
         return self._identity
+
+    def verify(self) -> None:
+        if self._kept is not None:
+            self._kept.verify()
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         if self._array is not None:

@@ -24,6 +24,9 @@ class Examples(ABC):
         the checksum of what is kept."""
         return ""
 
+    def verify(self) -> None:  # noqa: B027  (most keep nothing)
+        """Raise `InputError` if what is kept of them is no longer as it was read: half a second for a gigabyte."""
+
     @property
     def lengths(self) -> np.ndarray | None:
         """Length of each example `(N,)` where batches are best made of like lengths; else `None`."""

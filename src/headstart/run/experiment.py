@@ -139,6 +139,7 @@ def train(job: Job, record: Recorder) -> dict[str, Any]:
         "fused_with": 0,
     }
     check_unchanged(job)
+    job.examples.verify()
     keep_adapter(job, fit.module, record.directory)
     kept = {phase: kept.boundary for phase, kept in fit.module.kept.items()}
     done = conclude(job, record, fit.rows, scored, cost, backbone.weights, kept)

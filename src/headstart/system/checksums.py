@@ -1,7 +1,7 @@
 """Checksums of what is kept between runs: a bit that has changed since it was written is noticed, and said.
 
-A file is read for its checksum once in the life of a process, as long as its `stamp` stays the same: some 2 GB a second
-where it lies in the system's memory.
+A file is read for its checksum once in the life of a process, as long as its `stamp` stays the same: at more than a
+gigabyte a second where it lies in the system's memory.
 """
 
 import json

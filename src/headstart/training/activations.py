@@ -201,6 +201,7 @@ class FrozenFeatures:
                 rows = np.concatenate([np.arange(begins[i], begins[i] + positions[i]) for i in index])
                 shares = (shares / own[:, None]).repeat_interleave(own, 0)
                 yield rows, {**{name: tensor[is_real] for name, tensor in activations.items()}, COST: shares}
+        examples.verify()  # what was made of damaged examples would outlive their repair
 
     def _batches(self, examples: Examples, augmentation: Augmentation | None, view: int) -> DataLoader[Any]:
         """All examples, once each; those of like lengths together, so that little is padding."""
