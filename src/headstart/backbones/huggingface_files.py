@@ -169,10 +169,10 @@ def read_config(place: Place, **changes: Any) -> Any:
 
 def model_class(config: Any) -> Any:
     """The headless class for a configuration. Raises `InputError` if transformers has none."""
-    from transformers import AutoModel
+    from transformers import MODEL_MAPPING
 
     try:
-        return AutoModel._model_mapping[type(config)]
+        return MODEL_MAPPING[type(config)]
     except KeyError as error:
         raise InputError(f"transformers has no headless model for the type {config.model_type!r}.") from error
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric.utilities.types import _PATH
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from headstart.system.cache import replacing
@@ -31,7 +30,7 @@ class WholeCheckpoints(TorchCheckpointIO):
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         write_checkpoint(Path(path), checkpoint, self.run_id)
 
 

@@ -15,8 +15,6 @@ from headstart.strategies.plan import HEAD, Phase, Plan
 from headstart.training.rows import rows
 
 Shape = Sequence[int]
-FlashBackward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-Flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
 def counter() -> FlopCounterMode:
@@ -25,14 +23,24 @@ def counter() -> FlopCounterMode:
     Its formula for the weight gradient of a convolution takes groups for one, so that a depthwise convolution counts as
     many times as it has channels; and it passes over fused attention on a CPU.
     """
+    flash, flash_backward = _fused_attention()
     corrected = {
         torch.ops.aten.convolution_backward: _convolution_backward,
-        Flash: lambda query, key, value, *rest, **named: sdpa_flop_count(query, key, value),
-        FlashBackward: lambda grad, query, key, value, *rest, **named: sdpa_backward_flop_count(
+        flash: lambda query, key, value, *rest, **named: sdpa_flop_count(query, key, value),
+        flash_backward: lambda grad, query, key, value, *rest, **named: sdpa_backward_flop_count(
             grad, query, key, value
         ),
     }
     return FlopCounterMode(display=False, custom_mapping=corrected)
+
+
+def _fused_attention() -> tuple[Any, Any]:
+    """torch's operations of fused attention on a CPU, forward and backward, which it keeps to itself."""
+    aten = torch.ops.aten
+    return (
+        aten._scaled_dot_product_flash_attention_for_cpu,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward,
+    )
 
 
 class Known:
@@ -140,7 +148,7 @@ class OnShapes(TorchFunctionMode):
             dropout_p == 0.0 and query.shape[-1] == value.shape[-1] and query.ndim == 4 and not more.get("enable_gqa")
         )
         if is_fused and (attn_mask is None or not attn_mask.requires_grad):
-            return Flash(query, key, value, 0.0, is_causal)[0]
+            return _fused_attention()[0](query, key, value, 0.0, is_causal)[0]
         return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, **more)
 
 
