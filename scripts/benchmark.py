@@ -96,9 +96,9 @@ def machine() -> dict[str, Any]:
     """Where this was measured."""
     import torch
 
-    from headstart.record import result
+    from headstart.record.environment import environment
 
-    return {**result.environment(), "threads": torch.get_num_threads()}
+    return {**environment(), "threads": torch.get_num_threads()}
 
 
 def print_table(rows: Sequence[Row]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from headstart.cli.main import main
+from headstart.record.result import Result
 
 LONG = "x" * 300
 
@@ -375,7 +376,8 @@ def test_weights_with_numbers_that_are_none_are_refused(at_home: Path, capsys: p
 def test_a_finished_run_is_told_of_though_its_place_cannot_be_written(
     at_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    done = {"status": "completed", "metrics": {"test/accuracy": 1.0}}
+    told: dict = {"choices": {}, "settings": {}, "overrides": [], "cost": {}}
+    done = Result(run_id="x", status="completed", metrics={"test/accuracy": 1.0}, **told)
     monkeypatch.setattr("headstart.record.result.checked", lambda *_: done)
     assert main(["train", "data.size=32", "hydra.run.dir=/proc/x"]) == 0
     assert "Already completed" in capsys.readouterr().out

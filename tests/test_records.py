@@ -12,6 +12,9 @@ import pytest
 from headstart.cli import commands
 from headstart.cli.main import main
 from headstart.record import result
+from headstart.record.directory import RunDirectory
+from headstart.record.tables import write_predictions
+from headstart.record.writing import write_json
 from pictures import tiny, write_folder
 
 WHOLE = {
@@ -25,18 +28,18 @@ def run(tmp_path: Path) -> Path:
     """A run's directory as it was left before records knew the size of their predictions."""
     write(tmp_path / "0123456789ab")
     part = {"id": np.array(["a"]), "label": np.array([0]), "probability": np.array([[1.0]])}
-    result.write_predictions(tmp_path / "0123456789ab" / "predictions.npz", {"test": part})
+    write_predictions(tmp_path / "0123456789ab" / "predictions.npz", {"test": part})
     return tmp_path / "0123456789ab"
 
 
 def write(directory: Path, **changes: Any) -> None:
-    result.write_json(directory / "result.json", {**WHOLE, **changes})
+    write_json(directory / "result.json", {**WHOLE, **changes})
 
 
 def test_an_old_record_counts(run: Path):
-    assert result.completed(run, run.name)
-    assert result.damage(run, run.name) is None
-    assert result.checked(run.parent / "elsewhere") is None
+    assert result.completed(RunDirectory(run), run.name)
+    assert result.damage(RunDirectory(run), run.name) is None
+    assert result.checked(RunDirectory(run.parent / "elsewhere")) is None
 
 
 @pytest.mark.parametrize(
@@ -57,9 +60,9 @@ def test_an_old_record_counts(run: Path):
 )
 def test_a_record_that_is_hollow_or_foreign_does_not_count(run: Path, changes: dict[str, Any], why: str):
     write(run, **changes)
-    assert not result.completed(run, run.name)
-    assert result.read(run, run.name) is None
-    assert why in str(result.damage(run, run.name))
+    assert not result.completed(RunDirectory(run), run.name)
+    assert result.read(RunDirectory(run), run.name) is None
+    assert why in str(result.damage(RunDirectory(run), run.name))
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "folder", "pipe"])
@@ -68,27 +71,28 @@ def test_predictions_that_are_missing_or_cut_are_noticed(run: Path, damage: str,
     path = run / "predictions.npz"
     size = path.stat().st_size
     write(run, predictions_bytes=size) if known else None
-    assert result.completed(run)
+    assert result.completed(RunDirectory(run))
     os.truncate(path, size - 30) if damage == "cut" else path.unlink()
     if damage == "folder":
         path.mkdir()
     if damage == "pipe":
         os.mkfifo(path)
-    assert not result.completed(run)
-    assert "predictions.npz" in str(result.damage(run)) or "regular file" in str(result.damage(run))
+    assert not result.completed(RunDirectory(run))
+    why = str(result.damage(RunDirectory(run)))
+    assert "predictions.npz" in why or "regular file" in why
 
 
 def test_a_thousand_finished_runs_are_recognised_at_once(run: Path):
     began = time.monotonic()
-    assert all(result.completed(run, run.name) for _ in range(1000))
+    assert all(result.completed(RunDirectory(run), run.name) for _ in range(1000))
     assert time.monotonic() - began < 5
 
 
 def test_what_is_set_aside_takes_the_next_free_place(run: Path):
     (run / "attempts" / "2").mkdir(parents=True)
-    assert result.set_aside(run) == "attempts/1"
+    assert RunDirectory(run).set_aside() == "attempts/1"
     write(run)
-    assert result.set_aside(run) == "attempts/3"
+    assert RunDirectory(run).set_aside() == "attempts/3"
     assert {path.name for path in (run / "attempts" / "1").iterdir()} == {"result.json", "predictions.npz"}
 
 

@@ -15,13 +15,13 @@ from headstart.cli.main import main
 from headstart.config import binding, guard, recorded
 from headstart.data.text_hub import load_splits
 from headstart.errors import InputError
-from headstart.record import result
+from headstart.record import environment
 from headstart.record.trackers import Tracker
 from headstart.run.job import job_config
 from pictures import tiny, write_folder
 
 SECRET = "c4n4ry"
-COPY = "_target_: headstart.record.result.shutil.copyfile, src: /etc/hostname, dst: canary"
+COPY = "_target_: headstart.record.directory.shutil.copyfile, src: /etc/hostname, dst: canary"
 MODES = (
     ["train"],
     ["train", "-m"],
@@ -84,7 +84,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 TYPED = [
-    (["+hydra.callbacks.x._target_=headstart.record.result.shutil.copyfile"], "hydra.callbacks cannot be set"),
+    (["+hydra.callbacks.x._target_=headstart.record.directory.shutil.copyfile"], "hydra.callbacks cannot be set"),
     ([f"+hydra.callbacks.x={{{COPY}}}"], "hydra.callbacks cannot be set"),
     (["++hydra.callbacks.x._target_=headstart.run.parts.torch.load"], "hydra.callbacks cannot be set"),
     (["hydra/callbacks=x"], "hydra.callbacks cannot be set"),
@@ -118,7 +118,7 @@ TYPED = [
     (["~hydra.launcher"], "not be deleted"),
     (["~hydra.sweeper.runs"], "not be deleted"),
     (["hydra/sweeper=basic"], "hydra.sweeper cannot be set"),
-    (["+hydra.sweeper._target_=headstart.record.result.shutil.rmtree"], "hydra.sweeper._target_ cannot be set"),
+    (["+hydra.sweeper._target_=headstart.record.directory.shutil.rmtree"], "hydra.sweeper._target_ cannot be set"),
     ([f"hydra.sweeper={{{COPY}}}"], "hydra.sweeper._target_ cannot be set"),
     (["hydra.sweeper.params=[seed]"], "must hold values by setting"),
     (["hydra.verbose={a: 1}"], "hydra.verbose must be"),
@@ -150,8 +150,8 @@ TYPED = [
     (["data._target_=os.system"], "data._target_ must lie in headstart"),
     (["optimizer._target_=torch.load"], "optimizer._target_ must lie in headstart, torch.optim"),
     (
-        ["logger._target_=headstart.record.result.shutil.copyfile"],
-        "there is no module 'headstart.record.result.shutil'",
+        ["logger._target_=headstart.record.directory.shutil.copyfile"],
+        "there is no module 'headstart.record.directory.shutil'",
     ),
     (["logger._target_=headstart.__main__.main"], "logger._target_ must lie in headstart"),
     (["head._target_=headstart"], "head._target_ must lie in headstart"),
@@ -189,7 +189,7 @@ FILES = {
         "hydra.job_logging cannot be set",
     ),
     "factory": (
-        "hydra: {hydra_logging: {formatters: {x: {(): headstart.record.result.Path.touch}}}}",
+        "hydra: {hydra_logging: {formatters: {x: {(): headstart.record.directory.Path.touch}}}}",
         "hydra.hydra_logging cannot be set",
     ),
     "env_set": ("hydra: {job: {env_set: {HEADSTART_ALLOW: os}}}", "hydra.job cannot be set"),
@@ -247,8 +247,8 @@ FILES = {
     "target_reference": ("data: {_target_: '${name}'}\nname: os.system", "data._target_ must lie in headstart"),
     "target_deep": ("strategy: {regularizer: {_target_: subprocess.run}}", "regularizer._target_ must lie in"),
     "target_walks": (
-        "logger: {_target_: headstart.record.result.Path.touch}",
-        "there is no module 'headstart.record.result.Path'",
+        "logger: {_target_: headstart.record.directory.Path.touch}",
+        "there is no module 'headstart.record.directory.Path'",
     ),
     "hydra_in_params": ("hydra: {sweeper: {params: {hydra.callbacks.x._target_: os.system}}}", "can be set once"),
     "hydra_in_runs": ("hydra: {sweeper: {runs: ['+hydra.callbacks.x={_target_: os.system}']}}", "can be set once"),
@@ -336,11 +336,11 @@ FOLDERS = {
     "schema.yaml": ("seed: 1", "cannot take the place of our own"),
     "hydra/config.yaml": ("callbacks: {x: {COPY}}", "cannot take the place of our own"),
     "hydra/sweeper/headstart.yaml": (
-        "_target_: headstart.record.result.shutil.rmtree",
+        "_target_: headstart.record.directory.shutil.rmtree",
         "cannot take the place of our own",
     ),
     "hydra/launcher/basic.yaml": (
-        "_target_: headstart.record.result.shutil.rmtree",
+        "_target_: headstart.record.directory.shutil.rmtree",
         "can be set on the command line alone",
     ),
     "hydra/launcher/joblib.yaml": ("n_jobs: 1", "can be set on the command line alone"),
@@ -385,7 +385,7 @@ def test_completion_imports_nothing(home: Path, capsys: pytest.CaptureFixture[st
 def test_a_class_is_taken_only_where_it_is_defined(monkeypatch: pytest.MonkeyPatch):
     assert guard.located("headstart.record.trackers.NoTracker", "logger", Tracker).__name__ == "NoTracker"
     for target, expected in {
-        "headstart.record.trackers.best_checkpoint": "must be a Tracker",
+        "headstart.record.directory.sweep_of": "must be a Tracker",
         "headstart.record.trackers.log": "must be a Tracker",
         "headstart.cli.tell_tracker.Path": "must be a Tracker",
         "headstart.record.trackers.Missing": "cannot be imported",
@@ -433,7 +433,7 @@ def test_a_record_holds_values_and_names_no_places(home: Path, pictures: Path, c
             "_target_: headstart.record.mlflow.MLflow\n  tracking_uri: http://10.9.8.7/",
         ),
     }
-    cfg = recorded.load(a_record(home, pictures, **changes))
+    cfg = recorded.load(a_record(home, pictures, **changes) / "config.yaml")
     assert cfg.name == "${oc.env:SECRET_TOKEN}"
     assert SECRET not in recorded.dumped(cfg)
     assert cfg.companions == []
@@ -443,12 +443,12 @@ def test_a_record_holds_values_and_names_no_places(home: Path, pictures: Path, c
 
 
 @pytest.mark.parametrize(
-    "target", ["os.system", "headstart.record.result.shutil.copyfile", "headstart.record.result.Path"]
+    "target", ["os.system", "headstart.record.directory.shutil.copyfile", "headstart.record.directory.Path"]
 )
 def test_a_record_builds_only_parts(home: Path, pictures: Path, target: str):
     changes = {"target": ("_target_: headstart.record.trackers.NoTracker", f"_target_: {target}")}
     with pytest.raises(InputError, match=r"logger\._target_"):
-        binding.bind(recorded.load(a_record(home, pictures, **changes)))
+        binding.bind(recorded.load(a_record(home, pictures, **changes) / "config.yaml"))
 
 
 def test_an_alias_bomb_in_a_record_is_refused(home: Path, pictures: Path):
@@ -456,7 +456,7 @@ def test_an_alias_bomb_in_a_record_is_refused(home: Path, pictures: Path):
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     directory = a_record(home, pictures, name=("name: comparison", "\n".join([*lines, "name: x"])))
     with pytest.raises(InputError, match="more than"):
-        recorded.load(directory)
+        recorded.load(directory / "config.yaml")
 
 
 @pytest.mark.parametrize("inside", [None, ".hydra", "log.txt", "checkpoints", "hardest/0.png", "adapter/a/b"])
@@ -493,8 +493,8 @@ def test_git_runs_nothing_of_a_hostile_checkout(home: Path, monkeypatch: pytest.
     (place / "file.txt").write_text("one\n")
     git("add", ".")
     git("commit", "-qm", "first")
-    result.git.cache_clear()
-    clean = result.git(str(place))
+    environment.git.cache_clear()
+    clean = environment.git(str(place))
     assert clean["dirty"] is False
     canary = f"touch {home / 'canary'}"
     for name in ("post-index-change", "fsmonitor-watchman", "pre-commit"):
@@ -507,14 +507,14 @@ def test_git_runs_nothing_of_a_hostile_checkout(home: Path, monkeypatch: pytest.
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.fsmonitor")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", canary)
-    result.git.cache_clear()
-    assert result.git(str(place)) == {**clean, "dirty": True}
+    environment.git.cache_clear()
+    assert environment.git(str(place)) == {**clean, "dirty": True}
     monkeypatch.delenv("GIT_CONFIG_COUNT")
     (place / ".gitattributes").write_text("*.txt filter=evil\n")
     with (place / ".git" / "config").open("a") as file:
         file.write(f'[filter "evil"]\n\tclean = {canary}; cat\n')
-    result.git.cache_clear()
-    assert result.git(str(place)) == {**clean, "dirty": None}
+    environment.git.cache_clear()
+    assert environment.git(str(place)) == {**clean, "dirty": None}
     assert not (home / "canary").exists()
 
 

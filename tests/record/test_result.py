@@ -9,7 +9,8 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix
 
-from headstart.record import result
+from headstart.record.result import Result
+from headstart.record.writing import write_json
 from headstart.report.artifacts import UnusableError, read_details
 from headstart.report.pictures import confused, confusion
 from headstart.report.reading import Run
@@ -29,7 +30,7 @@ def answers(num_classes: int, num_examples: int) -> tuple[torch.Tensor, torch.Te
 
 
 def kept(directory: Path, details: object) -> Run:
-    result.write_json(directory / "result.json", {"details": details})
+    write_json(directory / "result.json", {"details": details})
     return Run("x", directory, "s")
 
 
@@ -86,8 +87,8 @@ def test_a_thousand_classes_make_a_small_record_in_no_time(tmp_path: Path):
         "data": {"classes": list(classes)},
         "details": scoring.details(logits, labels, classes),
     }
-    result.write_json(tmp_path / result.FILE, value)
-    path = tmp_path / result.FILE
+    write_json(tmp_path / "result.json", value)
+    path = tmp_path / "result.json"
     assert bounded.json_object(path) == value
     assert read_details(Run("x", tmp_path, "s")).counts[:, 2].sum() == 10_000
     assert time.process_time() - began < 1
@@ -99,9 +100,137 @@ def test_numbers_take_one_line_and_the_rest_a_line_each(tmp_path: Path):
         "a": [1, 2.5, None], "b": [[1, 2], [3, 4]], "c": {"d": ["x", "y é"], "e": {}, "f": []}, "g": float("nan"),
         "h": np.arange(3), "i": (1, 2), "j": [{"k": 1}], "l": [str(i) for i in range(100)],
     }  # fmt: skip
-    result.write_json(tmp_path / "v.json", value)
+    write_json(tmp_path / "v.json", value)
     text = (tmp_path / "v.json").read_text()
     expected = {**value, "g": None, "h": [0, 1, 2], "i": [1, 2]}
     assert json.loads(text) == expected
     assert ' "a": [1, 2.5, null],\n "b": [\n  [1, 2],\n  [3, 4]\n ],\n "c": {\n  "d": [\n   "x",\n' in text
     assert len(text.splitlines()) < 40
+
+
+COMPLETED = """{
+ "schema": 1,
+ "run_id": "0123456789ab",
+ "choices": {
+  "strategy": "lora",
+  "experiment": null
+ },
+ "settings": {
+  "seed": 0,
+  "optimizer.lr": 0.001
+ },
+ "overrides": [
+  "strategy=lora"
+ ],
+ "seed": 0,
+ "data": {
+  "name": "letters",
+  "fingerprint": "f0",
+  "split_sha256": "e1",
+  "sizes": {
+   "train": 8,
+   "val": 4,
+   "test": 4
+  },
+  "classes": [
+   "a",
+   "b"
+  ],
+  "license": "CC0",
+  "duplicates": {
+   "within": 2
+  }
+ },
+ "environment": {
+  "python": "3.11.7",
+  "threads": 1
+ },
+ "git": {
+  "commit": null,
+  "dirty": null
+ },
+ "rerun": "headstart rerun outputs/r",
+ "status": "completed",
+ "error": null,
+ "metrics": {
+  "val/accuracy": 0.75,
+  "val/loss": null,
+  "test/accuracy": 0.5,
+  "best_epoch": 1
+ },
+ "cost": {
+  "total_seconds": 1.5,
+  "peak_memory_bytes": null
+ },
+ "phases": {
+  "names": [
+   "all"
+  ],
+  "planned": 1,
+  "reached": 1,
+  "best": 0,
+  "head_only": [false]
+ },
+ "selection": {
+  "metric": "val/accuracy",
+  "mode": "max",
+  "value": 0.75
+ },
+ "weights": {
+  "source": "none",
+  "sha256": null,
+  "ignored": []
+ },
+ "details": {
+  "classes": [
+   "a",
+   "b"
+  ]
+ },
+ "reading": {
+  "size": 32,
+  "kept": {}
+ },
+ "predictions_bytes": 12,
+ "notes": [],
+ "started": "2026-01-01T00:00:00.000+00:00",
+ "finished": "2026-01-01T00:00:01.500+00:00"
+}
+"""
+"""As a run's result was written before it had a type."""
+DIED = {
+    "schema": 1, "run_id": "0123456789ab", "choices": {"strategy": "fine_tune"}, "settings": {},
+    "overrides": ["seed=1"], "seed": 1, "data": {"name": "letters", "fingerprint": "f0"}, "rerun": "headstart rerun r",
+    "status": "failed", "error": {"type": "WorkerDied", "message": "gone", "traceback": ""}, "metrics": {}, "cost": {},
+    "finished": "now",
+}  # fmt: skip
+
+
+def test_a_result_is_written_to_the_letter_as_it_always_was(tmp_path: Path):
+    write_json(tmp_path / "result.json", Result.from_dict(json.loads(COMPLETED)).to_dict())
+    assert (tmp_path / "result.json").read_text() == COMPLETED
+    assert Result.from_dict(DIED).to_dict() == DIED
+    assert list(Result.from_dict(DIED).to_dict()) == list(DIED)
+
+
+def test_what_later_versions_add_is_kept(tmp_path: Path):
+    value = json.loads(COMPLETED)
+    value["task"], value["data"]["folds"], value["weights"]["licence"] = {"name": "regression"}, 5, "MIT"
+    value["selection"]["rule"], value["phases"]["epochs"] = "earliest", [3]
+    assert Result.from_dict(value).to_dict() == value
+
+
+def test_what_an_earlier_version_did_not_write_is_named():
+    value = {
+        name: entry for name, entry in json.loads(COMPLETED).items() if name not in ("selection", "reading", "cost")
+    }
+    with pytest.raises(bounded.DamagedError, match="lacks what every completed run has: cost"):
+        Result.from_dict(value)
+    found = Result.from_dict({**value, "cost": {}})
+    assert found.missing == ["selection", "reading"]
+    assert found.to_dict() == {**value, "cost": {}}
+
+
+def test_a_worse_kind_of_entry_counts_as_missing():
+    value = {**json.loads(COMPLETED), "selection": "val/accuracy", "weights": [1], "environment": 3}
+    assert Result.from_dict(value).missing == ["environment", "selection", "weights"]

@@ -119,7 +119,7 @@ def finished(at_home: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def chosen(sweep: Path) -> Any:
     """The config of one of the comparison's runs, which chooses a tracker as the comparison did."""
-    return recorded.load(next(sweep.glob("*/config.yaml")).parent)
+    return recorded.load(next(sweep.glob("*/config.yaml")))
 
 
 def test_a_comparison_ends_well_though_its_tracker_does_not(

@@ -102,10 +102,10 @@ def in_own_process(folder: Path, tracker: str, **variables: str) -> str:
     program = f"""
 import logging, sys
 from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(Path(__file__).parents[place]) for place in (0, 1)]!r}
 from headstart.record.trackers import WandB
 from headstart import notes
-from test_wandb_tracking import card, track
+from test_wandb import card, track
 notes.show()
 tracker = {tracker}
 track(tracker, card(Path({str(folder / "run")!r}), **{{"optimizer.lr": 0.1, "optimizer.name": "adam", "seed": 0}}))
@@ -158,10 +158,10 @@ def test_a_silent_server_costs_one_wait_for_all_runs_of_a_comparison_and_nothing
     program = f"""
 import sys, time
 from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(Path(__file__).parents[place]) for place in (0, 1)]!r}
 from headstart.record.trackers import WandB
 from headstart import notes
-from test_wandb_tracking import card, track
+from test_wandb import card, track
 notes.show()
 WandB.answer_seconds = 2.0
 for run_id in ("a", "b", "c"):
@@ -195,11 +195,11 @@ def test_a_server_that_goes_silent_while_a_run_is_sent_leaves_the_command_that_s
     program = f"""
 import sys, threading
 from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(Path(__file__).parents[place]) for place in (0, 1)]!r}
 import wandb_files
 from headstart.record.trackers import Mirror, WandB
 from headstart import notes
-from test_wandb_tracking import card
+from test_wandb import card
 notes.show()
 with wandb_files.answering() as server:
     import os

@@ -17,19 +17,19 @@ def test_a_stored_config_is_read_as_omegaconf_reads_it(tmp_path: Path):
     values = {"a": 1e-05, "b": 1e-3, "c": "1e-3", "d": None, "e": True, "f": "yes", "g": "2026-01-01", "h": 3, "i": "∞"}
     cfg = OmegaConf.create({"strategy": values, "overrides": ["optimizer.lr=1e-3", "seed=0"], "seed": 3})
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
-    read = recorded.load(tmp_path)
+    read = recorded.load(tmp_path / "config.yaml")
     assert OmegaConf.to_container(read.strategy) == values
     assert list(read.overrides) == ["optimizer.lr=1e-3", "seed=0"]
     hand_written = "strategy:\n  a: 1e-3\n  b: 1_000\n  d: 2026-01-01\n"
     (tmp_path / "config.yaml").write_text(hand_written)
     expected = OmegaConf.to_container(OmegaConf.load(tmp_path / "config.yaml").strategy)
-    assert OmegaConf.to_container(recorded.load(tmp_path).strategy) == expected
+    assert OmegaConf.to_container(recorded.load(tmp_path / "config.yaml").strategy) == expected
 
 
 def test_a_stored_config_cannot_make_objects(tmp_path: Path):
     (tmp_path / "config.yaml").write_text("strategy: !!python/object/apply:os.getcwd []\n")
     with pytest.raises(InputError):
-        recorded.load(tmp_path)
+        recorded.load(tmp_path / "config.yaml")
 
 
 @pytest.mark.parametrize("common", [False, True])

@@ -274,16 +274,16 @@ def test_a_full_disk_is_said_and_leaves_a_comparison_to_resume(
 ):
     import errno
 
-    from headstart.record import result
+    from headstart.record import tables
 
-    real, room = result.write_bytes, [True]
+    real, room = tables.write_bytes, [True]
 
     def writer(path: Path, content: bytes, *more: Any, **options: Any) -> None:
         if path.name == "history.csv" and len(begun) == 2 and room[0]:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         real(path, content, *more, **options)
 
-    monkeypatch.setattr(result, "write_bytes", writer)
+    monkeypatch.setattr(tables, "write_bytes", writer)
     words = ["strategy=fine_tune", "seed=0,1,2"]
     assert sweep(pictures, *words) == 1
     said = capsys.readouterr().err

@@ -145,9 +145,10 @@ def build(
         **trainer,
     }
     stopping = [] if patience is None else [EarlyStopping(thaw, patience, 0.0, monitor)]
-    kept = keepers(folder, table, monitor)
+    plateau = PlateauThaw(thaw, lambda phase: folder / f"plateau-{phase}.ckpt")
+    kept = keepers(folder / "best.ckpt", folder / "last.ckpt", table, monitor)
     trainer = pl.Trainer(
-        callbacks=[thaw, PlateauThaw(thaw, folder), table, flops, *kept, *stopping, *callbacks],
+        callbacks=[thaw, plateau, table, flops, *kept, *stopping, *callbacks],
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False,
         default_root_dir=folder, **settings,
     )  # fmt: skip

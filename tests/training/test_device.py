@@ -12,6 +12,7 @@ from headstart import notes
 from headstart.cli.hydra_app import compose
 from headstart.cli.main import main
 from headstart.errors import InputError
+from headstart.record.directory import RunDirectory
 from headstart.run import experiment
 from headstart.run.experiment import CHANGES, NOISE
 from headstart.run.job import job_config, prepare
@@ -50,9 +51,10 @@ def test_what_another_machine_has_is_looked_up_there(at_home: Path, pictures: Pa
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     job = prepare(job_config(compose(tiny(pictures, "trainer.precision=16-mixed"))), here=False)
-    (done,) = experiment.run([job], [at_home / "run"])
-    assert done["status"] == "failed"
-    assert "does not train in float16" in done["error"]["message"]
+    (done,) = experiment.run([job], [RunDirectory(at_home / "run")])
+    assert done.status == "failed"
+    assert done.error is not None
+    assert "does not train in float16" in done.error.message
     assert not (at_home / "run" / "history.csv").exists()
 
 

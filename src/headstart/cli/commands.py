@@ -1,7 +1,6 @@
 """The commands beside `train` and `plan`, and what a comparison ends with: what they print, and their exit status."""
 
 import contextlib
-import os
 import shutil
 import sys
 import tempfile
@@ -68,14 +67,15 @@ def rerun(words: list[str]) -> int:
     folders, flags = _parsed(words, ("--check",), "headstart rerun outputs/demo/RUN_ID")
     if len(folders) != 1:
         raise InputError(f"Name one run's directory, not {len(folders)}.")
+    from headstart.record.directory import RunDirectory
     from headstart.run.rerun import repeat
 
-    original = folders[0]
-    if (original / "reruns").is_symlink():
-        raise InputError(f"{original / 'reruns'} must be a folder, but is a link. Remove it, or use --check.")
-    fresh = Path(tempfile.mkdtemp(prefix="headstart-")) if "--check" in flags else _next(original / "reruns")
+    original = RunDirectory(folders[0])
+    if original.reruns.is_symlink():
+        raise InputError(f"{original.reruns} must be a folder, but is a link. Remove it, or use --check.")
+    fresh = Path(tempfile.mkdtemp(prefix="headstart-")) if "--check" in flags else original.next_rerun()
     try:
-        differences = repeat(original, fresh)
+        differences = repeat(original, RunDirectory(fresh))
     finally:
         if "--check" in flags:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -132,14 +132,6 @@ def _short(value: Any) -> str:
     """A digest by its beginning, all else as it is."""
     text = str(value)
     return text[:8] if len(text) == 64 else text
-
-
-def _next(folder: Path) -> Path:
-    """The first of folder/1, folder/2, … that is not there."""
-    number = 1
-    while os.path.lexists(folder / str(number)):
-        number += 1
-    return folder / str(number)
 
 
 def _parsed(words: Sequence[str], known: Sequence[str], example: str) -> tuple[list[Path], set[str]]:

@@ -23,8 +23,10 @@ from headstart.config.overrides import as_written
 from headstart.errors import InputError, unknown
 from headstart.names import plain
 from headstart.record import result
+from headstart.record.directory import RunDirectory
+from headstart.record.result import Failure
 from headstart.system.bounded import DamagedError
-from headstart.system.lock import CLAIM, Claim
+from headstart.system.lock import Claim
 from headstart.system.places import check_no_links, writable
 
 NOT_OURS = ("config_path", "experimental_rerun")
@@ -73,7 +75,7 @@ class Application(Hydra):
         job = preparation.prepare(preparation.job_config(cfg))
         check_no_links(Path(cfg.hydra.run.dir))
         retry = bool(OmegaConf.select(cfg, "hydra.sweeper.retry_failed"))
-        outcome = _outcome_before(Path(cfg.hydra.run.dir), job.run_id, retry)
+        outcome = _outcome_before(RunDirectory(Path(cfg.hydra.run.dir)), job.run_id, retry)
         if outcome is not None:
             done = JobReturn()
             done.status, done.return_value = hydra_utils.JobStatus.COMPLETED, outcome
@@ -247,7 +249,7 @@ def _resolve_run_id(*, _root_: DictConfig) -> str:
     return prepare(job_config(_root_)).run_id
 
 
-def _outcome_before(directory: Path, run_id: str, retry: bool) -> bool | None:
+def _outcome_before(directory: RunDirectory, run_id: str, retry: bool) -> bool | None:
     """Whether this very run was completed before or failed, having said so; `None` if it is to be done (again).
 
     Raises:
@@ -257,26 +259,26 @@ def _outcome_before(directory: Path, run_id: str, retry: bool) -> bool | None:
         done = result.checked(directory, run_id)
     except result.OtherRunError as error:
         raise InputError(
-            f"hydra.run.dir must be free for run {run_id}, but in {directory} {error}. Name another."
+            f"hydra.run.dir must be free for run {run_id}, but in {directory.path} {error}. Name another."
         ) from None
     except DamagedError:
         return None  # it is done again, and what is there set aside
     if done is None:
         return None
-    if done["status"] == "completed":
-        accuracy = done["metrics"].get("test/accuracy")
+    if done.is_completed:
+        accuracy = done.metrics.get("test/accuracy")
         score = f" (test accuracy {accuracy:.1%})" if accuracy is not None else ""
-        print(f"Already completed, nothing to do: {directory}{score}.")
+        print(f"Already completed, nothing to do: {directory.path}{score}.")
         return True
     if retry:
-        with Claim(directory / CLAIM, wait=False) as claim:
+        with Claim(directory.lock, wait=False) as claim:
             if claim.held:
-                result.set_aside(directory)
+                directory.set_aside()
         return None
-    cause = done.get("error") or {}
-    reason = str(cause.get("message") or "it does not say why").strip()
+    cause = done.error or Failure()
+    reason = str(cause.message or "it does not say why").strip()
     sys.stderr.write(
-        f"This run failed before: {plain(str(cause.get('type', 'Error')))}: {plain(reason.splitlines()[0])}\n"
-        f"All that is known of it lies in {directory}. To try it again, add --retry-failed.\n"
+        f"This run failed before: {plain(str(cause.type))}: {plain(reason.splitlines()[0])}\n"
+        f"All that is known of it lies in {directory.path}. To try it again, add --retry-failed.\n"
     )
     return False

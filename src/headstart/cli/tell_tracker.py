@@ -12,18 +12,17 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from headstart.config import binding
-from headstart.record import result
+from headstart.record.directory import SweepDirectory
 from headstart.record.trackers import Comparison, Mirror, NoTracker, Sheet, Tracker
+from headstart.record.writing import write_bytes
 from headstart.report.build import Report
 from headstart.system import bounded
 from headstart.system.bounded import DamagedError
 
 log = logging.getLogger(__name__)
 
-TOLD = ".told"
-"""File in a comparison's directory: the digest of what its tracker was told last, so that it is not told again."""
 MOST_BYTES = 4096
-"""Of that file."""
+"""Of what is kept of what its tracker was told."""
 MOST_ROWS = 10_000
 """Rows of a table that a tracker is given; the report's files have all."""
 
@@ -39,7 +38,7 @@ def tell(directory: Path, made: Report, cfg: DictConfig, patience: float | None 
         comparison = Comparison(str(cfg.name), directory, made.directory, made.answer, made.counts, tables)
         digest = _digest(comparison, settings)
         if _told(directory) != digest and Mirror(tracker, patience).compare(comparison):
-            result.write_bytes(directory / TOLD, digest.encode())
+            write_bytes(SweepDirectory(directory).told, digest.encode())
     except Exception as error:  # the comparison is done and on the disk
         log.warning("The tracker was not told what the comparison came to: %r", error)
 
@@ -74,6 +73,6 @@ def _digest(comparison: Comparison, settings: Mapping[str, Any]) -> str:
 
 def _told(directory: Path) -> str | None:
     try:
-        return bounded.text(directory / TOLD, MOST_BYTES)
+        return bounded.text(SweepDirectory(directory).told, MOST_BYTES)
     except (FileNotFoundError, DamagedError):
         return None

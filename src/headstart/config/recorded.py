@@ -16,17 +16,16 @@ from headstart.system import bounded
 from headstart.system.bounded import DamagedError
 
 
-def load(directory: Path) -> DictConfig:
-    """The config that a run's directory keeps, held against the schema; what it lacks has its default.
+def load(path: Path) -> DictConfig:
+    """The config that a run keeps in the file `path`, held against the schema; what it lacks has its default.
 
     Raises:
         InputError: if there is none, or it has keys or values that the schema does not know.
     """
-    path = directory / "config.yaml"
     try:
         found = _yaml(path)
     except OSError as error:
-        raise InputError(f"{directory} must be a run's directory, but {path} cannot be read: {error}.") from error
+        raise InputError(f"{path.parent} must be a run's directory, but {path} cannot be read: {error}.") from error
     except DamagedError as error:
         raise InputError(f"{path} is not a run's config: {error}.") from error
     if not isinstance(found, Mapping):

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from headstart.record import silence
-from headstart.record.trackers import Comparison, RunCard, Tracker, best_checkpoint
+from headstart.record.directory import CHECKPOINTS, REPORT, RunDirectory
+from headstart.record.trackers import Comparison, RunCard, Tracker
 from headstart.system.cache import cache_dir
 from headstart.system.lock import Claim
 
@@ -48,9 +49,9 @@ class MLflow(Tracker):
 
     def finish(self, summary: Mapping[str, Any], exit_code: int) -> None:
         self._log({f"final/{name}": value for name, value in summary.items()}, 0)
-        best = best_checkpoint(self.card.directory)
+        best = RunDirectory(self.card.directory).weights
         if self.log_checkpoints and exit_code == 0 and best is not None:
-            self.client.log_artifact(self.run_id, str(best), "checkpoints")
+            self.client.log_artifact(self.run_id, str(best), CHECKPOINTS)
         self.client.set_terminated(self.run_id, "FINISHED" if exit_code == 0 else "FAILED")
 
     def compare(self, comparison: Comparison) -> None:
@@ -58,7 +59,7 @@ class MLflow(Tracker):
         tags = {"job_type": "comparison", "mlflow.note.content": "\n".join(comparison.answer)}
         self._open(comparison.directory, comparison.group, "comparison", f"comparison-{comparison.group}", tags)
         self._log({f"runs/{status}": number for status, number in comparison.counts.items()}, 0)
-        self.client.log_artifacts(self.run_id, str(comparison.report), "report")
+        self.client.log_artifacts(self.run_id, str(comparison.report), REPORT)
         self.client.set_terminated(self.run_id, "FINISHED")
 
     def rescue(

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from headstart.record import result
+from headstart.record.directory import RunDirectory
+from headstart.record.result import Failure, Result, failure, now, write
+from headstart.record.tables import History, write_predictions
 from headstart.record.trackers import Mirror, RunCard, Tracker
+from headstart.record.writing import write_bytes, write_json
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +27,7 @@ class Recorder:
 
     def __init__(
         self,
-        directory: Path,
+        directory: RunDirectory,
         base: Mapping[str, Any],
         group: str,
         tracker: Tracker,
@@ -32,12 +35,12 @@ class Recorder:
         share: float = 1.0,
     ) -> None:
         self.directory, self.base, self.notes, self.share = directory, dict(base), notes, share
-        self.started, self.began = result.now(), time.perf_counter()
-        self.history = result.History(directory / "history.csv")
+        self.started, self.began = now(), time.perf_counter()
+        self.history = History(directory.history)
         self.mirror = Mirror(tracker)
         config = {**self.base["settings"], "choices": self.base["choices"]}
         job_type = str(self.base["choices"].get("strategy", "run"))
-        self.mirror.start(RunCard(self.base["run_id"], directory, group, job_type, config))
+        self.mirror.start(RunCard(self.base["run_id"], directory.path, group, job_type, config))
 
     @property
     def seconds(self) -> float:
@@ -56,15 +59,15 @@ class Recorder:
 
     def hardest(self, examples: Sequence[tuple[Mapping[str, Any], bytes | str | None]]) -> None:
         """Keep examples to look at: facts of each with a PNG or a text, in `hardest/`."""
-        folder = self.directory / "hardest"
-        folder.mkdir(exist_ok=True)
+        self.directory.hardest.mkdir(exist_ok=True)
         entries = []
         for number, (facts, portrait) in enumerate(examples):
-            image = f"{number}.png" if isinstance(portrait, bytes) else None
+            picture = self.directory.hardest_picture(number)
             if isinstance(portrait, bytes):
-                result.write_bytes(folder / f"{number}.png", portrait)
+                write_bytes(picture, portrait)
+            image = picture.name if isinstance(portrait, bytes) else None
             entries.append({**facts, "image": image, "text": portrait if isinstance(portrait, str) else None})
-        result.write_json(folder / "hardest.json", entries)
+        write_json(self.directory.hardest_list, entries)
 
     def complete(
         self,
@@ -72,36 +75,41 @@ class Recorder:
         cost: Mapping[str, Any],
         predictions: Mapping[str, Mapping[str, np.ndarray]],
         **more: Any,
-    ) -> dict[str, Any]:
+    ) -> Result:
         """Write predictions and the result of a run that came to its end."""
-        size = result.write_predictions(self.directory / result.PREDICTIONS, predictions)
+        size = write_predictions(self.directory.predictions, predictions)
         cost = {"total_seconds": self.seconds, **cost}
         return self._write("completed", None, metrics, cost, {**more, "predictions_bytes": size}, exit_code=0)
 
-    def fail(self, error: BaseException, cost: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    def fail(self, error: BaseException, cost: Mapping[str, Any] | None = None, **more: Any) -> Result:
         """Write the result of a run that did not."""
         log.error("The run failed.", exc_info=error)
         cost = {"total_seconds": self.seconds, **(cost or {})}
-        return self._write("failed", result.failure(error), {}, cost, more, exit_code=1)
+        return self._write("failed", failure(error), {}, cost, more, exit_code=1)
 
     def _write(
-        self, status: str, error: Any, metrics: Mapping[str, Any], cost: Mapping[str, Any], more: Any, exit_code: int
-    ) -> dict[str, Any]:
+        self,
+        status: str,
+        error: Failure | None,
+        metrics: Mapping[str, Any],
+        cost: Mapping[str, Any],
+        more: Mapping[str, Any],
+        exit_code: int,
+    ) -> Result:
         self.mirror.finish({**metrics, **{f"cost/{name}": value for name, value in cost.items()}}, exit_code)
-        value = {
-            "schema": result.SCHEMA,
+        done = Result(
             **self.base,
-            "status": status,
-            "error": error,
-            "metrics": dict(metrics),
-            "cost": dict(cost),
+            status=status,
+            error=error,
+            metrics=dict(metrics),
+            cost=dict(cost),
             **more,
-            "notes": list(dict.fromkeys(chain.from_iterable(self.notes))),
-            "started": self.started,
-            "finished": result.now(),
-        }
-        result.write_json(self.directory / result.FILE, value, durable=True)
-        return value
+            notes=list(dict.fromkeys(chain.from_iterable(self.notes))),
+            started=self.started,
+            finished=now(),
+        )
+        write(self.directory, done)
+        return done
 
 
 class PeakMemory:

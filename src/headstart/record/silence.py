@@ -1,6 +1,5 @@
 """Servers that never answer: asked within bounds, and not again by every run of a comparison."""
 
-import hashlib
 import http.client
 import logging
 import ssl
@@ -9,7 +8,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from headstart.record import result
+from headstart.record.directory import sweep_of
+from headstart.record.writing import write_bytes
 from headstart.system import bounded
 from headstart.system.bounded import DamagedError
 from headstart.system.waiting import within
@@ -46,7 +46,7 @@ def answers(url: str, seconds: float) -> bool:
 
 def found(directory: Path, url: str) -> str | None:
     """What another run of the same comparison has found out, not long ago, of a server that takes nothing."""
-    path = _file(directory, url)
+    path = sweep_of(directory).silent(url)
     try:
         is_recent = abs(time.time() - path.stat().st_mtime) < SILENT_SECONDS  # by clocks that need not agree
         return bounded.text(path, MOST_BYTES) if is_recent else None
@@ -59,20 +59,6 @@ def remember(directory: Path, url: str, what: str) -> None:
     if found(directory, url) is not None:
         return
     try:
-        result.write_bytes(_file(directory, url), what.encode())
+        write_bytes(sweep_of(directory).silent(url), what.encode())
     except OSError as error:
         _log.debug("That a server is silent cannot be kept: %s", error)
-
-
-def comparison_of(directory: Path) -> Path:
-    """The directory of the comparison that a run is part of, or its own."""
-    return directory.parent if is_comparison(directory.parent) else directory
-
-
-def _file(directory: Path, url: str) -> Path:
-    return comparison_of(directory) / f".silent-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
-
-
-def is_comparison(directory: Path) -> bool:
-    """Whether a directory holds the runs of a comparison."""
-    return (directory / "sweep.json").is_file()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.record import silence, wandb_settings
+from headstart.record.directory import BEST, REPORT, RunDirectory
 
 log = logging.getLogger(__name__)
 
@@ -149,9 +150,9 @@ class WandB(Tracker):
 
     def finish(self, summary: Mapping[str, Any], exit_code: int) -> None:
         self.run.summary.update(dict(summary))
-        best = best_checkpoint(self.card.directory)
+        best = RunDirectory(self.card.directory).weights
         if self.log_checkpoints and exit_code == 0 and best is not None:
-            self._keep(f"{self.card.job_type}-{self.card.run_id}", "model", {"best.ckpt": best}, ["best"])
+            self._keep(f"{self.card.job_type}-{self.card.run_id}", "model", {BEST: best}, ["best"])
         self.run.finish(exit_code=exit_code)
         self._online = None
 
@@ -180,7 +181,7 @@ class WandB(Tracker):
             shown[f"figures/{path.stem}"] = wandb.Html(page, inject=False)
         self.run.log(shown)
         files = {path.relative_to(comparison.report).as_posix(): path for path in _files(comparison.report)}
-        self._keep(f"{comparison.group}-report", "report", files)
+        self._keep(f"{comparison.group}-report", REPORT, files)
         self.run.finish(exit_code=0)
 
     def rescue(
@@ -324,12 +325,6 @@ class TensorBoard(Tracker):
         metrics = {f"final/{k}": v for k, v in summary.items() if isinstance(v, (int, float))}
         self.writer.add_hparams(hparams, metrics, run_name=".")
         self.writer.close()
-
-
-def best_checkpoint(directory: Path) -> Path | None:
-    """The weights that a run keeps, the adapter folded in if that was asked for; `None` if it keeps none."""
-    folder = directory / "checkpoints"
-    return next((path for path in (folder / "folded.ckpt", folder / "best.ckpt") if path.is_file()), None)
 
 
 def _files(folder: Path) -> Iterator[Path]:

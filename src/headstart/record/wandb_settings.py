@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from headstart.record.silence import comparison_of
+from headstart.record.directory import sweep_of
 
 RESCUE_SECONDS = 20.0
 """How long it may take to log a run offline that was not taken online; it takes two or three."""
@@ -82,7 +82,7 @@ def set_earlier_aside(place: Path, run_id: str) -> None:
 
 def sync_command(directory: Path) -> str:
     """What sends a run that was logged offline, and with it the other runs of its comparison."""
-    place = variable("DIR") or comparison_of(directory)
+    place = variable("DIR") or sweep_of(directory).path
     runs = "*/" if place != directory and not variable("DIR") else ""
     return f"wandb sync {shlex.quote(str(place))}/{runs}wandb/offline-run-*"
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from headstart.record.directory import RunDirectory
 from headstart.report.reading import Run
 from headstart.system import bounded
 
@@ -108,22 +109,22 @@ class Hard:
 
 
 def read_history(run: Run) -> Curve | None:
-    """history.csv; columns that are no numbers hold nan there."""
-    path = run.directory / "history.csv"
+    """The history; columns that are no numbers hold nan there."""
+    path = RunDirectory(run.directory).history
     if not path.is_file():
         return None
     with _reading(path):
         rows = bounded.csv_rows(path)
     if not rows or "epoch" not in rows[0]:
-        raise UnusableError(f"history.csv of {run.run_id} has no epochs")
+        raise UnusableError(f"{path.name} of {run.run_id} has no epochs")
     names = [name for name in rows[0] if name and name != "phase"]
     columns = {name: np.array([_float(row.get(name)) for row in rows]) for name in names}
     return Curve(columns, [row.get("phase") or "" for row in rows])
 
 
 def read_plan(run: Run) -> Plan | None:
-    """plan.json, checked for all that drawing needs; phases that wait for a plateau start where history says."""
-    path = run.directory / "plan.json"
+    """The plan, checked for all that drawing needs; phases that wait for a plateau start where history says."""
+    path = RunDirectory(run.directory).plan
     if not path.is_file():
         return None
     try:
@@ -166,8 +167,8 @@ def _rates(value: Any) -> dict[str, float]:
 
 
 def read_predictions(run: Run, part: str = "test") -> Predictions | None:
-    """The answers kept in predictions.npz; no pickled array is ever loaded."""
-    path = run.directory / "predictions.npz"
+    """The answers kept with the run; no pickled array is ever loaded."""
+    path = RunDirectory(run.directory).predictions
     if not path.is_file():
         return None
     with _reading(path):
@@ -182,9 +183,10 @@ def read_predictions(run: Run, part: str = "test") -> Predictions | None:
 
 
 def read_details(run: Run) -> Details | None:
-    """Confusion and per-class accuracy from result.json."""
-    with _reading(run.directory / "result.json"):
-        details = bounded.json_object(run.directory / "result.json").get("details")
+    """Confusion and per-class accuracy from the result."""
+    path = RunDirectory(run.directory).result
+    with _reading(path):
+        details = bounded.json_object(path).get("details")
         if not isinstance(details, dict) or not details:
             return None
         per_class = details.get("per_class_accuracy")
@@ -218,12 +220,11 @@ def _counts(confusion: Any, num_classes: int) -> np.ndarray:
 
 def read_hardest(run: Run, limit: int = 16) -> list[Hard]:
     """The hardest examples kept with the run, pictures decoded and written anew as small PNGs."""
-    folder = run.directory / "hardest"
-    path = folder / "hardest.json"
-    if not path.is_file():
-        path = run.directory / "hardest.json"
-        if not path.is_file():
-            return []
+    directory = RunDirectory(run.directory)
+    places = directory.hardest_list, directory.earlier_hardest_list
+    path = next((path for path in places if path.is_file()), None)
+    if path is None:
+        return []
     with _reading(path):
         entries = bounded.json_value(path)
         if not isinstance(entries, list):
@@ -231,7 +232,7 @@ def read_hardest(run: Run, limit: int = 16) -> list[Hard]:
     found = []
     for entry in entries[:limit]:
         if isinstance(entry, dict):
-            picture = _thumbnail(folder, entry.get("image"))
+            picture = _thumbnail(directory.hardest, entry.get("image"))
             probability = _float(entry.get("probability"))
             words = [str(entry.get(key) or "") for key in ("id", "label", "predicted", "text")]
             known = None if np.isnan(probability) else probability

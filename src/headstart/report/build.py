@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headstart.errors import InputError
-from headstart.record import result
+from headstart.record.directory import REPORT, SweepDirectory
+from headstart.record.writing import write_bytes, write_json
 from headstart.report.analysis import Analysis, analyse
 from headstart.report.answer import answer
 from headstart.report.contents import Contents, compose
@@ -16,7 +17,7 @@ from headstart.report.reading import STATUSES, read_sweeps
 from headstart.report.summary import summarised
 from headstart.system.bounded import json_object
 
-FOLDER, PAGE, SUMMARY = "report", "report.html", "summary.json"
+PAGE, SUMMARY = "report.html", "summary.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,8 @@ def build(directories: Sequence[Path], out: Path | None = None) -> Report:
     analysis = analyse(read_design(ledger))
     words, exhibits = answer(analysis, ledger), gather(analysis)
     contents = compose(ledger, analysis, words, exhibits)
-    default = directories[0] / FOLDER if len(directories) == 1 else directories[0].absolute().parent / FOLDER
-    target = Path(out) if out is not None else default
+    around = directories[0] if len(directories) == 1 else directories[0].absolute().parent
+    target = Path(out) if out is not None else SweepDirectory(around).report
     files = {PAGE: render(contents.page).encode(), **_files(contents)}
     _write(target, files, summarised(ledger, analysis, words, exhibits, contents, list(files)))
     return Report(
@@ -83,8 +84,8 @@ def _write(target: Path, files: dict[str, bytes], summary: dict) -> None:
     _refuse_links(target)
     try:
         for name, content in files.items():
-            result.write_bytes(target / name, content)
-        result.write_json(target / SUMMARY, summary)
+            write_bytes(target / name, content)
+        write_json(target / SUMMARY, summary)
         for name in stale if isinstance(stale, list) else []:
             if isinstance(name, str) and name not in files and _ours(name):
                 (target / name).unlink(missing_ok=True)
@@ -98,7 +99,7 @@ def _refuse_links(target: Path) -> None:
     What was given by `--out` may be one; `report/` in a directory that came from others, and what lies in it, may not.
     """
     folders = [target / name for name in ("tables", "figures")]
-    links = [folder for folder in ([target] if target.name == FOLDER else []) + folders if folder.is_symlink()]
+    links = [folder for folder in ([target] if target.name == REPORT else []) + folders if folder.is_symlink()]
     if links:
         raise InputError(
             f"A report is not written through links, but {', '.join(map(str, links))} leads elsewhere. Remove it, or "

@@ -14,7 +14,8 @@ from typing import Any
 
 from headstart.errors import InputError
 from headstart.names import safe_command
-from headstart.record.result import RUN_ID, check
+from headstart.record.directory import LISTING, RESULT, RunDirectory, SweepDirectory
+from headstart.record.result import RUN_ID, Data, Failure, Phases, Result, Selection, Weights
 from headstart.system.bounded import MOST_LISTED, json_object
 
 STATUSES = ("completed", "failed", "unreadable", "unfinished", "missing")
@@ -37,7 +38,7 @@ class Run:
     metrics: Mapping[str, float] = field(default_factory=dict)
     monitor: str = ""
     """The metric that its epoch was selected by."""
-    phases: "Phases | None" = None
+    phases: Phases | None = None
     cost: Mapping[str, float] = field(default_factory=dict)
     dataset: str = ""
     fingerprint: str = ""
@@ -67,18 +68,6 @@ class Run:
     def completed(self) -> bool:
         """Whether the run ended well and can be counted."""
         return self.status == "completed"
-
-
-@dataclass(frozen=True, slots=True)
-class Phases:
-    """How far a run came in its plan."""
-
-    planned: int
-    reached: int
-    best: int
-    """The phase, from 0, that the selected epoch lies in."""
-    head_only: Sequence[bool]
-    """Of each phase, whether nothing but the head had trained up to its end."""
 
 
 @dataclass(slots=True)
@@ -120,8 +109,8 @@ def read_sweeps(directories: Sequence[Path]) -> Ledger:
             ledger.runs.append(run)
         if not found:
             problems.append(
-                f"{str(directory)!r} holds no run: neither a sweep.json that lists any nor a directory with a "
-                "result.json. Give the directory that `headstart train -m` wrote."
+                f"{str(directory)!r} holds no run: neither a {LISTING} that lists any nor a directory with a "
+                f"{RESULT}. Give the directory that `headstart train -m` wrote."
             )
     if problems:
         raise InputError(*problems)
@@ -132,9 +121,9 @@ def read_sweeps(directories: Sequence[Path]) -> Ledger:
 
 def _read_sweep(directory: Path, ledger: Ledger, names: list[str]) -> Iterator[Run]:
     listed = _read_listing(directory, ledger, names)
-    present = [path for path in sorted(directory.iterdir()) if _is_run(path)]
+    present = [run.path for run in SweepDirectory(directory).runs()]
     if listed is None:
-        if _is_run(directory) and not present:
+        if RunDirectory(directory).holds_a_run and not present:
             present = [directory]
         listed = [Run(path.name, path, directory.name) for path in present]
     else:
@@ -144,7 +133,7 @@ def _read_sweep(directory: Path, ledger: Ledger, names: list[str]) -> Iterator[R
             shown = ", ".join(foreign[:5]) + (", …" if len(foreign) > 5 else "")
             ledger.notes.append(
                 f"{len(foreign)} run director{'y is' if len(foreign) == 1 else 'ies are'} not in {directory.name}/"
-                f"sweep.json and {'was' if len(foreign) == 1 else 'were'} left out: {shown}."
+                f"{LISTING} and {'was' if len(foreign) == 1 else 'were'} left out: {shown}."
             )
     for run in listed:
         _read_result(run)
@@ -152,13 +141,9 @@ def _read_sweep(directory: Path, ledger: Ledger, names: list[str]) -> Iterator[R
         yield run
 
 
-def _is_run(path: Path) -> bool:
-    return any((path / name).is_file() for name in ("result.json", "config.yaml", "history.csv"))
-
-
 def _read_listing(directory: Path, ledger: Ledger, names: list[str]) -> list[Run] | None:
-    """The runs that sweep.json says belong to the sweep; `None` where it cannot say."""
-    path = directory / "sweep.json"
+    """The runs that the listing says belong to the sweep; `None` where it cannot say."""
+    path = SweepDirectory(directory).listing
     try:
         content = json_object(path, MOST_LISTED)
         entries = content.get("runs")
@@ -166,14 +151,14 @@ def _read_listing(directory: Path, ledger: Ledger, names: list[str]) -> list[Run
             raise ValueError("it has no list of runs")
     except FileNotFoundError:
         names.append(directory.name)
-        if not _is_run(directory):
+        if not RunDirectory(directory).holds_a_run:
             ledger.notes.append(
-                f"{directory.name} has no sweep.json: runs that were planned but never started are not known."
+                f"{directory.name} has no {LISTING}: runs that were planned but never started are not known."
             )
         return None
     except (OSError, ValueError) as error:
         names.append(directory.name)
-        ledger.notes.append(f"{directory.name}/sweep.json cannot be read ({error}); its runs were taken from disk.")
+        ledger.notes.append(f"{directory.name}/{LISTING} cannot be read ({error}); its runs were taken from disk.")
         return None
     names.append(_text(content.get("name")) or directory.name)
     commands = content.get("commands")
@@ -195,28 +180,29 @@ def _read_listing(directory: Path, ledger: Ledger, names: list[str]) -> list[Run
         run.command = commands[place] if isinstance(place, int) and 0 <= place < len(commands) else last
         runs.append(run)
     if nameless:
-        ledger.notes.append(f"{nameless} entries of {directory.name}/sweep.json name no run and were left out.")
+        ledger.notes.append(f"{nameless} entries of {directory.name}/{LISTING} name no run and were left out.")
     return runs
 
 
 def _read_result(run: Run) -> None:
-    path = run.directory / "result.json"
     try:
-        result = json_object(path)
-        check(result, run.run_id)
+        result = Result.from_dict(json_object(RunDirectory(run.directory).result), run.run_id)
     except FileNotFoundError:
         run.status = "unfinished" if run.directory.is_dir() and any(run.directory.iterdir()) else "missing"
         return
     except (OSError, ValueError) as error:
         run.status = "unreadable"
-        run.error = ("result.json", f"result.json cannot be used: {error}"[:LONGEST_MESSAGE], "")
+        run.error = (RESULT, f"{RESULT} cannot be used: {error}"[:LONGEST_MESSAGE], "")
         return
-    _take_identity(run, result)
+    asked = {"choices": result.choices, "settings": result.settings, "overrides": result.overrides}
+    data = result.data or Data()
+    given = {} if result.seed is None else {"seed": result.seed}
+    _take_identity(run, {**asked, "data": {"name": data.name, "fingerprint": data.fingerprint}, **given})
     _take_outcome(run, result)
 
 
 def _take_identity(run: Run, entry: Mapping[str, Any]) -> None:
-    """What sweep.json and result.json both tell: what the run was asked to do."""
+    """What a listing and a result both tell: what the run was asked to do."""
     choices, settings = _mapping(entry.get("choices")), _mapping(entry.get("settings"))
     if choices:
         run.choices = {intern(str(key)): intern(_choice(value)) for key, value in choices.items()}
@@ -236,63 +222,52 @@ def _take_identity(run: Run, entry: Mapping[str, Any]) -> None:
         run.seed = seed
 
 
-def _take_outcome(run: Run, result: Mapping[str, Any]) -> None:
-    run.status = result["status"]
-    run.metrics = _numbers(result.get("metrics"))
-    run.cost = _numbers(result.get("cost"))
+def _take_outcome(run: Run, result: Result) -> None:
+    run.status, run.metrics, run.cost = result.status, _numbers(result.metrics), _numbers(result.cost)
     # what does not say so is older, and was selected by accuracy whatever it monitored
-    run.monitor = intern(_text(_mapping(result.get("selection")).get("metric")) or "val/accuracy")
-    run.phases = _phases(_mapping(result.get("phases")))
-    data = _mapping(result.get("data"))
-    run.split, run.sizes = intern(_text(data.get("split_sha256"))), _numbers(data.get("sizes"))
-    run.copies = _numbers(data.get("duplicates"))
-    classes = data.get("classes")
+    run.monitor = intern(_text((result.selection or Selection()).metric) or "val/accuracy")
+    run.phases = _phases(result.phases)
+    data, weights, git = result.data or Data(), result.weights or Weights(), result.git or {}
+    run.split, run.sizes = intern(_text(data.split_sha256)), _numbers(data.sizes)
+    run.copies = _numbers(data.duplicates)
+    classes: object = data.classes
     run.num_classes = len(classes) if isinstance(classes, list) else classes if isinstance(classes, int) else None
-    weights = _mapping(result.get("weights"))
-    source, checksum, place = (_text(weights.get(name)) for name in ("source", "sha256", "place"))
+    source, checksum, place = _text(weights.source), _text(weights.sha256), _text(weights.place)
     run.weights = intern(" ".join(filter(None, (source, checksum, place and f"({place})"))))
     run.weights_content = intern(" ".join(filter(None, (checksum or source, place))))
-    environment = _mapping(result.get("environment"))
-    run.environment = intern(json.dumps(environment, sort_keys=True, default=str)) if environment else ""
-    git = _mapping(result.get("git"))
+    run.environment = intern(json.dumps(result.environment, sort_keys=True, default=str)) if result.environment else ""
     commit = _text(git.get("commit"))
     run.commit = intern(commit + (" with uncommitted changes" if commit and git.get("dirty") else ""))
-    run.started, run.finished = _text(result.get("started")), _text(result.get("finished"))
-    run.rerun = _text(result.get("rerun"))
-    notes = result.get("notes")
+    run.started, run.finished, run.rerun = _text(result.started), _text(result.finished), _text(result.rerun)
+    notes = result.notes
     run.notes = tuple(intern(note) for note in notes if isinstance(note, str)) if isinstance(notes, list) else ()
-    if run.status == "failed":
-        error = _mapping(result.get("error"))
-        message = _text(error.get("message")) or "The run failed and left no message."
-        trace = _text(error.get("traceback"))[-LONGEST_TRACEBACK:]
-        run.error = (_text(error.get("type")) or "Error", message[:LONGEST_MESSAGE], trace)
+    if not result.is_completed:
+        error = result.error or Failure()
+        message = _text(error.message) or "The run failed and left no message."
+        trace = _text(error.traceback)[-LONGEST_TRACEBACK:]
+        run.error = (_text(error.type) or "Error", message[:LONGEST_MESSAGE], trace)
 
 
 def _read_attempts(run: Run) -> None:
     """Earlier attempts count in what the sweep cost."""
-    try:
-        attempts = list((run.directory / "attempts").iterdir())
-    except OSError:
-        return
-    for attempt in attempts:
+    for attempt in RunDirectory(run.directory).earlier_attempts():
         run.attempts += 1
         try:
-            cost = _numbers(json_object(attempt / "result.json").get("cost"))
+            cost = _numbers(json_object(attempt.result).get("cost"))
         except (OSError, ValueError):
             continue
         run.attempt_seconds += cost.get("total_seconds", 0.0)
 
 
-def _phases(entry: Mapping[str, Any]) -> Phases | None:
-    planned, reached, best = (entry.get(name) for name in ("planned", "reached", "best"))
-    head_only = entry.get("head_only")
-    if not all(isinstance(number, int) for number in (planned, reached, best)) or not isinstance(head_only, list):
+def _phases(entry: Phases | None) -> Phases | None:
+    """What a result says of the phases, if it fits together."""
+    if entry is None:
         return None
-    assert isinstance(planned, int)
-    assert isinstance(reached, int)
-    assert isinstance(best, int)
-    fits = len(head_only) == planned and 0 <= best < reached <= planned
-    return Phases(planned, reached, best, [bool(value) for value in head_only]) if fits else None
+    numbers = (entry.planned, entry.reached, entry.best)
+    if not all(isinstance(number, int) for number in numbers) or not isinstance(entry.head_only, list):
+        return None
+    fits = len(entry.head_only) == entry.planned and 0 <= entry.best < entry.reached <= entry.planned
+    return entry if fits else None
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

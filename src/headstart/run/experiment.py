@@ -22,7 +22,11 @@ from headstart.errors import InputError, disk_is_full
 from headstart.names import plain_lines
 from headstart.progress import Progress
 from headstart.record import result
+from headstart.record.directory import RunDirectory
+from headstart.record.environment import environment, git
 from headstart.record.recorder import PeakMemory, Recorder
+from headstart.record.result import Data, Failure, Result
+from headstart.record.writing import write_bytes, write_json
 from headstart.run.job import Job, job_config, prepare
 from headstart.run.parts import (
     build_backbone,
@@ -38,7 +42,7 @@ from headstart.run.parts import (
 from headstart.run.scores import conclude, conclude_probe, count_parameters, keep_adapter, score
 from headstart.run.unchanged import check_unchanged
 from headstart.strategies import drawing
-from headstart.system.lock import CLAIM, Claim
+from headstart.system.lock import Claim
 from headstart.training.activations import FEATURES
 from headstart.training.checkpoints import resumable
 from headstart.training.device import check_precision, device_of
@@ -86,7 +90,7 @@ class Fit:
     device: torch.device
 
 
-def run(jobs: Sequence[Job], directories: Sequence[Path]) -> list[dict[str, Any]]:
+def run(jobs: Sequence[Job], directories: Sequence[RunDirectory]) -> list[Result]:
     """Carry out one job, or several probes of the same features together, each into its own directory.
 
     Returns:
@@ -98,7 +102,7 @@ def run(jobs: Sequence[Job], directories: Sequence[Path]) -> list[dict[str, Any]
         return _run(jobs, [_open(job, place, heard, share) for job, place in zip(jobs, directories, strict=True)])
 
 
-def _run(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[str, Any]]:
+def _run(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[Result]:
     try:
         settings = jobs[0].cfg.trainer
         check_precision(settings.precision, settings.accelerator)  # another machine may have prepared it
@@ -117,14 +121,14 @@ def _run(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[str, Any
         return [done or record.fail(error) for record, done in runs]
 
 
-def train(job: Job, record: Recorder) -> dict[str, Any]:
+def train(job: Job, record: Recorder) -> Result:
     """Train a model as its plan says, and score it on the test sets by the weights that were best on val."""
-    folder = record.directory / "checkpoints"
-    note = "going on from its last epoch" if (folder / "last.ckpt").is_file() else ""
+    directory = record.directory
+    note = "going on from its last epoch" if directory.last.is_file() else ""
     progress = Progress(_title(job), job.cfg.trainer.max_epochs, note, job.cfg.trainer.monitor)
-    with other_ranks(record.directory, job.cfg.trainer.devices, job.run_id):
-        fit = _fit(job, record.directory, record.row, progress)
-    load_weights(fit.module, folder / "best.ckpt", job.run_id)
+    with other_ranks(directory.path, job.cfg.trainer.devices, job.run_id):
+        fit = _fit(job, directory, record.row, progress)
+    load_weights(fit.module, directory.best, job.run_id)
     backbone, head = fit.module.backbone, fit.module.head
     scored = score(job, data_module(job), fit.module.to(fit.device).eval(), fit.device)
     reached = 1 + max(row["phase"] for row in fit.rows)
@@ -140,24 +144,24 @@ def train(job: Job, record: Recorder) -> dict[str, Any]:
     }
     check_unchanged(job)
     job.examples.verify()
-    keep_adapter(job, fit.module, record.directory)
+    keep_adapter(job, fit.module, directory)
     kept = {phase: kept.boundary for phase, kept in fit.module.kept.items()}
     done = conclude(job, record, fit.rows, scored, cost, backbone.weights, kept)
-    result.tidy(record.directory, job.cfg.trainer.keep_checkpoint)
+    directory.tidy(job.cfg.trainer.keep_checkpoint)
     progress.done(_last_line(done))
     return done
 
 
-def follow(job: Job, directory: Path) -> None:
+def follow(job: Job, directory: RunDirectory) -> None:
     """Train along as one rank of the run in `directory`; nothing is recorded here."""
     _settle(job.cfg.trainer)
     with notes.of_libraries(NOISE, CHANGES):
         _fit(job, directory, lambda row: None, Progress(_title(job), job.cfg.trainer.max_epochs, live=False))
 
 
-def _fit(job: Job, directory: Path, on_row: Callable[[Mapping[str, Any]], None], progress: Progress) -> Fit:
+def _fit(job: Job, directory: RunDirectory, on_row: Callable[[Mapping[str, Any]], None], progress: Progress) -> Fit:
     """Train a model as its plan says: data → backbone → head → module → trainer → fit."""
-    settings, folder = job.cfg.trainer, directory / "checkpoints"
+    settings = job.cfg.trainer
     data = data_module(job)
     backbone = build_backbone(job)
     head = build_head(job, backbone.num_features)
@@ -176,21 +180,22 @@ def _fit(job: Job, directory: Path, on_row: Callable[[Mapping[str, Any]], None],
     )
     thaw = Thaw(job.plan, job.parts["scheduler"], groups)
     rows, flops = EpochRows(thaw, on_row, progress), FlopMeter(thaw)
-    callbacks = [thaw, PlateauThaw(thaw, folder, job.run_id), rows, flops, *keepers(folder, rows, settings.monitor)]
+    callbacks = [thaw, PlateauThaw(thaw, directory.plateau, job.run_id), rows, flops]
+    callbacks += keepers(directory.best, directory.last, rows, settings.monitor)
     if settings.patience is not None:
         callbacks.append(EarlyStopping(thaw, settings.patience, settings.min_delta, settings.monitor))
-    trainer = lightning_trainer(settings, callbacks, directory, job.run_id)
+    trainer = lightning_trainer(settings, callbacks, directory.path, job.run_id)
     device = trainer.strategy.root_device
     memory, frozen = PeakMemory(device), frozen_features(job, device)
     module.keep(kept_activations(job, backbone, frozen, device))
     began = time.perf_counter()
     with interruptible():
-        trainer.fit(module, data, ckpt_path=resumable(folder / "last.ckpt", job.run_id), weights_only=True)
+        trainer.fit(module, data, ckpt_path=resumable(directory.last, job.run_id), weights_only=True)
     seconds = time.perf_counter() - began
     return Fit(module, rows.rows, flops.total, seconds, frozen.flops, frozen.seconds, memory.read(), device)
 
 
-def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[str, Any]]:
+def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[Result]:
     """Run the frozen backbone once over the data and train every job's head on what it gives."""
     first, settings = jobs[0], jobs[0].cfg.trainer
     device = device_of(settings.accelerator)
@@ -217,7 +222,7 @@ def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[dict[s
         conclude_probe(job, record, head, outcome, features, shifted, frozen, memory)
         for job, record, head, outcome in zip(jobs, records, heads, outcomes, strict=True)
     ]
-    failed = sum(one["status"] != "completed" for one in results)
+    failed = sum(not one.is_completed for one in results)
     several = f"{len(results) - failed} trained" + (f", {failed} failed" if failed else "")
     progress.done(_last_line(results[0]) if len(results) == 1 else several)
     return results
@@ -231,14 +236,15 @@ def execute(cfg: DictConfig) -> bool:
     notes.show()
     hydra = HydraConfig.get()
     first = Path(hydra.runtime.output_dir)
-    configs = {first: cfg} | {first.parent / name: recorded.load(first.parent / name) for name in cfg.companions}
+    others = [first.parent / name for name in cfg.companions]
+    configs = {first: cfg} | {path: recorded.load(RunDirectory(path).config) for path in others}
     # a comparison's runs lie in directories of their names, which is what they must come to
     names = {path: path.name if hydra.mode == RunMode.MULTIRUN else None for path in configs}
     with ExitStack() as claims:
-        free = [path for path in configs if claims.enter_context(Claim(path / CLAIM, wait=False)).held]
-        mine = [path for path in free if result.read(path, names[path]) is None]
+        free = [path for path in configs if claims.enter_context(Claim(RunDirectory(path).lock, wait=False)).held]
+        mine = [path for path in free if result.read(RunDirectory(path), names[path]) is None]
         for path in mine:
-            result.remove_drafts(path)
+            RunDirectory(path).remove_drafts()
         if mine:
             with notes.quiet():  # what there is to say was shown when the runs were drawn up
                 jobs = {path: prepare(job_config(configs[path], hydra)) for path in mine}
@@ -247,10 +253,10 @@ def execute(cfg: DictConfig) -> bool:
                 check_unchanged(next(job for path, job in jobs.items() if path not in changed))
             same = [path for path in mine if path not in changed]
             if same:
-                run([jobs[path] for path in same], same)
+                run([jobs[path] for path in same], [RunDirectory(path) for path in same])
             if changed:
                 raise InputError(*(_changed(path, jobs[path]) for path in changed))
-    return all(result.completed(path, names[path]) for path in configs)
+    return all(result.completed(RunDirectory(path), names[path]) for path in configs)
 
 
 def _changed(directory: Path, job: Job) -> str:
@@ -260,23 +266,23 @@ def _changed(directory: Path, job: Job) -> str:
     )
 
 
-def _open(job: Job, directory: Path, heard: notes.Notes, share: float = 1.0) -> Recorder:
+def _open(job: Job, directory: RunDirectory, heard: notes.Notes, share: float = 1.0) -> Recorder:
     """Begin a run's record: its config and plan are on the disk before anything is trained.
 
     `share`: of the time that passes, what is this run's, where several are done together.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.path.mkdir(parents=True, exist_ok=True)
     why = result.damage(directory, job.run_id)
     if why is not None:
-        aside = result.set_aside(directory, keep=("log.txt",))  # which is being written to
+        aside = directory.set_aside(keep=[directory.log])  # which is being written to
         log.warning("The record that was here cannot be used: %s. It lies in %s now.", why, aside)
-    if not (directory / "log.txt").exists():
+    if not directory.log.exists():
         note = "Trained together with other runs; the log is in the first one's directory.\n"
-        result.write_bytes(directory / "log.txt", note.encode())
-    result.write_bytes(directory / "config.yaml", recorded.dumped(job.cfg).encode())
-    result.write_json(directory / "plan.json", job.plan.to_dict())
-    result.write_bytes(
-        directory / "plan.svg",
+        write_bytes(directory.log, note.encode())
+    write_bytes(directory.config, recorded.dumped(job.cfg).encode())
+    write_json(directory.plan, job.plan.to_dict())
+    write_bytes(
+        directory.drawing,
         drawing.svg(job.plan, job.parts["scheduler"], job.parts["optimizer"].keywords["lr"]).encode(),
     )
     source = job.source
@@ -286,18 +292,18 @@ def _open(job: Job, directory: Path, heard: notes.Notes, share: float = 1.0) -> 
         "settings": dict(job.identity["settings"]),
         "overrides": list(job.cfg.overrides),
         "seed": job.seed,
-        "data": {
-            "name": source.name,
-            "fingerprint": source.fingerprint,
-            "split_sha256": job.split.sha256,
-            "sizes": job.split.sizes,
-            "classes": list(source.classes),
-            **source.facts,
-            **({} if job.duplicates is None else {"duplicates": job.duplicates.record}),
-        },
-        "environment": {**result.environment(), "threads": torch.get_num_threads()},
-        "git": result.git(str(Path.cwd())),
-        "rerun": result.repeat_command(directory),
+        "data": Data(
+            name=source.name,
+            fingerprint=source.fingerprint,
+            split_sha256=job.split.sha256,
+            sizes=job.split.sizes,
+            classes=list(source.classes),
+            more=source.facts,
+            duplicates=None if job.duplicates is None else job.duplicates.record,
+        ),
+        "environment": {**environment(), "threads": torch.get_num_threads()},
+        "git": git(str(Path.cwd())),
+        "rerun": result.repeat_command(directory.path),
     }
     return Recorder(directory, base, job.cfg.name, job.parts["logger"], [job.notes, heard.messages], share)
 
@@ -322,10 +328,10 @@ def _title(job: Job, *others: Job) -> str:
     return f"{' '.join([strategy, *told])} seed={job.seed} [{job.run_id}]"
 
 
-def _last_line(done: Mapping[str, Any]) -> str:
-    if done["status"] != "completed":
-        return f"failed: {done['error']['message']}"
-    found, monitor = done["metrics"], done["selection"]["metric"]
+def _last_line(done: Result) -> str:
+    if not done.is_completed or done.selection is None:
+        return f"failed: {(done.error or Failure()).message}"
+    found, monitor = done.metrics, done.selection.metric
     own = f"test/{monitor.removeprefix('val/')}"
     test = ["test/accuracy"] + [own] * (own in found and metrics.is_share(own) and own != "test/accuracy")
     tested = ", ".join(metrics.shown(name, found[name]) for name in test)

@@ -24,6 +24,7 @@ from headstart.data.duplicates import Duplicates, find_duplicates, remarks
 from headstart.data.source import Examples, Source
 from headstart.data.splits import Split, split, split_problems
 from headstart.errors import InputError, collect
+from headstart.record.directory import HISTORY, RESULT
 from headstart.record.trackers import Tracker
 from headstart.run.false_names import check_strategy_name
 from headstart.strategies.plan import Kind, Plan, Row
@@ -273,7 +274,7 @@ def _check_tracker(tracker: Tracker) -> None:
     if tracker.package is not None and find_spec(tracker.package) is None:
         raise InputError(
             f"logger needs the package {tracker.package!r}, which is not installed. Install it (pip install "
-            f"'headstart[{tracker.package}]'), or use logger=none: history.csv and result.json are always kept."
+            f"'headstart[{tracker.package}]'), or use logger=none: {HISTORY} and {RESULT} are always kept."
         )
 
 

@@ -14,13 +14,15 @@ def main(directory: Path, run_id: str) -> None:
     """
     from headstart.config import recorded
     from headstart.errors import InputError
+    from headstart.record.directory import RunDirectory
     from headstart.run import experiment
     from headstart.run.job import prepare
 
-    job = prepare(recorded.load(directory))
+    run = RunDirectory(directory)
+    job = prepare(recorded.load(run.config))
     if job.run_id != run_id:
         raise InputError(f"The first process does run {run_id}, but config, data and weights here make {job.run_id}.")
-    experiment.follow(job, directory)
+    experiment.follow(job, run)
 
 
 def end_with_the_first() -> None:

@@ -1,7 +1,6 @@
 """A run done again from its directory alone, and every way in which it came out differently."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,8 @@ import numpy as np
 from headstart.config import guard, recorded
 from headstart.errors import InputError
 from headstart.record import result
+from headstart.record.directory import RunDirectory
+from headstart.record.result import Failure, Result
 from headstart.system import bounded
 from headstart.system.bounded import DamagedError
 from headstart.system.places import writable
@@ -17,7 +18,7 @@ COMPARED = ("metrics", "data", "weights", "environment", "reading")
 """Entries of a result that are held against each other."""
 
 
-def repeat(original: Path, fresh: Path) -> list[str]:
+def repeat(original: RunDirectory, fresh: RunDirectory) -> list[str]:
     """Repeat the run in `original` into `fresh`; a line for each difference, none if it is identical.
 
     Of a run that failed, the line says what came of it now.
@@ -26,39 +27,42 @@ def repeat(original: Path, fresh: Path) -> list[str]:
         InputError: if `original` holds no run that came to an end, or its data or weights cannot be had any more.
     """
     before, predictions = _original(original)
-    cfg = recorded.load(original)
+    cfg = recorded.load(original.config)
     guard.forget_places(cfg)
     cfg.fused_with = 0
-    writable(str(fresh), "The repetition's folder")
+    writable(str(fresh.path), "The repetition's folder")
 
     from headstart.run import experiment
     from headstart.run.job import prepare
 
     job = prepare(cfg)
     after = experiment.run([job], [fresh])[0]
-    if before["status"] != "completed":
-        now = "completed" if after["status"] == "completed" else f"failed too: {after['error']['message']}"
-        return [f"The run had failed: {(before.get('error') or {}).get('message')}", f"The repetition {now}"]
-    if after["status"] != "completed":
-        return [f"The repetition failed: {after['error']['message']}"]
-    found = [*_changed_identity(before, after), *_metrics(before["metrics"], after["metrics"])]
-    found += _predictions(predictions, bounded.arrays(fresh / result.PREDICTIONS))
+    failed = None if after.is_completed else (after.error or Failure()).message
+    if not before.is_completed:
+        now = "completed" if failed is None else f"failed too: {failed}"
+        return [f"The run had failed: {(before.error or Failure()).message}", f"The repetition {now}"]
+    if failed is not None:
+        return [f"The repetition failed: {failed}"]
+    found = [*_changed_identity(before, after), *_metrics(before.metrics, after.metrics)]
+    found += _predictions(predictions, bounded.arrays(fresh.predictions))
     if not found:
         return []
-    if before["reading"].get("kept") != after["reading"].get("kept"):
+    if (before.reading or {}).get("kept") != (after.reading or {}).get("kept"):
         found.append("Training started from stored activations in one and not in the other: they round differently.")
-    return [*found, *_environment(before["environment"], after["environment"])]
+    return [*found, *_environment(before.environment or {}, after.environment or {})]
 
 
-def _changed_identity(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    if before["run_id"] == after["run_id"]:
+def _changed_identity(before: Result, after: Result) -> Iterator[str]:
+    if before.run_id == after.run_id:
         return
-    yield f"run_id: {before['run_id']} before, {after['run_id']} now: settings, data or weights are not the same"
+    yield f"run_id: {before.run_id} before, {after.run_id} now: settings, data or weights are not the same"
     for key in ("fingerprint", "split_sha256"):
-        if before["data"][key] != after["data"][key]:
-            yield f"data.{key}: {before['data'][key][:12]} before, {after['data'][key][:12]} now"
-    if before["weights"] != after["weights"]:
-        yield f"weights: {before['weights']} before, {after['weights']} now"
+        was, now = str(getattr(before.data, key)), str(getattr(after.data, key))
+        if was != now:
+            yield f"data.{key}: {was[:12]} before, {now[:12]} now"
+    was, now = (run.to_dict()["weights"] for run in (before, after))
+    if was != now:
+        yield f"weights: {was} before, {now} now"
 
 
 def _metrics(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
@@ -73,23 +77,23 @@ def _predictions(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarra
             yield f"predictions: {name} differs"
 
 
-def _original(directory: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _original(directory: RunDirectory) -> tuple[Result, dict[str, np.ndarray]]:
     """The result and the predictions of a run: all that a repetition is compared with, before it begins."""
     found = result.read(directory)
     if found is None:
-        raise InputError(f"{directory} must hold a run that has ended, but it has no result.json that can be read.")
-    if found["status"] != "completed":
-        return found, {}
-    lacking = [name for name in COMPARED if not isinstance(found.get(name), Mapping)]
-    if lacking or not {"fingerprint", "split_sha256"} <= found["data"].keys():
         raise InputError(
-            f"{directory / result.FILE} is damaged: it lacks {', '.join(lacking) or 'what its data were'}."
+            f"{directory.path} must hold a run that has ended, but it has no {directory.result.name} that can be read."
         )
+    if not found.is_completed:
+        return found, {}
+    lacking = [name for name in COMPARED if name in found.missing]
+    if lacking or found.data is None or not (found.data.fingerprint and found.data.split_sha256):
+        raise InputError(f"{directory.result} is damaged: it lacks {', '.join(lacking) or 'what its data were'}.")
     try:
-        return found, bounded.arrays(directory / result.PREDICTIONS)
+        return found, bounded.arrays(directory.predictions)
     except (DamagedError, FileNotFoundError) as error:
         raise InputError(
-            f"{directory / result.PREDICTIONS} cannot be read, so a repetition could not be compared: {error}."
+            f"{directory.predictions} cannot be read, so a repetition could not be compared: {error}."
         ) from error
 
 

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,9 @@ from headstart.backbones.backbone import WeightsRecord
 from headstart.data.module import DataModule
 from headstart.data.source import Source
 from headstart.metrics import OF_AN_EPOCH, best_epoch, mode
+from headstart.record.directory import RunDirectory
 from headstart.record.recorder import PeakMemory, Recorder
+from headstart.record.result import Phases, Result, Selection, Weights
 from headstart.run.job import Job
 from headstart.run.parts import shifted_indices
 from headstart.strategies.plan import Plan
@@ -54,7 +55,7 @@ def conclude_probe(
     shifted: Mapping[str, tuple[Source, Tensor]],
     frozen: FrozenFeatures,
     memory: PeakMemory,
-) -> dict[str, Any]:
+) -> Result:
     """Score a trained head and write its record; one that diverged is recorded as failed."""
     source, test = job.source, job.split.test
     frozen_rates = {f"lr/{group}": 0.0 for group in job.plan.groups[:-1]}
@@ -88,8 +89,7 @@ def conclude_probe(
             scored[f"shift/{name}"] = Scored(logits, shift.labels[chosen], [ids[i] for i in chosen], chosen)
     if job.cfg.trainer.keep_checkpoint:
         state = {f"head.{name}": tensor for name, tensor in outcome.best_state.items()}
-        best = record.directory / "checkpoints" / "best.ckpt"
-        write_checkpoint(best, {"state_dict": state, "epoch": outcome.best_epoch}, job.run_id)
+        write_checkpoint(record.directory.best, {"state_dict": state, "epoch": outcome.best_epoch}, job.run_id)
     return conclude(job, record, rows, scored, cost, job.factory.record(job.strategy.pretrained))
 
 
@@ -124,7 +124,7 @@ def conclude(
     cost: Mapping[str, Any],
     weights: WeightsRecord,
     kept: Mapping[int, str] | None = None,
-) -> dict[str, Any]:
+) -> Result:
     """Turn what was scored into metrics, predictions and the result; the epoch is the one that was best by the monitor.
 
     `kept` names the group, by phase, whose stored activations training started from.
@@ -143,14 +143,10 @@ def conclude(
         cost,
         {name: scoring.predictions(part.logits, part.labels, part.ids) for name, part in scored.items()},
         phases=_phases(job.plan, rows, best),
-        selection={"metric": monitor, "mode": mode(monitor), "value": best[monitor]},
-        weights={
-            "source": weights.source,
-            "sha256": weights.sha256,
-            "ignored": list(weights.ignored),
-            **({"place": weights.place} if weights.place else {}),
-            **({"place": weights.place} if weights.place else {}),
-        },
+        selection=Selection(metric=monitor, mode=mode(monitor), value=best[monitor]),
+        weights=Weights(
+            source=weights.source, sha256=weights.sha256, ignored=list(weights.ignored), place=weights.place
+        ),
         details=scoring.details(test.logits, torch.from_numpy(test.labels), job.source.classes),
         reading={
             **job.reading.description,
@@ -161,7 +157,7 @@ def conclude(
     )
 
 
-def _phases(plan: Plan, rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> dict[str, Any]:
+def _phases(plan: Plan, rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Phases:
     """Which phases of the plan began, and in which (from 0) the best epoch lies; what nobody would expect is said.
 
     `head_only` tells of each phase whether nothing but the head had trained up to its end.
@@ -181,19 +177,19 @@ def _phases(plan: Plan, rows: Sequence[Mapping[str, Any]], best: Mapping[str, An
             "the backbone as it was.",
             *(chosen, names[chosen]),
         )
-    return {"names": names, "planned": planned, "reached": reached, "best": chosen, "head_only": head_only}
+    return Phases(names=names, planned=planned, reached=reached, best=chosen, head_only=head_only)
 
 
-def keep_adapter(job: Job, module: TransferModule, directory: Path) -> None:
-    """Write a run's adapter to `adapter/`, and the weights with it folded in, if asked, to `best.ckpt`."""
-    adapter, best = job.strategy.adapter, directory / "checkpoints" / "best.ckpt"
+def keep_adapter(job: Job, module: TransferModule, directory: RunDirectory) -> None:
+    """Write a run's adapter, and the weights with it folded in, if that was asked for."""
+    adapter = job.strategy.adapter
     if adapter is None:
         return
-    adapter.save(module.backbone, directory / "adapter")
+    adapter.save(module.backbone, directory.adapter)
     if adapter.merge:
         adapter.fold(module.backbone)
-        folded = {**read_checkpoint(best, job.run_id), "state_dict": module.state_dict()}
-        write_checkpoint(best.with_name("folded.ckpt"), folded, job.run_id)
+        folded = {**read_checkpoint(directory.best, job.run_id), "state_dict": module.state_dict()}
+        write_checkpoint(directory.folded, folded, job.run_id)
 
 
 def _hardest(job: Job, test: Scored) -> list[tuple[dict[str, Any], bytes | str | None]]:

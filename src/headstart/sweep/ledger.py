@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from headstart.record import result
+from headstart.record.directory import RunDirectory, SweepDirectory
+from headstart.record.result import Data, Failure, Result
+from headstart.record.writing import write_bytes, write_json
 from headstart.system import bounded
 from headstart.system.bounded import DamagedError
-from headstart.system.lock import CLAIM, Claim, holder, is_held
+from headstart.system.lock import Claim, holder, is_held
 
-FILE = "sweep.json"
 log = logging.getLogger(__name__)
 
 
@@ -39,21 +41,23 @@ class Entry:
 
 
 class Ledger:
-    """`sweep.json` and the run directories beside it. Several processes may work on it at once."""
+    """The listing of a comparison and the run directories beside it. Several processes may work on it at once."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, path: Path) -> None:
+        self.directory = SweepDirectory(path)
 
     def enrol(self, name: str, command: str, entries: Iterable[Entry]) -> None:
         """Add runs to the comparison; those that are there stay. Each keeps the last command that asked for it."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with Claim(self.directory / ".sweep.claim"):
+        self.directory.path.mkdir(parents=True, exist_ok=True)
+        listing = self.directory.listing
+        with Claim(self.directory.lock):
             try:
                 before = self.read()
             except DamagedError as error:
                 before = {}
-                (self.directory / FILE).replace(self.directory / f"damaged-{FILE}")
-                log.warning("%s is begun anew, as %s; what was there is damaged-%s now.", FILE, error, FILE)
+                names = listing.name, error, self.directory.damaged_listing.name
+                listing.replace(self.directory.damaged_listing)
+                log.warning("%s is begun anew, as %s; what was there is %s now.", *names)
             known = {entry["run_id"]: entry for entry in before.get("runs", [])}
             commands = list(before.get("commands", filter(None, [before.get("command")])))
             commands += [command] * (command not in commands)
@@ -63,16 +67,16 @@ class Ledger:
                 "schema": 1, "name": name, "command": command, "commands": commands, "runs": list(known.values()),
             }  # fmt: skip
             if value != before:
-                result.write_json(self.directory / FILE, value, durable=True)
+                write_json(listing, value, durable=True)
 
     def read(self) -> dict[str, Any]:
-        """The contents of `sweep.json`; empty if there is none. Entries that do not say all of a run are left out.
+        """The contents of the listing; empty if there is none. Entries that do not say all of a run are left out.
 
         Raises:
             DamagedError: if it is no list of runs at all.
         """
         try:
-            value = bounded.json_object(self.directory / FILE, bounded.MOST_LISTED)
+            value = bounded.json_object(self.directory.listing, bounded.MOST_LISTED)
         except FileNotFoundError:
             return {}
         entries = value.get("runs")
@@ -80,8 +84,8 @@ class Ledger:
             raise DamagedError("it has no list of runs")
         whole = [entry for entry in entries if _is_whole(entry)]
         if len(whole) < len(entries):
-            left = len(entries) - len(whole)
-            log.warning("%d of %d entries of %s do not say what to run, and are left out.", left, len(entries), FILE)
+            found = len(entries) - len(whole), len(entries), self.directory.listing.name
+            log.warning("%d of %d entries of %s do not say what to run, and are left out.", *found)
         if "commands" in value:
             value["commands"] = list(map(str, value["commands"])) if isinstance(value["commands"], list) else []
         known = range(len(value.get("commands", ())))
@@ -95,68 +99,72 @@ class Ledger:
         asked = [known[entry["command"]] if "command" in entry else listing.get("command", "") for entry in entries]
         return list(dict.fromkeys(map(str, asked)))
 
-    def path(self, run_id: str) -> Path:
-        return self.directory / run_id
+    def run(self, run_id: str) -> RunDirectory:
+        return self.directory.run(run_id)
 
     def state(self, run_id: str) -> str:
         """`completed`, `failed`, `running`, `interrupted` (begun, its worker gone) or `missing`."""
-        done = result.read(self.path(run_id), run_id)
-        return self.state_without_result(run_id) if done is None else str(done["status"])
+        done = result.read(self.run(run_id), run_id)
+        return self.state_without_result(run_id) if done is None else done.status
 
     def state_without_result(self, run_id: str) -> str:
         """`running`, `interrupted` or `missing`, for a run that is known to have no result."""
-        path = self.path(run_id)
-        if is_held(path / CLAIM):
+        directory = self.run(run_id)
+        if is_held(directory.lock):
             return "running"
-        begun = any((path / name).exists() for name in (CLAIM, "history.csv", "plan.json"))
-        return "interrupted" if begun else "missing"
+        return "interrupted" if directory.is_begun else "missing"
 
     def last_holder(self, run_id: str) -> str | None:
         """A token of the worker that is at the run or died over it; `None` if the last one left in good order."""
-        return holder(self.path(run_id) / CLAIM).get("token")
+        return holder(self.run(run_id).lock).get("token")
 
     def write_config(self, run_id: str, text: str) -> None:
         """Put a run's config where its worker looks for it, unless one has begun."""
         with self.claim(run_id) as claim:
-            if claim.held and result.read(self.path(run_id), run_id) is None:
-                result.write_bytes(self.path(run_id) / "config.yaml", text.encode())
+            if claim.held and result.read(self.run(run_id), run_id) is None:
+                write_bytes(self.run(run_id).config, text.encode())
 
     def set_failed_aside(self, run_id: str) -> None:
         """Make room for another attempt at a failed run."""
         with self.claim(run_id) as claim:
             if claim.held and self.state(run_id) == "failed":
-                result.set_aside(self.path(run_id))
+                self.run(run_id).set_aside()
 
     def tidy(self, entry: Entry) -> None:
         """Remove what the worker of a completed run left if it was killed at the very end."""
-        path = self.path(entry.run_id)
-        if any((path / name).exists() for name in (CLAIM, "checkpoints/last.ckpt", "checkpoints/folded.ckpt")):
+        directory = self.run(entry.run_id)
+        if directory.is_left_untidy:
             with self.claim(entry.run_id) as claim:
                 if claim.held:
-                    result.remove_drafts(path)
-                    result.tidy(path, bool(entry.settings.get("trainer.keep_checkpoint", True)))
+                    directory.remove_drafts()
+                    directory.tidy(bool(entry.settings.get("trainer.keep_checkpoint", True)))
 
     def bury(self, entry: Entry, message: str) -> None:
         """Record a run as failed that could not do so itself."""
-        path = self.path(entry.run_id)
+        directory = self.run(entry.run_id)
         with self.claim(entry.run_id) as claim:
-            if claim.held and result.read(path, entry.run_id) is None:
-                value = {
-                    "schema": result.SCHEMA,
-                    **entry.to_dict(),
-                    "status": "failed",
-                    "error": {"type": "WorkerDied", "message": message, "traceback": ""},
-                    "metrics": {},
-                    "cost": {},
-                    "rerun": result.repeat_command(path.absolute()),
-                    "finished": result.now(),
-                }
-                result.write_json(path / result.FILE, value, durable=True)
+            if claim.held and result.read(directory, entry.run_id) is None:
+                failed = Result(
+                    run_id=entry.run_id,
+                    choices=entry.choices,
+                    settings=entry.settings,
+                    overrides=list(entry.overrides),
+                    seed=entry.seed,
+                    data=Data(name=entry.data["name"], fingerprint=entry.data["fingerprint"]),
+                    rerun=result.repeat_command(directory.path.absolute()),
+                    status="failed",
+                    error=Failure(type="WorkerDied", message=message),
+                    metrics={},
+                    cost={},
+                    finished=result.now(),
+                )
+                result.write(directory, failed)
 
     def claim(self, run_id: str) -> Claim:
         """The right to work on a run: `held` only if no one else has it. To be used as a context manager."""
-        self.path(run_id).mkdir(parents=True, exist_ok=True)
-        return Claim(self.path(run_id) / CLAIM, wait=False)
+        directory = self.run(run_id)
+        directory.path.mkdir(parents=True, exist_ok=True)
+        return Claim(directory.lock, wait=False)
 
 
 def _is_whole(entry: Any) -> bool:

@@ -13,10 +13,11 @@ from headstart.metrics import shown
 from headstart.names import in_console, safe_command
 from headstart.progress import bar, duration
 from headstart.record import result
-from headstart.sweep.ledger import FILE, Entry, Ledger
+from headstart.record.result import Failure, Result
+from headstart.sweep.ledger import Entry, Ledger
 from headstart.system import bounded
 from headstart.system.bounded import DamagedError
-from headstart.system.lock import CLAIM, holder
+from headstart.system.lock import holder
 
 MARKS = {"completed": "✔", "failed": "✘", "running": "▶", "interrupted": "‖", "missing": "·"}
 COLOURS = {"completed": "green", "failed": "red", "running": "cyan", "interrupted": "yellow", "missing": "dim"}
@@ -62,16 +63,17 @@ def show_status(directory: Path) -> int:
         InputError: if `directory` holds no comparison.
     """
     ledger = Ledger(directory)
+    listed = ledger.directory.listing.name
     try:
         listing = ledger.read()
     except DamagedError as error:
         raise InputError(
-            f"{directory} must hold a comparison, but its {FILE} cannot be used: {error}. The command that made it "
+            f"{directory} must hold a comparison, but its {listed} cannot be used: {error}. The command that made it "
             "lists its runs anew."
         ) from None
     entries = listing.get("runs", [])
     if not entries:
-        raise InputError(f"{directory} must hold a comparison, but it has no {FILE} that lists runs.")
+        raise InputError(f"{directory} must hold a comparison, but it has no {listed} that lists runs.")
     runs, damaged = _records(ledger, entries)
     states = {run_id: _state(ledger, run_id, done) for run_id, done in runs.items()}
     console = _console()
@@ -91,30 +93,28 @@ def show_status(directory: Path) -> int:
     return 0
 
 
-def show_failures(entries: Sequence[Mapping[str, Any]], failed: Mapping[str, Mapping[str, Any]]) -> None:
+def show_failures(entries: Sequence[Mapping[str, Any]], failed: Mapping[str, Result]) -> None:
     """What failed, why, and the command that repeats it, one run after the other."""
     if not failed:
         return
     console, labels = _console(), _labels(entries)
     console.print(f"\n[red]{len(failed)} failed[/]")
     for run_id, done in failed.items():
-        error = done.get("error") or {}
+        error = done.error or Failure()
         console.print(f"[red]✘[/] {in_console(labels[run_id])}", highlight=False)
-        kind, message = str(error.get("type", "")), str(error.get("message", "")).partition("\n")[0] or "no message"
+        kind, message = str(error.type), str(error.message).partition("\n")[0] or "no message"
         console.print(f"    {in_console(kind)}: {in_console(message)}", highlight=False, soft_wrap=True)
-        print(f"    {safe_command(result.as_command(str(done.get('rerun', ''))), 'headstart', 'rerun')}")
+        print(f"    {safe_command(result.as_command(str(done.rerun)), 'headstart', 'rerun')}")
 
 
-def _records(
-    ledger: Ledger, entries: Sequence[Mapping[str, Any]]
-) -> tuple[dict[str, Mapping[str, Any] | None], dict[str, str]]:
+def _records(ledger: Ledger, entries: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Result | None], dict[str, str]]:
     """By run id, what is recorded of it, if anything, and why what is there cannot be used."""
-    runs: dict[str, Mapping[str, Any] | None] = {}
+    runs: dict[str, Result | None] = {}
     damaged: dict[str, str] = {}
     for entry in entries:
         run_id = entry["run_id"]
         try:
-            runs[run_id] = result.checked(ledger.path(run_id), run_id)
+            runs[run_id] = result.checked(ledger.run(run_id), run_id)
         except DamagedError as error:
             runs[run_id], damaged[run_id] = None, str(error)
     return runs, damaged
@@ -133,8 +133,8 @@ def _console() -> Console:
     return Console(highlight=False, emoji=False)
 
 
-def _state(ledger: Ledger, run_id: str, done: Mapping[str, Any] | None) -> str:
-    return ledger.state_without_result(run_id) if done is None else str(done["status"])
+def _state(ledger: Ledger, run_id: str, done: Result | None) -> str:
+    return ledger.state_without_result(run_id) if done is None else done.status
 
 
 def _show_head(console: Console, name: str, states: Mapping[str, str]) -> None:
@@ -179,13 +179,13 @@ def _show_running(
     if running:
         console.print()
     for entry in running[:MOST_ROWS]:
-        path, total = ledger.path(entry["run_id"]), entry["settings"].get("trainer.max_epochs")
+        directory, total = ledger.run(entry["run_id"]), entry["settings"].get("trainer.max_epochs")
         total = total if isinstance(total, int) else 0
         monitor = str(entry["settings"].get("trainer.monitor", "val/accuracy"))
-        done, rest = _epochs(_last_row(path / "history.csv"), total, monitor)
+        done, rest = _epochs(_last_row(directory.history), total, monitor)
         label = in_console(labels[entry["run_id"]])
         text = f"[cyan]▶[/] {label}  epoch {done} of {total} {bar(done / max(total, 1), 10)}{rest}"
-        worker = holder(path / CLAIM)
+        worker = holder(directory.lock)
         if worker:
             text += f"  [dim]{in_console(str(worker['host']).partition('/')[0])}:{worker['pid']}[/]"
         console.print(text, soft_wrap=True)
@@ -247,16 +247,15 @@ def _failed(states: Mapping[str, str]) -> str:
 
 def _cost(
     left: Sequence[Mapping[str, Any]],
-    runs: Mapping[str, Mapping[str, Any] | None],
+    runs: Mapping[str, Result | None],
     entries: Sequence[Mapping[str, Any]],
 ) -> str:
     """About how long the rest takes one after the other, by the runs of the same strategies; none may be unknown."""
     seconds: dict[Any, list[float]] = defaultdict(list)
     for entry in entries:
         done = runs[entry["run_id"]]
-        if done is not None and done["status"] == "completed":
-            cost = done["cost"]
-            seconds[entry["choices"].get("strategy")].append(cost.get("total_seconds") or 0.0)
+        if done is not None and done.is_completed:
+            seconds[entry["choices"].get("strategy")].append(done.cost.get("total_seconds") or 0.0)
     if not left or not {entry["choices"].get("strategy") for entry in left} <= seconds.keys():
         return ""
     means = {kind: sum(values) / len(values) for kind, values in seconds.items()}

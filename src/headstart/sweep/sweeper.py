@@ -25,6 +25,7 @@ from headstart.config.overrides import as_written
 from headstart.errors import InputError, disk_is_full
 from headstart.progress import duration
 from headstart.record import result
+from headstart.record.directory import ATTEMPTS, SweepDirectory
 from headstart.run.job import Job, job_config, prepare
 from headstart.sweep.fuse import Unit, features_of, units
 from headstart.sweep.gpus import OwnGpu
@@ -54,19 +55,19 @@ class StoredConfigs:
     It holds a path and is small to send; files edited meanwhile change nothing.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: SweepDirectory) -> None:
         self.directory = directory
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
         """The config of the unit of runs whose ids are `sweep_overrides`: its first run's, naming the others."""
         first, *others = sweep_overrides
         cfg = master_config.copy()
-        typed = OmegaConf.merge(OmegaConf.structured(schema.Config), recorded.load(self.directory / first))
+        typed = OmegaConf.merge(OmegaConf.structured(schema.Config), recorded.load(self.directory.run(first).config))
         with open_dict(cfg):
             for key, value in typed.items():
                 cfg[key] = value
             cfg.companions = others
-            cfg.hydra.sweep.dir = str(self.directory)
+            cfg.hydra.sweep.dir = str(self.directory.path)
             cfg.hydra.sweep.subdir = first
         return cfg
 
@@ -77,7 +78,7 @@ class Planned(Entry):
 
     features: str | None
     config: str
-    """Its config.yaml; empty if it is completed."""
+    """Its config as YAML; empty if it is completed."""
 
     def with_others(self, number: int) -> "Planned":
         """The same, but that it is planned to be done together with so many others."""
@@ -127,7 +128,7 @@ class Sweep:
         return not left
 
     def _tell_failures(self, plans: Mapping[str, Planned], left: Sequence[str], command: str) -> None:
-        found = {run_id: result.read(self.ledger.path(run_id), run_id) for run_id in left}
+        found = {run_id: result.read(self.ledger.run(run_id), run_id) for run_id in left}
         failed = {run_id: done for run_id, done in found.items() if done is not None}
         show_failures([plan.to_dict() for plan in plans.values()], failed)
         if failed:
@@ -163,14 +164,14 @@ class Sweep:
 
     def _planned(self, job: Job) -> Planned:
         try:
-            done = result.checked(self.ledger.path(job.run_id), job.run_id)
+            done = result.checked(self.ledger.run(job.run_id), job.run_id)
         except DamagedError as error:
             self.damaged[job.run_id] = str(error)
         else:
-            if done is not None and done["status"] == "completed":
+            if done is not None and done.is_completed:
                 self.completed.add(job.run_id)
         if job.run_id not in self.completed:
-            check_no_links(self.ledger.path(job.run_id))
+            check_no_links(self.ledger.run(job.run_id).path)
         text = "" if job.run_id in self.completed else recorded.dumped(job.cfg)
         overrides, choices = tuple(job.cfg.overrides), dict(job.cfg.choices)
         data = {"name": job.source.name, "fingerprint": job.source.fingerprint}
@@ -180,7 +181,7 @@ class Sweep:
     def _open(self, plans: Iterable[str]) -> list[str]:
         """Runs that are not completed; one that is stays so, and is not looked at again."""
         for run_id in plans:
-            if run_id not in self.completed and result.completed(self.ledger.path(run_id), run_id):
+            if run_id not in self.completed and result.completed(self.ledger.run(run_id), run_id):
                 self.completed.add(run_id)
         return [run_id for run_id in plans if run_id not in self.completed]
 
@@ -216,7 +217,7 @@ class Sweep:
             # that kills its worker would kill the comparison
             chosen.hydra.launcher.n_jobs = min(places, max(2, num_units))
             task = OwnGpu(task)
-        configs = StoredConfigs(self.ledger.directory.absolute())
+        configs = StoredConfigs(SweepDirectory(self.ledger.directory.path.absolute()))
         context = HydraContext(config_loader=configs, callbacks=self.context.callbacks)  # type: ignore[arg-type]
         return Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=chosen)
 
@@ -334,7 +335,7 @@ def _damage(found: Mapping[str, str], total: int) -> str:
     shown = [f"{run_id} ({why})" for run_id, why in list(found.items())[:5]] + ["…"] * (len(found) > 5)
     return (
         f"{len(found)} of {total} runs have a record that cannot be used: {', '.join(shown)}. They are done again; "
-        "what is there is set aside in their attempts/."
+        f"what is there is set aside in their {ATTEMPTS}/."
     )
 
 

@@ -27,8 +27,6 @@ try:
 except ImportError:  # Windows: no lock, only leases
     fcntl = None  # type: ignore[assignment]
 
-CLAIM = "claim"
-"""File in a run's directory that its worker holds locked; left behind by one that died."""
 BEAT_SECONDS = 15.0
 """Time between two signs of life in a lease."""
 STALE_SECONDS = 120.0

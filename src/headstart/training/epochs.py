@@ -64,17 +64,14 @@ class PlateauThaw(pl.Callback):
 
     Args:
         thaw: begins the next phase once the current one has come to its plateau.
-        folder: where the best weights are kept meanwhile, each phase's in a file of its own: a run that is killed
+        best: where the best weights of a phase are kept meanwhile, each in a file of its own: a run that is killed
             before its last checkpoint knows of the next phase must find those that it was to put back.
         run_id: the run that they must be of.
     """
 
-    def __init__(self, thaw: Thaw, folder: Path, run_id: str | None = None) -> None:
-        self.thaw, self.folder, self.run_id = thaw, folder, run_id
+    def __init__(self, thaw: Thaw, best: Callable[[int], Path], run_id: str | None = None) -> None:
+        self.thaw, self.best, self.run_id = thaw, best, run_id
         self.restore = False
-
-    def best(self, phase: int) -> Path:
-        return self.folder / f"plateau-{phase}.ckpt"
 
     def state_dict(self) -> dict[str, Any]:
         return {"restore": self.restore}
@@ -98,15 +95,15 @@ class PlateauThaw(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
-            for path in self.folder.glob("plateau-*.ckpt"):
-                path.unlink(missing_ok=True)
+            for phase in range(len(self.thaw.plan.phases)):
+                self.best(phase).unlink(missing_ok=True)
 
 
 class BestWeights(pl.Callback):
     """Keeps the weights of the best epoch by `monitor`, as the history of `rows` tells it."""
 
-    def __init__(self, folder: Path, rows: EpochRows, monitor: str) -> None:
-        self.path, self.rows, self.monitor = folder / "best.ckpt", rows, monitor
+    def __init__(self, path: Path, rows: EpochRows, monitor: str) -> None:
+        self.path, self.rows, self.monitor = path, rows, monitor
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if metrics.best_epoch(self.rows.rows, self.monitor) == len(self.rows.rows) - 1:
@@ -210,14 +207,14 @@ class Keeper(ModelCheckpoint):
         )
 
 
-def keepers(folder: Path, rows: EpochRows, monitor: str = "val/accuracy") -> list[pl.Callback]:
-    """Keepers of `best.ckpt` (weights at the best epoch by `monitor`) and of `last.ckpt` (everything).
+def keepers(best: Path, last: Path, rows: EpochRows, monitor: str = "val/accuracy") -> list[pl.Callback]:
+    """Keepers of `best` (weights at the best epoch by `monitor`) and of `last` (everything), each at its place.
 
     In this order: a run that is killed between the two does the epoch again, and keeps its weights again.
     """
     return [
-        BestWeights(folder, rows, monitor),
-        Keeper(folder, "last", enable_version_counter=False, save_on_train_epoch_end=True),
+        BestWeights(best, rows, monitor),
+        Keeper(last.parent, last.stem, enable_version_counter=False, save_on_train_epoch_end=True),
     ]
 
 

@@ -75,7 +75,7 @@ def details(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[st
 
 
 def predictions(logits: Tensor, labels: np.ndarray, ids: Iterable[str]) -> dict[str, np.ndarray]:
-    """What `predictions.npz` keeps of a test set: id, label and class probabilities (N, C) in float16."""
+    """What a run keeps of a test set: id, label and class probabilities (N, C) in float16."""
     probability = torch.softmax(logits, dim=1).numpy().astype(np.float16)
     return {"id": np.asarray(list(ids)), "label": labels.astype(np.int64), "probability": probability}
 

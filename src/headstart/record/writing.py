@@ -1,0 +1,61 @@
+"""Files that are written whole or not at all, and how JSON is laid out in them."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from headstart.system.process import draft_of
+
+KINDS = ((str, dict, list), (dict, list))
+"""What has a line of its own in a short list, and in a long one."""
+LONG_LIST = 24
+"""Texts of a list that each have a line of their own; more stand in one."""
+
+
+def write_json(path: Path, value: Any, durable: bool = False) -> None:
+    """Write `value` whole or not at all: to a file beside `path`, flushed to the disk if `durable`, then renamed."""
+    write_bytes(path, (_rendered(_finite(value)) + "\n").encode(), durable)
+
+
+def write_bytes(path: Path, content: bytes, durable: bool = False) -> None:
+    """Write `content` to `path` whole or not at all; if `durable`, so that it outlasts a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = draft_of(path)
+    try:
+        with part.open("xb") as file:  # never what someone else laid there
+            file.write(content)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _rendered(value: Any, margin: str = "") -> str:
+    """As `json.dumps(value, indent=1)`, but numbers that are one after the other, and long lists, take one line."""
+    inner = margin + " "
+    if isinstance(value, Mapping) and value:
+        items = (f"{json.dumps(key)}: {_rendered(item, inner)}" for key, item in value.items())
+        return "{\n" + ",\n".join(inner + item for item in items) + f"\n{margin}}}"
+    if isinstance(value, list) and any(isinstance(item, KINDS[len(value) > LONG_LIST]) for item in value):
+        return "[\n" + ",\n".join(inner + _rendered(item, inner) for item in value) + f"\n{margin}]"
+    return json.dumps(value, default=_plain)
+
+
+def _finite(value: Any) -> Any:
+    # JSON knows no NaN; a reader of another language would choke on it
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return _finite(value.tolist())
+    return str(value)
