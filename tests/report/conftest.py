@@ -1,9 +1,12 @@
 """Made-up sweeps for the report's tests, by the script that makes them for benchmarks."""
 
 import argparse
+import hashlib
 import importlib.util
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +36,48 @@ def make_sweep() -> Callable[..., Path]:
         return directory
 
     return make
+
+
+def write_scores(root: Path, runs: Iterable[Mapping[str, Any]], command: str = "headstart train -m …") -> Path:
+    """A sweep of which only strategies, seeds and scores matter; a run without `test` diverged.
+
+    Keys of a run: `strategy`, `seed`, `test`, `val`, `data`, `n` (examples a class), `split`, `lr`, `secs`, `cost`,
+    `sizes`, `settings`, `choices`, `metrics`.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    entries = []
+    for run in runs:
+        strategy, seed, data, n = run["strategy"], run["seed"], run.get("data", "d0"), run.get("n")
+        choices = {"backbone": "b0", "strategy": strategy, "data": data, **run.get("choices", {})}
+        settings = {"optimizer.lr": run.get("lr", 0.001), "data.n_per_class": n, "seed": seed, "trainer.max_epochs": 8}
+        settings |= run.get("settings", {})
+        run_id = hashlib.sha256(json.dumps([choices, settings]).encode()).hexdigest()[:12]
+        entry = {"run_id": run_id, "overrides": [f"strategy={strategy}", f"data={data}", f"seed={seed}"],
+                 "choices": choices, "settings": settings, "seed": seed}  # fmt: skip
+        entries.append(entry)
+        done = "test" in run
+        error = {"type": "DivergedError", "message": "Loss is nan at epoch 3", "traceback": ""}
+        metrics = {"val/accuracy": run.get("val", run.get("test")), "test/accuracy": run.get("test")}
+        result = {
+            "schema": 1, **entry, "status": "completed" if done else "failed", "error": None if done else error,
+            "metrics": {**metrics, **run.get("metrics", {})} if done else {},
+            "cost": {"total_seconds": run.get("secs", 30), "train_seconds": run.get("secs", 30), "feature_seconds": 0,
+                     **run.get("cost", {})},
+            "data": {"name": data, "fingerprint": hashlib.sha256(data.encode()).hexdigest(),
+                     "split_sha256": run.get("split", f"{data}{n}{seed}"),
+                     "sizes": run.get("sizes", {"train": 800, "val": 200, "test": 343}), "classes": list("abcdefgh")},
+        }  # fmt: skip
+        (root / run_id).mkdir(exist_ok=True)
+        (root / run_id / "result.json").write_text(json.dumps(result))
+    listing = {"schema": 1, "name": root.name, "command": command, "runs": entries}
+    (root / "sweep.json").write_text(json.dumps(listing))
+    return root
+
+
+@pytest.fixture(scope="session")
+def write_sweep() -> Callable[..., Path]:
+    """`write_scores`, for tests whose truth is in the scores."""
+    return write_scores
 
 
 @pytest.fixture

@@ -1,61 +1,48 @@
-"""Where one curve overtakes another, and how often the range given holds the place."""
+"""Where one curve overtakes another: only where the order is shown at sizes on both sides."""
 
-from math import exp, log
-
-import numpy as np
 import pytest
 
-from headstart.report.crossover import crossover
+from headstart.report.crossover import AtSize, crossover, turned
 
 
-def by_seed(values):
-    return dict(enumerate(values))
+def sizes(**states):
+    """`n5=(-0.1, -1)`: the gap and its state by size."""
+    return {float(name[1:]): AtSize(gap, state, 8) for name, (gap, state) in states.items()}
 
 
-def test_crossing_is_found_straight_in_log_n():
-    found = crossover({10: by_seed([-0.02, -0.02]), 40: by_seed([0.02, 0.02])})
-    assert found.place == pytest.approx(20)
-    assert found.low == pytest.approx(20, rel=0.01)
-    assert found.high == pytest.approx(20, rel=0.01)
+def test_a_crossing_lies_between_the_last_size_behind_and_the_first_ahead():
+    found = crossover(sizes(n5=(-0.05, -1), n10=(-0.02, -1), n20=(0.0, 0), n40=(0.02, 1)))
+    assert (found.low, found.high) == (10, 40)
+    assert found.place == pytest.approx(20, rel=1e-3)
+    assert not found.wide
 
 
-def test_never_overtaken_and_always_ahead_have_no_place():
-    behind = crossover({10: by_seed([-0.2, -0.21]), 40: by_seed([-0.1, -0.11])})
-    assert (behind.place, behind.low, behind.ahead_at_largest) == (None, None, False)
-    ahead = crossover({10: by_seed([0.2, 0.21]), 40: by_seed([0.1, 0.11])})
-    assert (ahead.place, ahead.ahead_at_smallest) == (None, True)
+def test_its_place_is_straight_in_log_size():
+    assert crossover(sizes(n10=(-0.02, -1), n40=(0.02, 1))).place == pytest.approx(20)
 
 
-def test_noise_leaves_the_ends_open():
-    found = crossover({10: by_seed([-0.3, 0.25, 0.01]), 40: by_seed([0.3, -0.2, 0.02])})
-    assert found.open_below
-    assert found.open_above
+def test_sizes_more_than_fourfold_apart_give_no_place():
+    found = crossover(sizes(n5=(-0.02, -1), n21=(0.02, 1)))
+    assert (found.low, found.high, found.place) == (5, 21, None)
+    assert found.wide
 
 
-def test_one_seed_gives_a_place_without_a_range():
-    found = crossover({10: {0: -0.1}, 40: {0: 0.1}})
-    assert found.place == pytest.approx(20)
-    assert found.open_below
-    assert found.open_above
+@pytest.mark.parametrize(
+    "states",
+    [
+        {"n5": (-0.05, -1), "n10": (0.05, 1), "n20": (0.05, 1), "n40": (-0.05, -1)},  # ahead for a while
+        {"n5": (-0.05, 0), "n10": (0.05, 1)},  # behind, but not shown
+        {"n5": (-0.05, -1), "n10": (0.05, 0)},  # ahead, but not shown
+        {"n5": (0.05, 1), "n10": (0.05, 1)},
+        {"n5": (-0.05, -1)},
+        {},
+    ],
+)
+def test_no_crossing_is_claimed_where_it_is_not_shown(states):
+    assert crossover(sizes(**states)) is None
 
 
-def test_only_seeds_with_every_size_count():
-    assert crossover({10: {0: -0.1}, 40: {1: 0.1}}) is None
-    assert crossover({10: {0: -0.1}}) is None
-    assert crossover({10: {0: -0.1, 1: 9.0}, 40: {0: 0.1}}).num_seeds == 1
-
-
-@pytest.mark.parametrize("n", [pytest.param(3, marks=pytest.mark.slow), 5, pytest.param(10, marks=pytest.mark.slow)])
-def test_range_holds_the_true_place_as_often_as_it_says(n):
-    """Curves whose true difference crosses zero at 18 examples a class; noise shared between sizes by each seed."""
-    dice, sizes, hits, trials = np.random.default_rng(n), (5, 10, 20, 40), 0, 500
-    truth = {size: 0.03 * log(size / 18) for size in sizes}
-    at_10, at_20 = truth[10], truth[20]
-    place = exp(log(10) + log(2) * -at_10 / (at_20 - at_10))  # of the curve drawn straight between the sizes
-    for _ in range(trials):
-        shared = dice.normal(0, 0.006, n)
-        noise = {size: shared + dice.normal(0, 0.006, n) for size in sizes}
-        found = crossover({size: by_seed(truth[size] + noise[size]) for size in sizes})
-        low, high = (found.low or np.inf), (found.high or -np.inf)
-        hits += low * 0.995 <= place <= high * 1.005
-    assert hits / trials >= 0.93
+def test_the_reference_may_be_the_one_that_overtakes():
+    found = sizes(n5=(0.05, 1), n10=(-0.05, -1))
+    assert crossover(found) is None
+    assert crossover(turned(found)).high == 10

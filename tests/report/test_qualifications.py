@@ -55,10 +55,10 @@ def test_runs_are_compared_by_the_share_that_selected_their_epochs(report):
     assert "Selection" not in said
     with (made.directory / "tables" / "comparison.csv").open() as file:
         row = next(row for row in csv.DictReader(file) if row["contender"] == "fine_tune")
-    assert float(row["mean"]) == pytest.approx(62.15)
-    assert float(row["accuracy"]) == pytest.approx(95.15)
-    assert float(row["macro_f1"]) == pytest.approx(57.15)
-    assert float(row["majority_accuracy"]) == pytest.approx(93.5)
+    assert float(row["mean_percent"]) == pytest.approx(62.15)
+    assert float(row["accuracy_percent"]) == pytest.approx(95.15)
+    assert float(row["macro_f1_percent"]) == pytest.approx(57.15)
+    assert float(row["majority_accuracy_percent"]) == pytest.approx(93.5)
 
 
 def test_where_loss_selected_the_epochs_accuracy_is_compared_and_that_is_said(report):

@@ -1,7 +1,7 @@
 """The statistics against closed forms, published numbers and other implementations."""
 
 from itertools import combinations, product
-from math import isnan, nan
+from math import isnan
 
 import numpy as np
 import pytest
@@ -13,13 +13,9 @@ from headstart.report.statistics import (
     expected_best,
     expected_best_unbiased,
     friedman,
-    holm,
     improvement_probability,
     interquartile_interval,
     interquartile_mean,
-    pairs_needed,
-    sign_flip_p,
-    smallest_p,
     t_interval,
 )  # fmt: skip
 
@@ -37,47 +33,6 @@ def test_t_interval_of_one_value_is_not_known_and_of_equal_values_excludes_nothi
     assert isnan(t_interval([0.5]).low)
     assert not t_interval([0.5]).known
     assert not t_interval([0.1, 0.1, 0.1]).excludes_zero
-
-
-@pytest.mark.parametrize(("n", "p"), [(1, 1.0), (3, 0.25), (5, 0.0625), (6, 0.03125)])
-def test_smallest_p_is_reached_by_differences_of_one_sign(n, p):
-    assert smallest_p(n) == p
-    assert sign_flip_p(np.arange(1, n + 1) / 10) == p
-
-
-def test_pairs_needed_are_the_fewest_that_reach_the_level():
-    assert pairs_needed() == 6
-    assert pairs_needed(num_comparisons=15) == 10
-    assert smallest_p(10) * 15 <= 0.05 < smallest_p(9) * 15
-
-
-def test_sign_flip_is_scipys_exact_permutation_test():
-    d = np.random.default_rng(1).normal(0.3, 1, 9)
-    reference = stats.permutation_test(
-        (d,), lambda x, axis=-1: np.sum(x, axis=axis), permutation_type="samples", n_resamples=np.inf, vectorized=True
-    )
-    assert sign_flip_p(d) == pytest.approx(reference.pvalue)
-
-
-def test_sign_flip_counts_ties_and_is_certain_of_nothing_where_all_are_zero():
-    assert sign_flip_p([0.0, 0.0, 0.0]) == 1.0
-    flips = [
-        abs(sum(s * d for s, d in zip(signs, (0.1, 0.2, 0.3), strict=True))) for signs in product((1, -1), repeat=3)
-    ]
-    assert sign_flip_p([0.1, 0.2, -0.3]) == np.mean([x >= 0 for x in flips])
-
-
-def test_sign_flip_of_many_pairs_is_near_the_normal_limit():
-    d = np.random.default_rng(2).normal(0.1, 1, 60)
-    p = 2 * stats.norm.sf(abs(d.sum()) / np.sqrt((d**2).sum()))
-    assert sign_flip_p(d) == pytest.approx(p, rel=0.05)
-
-
-def test_holm_has_the_published_adjustment_and_leaves_unknown_ones_out():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    adjusted = holm([0.01, nan, 0.04])
-    assert adjusted[0] == pytest.approx(0.02)
-    assert isnan(adjusted[1])
 
 
 def test_improvement_probability_and_iqm_are_rliables():

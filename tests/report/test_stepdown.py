@@ -4,8 +4,8 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from headstart.report.statistics import sign_flip_p
 from headstart.report.stepdown import DRAWS, smallest_p, step_down
 
 
@@ -32,9 +32,33 @@ def test_adjusted_p_is_what_every_sign_vector_by_hand_gives(shape: tuple[int, in
     assert step_down(differences) == pytest.approx(slow(differences))
 
 
-def test_one_comparison_is_the_sign_flip_test():
+def test_one_comparison_is_scipys_exact_permutation_test():
     differences = np.random.default_rng(3).normal(0.5, 1, 9)
-    assert step_down(differences[None])[0] == pytest.approx(sign_flip_p(differences))
+    reference = stats.permutation_test(
+        (differences,), lambda x, axis=-1: np.sum(x, axis=axis), permutation_type="samples", n_resamples=np.inf,
+        vectorized=True,
+    )  # fmt: skip
+    assert step_down(differences[None])[0] == pytest.approx(reference.pvalue)
+
+
+def test_single_precision_breaks_no_ties():
+    counts = np.array([[342, 336, 321, 324, 334, 324, 334, 340], [324, 328, 325, 324, 323, 320, 323, 336]])
+    first, second = (np.float32(counts) / np.float32(472)).astype(float)
+    assert step_down((counts[0] - counts[1])[None] / 472) == pytest.approx([0.0625])
+    assert step_down((first - second)[None], 2.0**-22) == pytest.approx([0.0625])
+    assert step_down((first - second)[None])[0] < 0.05, "without a precision the decision flips"
+
+
+def test_differences_larger_than_the_precision_are_none_of_ties():
+    differences = np.array([[1.0, 2.0, 3.0, 5.0, 8.0, 13.0]]) * 1e-4
+    assert step_down(differences, 2.0**-22) == pytest.approx([2 / 64])
+
+
+def test_many_comparisons_are_counted_within_bounds():
+    scores = np.random.default_rng(1).normal(size=(250, 20))
+    first, second = np.triu_indices(250, 1)
+    p = step_down(scores[first] - scores[second])
+    assert np.isfinite(p).all()
 
 
 def test_three_contenders_and_six_seeds_can_be_told_apart():

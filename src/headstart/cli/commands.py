@@ -1,6 +1,7 @@
 """The commands beside `train` and `plan`, and what a comparison ends with: what they print, and their exit status."""
 
 import contextlib
+import math
 import shutil
 import sys
 import tempfile
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
 
 
 def report(words: list[str]) -> int:
-    """`headstart report DIR... [--out=DIR] [--open]`."""
+    """`headstart report DIR... [--out=DIR] [--margin=POINTS] [--open]`."""
+    places = [Path(word.partition("=")[2]).expanduser() for word in words if word.startswith("--out=")]
+    margins = [_margin(word.partition("=")[2]) for word in words if word.startswith("--margin=")]
+    rest = [word for word in words if not word.startswith(("--out=", "--margin="))]
+    folders, flags = _parsed(rest, ("--open", "--out=DIR", "--margin=POINTS"), "headstart report outputs/demo")
     from headstart.report.build import build
 
-    places = [Path(word.partition("=")[2]).expanduser() for word in words if word.startswith("--out=")]
-    rest = [word for word in words if not word.startswith("--out=")]
-    folders, flags = _parsed(rest, ("--open", "--out=DIR"), "headstart report outputs/demo")
-    made = build(folders, places[-1] if places else None)
+    made = build(folders, places[-1] if places else None, margins[-1] if margins else None)
     for note in made.notes:
         sys.stderr.write(f"note: {plain(note)}\n")
     print("\n".join(map(plain, made.answer)))
@@ -32,6 +34,17 @@ def report(words: list[str]) -> int:
 
         webbrowser.open(made.page.absolute().as_uri())
     return 0
+
+
+def _margin(word: str) -> float:
+    """A difference that does not matter: points of a share, or the measure's own unit."""
+    with contextlib.suppress(ValueError):
+        if 0 < (number := float(word)) < math.inf:
+            return number
+    raise InputError(
+        "A margin is a difference that does not matter in practice, a number above 0: points of a share, or the "
+        f"measure's own unit, as in --margin=0.5. Got {word!r}."
+    )
 
 
 def conclude(directory: Path, cfg: "DictConfig") -> None:

@@ -47,6 +47,11 @@ class Recorder:
         """Time since the run began; its share, where several are done together."""
         return self.share * (time.perf_counter() - self.began)
 
+    @property
+    def _time(self) -> dict[str, float]:
+        """The time of the run, and among how many it was shared out: older results have the whole of a fused run."""
+        return {"total_seconds": self.seconds} | ({"shared_by": round(1 / self.share)} if self.share < 1 else {})
+
     def row(self, row: Mapping[str, Any]) -> None:
         """Take note of one epoch."""
         self.rows([row])
@@ -78,13 +83,13 @@ class Recorder:
     ) -> Result:
         """Write predictions and the result of a run that came to its end."""
         size = write_predictions(self.directory.predictions, predictions)
-        cost = {"total_seconds": self.seconds, **cost}
+        cost = {**self._time, **cost}
         return self._write("completed", None, metrics, cost, {**more, "predictions_bytes": size}, exit_code=0)
 
     def fail(self, error: BaseException, cost: Mapping[str, Any] | None = None, **more: Any) -> Result:
         """Write the result of a run that did not."""
         log.error("The run failed.", exc_info=error)
-        cost = {"total_seconds": self.seconds, **(cost or {})}
+        cost = {**self._time, **(cost or {})}
         return self._write("failed", failure(error), {}, cost, more, exit_code=1)
 
     def _write(

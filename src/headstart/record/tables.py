@@ -37,7 +37,8 @@ class History:
 
 
 def write_predictions(path: Path, predictions: Mapping[str, Mapping[str, np.ndarray]]) -> int:
-    """`predictions.npz`: by test set (`test`, `shift/<name>`) the arrays id, label and probability (N, C) float16.
+    """`predictions.npz`: by test set (`test`, `shift/<name>`) the arrays id, label, predicted (the class decided
+    for) and probability (N, C) float16.
 
     Returns:
         The size of the file in bytes.

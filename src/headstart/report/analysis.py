@@ -8,14 +8,17 @@ from statistics import fmean
 import numpy as np
 
 from headstart.report import statistics
-from headstart.report.crossover import Crossover, crossover
+from headstart.report.crossover import AtSize, Crossover, crossover, turned
 from headstart.report.design import Cell, Contender, Design, Scene
+from headstart.report.evidence import BETTER, LEVEL, OPEN, resampled_interval, verdict
 from headstart.report.metric import Metric
+from headstart.report.pairs import Pairs, adjust, make_pairs
 from headstart.report.reading import Run
 from headstart.report.statistics import Interval, RankTest
+from headstart.report.stepdown import step_down
 
 ALL_PAIRS_UP_TO = 12
-"""Contenders up to which all pairs are compared; above, each is compared with the leader alone."""
+"""Contenders up to which all pairs are shown; above, each is shown against the leader. All are tested either way."""
 COSTS = (
     "train_seconds", "feature_seconds", "train_flops", "feature_flops", "trainable_parameters", "peak_memory_bytes",
     "total_seconds",
@@ -24,6 +27,10 @@ BESIDE = ("accuracy", "balanced_accuracy", "macro_f1", "majority_accuracy")
 """Measures of the test set that are shown beside the one that runs are compared by."""
 WITH_FEATURES = {"seconds": ("train_seconds", "feature_seconds"), "flops": ("train_flops", "feature_flops")}
 """Costs of a run as if it had computed its frozen features alone: whoever shares them pays less, none pays more."""
+MARGIN = 0.01
+"""A difference of shares that does not matter in practice, unless the reader names another: one point."""
+OWN = ""
+"""The name of the own test set among those that pairs are tested on; shifted ones have names."""
 
 
 @dataclass(slots=True)
@@ -43,27 +50,52 @@ class Summary:
     total_seconds: float
     """Of all runs that led here: every candidate and seed, failed ones and earlier attempts too."""
 
+    @property
+    def label(self) -> str:
+        """The contender's name."""
+        return self.cell.contender.label
+
+    @property
+    def num_tried(self) -> int:
+        """Settings that have a score."""
+        return sum(bool(candidate.runs) for candidate in self.cell.candidates)
+
 
 @dataclass(slots=True)
 class Difference:
-    """`first` against `second` in a scene, paired by seed and split; positive where `first` is better."""
+    """`first` against `second` in a scene, paired by seed and split; `first` is the one with the higher paired mean."""
 
     scene: Scene
     first: Contender
     second: Contender
-    num_pairs: int
+    values: np.ndarray
+    """(pairs,) differences, one a replicate."""
     interval: Interval | None
+    """Of the mean over other replicates on these data."""
+    resampled: Interval | None
+    """Of the mean over other examples like these, where each replicate splits one pool anew."""
     p: float
     p_adjusted: float
+    verdict: str
     improvement: float
     family: int = 1
+    """Comparisons that p is adjusted for."""
     unpaired: int = 0
-    """Seeds that both have, but on different splits."""
+    """Replicates that both have, but on different splits."""
+
+    @property
+    def num_pairs(self) -> int:
+        """Replicates that both have, on the same split."""
+        return len(self.values)
 
     @property
     def clear(self) -> bool:
         """Whether the adjusted test tells the two apart at 5%."""
-        return self.p_adjusted <= 0.05
+        return self.verdict == BETTER
+
+    def seen_from(self, contender: Contender) -> int:
+        """1 where `contender` is the one ahead, else -1."""
+        return 1 if contender is self.first else -1
 
 
 @dataclass(slots=True)
@@ -91,38 +123,124 @@ class Budget:
 
 
 @dataclass(slots=True)
+class BySize:
+    """A contender against a reference at every training size of a data set, by examples a class."""
+
+    sizes: dict[float, AtSize]
+    overtakes: Crossover | None
+    overtaken: Crossover | None
+    """Where the reference overtakes the contender."""
+
+
+@dataclass(slots=True)
+class Shifted:
+    """Scores on a shifted test set, and who is told apart there from the leader on the own one."""
+
+    intervals: dict[Contender, Interval]
+    against: dict[Contender, tuple[float, bool]]
+    """By other contender: what it is ahead of the leader by, in pairs, and whether that is told apart."""
+
+
+@dataclass(slots=True)
 class Analysis:
     """Everything computed, for words, tables and figures."""
 
     design: Design
     summaries: dict[Scene, list[Summary]]
+    """The leader first, then by the paired difference to it."""
     differences: dict[Scene, list[Difference]]
     focus: Scene | None
     across: AcrossData | None
-    crossovers: dict[tuple[str, Contender, Contender], Crossover] = field(default_factory=dict)
+    margin: float | None = MARGIN
+    """A difference that does not matter in practice; `None` where nobody said which that is."""
+    num_tables: int = 0
+    """Data sets, sizes and test sets over which comparisons are adjusted together."""
+    num_comparisons: int = 0
+    by_size: dict[tuple[str, Contender, Contender], BySize] = field(default_factory=dict)
     budgets: dict[Scene, list[Budget]] = field(default_factory=dict)
-    shifts: dict[Scene, dict[Contender, dict[str, Interval]]] = field(default_factory=dict)
+    shifts: dict[Scene, dict[str, Shifted]] = field(default_factory=dict)
 
-    def best(self, scene: Scene) -> Summary:
-        """The contender with the highest mean; one with a single seed only where all have but one."""
-        rows = self.summaries[scene]
-        return max([row for row in rows if row.interval.n > 1] or rows, key=lambda row: row.interval.mean)
+    def leader(self, scene: Scene) -> Summary:
+        """Of the contenders that have a score in as many replicates as any, the one with the highest mean."""
+        return self.summaries[scene][0]
+
+    def between(self, scene: Scene, one: Contender, other: Contender) -> Difference | None:
+        """The difference of two contenders, whichever is ahead."""
+        return next((d for d in self.differences[scene] if {d.first, d.second} == {one, other}), None)
 
 
-def analyse(design: Design) -> Analysis:
-    """Compute everything the report shows from the runs' scores and costs."""
+def analyse(design: Design, margin: float | None = None) -> Analysis:
+    """Compute everything the report shows from the runs' scores and costs.
+
+    `margin` is the difference that does not matter in practice, in the measure's own unit; by default a point of a
+    share, and none for what is no share.
+    """
+    if margin is None and design.metric.share:
+        margin = MARGIN
     summaries = {scene: [summarise(cell, design) for cell in design.scored(scene)] for scene in design.scenes}
-    summaries = {scene: rows for scene, rows in summaries.items() if rows}
-    analysis = Analysis(design, summaries, {}, _focus(summaries), None)
+    summaries = {scene: _ordered(rows) for scene, rows in summaries.items() if rows}
+    analysis = Analysis(design, summaries, {}, _focus(summaries), None, margin)
+    tables = _tables(design, summaries)
+    analysis.num_comparisons, analysis.num_tables = adjust(list(tables.values())), len(tables)
     for scene, rows in summaries.items():
-        analysis.differences[scene] = _differences(analysis, scene, rows)
+        analysis.differences[scene] = _differences(analysis, scene, rows, tables.get((scene, OWN)))
         if budgets := _budgets(design, scene):
             analysis.budgets[scene] = budgets
-        if shifts := _shifts(design, rows):
+        if shifts := _shifts(design, scene, rows, tables):
             analysis.shifts[scene] = shifts
     analysis.across = _across(analysis)
-    analysis.crossovers = _crossovers(analysis)
+    analysis.by_size = _by_size(analysis, tables)
     return analysis
+
+
+def _ordered(rows: list[Summary]) -> list[Summary]:
+    """The leader first: the highest mean of those with a score in as many replicates as any. Then by how far each is
+    from it where both ran, so that what one lacks does not move it."""
+    most = max(row.interval.n for row in rows)
+    leader = max((row for row in rows if row.interval.n == most), key=lambda row: row.interval.mean)
+
+    def gap(row: Summary) -> float:
+        shared = row.scores.keys() & leader.scores.keys()
+        if not shared:
+            return row.interval.mean - leader.interval.mean
+        return fmean(row.scores[number] - leader.scores[number] for number in shared)
+
+    return [leader, *sorted((row for row in rows if row is not leader), key=lambda row: -gap(row))]
+
+
+def _tables(design: Design, summaries: Mapping[Scene, list[Summary]]) -> dict[tuple[Scene, str], Pairs]:
+    """All pairs of each scene on its own and on each shifted test set."""
+    numbers = sorted(design.replicates.names)
+    found: dict[tuple[Scene, str], Pairs] = {}
+    for scene, rows in summaries.items():
+        splits = [{number: run.split for number, run in _selected(row).items()} for row in rows]
+        made = make_pairs([row.scores for row in rows], splits, numbers)
+        if made is None:
+            continue
+        found[scene, OWN] = made
+        for name in shift_names(rows, design.metric):
+            scores = [_shift_scores(row, design.metric, name) for row in rows]
+            shifted = make_pairs(scores, splits, numbers)
+            if shifted is not None and np.isfinite(shifted.values).any():
+                found[scene, name] = shifted
+    return found
+
+
+def _selected(row: Summary) -> Mapping[int, Run]:
+    assert row.cell.selected is not None
+    return row.cell.selected.runs
+
+
+def shift_names(rows: Sequence[Summary], metric: Metric) -> list[str]:
+    """Shifted test sets that any of the selected runs has a score of."""
+    suffix = f"/{metric.name}"
+    keys = {key for row in rows for run in _selected(row).values() for key in run.metrics}
+    return sorted(key[6 : -len(suffix)] for key in keys if key.startswith("shift/") and key.endswith(suffix))
+
+
+def _shift_scores(row: Summary, metric: Metric, name: str) -> dict[int, float]:
+    runs = _selected(row).items()
+    return {number: value for number, run in runs if (value := metric.shift(run, name)) is not None}
 
 
 def _focus(summaries: Mapping[Scene, list[Summary]]) -> Scene | None:
@@ -144,14 +262,21 @@ def summarise(cell: Cell, design: Design) -> Summary:
     for key in COSTS:
         found = [run.cost[key] for run in runs if key in run.cost]
         costs[key] = fmean(found) if found else nan
+    share = {"seconds": 1.0, "flops": _training_share(list(runs))}
     for key, (training, features) in WITH_FEATURES.items():
-        costs[key] = costs[training] + (costs[features] if isfinite(costs[features]) else 0.0)
+        costs[key] = costs[training] + (share[key] * costs[features] if isfinite(costs[features]) else 0.0)
     total = sum(run.cost.get("total_seconds", 0.0) + run.attempt_seconds for run in cell.runs)
     interval = statistics.t_interval(values)
     return Summary(
         cell, scores, interval, float(np.median(values)), float(values.max()), float(values.min()),
         cell.selected.val, _beside(list(runs), design.metric), costs, total,
     )  # fmt: skip
+
+
+def _training_share(runs: Sequence[Run]) -> float:
+    """Training examples over all that a run reads: others are not charged for passes over val and test either."""
+    shares = [run.sizes["train"] / sum(run.sizes.values()) for run in runs if run.sizes.get("train")]
+    return fmean(shares) if shares else 1.0
 
 
 def _beside(runs: Sequence[Run], metric: Metric) -> dict[str, float]:
@@ -163,52 +288,57 @@ def _beside(runs: Sequence[Run], metric: Metric) -> dict[str, float]:
     return {name: fmean(values) for name, values in found.items() if values}
 
 
-def paired(first: Cell, second: Cell, design: Design) -> tuple[dict[int, float], int]:
-    """Differences by seed where both cells ran on the same split, and the number of seeds with other splits."""
-    assert first.selected is not None
-    assert second.selected is not None
-    ours, theirs, metric = first.selected.runs, second.selected.runs, design.metric
-    differences, unpaired = {}, 0
-    for seed in ours.keys() & theirs.keys():
-        x, y = metric.test(ours[seed]), metric.test(theirs[seed])
-        if x is None or y is None:
-            continue
-        if ours[seed].split != theirs[seed].split:
-            unpaired += 1
-        else:
-            differences[seed] = x - y
-    return dict(sorted(differences.items())), unpaired
-
-
-def _differences(analysis: Analysis, scene: Scene, rows: list[Summary]) -> list[Difference]:
-    design = analysis.design
-    ordered = sorted(rows, key=lambda row: -row.interval.mean)
-    leader = analysis.best(scene)
-    if len(rows) <= ALL_PAIRS_UP_TO:
-        pairs = [(first, second) for i, first in enumerate(ordered) for second in ordered[i + 1 :]]
-    else:
-        pairs = [(leader, second) for second in ordered if second is not leader]
-    found = []
-    for first, second in pairs:
-        values, unpaired = paired(first.cell, second.cell, design)
-        d = np.array(list(values.values()))
-        interval = statistics.t_interval(d) if len(d) else None
-        p = statistics.sign_flip_p(d) if len(d) > 1 else nan
-        scores = [np.array(list(row.scores.values())) for row in (first, second)]
-        better = statistics.improvement_probability(scores[:1], scores[1:])
-        found.append(
-            Difference(
-                scene, first.cell.contender, second.cell.contender, len(d), interval, p, nan, better, 1, unpaired
-            )
-        )
-    _adjust(found)
+def _differences(analysis: Analysis, scene: Scene, rows: list[Summary], pairs: Pairs | None) -> list[Difference]:
+    """All pairs, or with many contenders those of the leader; each seen from the one that is ahead."""
+    if pairs is None:
+        return []
+    shown = len(rows) if len(rows) <= ALL_PAIRS_UP_TO else 1
+    ratio, found = _ratio(analysis, scene.dataset), []
+    for i in range(shown):
+        for j in range(i + 1, len(rows)):
+            row, _ = pairs.row(i, j)
+            values = pairs.values[row]
+            there = np.isfinite(values)
+            sign = -1 if there.any() and values[there].mean() < 0 else 1
+            first, second = (rows[i], rows[j]) if sign > 0 else (rows[j], rows[i])
+            d = sign * values[there]
+            p = float(step_down(d[None], pairs.precision)[0]) if len(d) > 1 else nan
+            words = verdict(d, float(pairs.p_adjusted[row]), analysis.margin, len(pairs.values)) if len(d) else OPEN
+            scores = [np.array(list(row.scores.values())) for row in (first, second)]
+            found.append(
+                Difference(
+                    scene, first.cell.contender, second.cell.contender, d,
+                    statistics.t_interval(d) if len(d) else None, _resampled(first, second, ratio),
+                    p, float(pairs.p_adjusted[row]), words,
+                    statistics.improvement_probability(scores[:1], scores[1:]),
+                    analysis.num_comparisons, int(pairs.unpaired[row]),
+                )
+            )  # fmt: skip
     return found
 
 
-def _adjust(found: list[Difference]) -> None:
-    family = sum(not np.isnan(difference.p) for difference in found)
-    for difference, p in zip(found, statistics.holm([difference.p for difference in found]), strict=True):
-        difference.p_adjusted, difference.family = p, family
+def _ratio(analysis: Analysis, dataset: str) -> float:
+    """Test examples over all others of the pool, as far as the runs tell: those of the largest training set."""
+    ratios = [
+        run.sizes["test"] / (run.sizes["train"] + run.sizes.get("val", 0.0))
+        for (_, scene), cell in analysis.design.cells.items() if scene.dataset == dataset
+        for run in cell.runs if run.sizes.get("test") and run.sizes.get("train")
+    ]  # fmt: skip
+    return min(ratios, default=nan)
+
+
+def _resampled(first: Summary, second: Summary, ratio: float) -> Interval | None:
+    """The interval for other examples, where splits differ: over the mean of each split, so that seeds on one split are
+    one draw of examples."""
+    by_split: dict[str, list[float]] = {}
+    ours, theirs = _selected(first), _selected(second)
+    for number in first.scores.keys() & second.scores.keys():
+        if ours[number].split and ours[number].split == theirs[number].split:
+            gap = first.scores[number] - second.scores[number]
+            by_split.setdefault(ours[number].split, []).append(gap)
+    if len(by_split) < 2 or not isfinite(ratio):
+        return None
+    return resampled_interval([fmean(values) for _, values in sorted(by_split.items())], ratio)
 
 
 def _across(analysis: Analysis) -> AcrossData | None:
@@ -231,22 +361,40 @@ def _across(analysis: Analysis) -> AcrossData | None:
     ranks = statistics.friedman(means) if len(contenders) >= 3 else None
     scores = [[np.array(list(table[c].scores.values())) for table in tables] for c in contenders]
     middle = [statistics.interquartile_interval(tasks) for tasks in scores]
-    order = np.argsort(-means.mean(axis=0), kind="stable")
-    differences = []
-    for place, i in enumerate(order):
-        for j in order[place + 1 :] if len(order) <= ALL_PAIRS_UP_TO or place == 0 else []:
-            d = means[:, i] - means[:, j]
-            better = statistics.improvement_probability(scores[i], scores[j])
-            found = statistics.t_interval(d), statistics.sign_flip_p(d)
-            differences.append(
-                Difference(Scene("all data sets", inf), contenders[i], contenders[j], len(d), *found, nan, better)
+    order = np.argsort(-means.mean(axis=0), kind="stable").tolist()
+    return AcrossData(scenes, contenders, means, ranks, middle, _over_data(analysis, contenders, means, order, scores))
+
+
+def _over_data(
+    analysis: Analysis,
+    contenders: Sequence[Contender],
+    means: np.ndarray,
+    order: Sequence[int],
+    scores: Sequence[Sequence[np.ndarray]],
+) -> list[Difference]:
+    """Differences of means of data sets, a data set being a pair; a family of tests of its own."""
+    pairs = [(i, j) for place, i in enumerate(order) for j in order[place + 1 :]]
+    adjusted = step_down(np.array([means[:, i] - means[:, j] for i, j in pairs]))
+    found = []
+    for (i, j), p_adjusted in zip(pairs, adjusted, strict=True):
+        if len(order) > ALL_PAIRS_UP_TO and i != order[0]:
+            continue
+        d = means[:, i] - means[:, j]
+        better = statistics.improvement_probability(scores[i], scores[j])
+        found.append(
+            Difference(
+                Scene("all data sets", inf), contenders[i], contenders[j], d, statistics.t_interval(d), None,
+                float(step_down(d[None])[0]), float(p_adjusted),
+                verdict(d, float(p_adjusted), analysis.margin, len(pairs)), better, len(pairs),
             )
-    _adjust(differences)
-    return AcrossData(scenes, contenders, means, ranks, middle, differences)
+        )  # fmt: skip
+    return found
 
 
-def _crossovers(analysis: Analysis) -> dict[tuple[str, Contender, Contender], Crossover]:
-    """For each data set, where each contender overtakes feature extraction with the same other factors."""
+def _by_size(
+    analysis: Analysis, tables: Mapping[tuple[Scene, str], Pairs]
+) -> dict[tuple[str, Contender, Contender], BySize]:
+    """For each data set, each contender against feature extraction with the same other factors, size by size."""
     design, found = analysis.design, {}
     references = {c.values[1:]: c for c in design.contenders if c.lead == "feature_extraction"}
     for contender in design.contenders:
@@ -254,17 +402,29 @@ def _crossovers(analysis: Analysis) -> dict[tuple[str, Contender, Contender], Cr
         if reference is None or contender is reference:
             continue
         for dataset in dict.fromkeys(scene.dataset for scene in design.scenes):
-            by_size = {}
-            for scene in design.scenes:
-                ours, theirs = design.cell(contender, scene), design.cell(reference, scene)
-                if scene.dataset == dataset and ours and theirs and ours.selected and theirs.selected:
-                    differences, _ = paired(ours, theirs, design)
-                    if differences:
-                        by_size[training_size(ours)] = differences
-            result = crossover({size: values for size, values in by_size.items() if 0 < size < inf})
-            if result is not None:
-                found[dataset, reference, contender] = result
+            sizes = {}
+            for scene, rows in analysis.summaries.items():
+                if scene.dataset == dataset and (scene, OWN) in tables:
+                    at = _at_size(rows, tables[scene, OWN], contender, reference)
+                    size = next((training_size(row.cell) for row in rows if row.cell.contender is contender), inf)
+                    if at is not None and 0 < size < inf:
+                        sizes[size] = at
+            if len(sizes) > 1:
+                found[dataset, reference, contender] = BySize(sizes, crossover(sizes), crossover(turned(sizes)))
     return found
+
+
+def _at_size(rows: Sequence[Summary], pairs: Pairs, contender: Contender, reference: Contender) -> AtSize | None:
+    places = {row.cell.contender: place for place, row in enumerate(rows)}
+    if contender not in places or reference not in places:
+        return None
+    row, sign = pairs.row(places[contender], places[reference])
+    values = pairs.values[row][np.isfinite(pairs.values[row])]
+    if not len(values):
+        return None
+    gap = sign * float(values.mean())
+    clear = pairs.p_adjusted[row] <= LEVEL
+    return AtSize(gap, int(np.sign(gap)) if clear else 0, len(values))
 
 
 def training_size(cell: Cell) -> float:
@@ -296,14 +456,20 @@ def _budgets(design: Design, scene: Scene) -> list[Budget]:
     return found
 
 
-def _shifts(design: Design, rows: list[Summary]) -> dict[Contender, dict[str, Interval]]:
-    found: dict[Contender, dict[str, Interval]] = {}
-    suffix = f"/{design.metric.name}"
-    for row in rows:
-        assert row.cell.selected is not None
-        runs = list(row.cell.selected.runs.values())
-        keys = dict.fromkeys(key for run in runs for key in run.metrics)
-        for name in sorted(key[6 : -len(suffix)] for key in keys if key.startswith("shift/") and key.endswith(suffix)):
-            values = [value for run in runs if (value := design.metric.shift(run, name)) is not None]
-            found.setdefault(row.cell.contender, {})[name] = statistics.t_interval(values)
+def _shifts(
+    design: Design, scene: Scene, rows: list[Summary], tables: Mapping[tuple[Scene, str], Pairs]
+) -> dict[str, Shifted]:
+    """By shifted test set, the scores there; pairs are those with the leader on the own test set."""
+    found: dict[str, Shifted] = {}
+    for name in shift_names(rows, design.metric):
+        values = {row.cell.contender: list(_shift_scores(row, design.metric, name).values()) for row in rows}
+        shifted = Shifted({c: statistics.t_interval(v) for c, v in values.items() if v}, {})
+        pairs = tables.get((scene, name))
+        for j in range(1, len(rows) if pairs is not None else 0):
+            assert pairs is not None
+            row, _ = pairs.row(0, j)
+            d = pairs.values[row][np.isfinite(pairs.values[row])]
+            if len(d):
+                shifted.against[rows[j].cell.contender] = -float(d.mean()), bool(pairs.p_adjusted[row] <= LEVEL)
+        found[name] = shifted
     return found

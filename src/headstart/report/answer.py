@@ -1,23 +1,23 @@
-"""The answer in plain words: what won, by how much, how surely, at what cost, and what the data cannot tell.
+"""The answer in plain words: what is better, by how much, how surely, at what cost, and what the data cannot tell.
 
-Every sentence is made from numbers of the analysis and says no more than they do.
+Every sentence is made from numbers of the analysis and says no more than they do. Who is better follows from paired
+differences and the adjusted test alone, never from the order of two means.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import isfinite
-from statistics import fmean
-
-import numpy as np
 
 from headstart.report.analysis import Analysis, Difference, Summary
+from headstart.report.certainty import certainty, limits, spread, to_settle
 from headstart.report.design import Contender, Scene
-from headstart.report.metric import p_equals, p_text, plural, seconds_text
+from headstart.report.evidence import BETTER, EQUAL, OPEN
+from headstart.report.exhibits import Exhibits
+from headstart.report.metric import plural
 from headstart.report.qualifications import (
     completeness,
     copies,
     cost,
-    limits,
     listing,
     majority,
     own_cost,
@@ -28,7 +28,7 @@ from headstart.report.qualifications import (
     with_less_data,
 )  # fmt: skip
 from headstart.report.reading import Ledger
-from headstart.report.statistics import smallest_p
+from headstart.report.several import points_over_data, said_over_data
 
 
 @dataclass(slots=True)
@@ -44,15 +44,23 @@ class Answer:
         return [self.headline, *(text for _, text in self.points)]
 
 
-def answer(analysis: Analysis, ledger: Ledger) -> Answer:
-    """Put an analysis into words."""
+def answer(analysis: Analysis, ledger: Ledger, exhibits: Exhibits | None = None) -> Answer:
+    """Put an analysis into words; `exhibits` have what is known of single examples."""
+    exhibits = exhibits or Exhibits()
     scene = analysis.focus
     if scene is None:
         return _nothing(analysis, ledger)
     rows = analysis.summaries[scene]
-    result = _across_data(analysis) if analysis.across else None
-    if result is None:
-        result = _alone(analysis, rows[0], scene) if len(rows) == 1 else _won(analysis, rows, scene)
+    if analysis.across is not None:
+        result = Answer(said_over_data(analysis), points_over_data(analysis))
+        for text in _missing_anywhere(analysis):
+            _add(result, "Missing runs", text)
+        for dataset in dict.fromkeys(scene.dataset for scene in analysis.across.scenes):
+            _add(result, f"With less data: {dataset}", with_less_data(analysis, dataset))
+        for place in analysis.across.scenes:
+            _add(result, f"Under shift: {place.dataset}", under_shift(analysis, place))
+    else:
+        result = _alone(analysis, rows[0], scene) if len(rows) == 1 else _compared(analysis, ledger, exhibits, scene)
     _add(result, "The majority", majority(rows, analysis.design.metric))
     _add(result, "Phases", phases(analysis))
     _add(result, "Copies", copies(ledger))
@@ -80,148 +88,162 @@ def _nothing(analysis: Analysis, ledger: Ledger) -> Answer:
 
 
 def _score(analysis: Analysis, row: Summary) -> str:
-    """`76.5% test accuracy (mean of 5 seeds; 95% t-interval 75.7 to 77.2%)`."""
+    """`76.5% test accuracy (mean of 5 seeds; 95% interval over seeds 75.7 to 77.2%)`."""
     metric, interval, repeats = analysis.design.metric, row.interval, analysis.design.replicates
     if not interval.known:
         return f"{metric.text(interval.mean)} test {metric.title} (one {repeats.unit}, so no interval)"
-    spread = metric.range(interval.low, interval.high)
+    width = metric.range(interval.low, interval.high)
     of = repeats.count(interval.n)
-    return f"{metric.text(interval.mean)} test {metric.title} (mean of {of}; 95% t-interval {spread})"
+    return f"{metric.text(interval.mean)} test {metric.title} (mean of {of}; 95% interval over {repeats.unit}s {width})"
 
 
 def _alone(analysis: Analysis, row: Summary, scene: Scene) -> Answer:
-    name = row.cell.contender.label
-    result = Answer(f"{name} scored {_score(analysis, row)} {where(scene)}; there is nothing to compare it with.")
+    missing = " ".join(["", *_missing(analysis, scene)])
+    headline = f"{row.label} scored {_score(analysis, row)} {where(scene)}; there is nothing to compare it with."
+    result = Answer(headline + missing)
     _add(result, "Cost", own_cost(row))
     return result
 
 
-def _won(analysis: Analysis, rows: Sequence[Summary], scene: Scene) -> Answer:
-    leader = analysis.best(scene)
-    ordered = sorted((row for row in rows if row is not leader), key=lambda row: -row.interval.mean)
-    second = ordered[0]
-    against = {
-        d.second if d.first is leader.cell.contender else d.first: d
-        for d in analysis.differences[scene]
-        if leader.cell.contender in (d.first, d.second)
-    }
-    next_one = against[second.cell.contender]
-    result = Answer(_headline(analysis, rows, leader, second, next_one, scene))
-    _add(result, "How good", f"{leader.cell.contender.label} reaches {_score(analysis, leader)}.")
-    _add(result, "How sure", _certainty(analysis, leader, next_one, list(against.items())))
-    _add(result, "At what cost", cost(analysis, leader, ordered, against))
+def _compared(analysis: Analysis, ledger: Ledger, exhibits: Exhibits, scene: Scene) -> Answer:
+    leader, *others = analysis.summaries[scene]
+    against = {row.cell.contender: _against(analysis, scene, leader, row) for row in others}
+    missing = " ".join(["", *_missing(analysis, scene)])
+    result = Answer(headline(analysis, scene) + missing)
+    _add(result, "How good", f"{leader.label} reaches {_score(analysis, leader)}.")
+    _add(result, "How sure", certainty(analysis, leader, others, against, exhibits.crossed))
+    _add(result, "What would settle it", to_settle(analysis, ledger, leader, others[0]))
+    _add(result, "At what cost", cost(analysis, leader, others, against))
     _add(result, "Under shift", under_shift(analysis, scene))
-    _add(result, "With less data", with_less_data(analysis, leader, scene))
-    _add(result, "What these data cannot tell", limits(analysis, next_one, list(against.values())))
+    _add(result, "With less data", with_less_data(analysis, scene.dataset))
+    _add(result, "What scores vary with", spread(analysis, leader))
+    _add(result, "What these data cannot tell", limits(analysis, against[others[0].cell.contender], len(others)))
     return result
 
 
-def _headline(
-    analysis: Analysis, rows: Sequence[Summary], leader: Summary, second: Summary, d: Difference, scene: Scene
-) -> str:
-    metric, first, other = analysis.design.metric, leader.cell.contender.label, second.cell.contender.label
-    score, runner_up = metric.text(leader.interval.mean), metric.text(second.interval.mean)
-    gap = metric.gap(leader.interval.mean - second.interval.mean, signed=False) + metric.unit
-    if d.clear:
-        return f"{first} won {where(scene)}: {score}, {gap} ahead of {other}."
-    level = [row.cell.contender.label for row in rows if metric.text(row.interval.mean) == score]
-    if len(level) > 1 and not (d.interval and d.interval.excludes_zero):
-        return f"{listing(level)} scored the same {where(scene)}: {score}."
-    if d.interval is None or not d.interval.known:
-        return (
-            f"{first} scored highest {where(scene)}, {score} against {runner_up} for {other}; "
-            "nothing shows that it would again."
-        )
-    if d.interval.excludes_zero and d.interval.mean > 0:
-        reach = smallest_p(d.num_pairs) * d.family <= 0.05
-        among = f" among {d.family} comparisons" if d.family > 1 else ""
-        confirm = "The test does not" if reach else f"{analysis.design.replicates.count(d.num_pairs)} cannot"
-        return f"{first} scored highest {where(scene)}: {score}, {gap} ahead of {other}. {confirm} confirm it{among}."
-    return f"{first} ({score}) and {other} ({runner_up}) cannot be told apart {where(scene)}."
+def _against(analysis: Analysis, scene: Scene, leader: Summary, row: Summary) -> Difference:
+    found = analysis.between(scene, leader.cell.contender, row.cell.contender)
+    assert found is not None
+    return found
 
 
-def _certainty(
-    analysis: Analysis, leader: Summary, d: Difference, against: Sequence[tuple[Contender, Difference]]
-) -> str:
-    metric, interval = analysis.design.metric, d.interval
-    other = d.second.label if d.first is leader.cell.contender else d.first.label
-    if interval is None:
-        reason = "ran on different splits" if d.unpaired else f"share no {analysis.design.replicates.unit}"
-        return f"{leader.cell.contender.label} and {other} {reason}, so they cannot be compared in pairs."
-    if not interval.known:
-        return f"The lead over {other} rests on one pair of runs: there is no interval and no test."
-    low, high = interval.low, interval.high
-    if d.first is not leader.cell.contender:
-        low, high = -high, -low
-    text = (
-        f"Against {other}, paired over {analysis.design.replicates.count(interval.n)}, the difference is "
-        f"{metric.gap(abs(interval.mean), False)}{metric.unit} (95% interval {metric.gap(low)} to {metric.gap(high)}; "
-        f"exact {p_equals(d.p)}"
-    )
-    text += f", {p_text(d.p_adjusted)} after Holm for {d.family} comparisons)." if d.family > 1 else ")."
-    clear = [c.label for c, x in against if x.clear]
-    hinted = [c.label for c, x in against if not x.clear and x.interval and x.interval.excludes_zero]
-    open_ones = [c.label for c, x in against if c.label not in clear and c.label not in hinted]
-    if len(against) > 1:
-        parts = [f"told apart at 5%: {listing(clear)}"] if clear else []
-        parts += [f"interval without zero, but the test does not reach 5%: {listing(hinted)}"] if hinted else []
-        parts += [f"order open: {listing(open_ones)}"] if open_ones else []
-        text += f" Of the {len(against)} others, " + "; ".join(parts) + "."
+def headline(analysis: Analysis, scene: Scene) -> str:
+    """What is better, practically equal, or cannot be told, in one sentence or two."""
+    leader, *others = analysis.summaries[scene]
+    sorted_out: dict[str, list[Summary]] = {BETTER: [], EQUAL: [], OPEN: []}
+    for row in others:
+        d = _against(analysis, scene, leader, row)
+        ahead = d.seen_from(leader.cell.contender) > 0
+        sorted_out[d.verdict if ahead or d.verdict == EQUAL else OPEN].append(row)
+    worse, equal, unknown = (sorted_out[kind] for kind in (BETTER, EQUAL, OPEN))
+    name, place = leader.label, where(scene)
+    if unknown:
+        names = [name, *(row.label for row in unknown)]
+        if len(unknown) == 1:
+            which = f"whether {names[0]} or {names[1]} is better {place}: {_pair(analysis, scene, leader, unknown[0])}"
+        else:
+            which = f"which of {listing(names)} is best {place}"
+            which += f": {analysis.design.metric.text(leader.interval.mean)} for {name}, the highest mean"
+        rest = _rest(name, worse, equal, analysis)
+        return f"It cannot be told {which}.{rest}"
+    if equal:
+        within = f"within {margin_text(analysis)}"
+        if len(equal) == 1:
+            text = f"{name} and {equal[0].label} are practically equal {place} ({within}): "
+            text += f"{_pair(analysis, scene, leader, equal[0])}."
+        else:
+            text = f"{name} is practically equal to {listing([row.label for row in equal])} {place} ({within})."
+        return text + _rest(name, worse, [], analysis)
+    if len(others) == 1:
+        text = f"{name} is better than {others[0].label} {place}: {_pair(analysis, scene, leader, others[0])}"
+        return f"{text}{_small(analysis, _against(analysis, scene, leader, others[0]))}."
+    gap = _gap(analysis, scene, leader, others[0])
+    score = analysis.design.metric.text(leader.interval.mean)
+    return f"{name} is the best of {len(others) + 1} {place}: {score}, {gap} ahead of {others[0].label}, the next."
+
+
+def _small(analysis: Analysis, d: Difference) -> str:
+    """Whether a difference that is shown is shown to be smaller than what matters, too."""
+    if analysis.margin is None or d.interval is None or not d.interval.high < analysis.margin:
+        return ""
+    return f", less than the margin of {margin_text(analysis)}"
+
+
+def _rest(name: str, worse: Sequence[Summary], equal: Sequence[Summary], analysis: Analysis) -> str:
+    text = ""
+    if equal:
+        text += f" {name} is practically equal to {listing([row.label for row in equal])} (within "
+        text += f"{margin_text(analysis)})."
+    if worse:
+        text += f" {name} is better than {listing([row.label for row in worse])}."
     return text
 
 
-def _across_data(analysis: Analysis) -> Answer | None:
-    across, metric = analysis.across, analysis.design.metric
-    assert across is not None
-    order = sorted(range(len(across.contenders)), key=lambda i: -across.means[:, i].mean())
-    first, second, count = order[0], order[1], len(across.scenes)
-    d = across.differences[0]
-    means = [metric.text(float(across.means[:, i].mean())) for i in (first, second)]
-    names = [across.contenders[i].label for i in (first, second)]
-    place = f"over {count} data sets"
-    own, others = across.means[:, first], np.delete(across.means, first, axis=1).max(axis=1)
-    if d.clear:
-        headline = f"{names[0]} won {place}: {means[0]} on average, against {means[1]} for {names[1]}."
-    else:
-        headline = (
-            f"{names[0]} has the highest mean {place}, {means[0]} against {means[1]} for {names[1]}; not settled."
-        )
-    result = Answer(headline)
-    ahead, level = (int(found.sum()) for found in (own > others, own == others))
-    ties = f", and as high as another on {level}" if level else ""
-    _add(result, "How often", f"It scored highest on {ahead} of {count} data sets{ties}.")
-    assert d.interval is not None
-    text = (
-        f"The mean difference to {names[1]} is {metric.gap(d.interval.mean)}{metric.unit} (95% t-interval over data "
-        f"sets {metric.gap(d.interval.low)} to {metric.gap(d.interval.high)}; exact {p_equals(d.p)}, "
-        f"{p_text(d.p_adjusted)} after Holm)."
-    )
-    if across.ranks:
-        ranks = across.ranks
-        said = "differ" if ranks.p <= 0.05 else "cannot be told apart"
-        text += (
-            f" By ranks the contenders {said} (Friedman {p_equals(ranks.p)}); two differ at 5% where their mean ranks "
-            f"are {ranks.critical_difference:.2f} apart."
-        )
-    _add(result, "How sure", text)
-    _add(result, "At what cost", _cost_across(analysis, across.contenders[first], across.contenders[second]))
-    floor = smallest_p(count)
-    limit = f"{count} data sets are the sample here: the smallest p they can give is {p_text(floor)}"
-    _add(result, "What these data cannot tell", limit + (", so no difference could reach 5%." if floor > 0.05 else "."))
-    return result
+def _pair(analysis: Analysis, scene: Scene, leader: Summary, other: Summary) -> str:
+    """`76.5% against 74.0%, 2.5 points apart`; the gap alone, where the two did not run in the same replicates."""
+    d, metric = _against(analysis, scene, leader, other), analysis.design.metric
+    both = f"{metric.text(leader.interval.mean)} against {metric.text(other.interval.mean)}"
+    if d.interval is None:
+        return f"{both}, in no pair of runs"
+    ahead = "apart" if d.verdict != BETTER or d.seen_from(leader.cell.contender) < 0 else "ahead"
+    gap = f"{_gap(analysis, scene, leader, other)} {ahead}"
+    if d.num_pairs == leader.interval.n == other.interval.n:
+        return f"{both}, {gap}" if d.interval.mean else f"{both}"
+    front = f"{other.label} is {_gap(analysis, scene, leader, other)} ahead" if _behind(d, leader) else gap
+    return f"{front} in the {analysis.design.replicates.count(d.num_pairs)} that both have"
 
 
-def _cost_across(analysis: Analysis, first: Contender, second: Contender) -> str | None:
-    """Training seconds of a run, its features included, averaged over the data sets."""
-    across = analysis.across
-    assert across is not None
-    means = []
-    for contender in (first, second):
-        rows = [row for scene in across.scenes for row in analysis.summaries[scene] if row.cell.contender is contender]
-        means.append(fmean(row.costs["seconds"] for row in rows))
-    if not all(isfinite(mean) for mean in means):
-        return None
-    return (
-        f"Averaged over the data sets, one run of {first.label} took {seconds_text(means[0])}, one of "
-        f"{second.label} {seconds_text(means[1])}, features included."
-    )
+def _behind(d: Difference, leader: Summary) -> bool:
+    return d.seen_from(leader.cell.contender) < 0 and d.interval is not None and d.interval.mean > 0
+
+
+def _gap(analysis: Analysis, scene: Scene, leader: Summary, other: Summary) -> str:
+    d, metric = _against(analysis, scene, leader, other), analysis.design.metric
+    return metric.gap(d.interval.mean if d.interval else None, signed=False) + metric.unit
+
+
+def margin_text(analysis: Analysis) -> str:
+    """`1 point`, `0.5 points`, `0.02`."""
+    return analysis.design.metric.margin_text(analysis.margin)
+
+
+def _missing(analysis: Analysis, scene: Scene) -> list[str]:
+    """Contenders that lack runs here, and why: they are compared where they ran, and cannot lead."""
+    rows = {row.cell.contender: row for row in analysis.summaries.get(scene, [])}
+    if not rows:
+        return []
+    most, repeats = analysis.leader(scene).interval.n, analysis.design.replicates
+    said = []
+    for contender in analysis.design.contenders:
+        cell, row = analysis.design.cell(contender, scene), rows.get(contender)
+        if cell is None or (row is not None and row.interval.n >= most):
+            continue
+        why = _why(contender, analysis, scene)
+        if row is None:
+            said.append(f"{contender.label} has no score{why}.")
+        else:
+            alone = "that one" if row.interval.n == 1 else "those"
+            said.append(
+                f"{contender.label} has a score in {row.interval.n} of {repeats.count(most)}{why}; it is compared in "
+                f"{alone} alone, and cannot lead."
+            )
+    return said
+
+
+def _why(contender: Contender, analysis: Analysis, scene: Scene) -> str:
+    cell = analysis.design.cell(contender, scene)
+    assert cell is not None
+    failed = [run for run in cell.runs if not run.completed]
+    if not failed:
+        return ""
+    counts = Counter(run.error[0] if run.error and run.status == "failed" else run.status for run in failed)
+    kinds = listing([f"{kind}{f' in {count}' if len(counts) > 1 else ''}" for kind, count in counts.most_common(3)])
+    return f" ({len(failed)} of {plural(len(cell.runs), 'run')} did not complete: {kinds})"
+
+
+def _missing_anywhere(analysis: Analysis) -> list[str]:
+    assert analysis.across is not None
+    found = []
+    for scene in analysis.across.scenes:
+        found += [f"O{where(scene)[1:]}: {text}" for text in _missing(analysis, scene)]
+    return found[:6]

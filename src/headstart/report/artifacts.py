@@ -60,16 +60,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """A run's answers on a test set: ids (N,), labels (N,), probabilities (N, C)."""
+    """A run's answers on a test set: ids (N,), labels (N,), probabilities (N, C), and the classes decided for (N,)."""
 
     ids: np.ndarray
     labels: np.ndarray
     probabilities: np.ndarray
+    answers: np.ndarray
 
     @property
     def right(self) -> np.ndarray:
         """Whether each answer is right, (N,) bool."""
-        return self.probabilities.argmax(axis=1) == self.labels
+        return self.answers == self.labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +176,12 @@ def read_predictions(run: Run, part: str = "test") -> Predictions | None:
         arrays = bounded.arrays(path)
         if f"{part}/id" not in arrays:
             return None
-        found = Predictions(arrays[f"{part}/id"].astype(str), arrays[f"{part}/label"], arrays[f"{part}/probability"])
-        shapes = found.ids.shape, found.labels.shape, found.probabilities.shape[:1]
+        probabilities = arrays[f"{part}/probability"]
+        answers = arrays.get(f"{part}/predicted")
+        if answers is None:  # of older runs: halves keep three digits, so near ties may fall the other way
+            answers = probabilities.argmax(axis=1)
+        found = Predictions(arrays[f"{part}/id"].astype(str), arrays[f"{part}/label"], probabilities, answers)
+        shapes = found.ids.shape, found.labels.shape, found.answers.shape, found.probabilities.shape[:1]
         if found.probabilities.ndim != 2 or len(set(shapes)) != 1 or not len(found.ids):
             raise ValueError("its arrays do not fit one another")
     return found

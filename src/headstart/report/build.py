@@ -36,10 +36,13 @@ class Report:
     analysis: Analysis
 
 
-def build(directories: Sequence[Path], out: Path | None = None) -> Report:
+def build(directories: Sequence[Path], out: Path | None = None, margin: float | None = None) -> Report:
     """Write the report on one or more sweep directories to `out`.
 
     By default that is `report/` in the directory; of several, beside the first, whose own report stays.
+
+    `margin` is a difference that does not matter in practice, in the unit that differences are shown in: points of a
+    share, by default 1; for measures that are no share there is none unless it is given.
 
     Raises `InputError` where there is no directory or no run in it, or `out` cannot be written.
     """
@@ -47,8 +50,10 @@ def build(directories: Sequence[Path], out: Path | None = None) -> Report:
     if not directories:
         raise InputError("A report needs at least one directory of a sweep.")
     ledger = read_sweeps(directories)
-    analysis = analyse(read_design(ledger))
-    words, exhibits = answer(analysis, ledger), gather(analysis)
+    design = read_design(ledger)
+    analysis = analyse(design, margin if margin is None or not design.metric.share else margin / 100)
+    exhibits = gather(analysis)
+    words = answer(analysis, ledger, exhibits)
     contents = compose(ledger, analysis, words, exhibits)
     around = directories[0] if len(directories) == 1 else directories[0].absolute().parent
     target = Path(out) if out is not None else SweepDirectory(around).report

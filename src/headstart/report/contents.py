@@ -132,7 +132,7 @@ def _comparison(maker: Maker) -> Section:
         figures.scores(maker.analysis, scene, maker.looks, maker.name("scores", scene))
         for scene in maker.stages[1:MOST_SCENES]
     ]
-    section.tables = [sheets.comparison(maker.analysis)]
+    section.tables = [table for table in (sheets.comparison(maker.analysis), sheets.settings(maker.analysis)) if table]
     return section
 
 
@@ -148,7 +148,10 @@ def _differences(maker: Maker) -> Section:
         "drops out."
     )
     if any(len(analysis.summaries[scene]) > ALL_PAIRS_UP_TO for scene in scenes):
-        section.lead += f" With more than {ALL_PAIRS_UP_TO} contenders, each is compared with the leader alone."
+        section.lead += (
+            f" With more than {ALL_PAIRS_UP_TO} contenders, those with the leader are shown; all pairs are tested, and "
+            "counted in the adjustment."
+        )
     section.drawings = maker.drawn(
         figures.differences(analysis, scene, maker.looks, maker.name("differences", scene))
         for scene in maker.stages[:MOST_SCENES]

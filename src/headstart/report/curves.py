@@ -58,7 +58,10 @@ def low_data(analysis: Analysis, dataset: str, looks: Looks, name: str) -> Drawi
     if not lines:
         return None
     shown = sorted(lines, key=lambda contender: -lines[contender][-1][1].interval.mean)[:MOST_ROWS]
-    crossings = {k[2]: c for k, c in analysis.crossovers.items() if k[0] == dataset and c.place and k[2] in shown}
+    crossings = {
+        key[2]: by.overtakes for key, by in analysis.by_size.items()
+        if key[0] == dataset and by.overtakes is not None and by.overtakes.place and key[2] in shown
+    }  # fmt: skip
 
     def paint(figure: Any) -> None:
         axes = figure.subplots()
@@ -141,10 +144,11 @@ def budgets(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawin
 
 def shifts(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawing | None:
     """In-distribution against shifted, a panel for each shifted test set."""
-    metric, found = analysis.design.metric, analysis.shifts.get(scene, {})
-    names = sorted({shift for values in found.values() for shift in values})[:6]
-    rows = {row.cell.contender: row for row in analysis.summaries[scene] if row.cell.contender in found}
-    order = sorted(rows, key=lambda contender: -rows[contender].interval.mean)[:MOST_ROWS]
+    metric, shifted = analysis.design.metric, analysis.shifts.get(scene, {})
+    names = list(shifted)[:6]
+    rows = {row.cell.contender: row for row in analysis.summaries[scene]}
+    found = {c: {name: shifted[name].intervals[c] for name in names if c in shifted[name].intervals} for c in rows}
+    order = [contender for contender in rows if found[contender]][:MOST_ROWS]
     if not names:
         return None
 

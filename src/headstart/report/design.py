@@ -6,7 +6,7 @@ rest makes a contender.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -138,7 +138,19 @@ def read_design(ledger: Ledger) -> Design:
         )
     scenes = sorted({scene for _, scene in cells}, key=lambda scene: (scene.dataset, scene.n))
     order = list(dict.fromkeys(contenders))
+    replicates.one_split = _one_split(cells.values())
     return Design(metric, factors, order, scenes, cells, tuned, constants, notes, lead, replicates, data.versions)
+
+
+def _one_split(cells: Iterable[Cell]) -> bool:
+    """Whether there are several replicates somewhere, and in no place two splits."""
+    splits: dict[Scene, set[str]] = defaultdict(set)
+    repeated = False
+    for cell in cells:
+        if cell.selected is not None:
+            splits[cell.scene] |= {run.split for run in cell.selected.runs.values()}
+            repeated |= len(cell.selected.runs) > 1
+    return repeated and all(len(found) == 1 and "" not in found for found in splits.values() if found)
 
 
 def _size(run: Run) -> float:

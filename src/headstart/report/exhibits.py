@@ -21,12 +21,15 @@ from headstart.report.artifacts import (
 )  # fmt: skip
 from headstart.report.curves import MOST_PANELS
 from headstart.report.design import Contender, Scene
+from headstart.report.evidence import crossed_interval
 from headstart.report.reading import Run
-from headstart.report.replicates import NO_SEED, Replicates
-from headstart.report.statistics import ExampleTest, compare_examples
+from headstart.report.replicates import NO_SEED
+from headstart.report.statistics import ExampleTest, Interval, compare_examples
 
 MOST_SEEDS = 10
 MOST_EXAMPLES = 16
+MOST_PAIRED = 50
+"""Replicates whose predictions are read for the interval over examples."""
 
 
 @dataclass(slots=True)
@@ -41,6 +44,9 @@ class Exhibits:
     hardest: list[Hard] = field(default_factory=list)
     pair: tuple[Contender, Contender] | None = None
     examples: dict[int, ExampleTest] = field(default_factory=dict)
+    crossed: Interval | None = None
+    """What the first of the pair is ahead by, with its interval over seeds and examples, where all were tested on the
+    same ones; seen from the one that is ahead."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -49,7 +55,7 @@ def gather(analysis: Analysis) -> Exhibits:
     exhibits, scene = Exhibits(), analysis.focus
     if scene is None:
         return exhibits
-    rows = sorted(analysis.summaries[scene], key=lambda row: -row.interval.mean)
+    rows = analysis.summaries[scene]
     for row in rows[:MOST_PANELS]:
         contender, runs = row.cell.contender, _by_val(row, analysis)
         if curves := list(each_usable(read_history, runs[:MOST_SEEDS], exhibits.notes)):
@@ -59,9 +65,7 @@ def gather(analysis: Analysis) -> Exhibits:
             exhibits.plans[contender] = plan
     _show_best(exhibits, analysis, scene)
     if len(rows) > 1:
-        leader = analysis.best(scene)
-        second = next(row for row in rows if row is not leader)
-        _compare(exhibits, leader, second, analysis.design.replicates)
+        _compare(exhibits, rows[0], rows[1], analysis)
     return exhibits
 
 
@@ -73,7 +77,7 @@ def _by_val(row: Summary, analysis: Analysis) -> list[Run]:
 
 
 def _show_best(exhibits: Exhibits, analysis: Analysis, scene: Scene) -> None:
-    leader = analysis.best(scene)
+    leader = analysis.leader(scene)
     run = _by_val(leader, analysis)[0]
     assert leader.cell.selected is not None
     number = next(number for number, one in leader.cell.selected.runs.items() if one is run)
@@ -94,7 +98,7 @@ def _hardest(predictions: Predictions, details: Details | None) -> list[Hard]:
     if not ((labels >= 0) & (labels < width)).all():
         return []
     own = predictions.probabilities[np.arange(n), labels.astype(int)].astype(float)
-    answers = predictions.probabilities.argmax(axis=1)
+    answers = predictions.answers
     names = details.classes if details is not None and len(details.classes) == width else [str(i) for i in range(width)]
     wrong = [i for i in np.argsort(own, kind="stable") if answers[i] != labels[i]][:MOST_EXAMPLES]
     return [
@@ -103,13 +107,16 @@ def _hardest(predictions: Predictions, details: Details | None) -> list[Hard]:
     ]
 
 
-def _compare(exhibits: Exhibits, first: Summary, second: Summary, repeats: Replicates) -> None:
-    """The two that lead, on the same test examples, for each replicate that both have."""
+def _compare(exhibits: Exhibits, first: Summary, second: Summary, analysis: Analysis) -> None:
+    """The first two on the same test examples, for each replicate that both have."""
     assert first.cell.selected is not None
     assert second.cell.selected is not None
+    repeats = analysis.design.replicates
     ours, theirs = first.cell.selected.runs, second.cell.selected.runs
     exhibits.pair = first.cell.contender, second.cell.contender
-    for seed in sorted(ours.keys() & theirs.keys())[:MOST_SEEDS]:
+    tested: dict[tuple[str, ...], list[np.ndarray]] = {}
+    shared = sorted(ours.keys() & theirs.keys())
+    for seed in shared[:MOST_PAIRED]:
         kept = [usable(read_predictions, run, exhibits.notes) for run in (ours[seed], theirs[seed])]
         if kept[0] is None or kept[1] is None:
             continue
@@ -123,4 +130,12 @@ def _compare(exhibits: Exhibits, first: Summary, second: Summary, repeats: Repli
                 f"The runs of {repeats.name(seed)} were tested on other examples and were not compared by them."
             )
             continue
-        exhibits.examples[seed] = compare_examples(kept[0].right[order[0]], kept[1].right[order[1]])
+        right = [predictions.right[places] for predictions, places in zip(kept, order, strict=True)]
+        tested.setdefault(tuple(kept[0].ids[order[0]]), []).append(right[0].astype(float) - right[1])
+        if len(exhibits.examples) < MOST_SEEDS:
+            exhibits.examples[seed] = compare_examples(*right)
+    if len(tested) == 1 and analysis.design.metric.name == "accuracy":
+        (found,) = tested.values()
+        if len(found) == len(shared):
+            gaps = np.array(found)
+            exhibits.crossed = crossed_interval(gaps if gaps.mean() >= 0 else -gaps)

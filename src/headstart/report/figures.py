@@ -33,7 +33,7 @@ def axis_name(metric: Metric, part: str = "test") -> str:
 
 
 def _best_rows(rows: Sequence[Summary]) -> tuple[list[Summary], str]:
-    ordered = sorted(rows, key=lambda row: -row.interval.mean)
+    ordered = list(rows)
     note = f" The best {MOST_ROWS} of {len(ordered)} are drawn; the table has all." if len(ordered) > MOST_ROWS else ""
     return ordered[:MOST_ROWS], note
 
@@ -42,6 +42,9 @@ def scores(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawing
     """Mean, 95% t-interval and every replicate for each contender."""
     metric, unit = analysis.design.metric, analysis.design.replicates.unit
     rows, note = _best_rows(analysis.summaries[scene])
+    chance = rows[0].beside.get("majority_accuracy") if metric.name == "accuracy" else None
+    if chance is not None:
+        note = f" Dotted line: always answering the most frequent class.{note}"
 
     def paint(figure: Any) -> None:
         axes = figure.subplots()
@@ -57,6 +60,8 @@ def scores(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawing
                 text, (1.02, y), xycoords=("axes fraction", "data"), va="center", annotation_clip=False, color=INK
             )
         _name_rows(axes, [row.cell.contender.label for row in rows])
+        if chance is not None:
+            axes.axvline(metric.raw(chance), color=MUTED, lw=0.8, ls=(0, (1, 1.5)))
         axes.set_xlabel(axis_name(metric))
 
     spread = "; ".join(
@@ -84,7 +89,7 @@ def _name_rows(axes: Any, labels: Sequence[str]) -> None:
 
 def differences(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawing | None:
     """What the leader is ahead of every other by: paired differences with their intervals."""
-    metric, leader = analysis.design.metric, analysis.best(scene).cell.contender
+    metric, leader = analysis.design.metric, analysis.leader(scene).cell.contender
     found = [d for d in analysis.differences[scene] if leader in (d.first, d.second) and d.interval is not None]
     shown = sorted(found, key=lambda d: abs(d.interval.mean) if d.interval else 0)[:MOST_ROWS]
     if not shown:

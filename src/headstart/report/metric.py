@@ -82,6 +82,12 @@ class Metric:
         digits = 1 if abs(value) >= 0.095 or value == 0 else 2
         return f"{value:+.{digits}f}".replace("-", "−") if signed else f"{abs(value):.{digits}f}"
 
+    def margin_text(self, margin: float | None) -> str:
+        """A margin with its unit: `1 point`, `0.5 points`, `0.02`; where there is none, `no margin`."""
+        if margin is None:
+            return "no margin"
+        return f"{100 * margin:g} point{'s' * (margin != 0.01)}" if self.share else number(margin)
+
     @property
     def unit(self) -> str:
         """What differences are counted in."""

@@ -3,14 +3,15 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import inf, isfinite
+from statistics import fmean
 
 from headstart.metrics import title
-from headstart.report.analysis import Analysis, Difference, Summary
-from headstart.report.crossover import Crossover
+from headstart.report.analysis import Analysis, BySize, Difference, Summary
+from headstart.report.crossover import WIDEST_STEP, Crossover
 from headstart.report.design import Contender, Scene
-from headstart.report.metric import Metric, number, p_text, plural, scaled, seconds_text
+from headstart.report.evidence import BETTER, EQUAL
+from headstart.report.metric import Metric, number, plural, scaled, seconds_text
 from headstart.report.reading import STATUSES, Ledger, Run
-from headstart.report.statistics import Interval, pairs_needed, smallest_p
 
 
 def where(scene: Scene) -> str:
@@ -61,102 +62,86 @@ def cost(
     if not cheaper:
         return f"{text} None of the others trained faster."
     metric = analysis.design.metric
-    equal = [row for row in cheaper if (i := against[row.cell.contender].interval) and i.known and not i.excludes_zero]
+    equal = [row for row in cheaper if against[row.cell.contender].verdict == EQUAL]
     row = min(equal or cheaper, key=lambda row: row.costs["seconds"])
     ratio = price / row.costs["seconds"] if row.costs["seconds"] > 0 else inf
-    gap = metric.gap(leader.interval.mean - row.interval.mean, signed=False) + metric.unit
     together = "together " * (row.costs["feature_seconds"] > 0)
     times = f" ({together}{number(ratio, 2)} times less)" if isfinite(ratio) and ratio >= 1.1 else ""
+    takes = f"{row.label} takes {training(row.costs)}{times}"
+    d = against[row.cell.contender]
     if equal:
-        return f"{text} {row.cell.contender.label}, not shown to be worse, takes {training(row.costs)}{times}."
-    return (
-        f"{text} The cheapest, {row.cell.contender.label}, takes {training(row.costs)}{times} and scores {gap} lower."
-    )
+        return f"{text} {takes}, and is practically equal."
+    if d.interval is None:
+        return f"{text} {takes}; the two could not be paired."
+    gap = metric.gap(d.interval.mean, signed=False) + metric.unit
+    behind = d.seen_from(leader.cell.contender) > 0
+    if d.verdict == BETTER and behind:
+        return f"{text} The cheapest, {takes} and is {gap} worse."
+    side = "behind" if behind else "ahead"
+    return f"{text} The cheapest, {takes}; it is {gap} {side}, and whether it is worse cannot be told."
 
 
-def with_less_data(analysis: Analysis, leader: Summary, scene: Scene) -> str | None:
-    """Where the leader (or, if feature extraction leads, anything) passes feature extraction."""
-    found = {key: c for key, c in analysis.crossovers.items() if key[0] == scene.dataset}
-    if not found:
+def with_less_data(analysis: Analysis, dataset: str) -> str | None:
+    """At which sizes a contender is shown to be ahead of feature extraction or behind it, and where the order turns."""
+    found = {key: by_size for key, by_size in analysis.by_size.items() if key[0] == dataset}
+    said = [_by_size(analysis, contender, reference, by) for (_, reference, contender), by in found.items()]
+    if not said:
         return None
-    for (_, reference, contender), c in found.items():
-        if contender is not leader.cell.contender:
-            continue
-        if c.place is not None and c.ahead_at_largest:
-            place = f"at about {number(c.place, 2)} examples a class{_range(c, analysis.design.replicates.unit)}"
-            return f"{contender.label} overtakes {reference.label} {place}."
-        state = "ahead of" if c.ahead_at_smallest and c.ahead_at_largest else None
-        if state:
-            doubt = "" if c.low is None else ", though not clearly at all of them"
-            return f"{contender.label} is {state} {reference.label} at every size measured{doubt}."
-    passed = [key[2].label for key, c in found.items() if c.ahead_at_largest]
-    if leader.cell.contender.lead == "feature_extraction" and not passed:
-        return f"No contender overtakes {leader.cell.contender.label} at any size measured."
-    return None
+    crossed = any(by.overtakes or by.overtaken for by in found.values())
+    text = " ".join(said[:6]) + (f" For {len(said) - 6} more, see the table." if len(said) > 6 else "")
+    return text if crossed else f"{text} No crossover is shown."
 
 
-def _range(c: Crossover, unit: str) -> str:
-    if c.num_seeds < 2 or c.low is None or c.high is None:
-        return f" (one {unit}, so no range)" if c.num_seeds < 2 else ""
-    if c.open_below and c.open_above:
-        return "; the data leave open where, within the sizes measured"
-    if c.open_below:
-        return f" (95% range: up to {number(c.high, 2)}, open below)"
-    if c.open_above:
-        return f" (95% range: from {number(c.low, 2)}, open above)"
-    low, high = number(c.low, 2), number(c.high, 2)
-    return f" (95% range {low} to {high})" if low != high else ""
-
-
-def limits(analysis: Analysis, d: Difference, against: Sequence[Difference]) -> str | None:
-    metric, interval = analysis.design.metric, d.interval
-    pairs, family, repeats = d.num_pairs, max(1, d.family), analysis.design.replicates
-    parts = []
-    if interval is None or not interval.known:
-        parts.append("With fewer than two pairs of runs there is no telling any difference from chance.")
+def _by_size(analysis: Analysis, contender: Contender, reference: Contender, by: BySize) -> str:
+    places: dict[int, list[str]] = {1: [], -1: [], 0: []}
+    for n in sorted(by.sizes):
+        places[by.sizes[n].state].append(number(n, 3))
+    if not places[1] and not places[-1]:
+        return f"{contender.label} and {reference.label} cannot be told apart at any size."
+    words = {1: "better", -1: "worse", 0: "not told apart"}
+    every = [state for state in (1, -1) if len(places[state]) == len(by.sizes)]
+    if every:
+        text = f"{contender.label} is {words[every[0]]} than {reference.label} at every size measured"
     else:
-        blind = metric.gap(interval.half_width, signed=False) + metric.unit
-        if interval.std > 0:
-            parts.append(
-                f"With {repeats.count(pairs)} that vary as these do, a difference below {blind} between the first two "
-                "cannot be shown."
-            )
-    floor = smallest_p(pairs)
-    if pairs > 1 and floor * family > 0.05:
-        need = pairs_needed(num_comparisons=family)
-        after = f" ({p_text(min(1.0, floor * family))} after Holm)" if family > 1 else ""
-        parts.append(
-            f"With {pairs} pairs the smallest p that the exact test can give is {p_text(floor)}{after}, so no "
-            f"difference could reach 5%; that takes at least {repeats.count(need)}"
-            + (f" for {family} comparisons." if family > 1 else ".")
-        )
-    if any(x.unpaired for x in against):
-        parts.append("Some contenders ran on different splits and could not be paired.")
-    parts.append(repeats.meaning)
-    return " ".join(parts)
+        parts = [f"{words[state]} with {listing(places[state], 8)}" for state in (1, -1, 0) if places[state]]
+        text = f"{contender.label} against {reference.label}, by examples a class: {'; '.join(parts)}"
+    for crossing, one, other in ((by.overtakes, contender, reference), (by.overtaken, reference, contender)):
+        if crossing is not None:
+            text += f". {one.label} overtakes {other.label} {crossing_text(crossing)}"
+    return text + "."
+
+
+def crossing_text(c: Crossover) -> str:
+    """`between 10 and 20 examples a class, at about 14 if both curves are straight there (in log size)`."""
+    text = f"between {number(c.low, 3)} and {number(c.high, 3)} examples a class"
+    if c.place is not None:
+        return f"{text}, at about {number(c.place, 2)} if the curves are straight in log size there"
+    if c.wide:
+        return f"{text}; sizes more than {WIDEST_STEP:g} times apart say no more of where"
+    return text
 
 
 def under_shift(analysis: Analysis, scene: Scene) -> str | None:
-    """Who is ahead on each shifted test set, where it is not the one ahead on the own."""
+    """Who is told apart from the leader on each shifted test set."""
     found, metric = analysis.shifts.get(scene, {}), analysis.design.metric
-    names = sorted({name for values in found.values() for name in values})
-    if len(found) < 2 or not names:
+    if not found or len(analysis.summaries[scene]) < 2:
         return None
-    leader = analysis.best(scene).cell.contender
-    tops = {name: _top(found, name, leader) for name in names}
-    moved = [
-        f"{tops[name].label} on {name} ({metric.text(found[tops[name]][name].mean)})"
-        for name in names
-        if tops[name] is not leader
-    ]
-    if not moved:
-        return f"{leader.label} has the highest mean on {'every' if len(names) > 1 else 'the'} shifted test set too."
-    return f"Another has the highest mean: {listing(moved)}."
-
-
-def _top(found: Mapping[Contender, Mapping[str, Interval]], name: str, leader: Contender) -> Contender:
-    """Who has the highest mean on a shifted test set; the leader, if nobody has a higher one."""
-    return max((c for c in found if name in found[c]), key=lambda c: (found[c][name].mean, c is leader))
+    leader, said = analysis.leader(scene).cell.contender, []
+    for name, shifted in found.items():
+        ahead = [(c, gap) for c, (gap, clear) in shifted.against.items() if clear and gap > 0]
+        behind = [c for c, (gap, clear) in shifted.against.items() if clear and gap < 0]
+        if ahead:
+            shown = [f"{c.label} ({metric.gap(gap)}{metric.unit})" for c, gap in ahead]
+            said.append(f"on {name}, {listing(shown)} {'is' if len(ahead) == 1 else 'are'} better than {leader.label}")
+        elif behind and len(behind) == len(shifted.against):
+            rest = "the other" if len(behind) == 1 else f"all {len(behind)} others"
+            said.append(f"on {name}, {leader.label} is better than {rest}")
+        elif behind:
+            said.append(f"on {name}, {leader.label} is better than {listing([c.label for c in behind])}")
+        else:
+            said.append(f"on {name}, none is told apart from {leader.label}")
+    text = "; ".join(said)
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def selection(analysis: Analysis, rows: Sequence[Summary]) -> str | None:
@@ -217,12 +202,30 @@ def majority(rows: Sequence[Summary], metric: Metric) -> str | None:
 
 
 def _settings_selection(analysis: Analysis, rows: Sequence[Summary]) -> str | None:
-    tried = [sum(bool(candidate.runs) for candidate in row.cell.candidates) for row in rows]
+    """What was tried by whom, whether that is fair, and what selection does to scores."""
+    tried = [row.num_tried for row in rows]
     if max(tried) < 2:
         return None
+    metric = analysis.design.metric
     count = str(tried[0]) if len(set(tried)) == 1 else f"{min(tried)} to {max(tried)}"
-    measure = f"mean validation {analysis.design.metric.title}"
-    return f"Each contender stands with the settings that were best on {measure}, of {count} tried."
+    text = (
+        f"Each contender stands with the settings that were best on mean validation {metric.title}, of {count} tried."
+    )
+    if max(tried) > 2 * min(tried):
+        most, least = (f(rows, key=lambda row: row.num_tried) for f in (max, min))
+        text += (
+            f" {most.label} tried {most.num_tried}, {least.label} {least.num_tried}: whoever tries more finds better "
+            "settings, and luckier ones; compare them at the same number."
+        )
+    gaps = [row.val - row.interval.mean for row in rows if isfinite(row.val) and row.num_tried > 1]
+    if gaps:
+        lead = " Validation scores of what was selected are too high for having been selected (here by "
+        lead += f"{metric.gap(fmean(gaps))}{metric.unit} against test, on average)."
+        text += lead if fmean(gaps) > 0 else " Validation scores of what was selected are too high for that."
+    return text + (
+        " Test scores did not select settings; but the best of several contenders is partly the luckiest, and only new "
+        "seeds show its score without that."
+    )
 
 
 def copies(ledger: Ledger) -> str | None:

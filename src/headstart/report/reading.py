@@ -223,7 +223,7 @@ def _take_identity(run: Run, entry: Mapping[str, Any]) -> None:
 
 
 def _take_outcome(run: Run, result: Result) -> None:
-    run.status, run.metrics, run.cost = result.status, _numbers(result.metrics), _numbers(result.cost)
+    run.status, run.metrics, run.cost = result.status, _numbers(result.metrics), _shared_out(_numbers(result.cost))
     # what does not say so is older, and was selected by accuracy whatever it monitored
     run.monitor = intern(_text((result.selection or Selection()).metric) or "val/accuracy")
     run.phases = _phases(result.phases)
@@ -246,6 +246,14 @@ def _take_outcome(run: Run, result: Result) -> None:
         message = _text(error.message) or "The run failed and left no message."
         trace = _text(error.traceback)[-LONGEST_TRACEBACK:]
         run.error = (_text(error.type) or "Error", message[:LONGEST_MESSAGE], trace)
+
+
+def _shared_out(cost: dict[str, float]) -> dict[str, float]:
+    """The time of probes that were trained together, shared out among them, where their results have not done so."""
+    together = 1 + cost.get("fused_with", 0.0)
+    if together > 1 and "total_seconds" in cost and "shared_by" not in cost:
+        cost["total_seconds"] /= together
+    return cost
 
 
 def _read_attempts(run: Run) -> None:

@@ -17,6 +17,8 @@ KINDS = {
 NO_SEED = -1
 MEANINGS = {
     "seed": "Seeds stand for new splits, initialisation and order, not for other data or tasks.",
+    "seed on one split": "The split is the same in all runs: seeds stand for other initialisation and order, not for "
+    "other examples, other data or tasks.",
     "split": "Splits stand for other draws of the same examples, not for other data or tasks.",
     "fold": "Folds are tested on other examples, but trained on much the same ones: intervals and tests over them look "
     "surer than they are, and they do not stand for other data or tasks.",
@@ -33,10 +35,14 @@ class Replicates:
     names: dict[int, str] = field(default_factory=dict)
     unit: str = "seed"
     """What one is: a seed, a fold, a split; or a run, where several of these vary."""
+    one_split: bool = False
+    """Whether all runs on the same data have one and the same split, whatever their seeds."""
 
     @property
     def meaning(self) -> str:
         """What repeating a measurement so can show, and what it cannot."""
+        if self.unit == "seed" and self.one_split:
+            return MEANINGS["seed on one split"]
         return MEANINGS.get(self.unit, MEANINGS["run"])
 
     def name(self, number: int) -> str:

@@ -12,6 +12,9 @@ from headstart.report.qualifications import listing, selected_runs
 from headstart.report.reading import Ledger, Run
 
 NOT_RECORDED = "Not recorded."
+_WHAT_A_SEED_DRAWS = (
+    "A seed draws the split, the training subset, the initial head, the order of the data and the augmentation."
+)
 PER_PROCESS = ("argv",)
 
 
@@ -47,18 +50,20 @@ def _error_bars(analysis: Analysis) -> list[str]:
     repeats = analysis.design.replicates
     counts = repeats.count(sizes[-1]) if len(sizes) == 1 else f"{sizes[0]} to {repeats.count(sizes[-1])}"
     return [
-        f"95% Student t-intervals of the mean over {repeats.unit}s ({counts}). A seed draws the split, the training "
-        "subset, the initial head, the order of the data and the augmentation. They are not standard deviations, and "
+        f"95% Student t-intervals of the mean over {repeats.unit}s ({counts}). They are not standard deviations, and "
         "they do not cover the choice of data set.",
-        *([] if repeats.unit == "seed" else [repeats.meaning]),
+        *([_WHAT_A_SEED_DRAWS] if repeats.unit == "seed" and not repeats.one_split else [repeats.meaning]),
     ]
 
 
 def _tests(analysis: Analysis) -> list[str]:
     return [
         f"Differences are paired by {analysis.design.replicates.unit} and split; p is two-sided from the paired "
-        "sign-flip test, exact up to 20 pairs, adjusted by Holm's method within each table. P(improvement) is the "
-        "Mann-Whitney share. Intervals of differences are 95% t-intervals, not adjusted."
+        "sign-flip test, exact up to 14 replicates, adjusted by Westfall and Young's step-down for "
+        f"{analysis.num_comparisons:,} comparisons in {plural(analysis.num_tables, 'table')} (data, size and test set) "
+        "together. Practically equal means that two one-sided t-tests at 5%, shared out over a table's comparisons, "
+        f"place the difference within {analysis.design.metric.margin_text(analysis.margin)}. Intervals of differences "
+        "are 95% t-intervals, not adjusted."
     ]
 
 

@@ -1,77 +1,159 @@
 """Tables of the comparison, filled from an analysis."""
 
 from collections.abc import Sequence
-from math import isfinite, nan
+from math import inf, isfinite, nan
 
-from headstart.report.analysis import BESIDE, Analysis, Difference, Summary
-from headstart.report.crossover import Crossover
+from headstart.report.analysis import BESIDE, Analysis, BySize, Difference, Summary
 from headstart.report.design import Contender, Scene
+from headstart.report.evidence import BETTER, EQUAL, effect_size
 from headstart.report.figures import place_text
 from headstart.report.metric import Metric, number, p_text, scaled, seconds_text
+from headstart.report.qualifications import listing
+from headstart.report.reading import Run
+from headstart.report.replicates import KINDS
+from headstart.report.statistics import Interval
 from headstart.report.tables import Cell, Column, Table
 
+SECONDS, BYTES = "seconds of one run, mean over runs", "of one run, mean over runs"
 COST_COLUMNS = (
-    Column("trainable_parameters", "Trainable", True, "trainable parameters, mean over runs"),
-    Column("train_seconds", "Training", True, "seconds of training of one run, mean over runs"),
-    Column(
-        "feature_seconds", "Features", True, "seconds of the frozen backbone's one pass, shared by all that read it"
-    ),
-    Column("train_flops", "FLOPs", True, "floating-point operations of training one run"),
-    Column("peak_memory_bytes", "Memory", True, "peak memory of one run"),
-    Column("total_seconds", "In all", True, "seconds of all runs of this row, failed ones too"),
-)
-
+    Column("trainable_parameters", "Trainable", True, "trainable parameters, mean over runs", detail=True),
+    Column("feature_seconds", "Features", True, "seconds of the frozen backbone's one pass, shared by all that read it",
+           detail=True),
+    Column("train_flops", "FLOPs", True, "floating-point operations of training one run", detail=True),
+    Column("peak_memory_bytes", "Memory", True, "peak memory of one run", detail=True),
+    Column("total_seconds", "In all", True, "seconds of all runs of this row, failed ones too", detail=True),
+)  # fmt: skip
 BESIDE_COLUMNS = {
-    "accuracy": ("Accuracy", True, "test, percent, mean over seeds"),
-    "balanced_accuracy": (
-        "Balanced",
-        True,
-        "balanced accuracy on test: the mean over classes; percent, mean over seeds",
-    ),
-    "macro_f1": ("Macro F1", True, "on test: the mean over classes; percent, mean over seeds"),
-    "majority_accuracy": ("Majority", True, "test accuracy of always answering the class most frequent in training"),
+    "accuracy": ("Accuracy", "test accuracy, mean over runs"),
+    "balanced_accuracy": ("Balanced", "balanced accuracy on test: the mean over classes"),
+    "macro_f1": ("Macro F1", "on test: the mean over classes"),
+    "majority_accuracy": ("Majority", "test accuracy of always answering the class most frequent in training"),
 }
+SETTINGS = ("optimizer.lr", "optimizer.weight_decay", "trainer.max_epochs", "trainer.batch_size", "data.size")
+"""Settings that a reader looks for first; those in which contenders differ come besides."""
+MOST_SETTINGS = 12
+
+
+def unit(metric: Metric) -> str:
+    """What scores are counted in, for the heading of a CSV file."""
+    return "percent" if metric.share else ""
+
+
+def gap_unit(metric: Metric) -> str:
+    """What differences are counted in."""
+    return "points" if metric.share else ""
 
 
 def comparison(analysis: Analysis) -> Table:
-    """One row a contender and scene: what it scored, with what certainty, at what cost."""
-    design, metric, unit = analysis.design, analysis.design.metric, analysis.design.replicates.unit
-    several_data = len({scene.dataset for scene in analysis.summaries}) > 1
-    several_sizes = len({scene.n for scene in analysis.summaries}) > 1
-    columns = [Column("contender", "Contender" if len(design.factors) > 1 else design.lead.capitalize())]
-    columns += [Column("dataset", "Data")] * several_data
-    columns += [Column("n_per_class", "Per class", True, "training examples a class")] * several_sizes
-    columns += [
-        Column("num_seeds", f"{unit.capitalize()}s", True), Column("mean", "Mean", True, f"mean over {unit}s"),
-        Column("ci95_low,ci95_high", "95% t-interval", True, f"Student t-interval of the mean over {unit}s"),
-        Column("median", "Median", True), Column("best", "Best", True),
-        Column("worst", "Worst", True), Column("val_mean", "Val mean", True, "what settings were selected on"),
+    """One row a contender and scene: what is shown of it against the leader, its score, and at what cost."""
+    design, metric, repeat = analysis.design, analysis.design.metric, analysis.design.replicates.unit
+    several = len(analysis.summaries) > 1
+    columns = [
+        Column("contender", "Contender" if len(design.factors) > 1 else design.lead.capitalize()),
+        Column("verdict", "Verdict", about="against the first of its data and size, by the adjusted test"),
+        *([Column("place", "Data")] * several),
+        Column("mean,half_width", f"Test {metric.heading}", True,
+               f"mean ± half of the 95% interval over {repeat}s", unit(metric)),
+        Column("num_seeds", f"{repeat.capitalize()}s", True, detail=several),
+        Column("train_seconds", "Training", True, "seconds of training of one run, mean over runs"),
+        Column("dataset", "Data set", detail=True),
+        Column("n_per_class", "Per class", True, "training examples a class", detail=True),
+        Column("ci95_low,ci95_high", "95% interval", True, f"Student t-interval of the mean over {repeat}s",
+               unit(metric), True),
+        *(Column(key, title, True, about, unit(metric), True) for key, title, about in (
+            ("median", "Median", ""), ("best", "Best", ""), ("worst", "Worst", ""),
+            ("val_mean", "Val mean", "what settings were selected on"),
+        )),
     ]  # fmt: skip
     beside = [
         name for name in BESIDE if any(name in row.beside for rows in analysis.summaries.values() for row in rows)
     ]
-    columns += [Column(name, *BESIDE_COLUMNS[name]) for name in beside]
-    columns += [Column("selected", "Settings"), *COST_COLUMNS]
+    columns += [Column(name, title, True, about, "percent", True) for name in beside
+                for title, about in [BESIDE_COLUMNS[name]]]  # fmt: skip
+    columns += [Column("selected", "Settings", detail=True), Column("tried", "Tried", True, "settings", detail=True)]
+    columns += COST_COLUMNS
     table = Table("comparison", f"Test {metric.heading} of the selected settings, with cost", columns, shown=400)
     for scene, rows in _largest_first(analysis):
-        top = max(row.interval.mean for row in rows)
-        for row in sorted(rows, key=lambda row: -row.interval.mean):
-            cells: list[Cell | str] = [_contender(row.cell.contender)]
-            cells += [scene.dataset] * several_data
-            cells += [Cell(scene.size_text, scene.n)] * several_sizes
-            cells += [
+        for row in rows:
+            table.add(
+                _contender(row.cell.contender), standing(analysis, scene, row),
+                *([place_text(scene)] * several), score_cell(metric, row.interval, row is rows[0]),
                 Cell(str(row.interval.n), row.interval.n),
-                Cell(metric.cell(row.interval.mean), metric.raw(row.interval.mean), row.interval.mean == top),
+                Cell(seconds_text(row.costs["train_seconds"]), row.costs["train_seconds"]),
+                scene.dataset, Cell(scene.size_text, scene.size_text if scene.n == inf else scene.n),
                 interval_cell(metric, row.interval.low, row.interval.high),
                 *(Cell(metric.cell(value), metric.raw(value)) for value in (row.median, row.best, row.worst, row.val)),
-                *(_share_cell(row.beside.get(name, nan)) for name in beside), _selected(row), *_cost_cells(row),
-            ]  # fmt: skip
-            table.add(*cells)
+                *(_share_cell(row.beside.get(name, nan)) for name in beside),
+                _selected(row), Cell(str(row.num_tried), row.num_tried), *_cost_cells(row),
+            )  # fmt: skip
     table.note = (
-        f"Interval: mean ± t × standard error over {unit}s (95%, Student t). Bold: the highest mean of its data and "
-        "size, whether or not it is clear of the next."
+        f"± is half of the 95% interval (Student t) of the mean over {repeat}s; pairs are compared in the table of "
+        "differences. First and bold: the highest mean of those with the most runs, whether or not it is shown to be "
+        "better."
     )
     return table
+
+
+def standing(analysis: Analysis, scene: Scene, row: Summary) -> str:
+    """What is shown of a contender against the leader of its scene."""
+    leader, *others = analysis.summaries[scene]
+    if row is leader:
+        found = [analysis.between(scene, leader.cell.contender, other.cell.contender) for other in others]
+        best = bool(found) and all(d is not None and d.clear and d.first is leader.cell.contender for d in found)
+        return "best" if best else "highest mean" if others else "–"
+    d = analysis.between(scene, leader.cell.contender, row.cell.contender)
+    if d is None or d.interval is None:
+        return "not paired"
+    if d.clear:
+        return "worse" if d.first is leader.cell.contender else "ahead where both ran"
+    return d.verdict
+
+
+def score_cell(metric: Metric, interval: Interval, strong: bool = False) -> Cell:
+    """`76.5 ± 0.8`, in the unit of the heading."""
+    half = metric.raw(interval.high) - metric.raw(interval.mean) if interval.known else nan
+    text = metric.cell(interval.mean)
+    if interval.known:
+        text += f" ± {metric.gap(interval.half_width, signed=False)}"
+    return Cell(text, (metric.raw(interval.mean), abs(half)), strong)
+
+
+def settings(analysis: Analysis) -> Table | None:
+    """What each contender ran with, in a row: what readers ask for, and that in which contenders differ."""
+    runs: dict[Contender, tuple[Summary, Run]] = {}
+    for _, rows in _largest_first(analysis):
+        for row in rows:
+            assert row.cell.selected is not None
+            first = next(iter(row.cell.selected.runs.values()), None)
+            if first is not None and first.settings:
+                runs.setdefault(row.cell.contender, (row, first))
+    if not runs:
+        return None
+    keys = dict.fromkeys(key for _, run in runs.values() for key in run.settings)
+    differing = [
+        key for key in keys
+        if key not in ("seed", *SETTINGS, *KINDS) and "_target_" not in key
+        and len({str(run.settings.get(key)) for _, run in runs.values()}) > 1
+    ]  # fmt: skip
+    shown = [key for key in SETTINGS if key in keys] + differing[:MOST_SETTINGS]
+    columns = [Column("contender", "Contender")]
+    columns += [Column(key, key, True) for key in shown]
+    columns += [Column("train_examples", "Training examples", True), Column("selected", "Selected", detail=True)]
+    table = Table("settings", "Settings of each contender", columns, shown=200)
+    for contender, (row, run) in runs.items():
+        table.add(
+            _contender(contender), *(_setting_cell(run.settings.get(key)) for key in shown),
+            Cell(number(run.sizes.get("train", nan), 6), run.sizes.get("train", nan)), _selected(row),
+        )  # fmt: skip
+    more = len(differing) - MOST_SETTINGS
+    table.note = f"Of its largest training set. {more} more settings differ." if more > 0 else ""
+    return table
+
+
+def _setting_cell(value: object) -> Cell:
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return Cell("–" if value is None else str(value).lower() if isinstance(value, bool) else str(value))
+    return Cell(f"{value:g}", float(value)) if isinstance(value, int | float) else Cell(str(value))
 
 
 def _share_cell(value: float) -> Cell:
@@ -101,16 +183,13 @@ def _contender(contender: Contender) -> Cell:
 
 def _selected(row: Summary) -> Cell:
     assert row.cell.selected is not None
-    tried = sum(bool(candidate.runs) for candidate in row.cell.candidates)
-    text = row.cell.selected.label or "as given"
-    return Cell(f"{text} (of {tried})" if tried > 1 else text, text)
+    return Cell(row.cell.selected.label or "as given")
 
 
 def _cost_cells(row: Summary) -> list[Cell]:
     costs = row.costs
     return [
         Cell(scaled(costs["trainable_parameters"]), costs["trainable_parameters"]),
-        Cell(seconds_text(costs["train_seconds"]), costs["train_seconds"]),
         Cell(seconds_text(costs["feature_seconds"]) if costs["feature_seconds"] else "–", costs["feature_seconds"]),
         Cell(scaled(costs["train_flops"]), costs["train_flops"]),
         Cell(scaled(costs["peak_memory_bytes"], "B", binary=True), costs["peak_memory_bytes"]),
@@ -118,44 +197,49 @@ def _cost_cells(row: Summary) -> list[Cell]:
     ]
 
 
-def pairwise(analysis: Analysis, found: Sequence[Difference], name: str, place: str, unit: str = "") -> Table:
-    """Paired differences with interval, exact p, Holm's, and probability of improvement."""
+def pairwise(analysis: Analysis, found: Sequence[Difference], name: str, place: str, repeat: str = "") -> Table:
+    """Paired differences that read as sentences, with both intervals, p and effect sizes."""
     metric = analysis.design.metric
-    unit = unit or analysis.design.replicates.unit
-    scale = 100 if metric.share else 1
+    repeat = repeat or analysis.design.replicates.unit
+    scale, points = 100 if metric.share else 1, gap_unit(metric)
+    family = max((d.family for d in found), default=1)
     columns = [
-        Column("better", "Ahead"), Column("other", "Behind"), Column("pairs", f"Paired {unit}s", True),
-        Column("difference", "Difference", True), Column("ci95_low,ci95_high", "95% t-interval", True),
-        Column("p", "p", True, "exact paired sign-flip test, two-sided"),
-        Column("p_holm", "p (Holm)", True, "adjusted over the comparisons of this table"),
-        Column("probability_of_improvement", "P(improvement)", True,
-               "how often a run of the first scores above a run of the second"),
-        Column("reading", "What that says"),
+        Column("better", "Contender"), Column("verdict", "Verdict"), Column("other", "Against"),
+        Column("difference,half_width", "Ahead by", True, f"mean ± half of the 95% interval over {repeat}s", points),
+        Column("p_adjusted", "p", True, f"two-sided, exact paired test, adjusted for {family:,} comparisons"),
+        Column("pairs", f"Paired {repeat}s", True, detail=True),
+        Column("ci95_low,ci95_high", f"On other {repeat}s", True, "95% interval on the same data", points, True),
+        Column("examples_low,examples_high", "On other examples", True,
+               "95% interval for other examples like these, where each run splits one pool anew", points, True),
+        Column("p", "p alone", True, "not adjusted", detail=True),
+        Column("effect_size", "Effect", True, "mean over standard deviation of the paired differences", detail=True),
+        Column("probability_of_improvement", "P(higher)", True,
+               "how often a run of the first scores above a run of the second", detail=True),
     ]  # fmt: skip
     table = Table(name, f"Differences in test {metric.title}{metric.unit and ' (points)'}: {place}", columns, shown=120)
     for d in found:
-        interval = d.interval
-        numbers = [interval.mean, interval.low, interval.high] if interval else [nan] * 3
+        interval, other, effect = d.interval, d.resampled, effect_size(d.interval)
+        ends = [(i.low, i.high) if i else (nan, nan) for i in (interval, other)]
+        half = interval.half_width if interval and interval.known else nan
+        gap = metric.gap(interval.mean if interval else nan)
         table.add(
-            d.first.label, d.second.label, Cell(str(d.num_pairs), d.num_pairs),
-            Cell(metric.gap(numbers[0]), numbers[0] * scale), gap_cell(metric, numbers[1], numbers[2]),
-            Cell(p_text(d.p), d.p), Cell(p_text(d.p_adjusted), d.p_adjusted, d.clear),
-            Cell(f"{d.improvement:.2f}", d.improvement), verdict(d, unit),
+            d.first.label, words_of(d, repeat), d.second.label,
+            Cell(f"{gap} ± {metric.gap(half, False)}" if isfinite(half) else gap,
+                 ((interval.mean if interval else nan) * scale, half * scale)),
+            Cell(p_text(d.p_adjusted), d.p_adjusted, d.clear), Cell(str(d.num_pairs), d.num_pairs),
+            gap_cell(metric, *ends[0]), gap_cell(metric, *ends[1]), Cell(p_text(d.p), d.p),
+            Cell(number(effect, 2), effect), Cell(f"{d.improvement:.2f}", d.improvement),
         )  # fmt: skip
     return table
 
 
-def verdict(d: Difference, unit: str = "seed") -> str:
-    """What a difference shows, in a few words."""
+def words_of(d: Difference, repeat: str = "seed") -> str:
+    """What a difference shows, between the names of its two contenders."""
     if d.interval is None:
-        return f"no {unit} on the same split in both" if d.unpaired else f"no {unit} in common"
+        return f"no {repeat} on the same split as" if d.unpaired else f"no {repeat} in common with"
     if not d.interval.known:
-        return "one pair: no interval, no test"
-    if d.clear:
-        return "told apart at 5%"
-    if d.interval.excludes_zero:
-        return "interval excludes zero; test does not reach 5%"
-    return "order open"
+        return "one pair, no test, with"
+    return {BETTER: "better than", EQUAL: "practically equal to"}.get(d.verdict, "cannot be told from")
 
 
 def ranking(analysis: Analysis) -> Table | None:
@@ -164,18 +248,22 @@ def ranking(analysis: Analysis) -> Table | None:
     if across is None:
         return None
     columns = [
-        Column("contender", "Contender"), *(Column(scene.dataset, scene.dataset, True) for scene in across.scenes),
-        Column("mean", "Mean", True), Column("mean_rank", "Mean rank", True),
-        Column("iqm", "IQM", True, "mean of the middle half of all runs"),
-        Column("iqm_low,iqm_high", "95% bootstrap", True, "percentile bootstrap of runs within each data set"),
+        Column("contender", "Contender"), Column("verdict", "Best on", about="where it is shown to be better than all"),
+        Column("mean", "Mean", True, "", unit(metric)), Column("mean_rank", "Mean rank", True),
+        *(Column(scene.dataset, scene.dataset, True, "", unit(metric), len(across.scenes) > 2)
+          for scene in across.scenes),
+        Column("iqm", "IQM", True, "mean of the middle half of all runs", unit(metric), True),
+        Column("iqm_low,iqm_high", "95% bootstrap", True, "percentile bootstrap of runs within each data set",
+               unit(metric), True),
     ]  # fmt: skip
     table = Table("data-sets", f"Test {metric.heading} over {len(across.scenes)} data sets", columns)
     ranks = across.ranks.mean_ranks if across.ranks else [nan] * len(across.contenders)
     for i in sorted(range(len(across.contenders)), key=lambda i: -across.means[:, i].mean()):
-        values = [*across.means[:, i], across.means[:, i].mean()]
+        mean, *values = (float(value) for value in (across.means[:, i].mean(), *across.means[:, i]))
+        wins = [scene.dataset for scene in across.scenes if _best_on(analysis, scene, across.contenders[i])]
         table.add(
-            _contender(across.contenders[i]), *(Cell(metric.cell(float(v)), metric.raw(float(v))) for v in values),
-            Cell(number(ranks[i], 3), ranks[i]),
+            _contender(across.contenders[i]), listing(wins, 4) or "none", Cell(metric.cell(mean), metric.raw(mean)),
+            Cell(number(ranks[i], 3), ranks[i]), *(Cell(metric.cell(value), metric.raw(value)) for value in values),
             Cell(metric.cell(across.middle[i][0]), metric.raw(across.middle[i][0])),
             interval_cell(metric, *across.middle[i][1:]),
         )  # fmt: skip
@@ -187,71 +275,81 @@ def ranking(analysis: Analysis) -> Table | None:
     return table
 
 
+def _best_on(analysis: Analysis, scene: Scene, contender: Contender) -> bool:
+    """Whether a contender is shown to be better than all others of a scene."""
+    leader = analysis.leader(scene)
+    return leader.cell.contender is contender and standing(analysis, scene, leader) == "best"
+
+
 def crossovers(analysis: Analysis) -> Table | None:
-    """Where each contender overtakes feature extraction."""
-    if not analysis.crossovers:
+    """Each contender against feature extraction, size by size, and where the order is shown to turn."""
+    if not analysis.by_size:
         return None
     columns = [
-        Column("contender", "Contender"), Column("reference", "Overtakes"), Column("dataset", "Data"),
-        Column("crossover", "At examples a class", True), Column("low,high", "95% range", True),
-        Column("seeds", f"{analysis.design.replicates.unit.capitalize()}s", True), Column("reading", "In words"),
+        Column("contender", "Contender"), Column("verdict", "Verdict"), Column("reference", "Against"),
+        Column("sizes", "By examples a class"), Column("between,and", "Turns between", True, "examples a class"),
+        Column("dataset", "Data", detail=True), Column("estimate", "At about", True, detail=True),
     ]  # fmt: skip
-    table = Table("crossovers", "Training size from which a contender is ahead of feature extraction", columns)
-    for (dataset, reference, contender), c in analysis.crossovers.items():
-        decided = c.low is None or c.high is None
-        low, high = nan if decided or c.open_below else c.low, nan if decided or c.open_above else c.high
-        text = "–" if decided else f"{_bound(low)} to {_bound(high)}"
+    table = Table("crossovers", "Where a contender overtakes feature extraction, or is overtaken", columns)
+    for (dataset, reference, contender), by in analysis.by_size.items():
+        crossing = by.overtakes or by.overtaken
+        low, high = (crossing.low, crossing.high) if crossing else (nan, nan)
         table.add(
-            contender.label, reference.label, dataset, Cell(number(c.place, 2), nan if c.place is None else c.place),
-            Cell(text, (low or nan, high or nan)), Cell(str(c.num_seeds), c.num_seeds), crossover_words(c),
+            contender.label, turn_words(by), reference.label, _sizes(by, analysis.design.metric),
+            Cell(f"{number(low, 3)} and {number(high, 3)}" if crossing else "–", (low, high)), dataset,
+            Cell(number(crossing.place if crossing else None, 2), (crossing.place if crossing else None) or nan),
         )  # fmt: skip
     table.note = (
-        "The crossover is where the mean paired difference, drawn straight in log size between the sizes measured, "
-        "turns positive. Its range holds every size at which the 95% t-interval of the difference holds zero."
+        "An order counts where the adjusted test shows it. A crossover is claimed where one contender is shown to be "
+        "behind at a smaller size and ahead at the largest; that it lies between two sizes assumes that the curves "
+        "cross once there."
     )
     return table
 
 
-def _bound(value: float | None) -> str:
-    return "open" if value is None or not isfinite(value) else number(value, 2)
+def _sizes(by: BySize, metric: Metric) -> str:
+    """`5: −5.0, 10: (+0.3)`: what it is ahead by at each size, in brackets where that is not shown."""
+    found = [(n, at, metric.gap(at.gap)) for n, at in sorted(by.sizes.items())]
+    return ", ".join(f"{number(n, 3)}: {gap if at.state else f'({gap})'}" for n, at, gap in found)
 
 
-def crossover_words(c: Crossover) -> str:
-    """What a crossover says, in a few words."""
-    if c.place is not None and c.ahead_at_largest:
-        unsure = ", where exactly stays open" if c.open_below or c.open_above else ""
-        return f"overtakes within the sizes measured{unsure}"
-    if c.place is not None:
-        return "ahead for a while, behind again at the largest size"
-    if c.ahead_at_smallest and not c.ahead_at_largest:
-        return "ahead at the smallest size, behind at the largest"
-    where = "ahead" if c.ahead_at_largest else "behind"
-    return f"{where} at every size measured" + ("" if c.low is None else ", though not clearly at all of them")
+def turn_words(by: BySize) -> str:
+    """What the sizes show, in a word or two."""
+    if by.overtakes:
+        return "overtakes"
+    if by.overtaken:
+        return "is overtaken by"
+    states = {at.state for at in by.sizes.values()}
+    return {frozenset({1}): "better at every size than", frozenset({-1}): "worse at every size than"}.get(
+        frozenset(states), "no crossover shown with"
+    )
 
 
 def shifts(analysis: Analysis, scene: Scene) -> Table | None:
-    """Scores on the own and on shifted test sets."""
+    """Scores on the own and on shifted test sets, and what is shown there against the leader on the own one."""
     found, metric = analysis.shifts.get(scene), analysis.design.metric
     if not found:
         return None
-    names = sorted({name for values in found.values() for name in values})
-    columns = [Column("contender", "Contender"), Column("test", "Own test set", True)]
-    for name in names:
-        columns += [Column(name, name, True), Column(f"{name}_low,{name}_high", "95% t-interval", True)]
-        columns += [Column(f"{name}_change", "Change", True)]
-    table = Table("shifts", f"Test {metric.heading} on the own and on shifted test sets: {place_text(scene)}", columns)
-    for row in sorted(analysis.summaries[scene], key=lambda row: -row.interval.mean):
-        inside, outside = row.interval.mean, found.get(row.cell.contender, {})
-        cells: list[Cell | str] = [_contender(row.cell.contender), Cell(metric.cell(inside), metric.raw(inside))]
-        for name in names:
-            interval = outside.get(name)
+    columns = [
+        Column("contender", "Contender"), Column("verdict", "Verdict", about="against the leader on the own test set"),
+        Column("shift", "Test set"),
+        Column("mean,half_width", f"{metric.heading[:1].upper()}{metric.heading[1:]}", True, "", unit(metric)),
+        Column("change", "Change", True, "against the own test set", gap_unit(metric)),
+    ]  # fmt: skip
+    table = Table("shifts", f"Test {metric.heading} on shifted test sets: {place_text(scene)}", columns)
+    leader = analysis.leader(scene)
+    for name, shifted in found.items():
+        for row in analysis.summaries[scene]:
+            interval = shifted.intervals.get(row.cell.contender)
             if interval is None:
-                cells += ["–", Cell("–", (nan, nan)), "–"]
                 continue
-            cells += [Cell(metric.cell(interval.mean), metric.raw(interval.mean))]
-            cells += [interval_cell(metric, interval.low, interval.high)]
-            cells += [Cell(metric.gap(interval.mean - inside), (interval.mean - inside) * (100 if metric.share else 1))]
-        table.add(*cells)
+            gap, clear = shifted.against.get(row.cell.contender, (0.0, False))
+            words = "–" if row is leader else "cannot tell" if not clear else "better" if gap > 0 else "worse"
+            change = interval.mean - row.interval.mean
+            table.add(
+                _contender(row.cell.contender), words, name, score_cell(metric, interval),
+                Cell(metric.gap(change), change * (100 if metric.share else 1)),
+            )  # fmt: skip
     return table
 
 
@@ -263,8 +361,13 @@ def budgets(analysis: Analysis, scene: Scene) -> Table | None:
     most = max(len(budget.trials) for budget in found)
     steps = [n for n in (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000) if n < most] + [most]
     columns = [Column("contender", "Contender"), Column("trials", "Settings tried", True)]
-    columns += [Column(f"val_best_of_{n}", f"Best of {n}", True) for n in steps]
-    columns += [Column("test_mean", "Test of the selected", True), Column("test_low,test_high", "95% t-interval", True)]
+    columns += [
+        Column(f"val_best_of_{n}", f"Best of {n}", True, "", unit(metric), n not in (1, steps[-1])) for n in steps
+    ]
+    columns += [
+        Column("test_mean", "Test of the selected", True, "", unit(metric)),
+        Column("test_low,test_high", "95% interval", True, "", unit(metric), True),
+    ]
     title = f"Expected best val {metric.heading} by number of settings tried: {place_text(scene)}"
     table = Table("budgets", title, columns, note="Unbiased estimate without replacement (Tang et al. 2020).")
     for budget in found:

@@ -11,9 +11,6 @@ import numpy as np
 
 from headstart.seeding import stream
 
-EXACT_UP_TO = 20
-"""Pairs up to which every sign assignment is counted (2^19 sums); above, a fixed number is drawn."""
-DRAWS = 100_000
 CONFIDENCE = 0.95
 
 
@@ -56,50 +53,6 @@ def t_interval(values: Sequence[float] | np.ndarray, confidence: float = CONFIDE
         std = 0.0
     half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * std / sqrt(n)
     return Interval(mean, mean - half, mean + half, std, n)
-
-
-def smallest_p(num_pairs: int) -> float:
-    """The smallest two-sided p that a sign-flip (or signed-rank) test of so many pairs can give."""
-    return min(1.0, 2.0 ** (1 - num_pairs))
-
-
-def pairs_needed(alpha: float = 0.05, num_comparisons: int = 1) -> int:
-    """The fewest pairs with which the test can reach `alpha` after Holm's first step over `num_comparisons`."""
-    n = 1
-    while smallest_p(n) * num_comparisons > alpha:
-        n += 1
-    return n
-
-
-def sign_flip_p(differences: Sequence[float] | np.ndarray) -> float:
-    """Two-sided p of the paired sign-flip (Fisher randomisation) test that the mean difference is zero.
-
-    Exact up to `EXACT_UP_TO` pairs; above, `DRAWS` assignments with the observed one counted in.
-    """
-    d = np.asarray(differences, dtype=float)
-    observed = abs(d.sum())
-    slack = 1e-9 * np.abs(d).sum()
-    if len(d) <= EXACT_UP_TO:
-        sums = d[:1].copy()
-        for value in d[1:]:
-            sums = np.concatenate([sums + value, sums - value])
-        return float(np.mean(np.abs(sums) >= observed - slack))
-    dice, count = stream(0, "sign-flip", len(d)), 0
-    for _ in range(10):
-        signs = dice.integers(0, 2, (DRAWS // 10, len(d)), dtype=np.int8) * 2.0 - 1.0
-        count += int(np.sum(np.abs(signs @ d) >= observed - slack))
-    return (1 + count) / (1 + DRAWS)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted by Holm's step-down, in the order given; nan stays out of the family."""
-    from statsmodels.stats.multitest import multipletests
-
-    p = np.asarray(p_values, dtype=float)
-    known = np.isfinite(p)
-    if known.any():
-        p[known] = multipletests(p[known], method="holm")[1]
-    return [float(value) for value in p]
 
 
 def improvement_probability(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
@@ -197,13 +150,14 @@ def compare_examples(first: np.ndarray, second: np.ndarray, num_draws: int = 10_
 
     Drawing examples with replacement draws the four counts from a multinomial, so that is what is drawn.
     """
-    from statsmodels.stats.contingency_tables import mcnemar
+    from scipy.stats import binom
 
     first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     n = len(first)
     both, only_first = int(np.sum(first & second)), int(np.sum(first & ~second))
     only_second, neither = int(np.sum(~first & second)), int(np.sum(~first & ~second))
-    p = float(mcnemar([[both, only_first], [only_second, neither]], exact=True).pvalue)
+    differ = only_first + only_second
+    p = float(2 * binom.cdf(min(only_first, only_second), differ, 0.5)) if differ else 1.0
     shares = np.array([only_first, only_second, both + neither]) / n
     counts = stream(0, "example-bootstrap", n).multinomial(n, shares, num_draws)
     tail = (1 - CONFIDENCE) / 2

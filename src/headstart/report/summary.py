@@ -9,6 +9,7 @@ from headstart.report.analysis import Analysis, Difference, Summary
 from headstart.report.answer import Answer
 from headstart.report.contents import Contents
 from headstart.report.design import Scene
+from headstart.report.evidence import effect_size
 from headstart.report.exhibits import Exhibits
 from headstart.report.reading import STATUSES, Ledger
 from headstart.report.statistics import Interval
@@ -33,7 +34,8 @@ def summarised(
         "schema": SCHEMA,
         "name": ledger.name,
         "answer": {"headline": words.headline, "points": [{"about": k, "text": v} for k, v in words.points]},
-        "metric": {"name": design.metric.name, "higher_is_better": design.metric.sign > 0},
+        "metric": {"name": design.metric.name, "higher_is_better": design.metric.sign > 0,
+                   "unit": "share of 1" if design.metric.share else None},
         "counts": {status: ledger.count(status) for status in STATUSES},
         "factors": design.factors,
         "constants": design.constants,
@@ -42,13 +44,14 @@ def summarised(
         "focus": _scene(analysis.focus) if analysis.focus else None,
         "scenes": scenes,
         "across_data": None if across is None else _across(analysis),
+        "margin": analysis.margin,
+        "num_comparisons": analysis.num_comparisons, "num_tables": analysis.num_tables,
         "crossovers": [
             {"dataset": dataset, "reference": reference.label, "contender": contender.label,
-             "examples_a_class": c.place,
-             "low": None if c.open_below else c.low, "high": None if c.open_above else c.high,
-             "open_below": c.open_below, "open_above": c.open_above, "ahead_at_smallest": c.ahead_at_smallest,
-             "ahead_at_largest": c.ahead_at_largest, "num_seeds": c.num_seeds}
-            for (dataset, reference, contender), c in analysis.crossovers.items()
+             "sizes": {f"{n:g}": asdict(at) for n, at in by.sizes.items()},
+             "overtakes": asdict(by.overtakes) if by.overtakes else None,
+             "overtaken": asdict(by.overtaken) if by.overtaken else None}
+            for (dataset, reference, contender), by in analysis.by_size.items()
         ],
         "budgets": [
             {**_scene(scene), "contender": b.contender.label, "trials": [_raw(analysis, v) for v in b.trials],
@@ -58,11 +61,13 @@ def summarised(
         ],
         "shifts": [
             {**_scene(scene), "contender": c.label, "shift": name, **_interval(analysis, interval)}
-            for scene, found in analysis.shifts.items() for c, of in found.items() for name, interval in of.items()
+            for scene, found in analysis.shifts.items() for name, of in found.items()
+            for c, interval in of.intervals.items()
         ],
         "examples": None if exhibits.pair is None else {
             "first": exhibits.pair[0].label, "second": exhibits.pair[1].label,
             "replicates": design.replicates.unit,
+            "on_other_seeds_and_examples": None if exhibits.crossed is None else _gap(exhibits.crossed),
             "seeds": {design.replicates.names[i]: asdict(test) for i, test in exhibits.examples.items()},
         },
         "best_run": exhibits.best.run_id if exhibits.best else None,
@@ -96,20 +101,25 @@ def _row(analysis: Analysis, row: Summary) -> dict[str, Any]:
         **_interval(analysis, row.interval),
         "median": _raw(analysis, row.median), "best": _raw(analysis, row.best), "worst": _raw(analysis, row.worst),
         "val_mean": _raw(analysis, row.val), "selected": row.cell.selected.label,
-        "num_settings": sum(bool(candidate.runs) for candidate in row.cell.candidates),
+        "num_settings": row.num_tried,
         "scores": {names[number]: _raw(analysis, value) for number, value in row.scores.items()},
         "runs": {names[number]: run.run_id for number, run in row.cell.selected.runs.items()},
         "test": row.beside, "costs": row.costs, "total_seconds": row.total_seconds,
     }  # fmt: skip
 
 
+def _gap(interval: Interval) -> dict[str, Any]:
+    return {"difference": interval.mean, "ci95": [interval.low, interval.high] if interval.known else None}
+
+
 def _difference(d: Difference) -> dict[str, Any]:
-    interval = d.interval
+    on_seeds = {"difference": None, "ci95": None} if d.interval is None else _gap(d.interval)
     return {
-        "first": d.first.label, "second": d.second.label, "num_pairs": d.num_pairs, "unpaired": d.unpaired,
-        "difference": interval.mean if interval else None,
-        "ci95": [interval.low, interval.high] if interval and interval.known else None,
-        "p": d.p, "p_holm": d.p_adjusted, "num_comparisons": d.family, "probability_of_improvement": d.improvement,
+        "first": d.first.label, "second": d.second.label, "verdict": d.verdict, "num_pairs": d.num_pairs,
+        "unpaired": d.unpaired, **on_seeds,
+        "ci95_other_examples": None if d.resampled is None else _gap(d.resampled)["ci95"],
+        "p": d.p, "p_adjusted": d.p_adjusted, "num_comparisons": d.family,
+        "effect_size": effect_size(d.interval), "probability_of_improvement": d.improvement,
     }  # fmt: skip
 
 

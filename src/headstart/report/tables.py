@@ -20,6 +20,15 @@ class Column:
     title: str
     numeric: bool = False
     about: str = ""
+    unit: str = ""
+    """Of the values in the CSV file, whose header names it: `percent`, `points`."""
+    detail: bool = False
+    """Whether it is left out where a table must be narrow: on paper, and at first sight."""
+
+    @property
+    def keys(self) -> list[str]:
+        """The headings of the CSV file."""
+        return [f"{key}_{self.unit}" if self.unit else key for key in self.key.split(",")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,16 @@ class Table:
         self.rows.append([Cell(cell) if isinstance(cell, str) else cell for cell in cells])
 
     @property
+    def brief(self) -> list[int]:
+        """Places of the columns that are no detail."""
+        return [place for place, column in enumerate(self.columns) if not column.detail]
+
+    @property
+    def full(self) -> list[int]:
+        """Places of all columns."""
+        return list(range(len(self.columns)))
+
+    @property
     def hidden(self) -> int:
         """Rows that are in the files alone."""
         return max(0, len(self.rows) - self.shown)
@@ -71,44 +90,65 @@ class Table:
         """Comma-separated, raw values in full precision, keys as header."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(in_csv(key) for column in self.columns for key in column.key.split(","))
+        writer.writerow(in_csv(key) for column in self.columns for key in column.keys)
         for row in self.rows:
             values = [cell.raw if isinstance(cell.raw, tuple) else (cell.raw,) for cell in row]
             writer.writerow(_csv_value(value) for group in values for value in group)
         return buffer.getvalue()
 
     def markdown(self) -> str:
-        """A pipe table under its caption."""
+        """A pipe table under its caption, without details."""
+        columns = [self.columns[place] for place in self.brief]
         lines = [f"**{in_markdown(self.caption)}**", ""]
-        lines.append("| " + " | ".join(in_markdown(column.title) for column in self.columns) + " |")
-        lines.append("|" + "|".join("---:" if column.numeric else "---" for column in self.columns) + "|")
+        lines.append("| " + " | ".join(in_markdown(column.title) for column in columns) + " |")
+        lines.append("|" + "|".join("---:" if column.numeric else "---" for column in columns) + "|")
         for row in self.rows:
-            texts = [f"**{in_markdown(cell.text)}**" if cell.strong else in_markdown(cell.text) for cell in row]
+            cells = [row[place] for place in self.brief]
+            texts = [f"**{in_markdown(cell.text)}**" if cell.strong else in_markdown(cell.text) for cell in cells]
             lines.append("| " + " | ".join(texts) + " |")
         return "\n".join([*lines, *(["", in_markdown(self.note)] if self.note else [])]) + "\n"
 
     def latex(self) -> str:
-        r"""A `table` with booktabs rules; needs `\usepackage{booktabs}`."""
-        shape = "".join("r" if column.numeric else "l" for column in self.columns)
+        r"""A `table` with booktabs rules, without details, shrunk to `\columnwidth` where it is wider.
+
+        Its first lines name what it needs.
+        """
+        columns = [self.columns[place] for place in self.brief]
+        shape = "".join("r" if column.numeric else "l" for column in columns)
         lines = [
-            r"% Needs \usepackage{booktabs}.",
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{in_latex(self.caption)}}}",
-        ]
-        lines += [
             rf"\label{{tab:{re.sub(r'[^A-Za-z0-9:-]', '-', self.name)}}}",
-            rf"\begin{{tabular}}{{{shape}}}",
+            r"\small",
+            r"\setlength{\tabcolsep}{4pt}",
+            r"\resizebox{\ifdim\width>\columnwidth\columnwidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{@{{}}{shape}@{{}}}}",
             r"\toprule",
+            " & ".join(in_latex(column.title) for column in columns) + r" \\",
+            r"\midrule",
         ]
-        lines += [" & ".join(in_latex(column.title) for column in self.columns) + r" \\", r"\midrule"]
         for row in self.rows:
-            texts = [rf"\textbf{{{in_latex(cell.text)}}}" if cell.strong else in_latex(cell.text) for cell in row]
-            lines.append(" & ".join(texts) + r" \\")
-        lines += [r"\bottomrule", r"\end{tabular}"]
+            texts = [in_latex(row[place].text) for place in self.brief]
+            texts = [
+                rf"\textbf{{{text}}}" if row[place].strong else text
+                for place, text in zip(self.brief, texts, strict=True)
+            ]
+            lines.append("{}" + " & ".join(texts) + r" \\")  # {}: a row that begins with [ or * is no option of \\
+        lines += [r"\bottomrule", r"\end{tabular}}"]
         if self.note:
             lines += [r"\par\smallskip", rf"{{\footnotesize {in_latex(self.note)}}}"]
-        return "\n".join([*lines, r"\end{table}"]) + "\n"
+        lines.append(r"\end{table}")
+        return "\n".join([*_needs("".join(lines)), *lines]) + "\n"
+
+
+def _needs(text: str) -> list[str]:
+    """What LaTeX must load and be, in comments."""
+    lines = [r"% Needs \usepackage{booktabs} and \usepackage{graphicx}."]
+    strange = "".join(sorted({letter for letter in text if ord(letter) > 0x24F and letter not in "–—−±×…’“”"}))
+    if strange:
+        lines.append(f"% Holds {strange[:40]}: compile with lualatex or xelatex, in a font that has them.")
+    return lines
 
 
 def _csv_value(value: float | str | None) -> str | float:

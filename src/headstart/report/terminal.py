@@ -36,7 +36,7 @@ def _tables(analysis: Analysis) -> Iterator[Table]:
             names.append("features, shared")
         for name in names:
             table.add_column(name, justify="right", min_width=max(map(len, name.split())))
-        for row in sorted(rows, key=lambda row: -row.interval.mean):
+        for row in rows:
             table.add_row(*_cells(row, metric, repeats.unit)[: len(table.columns)])
         yield table
 

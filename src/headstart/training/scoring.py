@@ -75,9 +75,17 @@ def details(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[st
 
 
 def predictions(logits: Tensor, labels: np.ndarray, ids: Iterable[str]) -> dict[str, np.ndarray]:
-    """What a run keeps of a test set: id, label and class probabilities (N, C) in float16."""
+    """What `predictions.npz` keeps of a test set: id, label, class decided for, class probabilities (N, C) in float16.
+
+    The decision is kept besides: halves of close probabilities are equal, and would decide otherwise.
+    """
     probability = torch.softmax(logits, dim=1).numpy().astype(np.float16)
-    return {"id": np.asarray(list(ids)), "label": labels.astype(np.int64), "probability": probability}
+    return {
+        "id": np.asarray(list(ids)),
+        "label": labels.astype(np.int64),
+        "predicted": logits.argmax(dim=1).numpy().astype(np.int64),
+        "probability": probability,
+    }
 
 
 def class_weights(labels: np.ndarray, num_classes: int) -> Tensor:

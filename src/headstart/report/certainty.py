@@ -1,0 +1,230 @@
+"""How sure an answer is, in words: on other seeds, on other examples, and how many seeds more would settle it."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from math import isfinite, sqrt
+from statistics import fmean
+
+import numpy as np
+
+from headstart.report.analysis import Analysis, Difference, Summary
+from headstart.report.design import Contender
+from headstart.report.evidence import BETTER, EQUAL, LEVEL, OPEN, detectable, replicates_needed
+from headstart.report.metric import p_equals, p_text, plural, seconds_text
+from headstart.report.qualifications import listing
+from headstart.report.reading import Ledger
+from headstart.report.statistics import Interval
+from headstart.report.stepdown import smallest_p
+
+FEWEST_PAIRS = 6
+"""Pairs with which the paired test can reach 5%."""
+SEEDS = re.compile(r"^seed=(range\(.*\)|[\d,\s]+)$")
+
+
+def certainty(
+    analysis: Analysis,
+    leader: Summary,
+    others: Sequence[Summary],
+    against: Mapping[Contender, Difference],
+    crossed: Interval | None,
+) -> str:
+    """The first two with both intervals and the test; then which verdict each of the others has."""
+    d = against[others[0].cell.contender]
+    text = _first_two(analysis, leader, others[0], d, crossed)
+    if len(others) > 1:
+        text += f" Of the {len(others)} others, {_sorted_out(analysis, leader, others, against)}."
+    first, shared = first_in([leader, *others])
+    if shared > 1:
+        text += f" {leader.label} scored highest in {first} of {analysis.design.replicates.count(shared)}."
+    return text
+
+
+def _first_two(analysis: Analysis, leader: Summary, other: Summary, d: Difference, crossed: Interval | None) -> str:
+    metric, repeats = analysis.design.metric, analysis.design.replicates
+    if d.interval is None:
+        reason = "ran on different splits" if d.unpaired else f"share no {repeats.unit}"
+        return f"{leader.label} and {other.label} {reason}, so they cannot be compared in pairs."
+    first, second = d.first.label, d.second.label
+    gap = metric.gap(d.interval.mean, signed=False) + metric.unit
+    if not d.interval.known:
+        return f"{first} is {gap} ahead of {second} in one pair of runs: there is no interval and no test."
+    text = f"{first} is {gap} ahead of {second}, paired over {repeats.count(d.num_pairs)}. "
+    text += f"On other {repeats.unit}s of these data: 95% interval {_ends(analysis, d.interval)}, {p_equals(d.p)}"
+    if analysis.num_comparisons > 1:
+        tables = f" in {plural(analysis.num_tables, 'table')}" * (analysis.num_tables > 1)
+        text += f" ({p_text(d.p_adjusted)} adjusted for all {analysis.num_comparisons:,} comparisons{tables})"
+    text += ". " + _other_examples(analysis, d, crossed)
+    return text
+
+
+def _ends(analysis: Analysis, interval: Interval, sign: int = 1) -> str:
+    metric = analysis.design.metric
+    low, high = sorted((sign * interval.low, sign * interval.high))
+    return f"{metric.gap(low)} to {metric.gap(high)}"
+
+
+def _other_examples(analysis: Analysis, d: Difference, crossed: Interval | None) -> str:
+    """The second interval, and whether it bears the verdict out."""
+    interval = d.resampled or crossed
+    if interval is None or not interval.known:
+        return (
+            "On other examples like these: not known, as the runs kept no predictions of one test set and no sizes "
+            "of several splits. What is said holds for other "
+            f"{analysis.design.replicates.unit}s of these data."
+        )
+    text = f"On other examples like these: 95% interval {_ends(analysis, interval)}"
+    if d.verdict == BETTER:
+        unit = analysis.design.replicates.unit
+        if interval.low > 0:
+            return text + ", which leaves out zero too."
+        return text + f", which holds zero: the verdict is for other {unit}s of these data, not for other examples."
+    return text + "."
+
+
+def _sorted_out(
+    analysis: Analysis, leader: Summary, others: Sequence[Summary], against: Mapping[Contender, Difference]
+) -> str:
+    found: dict[str, list[str]] = {BETTER: [], EQUAL: [], OPEN: []}
+    for row in others:
+        d = against[row.cell.contender]
+        ahead = d.seen_from(leader.cell.contender) > 0 or d.verdict == EQUAL
+        found[d.verdict if ahead else OPEN].append(row.label)
+    margin = analysis.design.metric.margin_text(analysis.margin)
+    words = {BETTER: "worse", EQUAL: f"practically equal (within {margin})", OPEN: "cannot be told"}
+    return "; ".join(f"{words[kind]}: {listing(names)}" for kind, names in found.items() if names)
+
+
+def to_settle(analysis: Analysis, ledger: Ledger, leader: Summary, other: Summary) -> str | None:
+    """How many seeds more would show the difference seen, or the margin where that is larger; hours and the command."""
+    assert analysis.focus is not None
+    metric, repeats = analysis.design.metric, analysis.design.replicates
+    d = analysis.between(analysis.focus, leader.cell.contender, other.cell.contender)
+    if d is None or d.interval is None or d.verdict != OPEN or repeats.unit in ("fold", "validation fold"):
+        return None
+    have = d.num_pairs
+    if have < 2 or d.interval.std == 0:
+        more = max(1, FEWEST_PAIRS - have)
+        text = f"With so few pairs nothing is known of how much they vary. {FEWEST_PAIRS} are the fewest that can show"
+        return f"{text} anything at 5%: {repeats.count(more)} more.{_price(ledger, analysis, more, FEWEST_PAIRS)}"
+    target, name = abs(d.interval.mean), "the one seen"
+    if analysis.margin is not None and analysis.margin >= target:
+        target, name = analysis.margin, "the margin"
+    size = metric.gap(target, signed=False) + metric.unit
+    comparisons = max(1, len(analysis.summaries[analysis.focus]) - 1)
+    needed = replicates_needed(d.interval.std, target, comparisons)
+    said = f"a true difference of {size} ({name})"
+    if needed is None:
+        return f"More {repeats.unit}s would not: to show {said} takes more than 1,000 that vary as these do."
+    if needed <= have:
+        return (
+            f"{repeats.count(have)} would show {said} in at least 80% of such comparisons; more {repeats.unit}s are "
+            "needed only to show a smaller one."
+        )
+    more = needed - have
+    return (
+        f"To show {said} in 80% of such comparisons takes about {repeats.count(needed)} that vary as these do: "
+        f"{more:,} more.{_price(ledger, analysis, more, needed)}"
+    )
+
+
+def _price(ledger: Ledger, analysis: Analysis, more: int, in_all: int) -> str:
+    """What so many replicates more take, and the command."""
+    done = len(analysis.design.replicates.names)
+    seconds = sum(run.cost.get("total_seconds", 0.0) for run in ledger.runs if run.completed) / max(1, done)
+    text = f" They take about {seconds_text(more * seconds)}, as these did." if seconds > 0 else ""
+    command = more_seeds(ledger, in_all)
+    return text + (f" The command: {command}" if command else "")
+
+
+def more_seeds(ledger: Ledger, in_all: int) -> str:
+    """The command of the comparison with so many seeds; those that are done are not run again. Empty if not known."""
+    if len(ledger.commands) != 1:
+        return ""
+    words = shlex.split(ledger.commands[0])
+    seeds = sorted({run.seed for run in ledger.runs if run.seed is not None})
+    if seeds != list(range(len(seeds))):
+        return ""
+    asked = f"seed=range({in_all})"
+    places = [i for i, word in enumerate(words) if word.startswith("seed=")]
+    if len(places) > 1 or any(not SEEDS.match(words[i]) for i in places) or "…" in ledger.commands[0]:
+        return ""
+    kept = [word for i, word in enumerate(words) if i not in places]
+    return shlex.join([*kept, asked]).replace(f"'{asked}'", f"'{asked}'")
+
+
+def limits(analysis: Analysis, d: Difference, num_others: int) -> str:
+    """What so many pairs can show at all, and what repeating the runs stands for."""
+    metric, repeats, pairs = analysis.design.metric, analysis.design.replicates, d.num_pairs
+    parts = []
+    if pairs < 2:
+        parts.append("With fewer than two pairs of runs there is no telling any difference from chance.")
+    elif smallest_p(pairs) > LEVEL:
+        parts.append(
+            f"With {pairs} pairs the smallest p that the exact test can give is {p_text(smallest_p(pairs))}, so no "
+            f"difference between these two could reach 5%; that takes at least {repeats.count(FEWEST_PAIRS)}."
+        )
+    elif d.interval is not None and d.interval.std > 0:
+        least = detectable(d.interval.std, pairs, num_others)
+        if isfinite(least):
+            parts.append(
+                f"With {repeats.count(pairs)} that vary as these do, a true difference of "
+                f"{metric.gap(least, signed=False)}{metric.unit} between the first two is shown in 80% of comparisons, "
+                "a smaller one less often."
+            )
+    if d.unpaired:
+        parts.append("Some contenders ran on different splits and could not be paired.")
+    parts.append(repeats.meaning)
+    return " ".join(parts)
+
+
+def spread(analysis: Analysis, row: Summary) -> str | None:
+    """How much of the scatter of the leader's scores is the seed's, the split's and the choice of test examples."""
+    metric, repeats = analysis.design.metric, analysis.design.replicates
+    if not row.interval.known or row.interval.std == 0 or row.cell.selected is None:
+        return None
+    unit, std = repeats.unit, row.interval.std
+    runs = row.cell.selected.runs
+    text = f"Scores of {row.label} scatter by {_points(analysis, std)} (standard deviation) from {unit} to {unit}"
+    by_split: dict[str, list[float]] = {}
+    for number, score in row.scores.items():
+        by_split.setdefault(runs[number].split, []).append(score)
+    tests = [run.sizes.get("test", 0.0) for run in runs.values()]
+    drawn = None
+    if metric.name == "accuracy" and min(tests) > 0 and 0 < row.interval.mean < 1:
+        drawn = sqrt(row.interval.mean * (1 - row.interval.mean) / fmean(tests))
+    if len(by_split) == 1 and "" not in by_split:
+        text += ", all on one split"
+        if drawn:
+            text += f"; drawing {fmean(tests):,.0f} other test examples would make {_points(analysis, drawn)} besides"
+        return text + "."
+    if 1 < len(by_split) < len(row.scores):
+        parts = components([np.array(values) for values in by_split.values()])
+        text += f": {_points(analysis, parts[0])} from split to split, {_points(analysis, parts[1])} within a split"
+    if drawn:
+        share = min(1.0, drawn**2 / std**2)
+        text += f". About {share:.0%} of that variance is what drawing {fmean(tests):,.0f} test examples makes"
+    return text + "."
+
+
+def components(groups: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Standard deviations between and within groups: one-way random effects by analysis of variance."""
+    sizes = np.array([len(group) for group in groups], dtype=float)
+    total, count = sizes.sum(), len(groups)
+    within = sum(((group - group.mean()) ** 2).sum() for group in groups) / max(1.0, total - count)
+    grand = np.concatenate(groups).mean()
+    between = sum(size * (group.mean() - grand) ** 2 for size, group in zip(sizes, groups, strict=True)) / (count - 1)
+    typical = (total - (sizes**2).sum() / total) / (count - 1)
+    return sqrt(max(0.0, (between - within) / typical)), sqrt(within)
+
+
+def _points(analysis: Analysis, value: float) -> str:
+    metric = analysis.design.metric
+    return metric.gap(value, signed=False) + metric.unit
+
+
+def first_in(rows: Sequence[Summary]) -> tuple[int, int]:
+    """In how many of the replicates that all have the first row is first, ties counted; and how many there are."""
+    shared = set.intersection(*(set(row.scores) for row in rows))
+    first = sum(all(rows[0].scores[n] >= row.scores[n] for row in rows) for n in shared)
+    return first, len(shared)

@@ -1,0 +1,125 @@
+"""What paired differences show: one of three verdicts, with intervals; and how many replicates would settle it."""
+
+from collections.abc import Sequence
+from math import inf, isfinite, nan, sqrt
+
+import numpy as np
+
+from headstart.report.statistics import CONFIDENCE, Interval, t_interval
+from headstart.report.stepdown import smallest_p
+
+BETTER, EQUAL, OPEN = "better", "practically equal", "cannot tell"
+LEVEL = 0.05
+POWER = 0.8
+MOST_REPLICATES = 1000
+"""Replicates up to which a number is given; beyond, more seeds are not the remedy."""
+
+
+def practically_equal(values: np.ndarray, margin: float | None, num_comparisons: int = 1) -> bool:
+    """Whether the mean of `values` `(n,)` is shown to lie within ±`margin`: two one-sided t-tests at 5%.
+
+    Shared out over `num_comparisons` (Bonferroni), so that a table of many comparisons makes no more false claims.
+    Source: Schuirmann 1987.
+    """
+    if margin is None or len(values) < 3:
+        return False
+    interval = t_interval(values, 1 - 2 * LEVEL / max(1, num_comparisons))
+    return -margin < interval.low and interval.high < margin
+
+
+def verdict(values: np.ndarray, p_adjusted: float, margin: float | None, num_comparisons: int = 1) -> str:
+    """`better` where the adjusted test tells them apart, `practically equal` within the margin, else `cannot tell`."""
+    if p_adjusted <= LEVEL:
+        return BETTER
+    return EQUAL if practically_equal(values, margin, num_comparisons) else OPEN
+
+
+def resampled_interval(by_split: Sequence[float] | np.ndarray, ratio: float) -> Interval:
+    """The mean over splits `(J,)` of one pool, each drawn anew, as it would be for other examples like these.
+
+    Test sets of one pool overlap, and so do training sets: the variance of the mean is not s²/J but
+    s² (1/J + `ratio`), where `ratio` is the number of test examples over that of all others (Nadeau and Bengio 2003).
+    """
+    values = np.asarray(by_split, dtype=float)
+    plain = t_interval(values)
+    if not plain.known:
+        return plain
+    half = plain.half_width * sqrt(1 + ratio * len(values))
+    return Interval(plain.mean, plain.mean - half, plain.mean + half, plain.std, plain.n)
+
+
+def crossed_interval(differences: np.ndarray) -> Interval:
+    """The mean of `(R, N)` differences, R replicates on the same N examples, for other seeds and other examples.
+
+    Both are drawn: the variance of the mean is the sum of what each brings, less what both count (two-way random
+    effects), with Satterthwaite's degrees of freedom. One replicate leaves the examples alone.
+    """
+    from scipy.special import stdtrit
+
+    d = np.asarray(differences, dtype=float)
+    replicates, examples = d.shape
+    mean = float(d.mean())
+    if examples < 2:
+        return Interval(mean, nan, nan, nan, replicates)
+    by_example = float(d.mean(0).var(ddof=1)) / examples
+    if replicates < 2:
+        half = float(stdtrit(examples - 1, 0.5 + CONFIDENCE / 2)) * sqrt(by_example)
+        return Interval(mean, mean - half, mean + half, nan, replicates)
+    by_replicate = float(d.mean(1).var(ddof=1)) / replicates
+    rest = d - d.mean(0) - d.mean(1)[:, None] + mean
+    both = float((rest**2).sum()) / ((replicates - 1) * (examples - 1)) / (replicates * examples)
+    variance = max(by_replicate + by_example - both, by_replicate, by_example)
+    bottom = by_replicate**2 / (replicates - 1) + by_example**2 / (examples - 1)
+    free = variance**2 / bottom if bottom > 0 else inf
+    half = float(stdtrit(min(free, 1e6), 0.5 + CONFIDENCE / 2)) * sqrt(variance)
+    return Interval(mean, mean - half, mean + half, sqrt(variance), replicates)
+
+
+def power(std: float, difference: float, num_pairs: int, num_comparisons: int = 1) -> float:
+    """The chance that a paired test of `num_pairs` shows a true `difference` whose pairs scatter by `std`."""
+    from scipy.special import nctdtr, stdtrit
+
+    if smallest_p(num_pairs) > LEVEL:
+        return 0.0
+    if std == 0:
+        return float(difference != 0)
+    free = num_pairs - 1
+    critical = float(stdtrit(free, 1 - LEVEL / 2 / max(1, num_comparisons)))
+    return 1 - float(nctdtr(free, abs(difference) / std * sqrt(num_pairs), critical))
+
+
+def replicates_needed(std: float, difference: float, num_comparisons: int = 1) -> int | None:
+    """The fewest pairs that show a true `difference` in 80% of comparisons like this; none up to a thousand: `None`.
+
+    One more than the t-test takes, which is what the coarse p of few sign flips costs.
+    """
+    low, high = 1, MOST_REPLICATES
+    if power(std, difference, high, num_comparisons) < POWER:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(std, difference, middle, num_comparisons) >= POWER else (middle, high)
+    return high + 1
+
+
+def detectable(std: float, num_pairs: int, num_comparisons: int = 1) -> float:
+    """The true difference that `num_pairs` show in 80% of comparisons like this; infinite where none can reach 5%."""
+    if smallest_p(num_pairs) > LEVEL:
+        return inf
+    low, high = 0.0, 100 * std
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if power(std, middle, num_pairs, num_comparisons) >= POWER else (middle, high)
+    return high
+
+
+def effect_size(interval: Interval | None) -> float:
+    """Mean over standard deviation of paired differences (Cohen's d_z)."""
+    if interval is None or not interval.known:
+        return nan
+    return interval.mean / interval.std if interval.std > 0 else nan if interval.mean == 0 else inf
+
+
+def finite(value: float) -> float:
+    """`value`, or nan where it has no end."""
+    return value if isfinite(value) else nan
