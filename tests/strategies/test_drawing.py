@@ -19,7 +19,7 @@ def drawn(plan, schedule=None, **options):
 
 
 def test_rates_are_schedule_times_multiplier_times_warmup(kinds):
-    plan = Strategy(lr=0.1, layer_decay=0.5).plan(kinds, Gradual(num_groups=3, warmup_epochs=2.0), 5)
+    plan = Strategy(lr=0.1, layer_decay=0.5).plan(kinds, Gradual(every=1, num_groups=3, warmup_epochs=2.0), 5)
     table = drawing.rates(plan, Constant())
     assert table["head"] == [1.0] * 5
     assert table["tail"] == pytest.approx([0, 0.25, 0.5, 0.5, 0.5])

@@ -10,7 +10,7 @@ from headstart.strategies.unfreeze import AtStart, Gradual, HeadFirst, OnPlateau
 
 UNFREEZE = [
     AtStart(),
-    Gradual(warmup_epochs=0.5),
+    Gradual(every=1, warmup_epochs=0.5),
     OnPlateau(restore_best=True),
     HeadFirst(epochs=2, rate=0.1, restart=True),
     Phases([{"start": 0, "groups": []}, {"start": 1, "groups": ["tail"], "rates": {"head": 0.1}}]),

@@ -103,7 +103,7 @@ def test_a_group_without_any_row_that_trains_is_frozen_and_takes_no_thaw_of_its_
 
 
 def test_gradual_and_discriminative_rates_multiply(kinds):
-    plan = Strategy(lr=0.1, layer_decay=0.5).plan(kinds, Gradual(num_groups=3), 3)
+    plan = Strategy(lr=0.1, layer_decay=0.5).plan(kinds, Gradual(every=1, num_groups=3), 3)
     assert [trained(plan, phase) for phase in range(3)] == [
         [HEAD],
         ["blocks.2", "blocks.3", "tail", HEAD],

@@ -1,9 +1,12 @@
 """What each unfreeze schedule thaws when, and what it refuses."""
 
+from itertools import pairwise
+
 import pytest
 
 from headstart.errors import InputError
 from headstart.strategies.plan import Plateau
+from headstart.strategies.strategy import Strategy
 from headstart.strategies.unfreeze import AtStart, Gradual, HeadFirst, Never, OnPlateau, Phases
 
 GROUPS = ("stem", "a", "b", "c", "tail")
@@ -22,7 +25,7 @@ def test_at_start_thaws_everything_at_once():
 
 
 def test_gradual_thaws_from_the_head_down_until_all_are_thawed():
-    assert seen(Gradual().windows(GROUPS, 6)) == [(n, GROUPS[5 - n :] if n else ()) for n in range(6)]
+    assert seen(Gradual(every=1).windows(GROUPS, 6)) == [(n, GROUPS[5 - n :] if n else ()) for n in range(6)]
 
 
 def test_gradual_takes_several_groups_at_a_time_and_the_rest_at_last():
@@ -48,7 +51,40 @@ def test_gradual_does_not_propose_more_groups_where_none_are_enough():
     assert ", or unfreeze.num_groups=" not in str(caught.value)
 
 
-@pytest.mark.parametrize("schedule", [Gradual(num_groups=6), OnPlateau(num_groups=6)])
+@pytest.mark.parametrize("max_epochs", range(2, 40))
+@pytest.mark.parametrize("num_groups", [1, 2, 6])
+@pytest.mark.parametrize("count", [1, 2, 5, 13, 26])
+def test_gradual_spreads_its_thaws_over_the_epochs_there_are(max_epochs, num_groups, count):
+    groups = tuple(f"g{number}" for number in range(count))
+    windows = Gradual(num_groups=num_groups).windows(groups, max_epochs)
+    starts = [window.start for window in windows]
+    assert starts[0] == 0
+    assert windows[0].thawed == ()
+    assert windows[-1].thawed == groups
+    lengths = {after - before for before, after in pairwise([*starts, max_epochs])}
+    assert min(lengths) >= 1
+    assert max(lengths) - min(lengths) <= 1
+    sizes = [len(after.thawed) - len(before.thawed) for before, after in pairwise(windows)]
+    most = max(num_groups, -(-count // (max_epochs - 1)))
+    assert all(size == most for size in sizes[:-1])
+    assert 0 < sizes[-1] <= most
+
+
+def test_gradual_needs_an_epoch_for_the_head_and_one_for_the_rest():
+    with pytest.raises(InputError, match="must be 2 or more"):
+        Gradual().windows(GROUPS, 1)
+
+
+def test_gradual_says_how_it_spreads_its_thaws():
+    groups = dict.fromkeys(GROUPS, ("weight",))
+    strategy = Strategy(lr=0.1)
+    assert Gradual().remark(strategy.plan(groups, Gradual(), 3)) == (
+        "unfreeze.every=auto: 2 thaws, of at most 3 groups, are spread over 3 epochs."
+    )
+    assert Gradual(every=1).remark(strategy.plan(groups, Gradual(every=1), 9)) == ""
+
+
+@pytest.mark.parametrize("schedule", [Gradual(every=1, num_groups=6), OnPlateau(num_groups=6)])
 def test_more_groups_at_a_time_than_there_are_is_refused(schedule):
     with pytest.raises(InputError, match=r"at most the number of groups that train, 5, but is 6.*stem, a, b, c, tail"):
         schedule.windows(GROUPS, 50)

@@ -35,7 +35,7 @@ FAMILIES = {
     "vit": Timm("vit_tiny_patch16_224", weights="none", size=SIZE, drop_path_rate=0.1, arguments=VIT),
 }
 WORDS = {
-    "gradual_unfreeze": ["unfreeze.num_groups=2"],
+    "gradual_unfreeze": ["unfreeze.every=1", "unfreeze.num_groups=2", "strategy.granularity=stages"],
     "lp_ft": ["unfreeze.epochs=2"],
     "partial": ["strategy.last_k=2"],
     "lora": ["strategy.adapter.r=2"],

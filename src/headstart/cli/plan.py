@@ -99,6 +99,8 @@ def page(draft: Draft, width: int) -> str:
                 f"Phase {index} starts from what {phase['starts_after']} gives, stored once, if the model can be cut "
                 "there exactly; that pass comes on top."
             )
+    if remark := parts["unfreeze"].remark(plan):
+        notes.append(remark)
     if plan.frozen_norm != "eval" or plan.thawed_norm != "train":
         notes.append(f"Norm layers: {plan.frozen_norm} where frozen, {plan.thawed_norm} where they train.")
     wrapped = [line for note in notes for line in wrap(note, width)]

@@ -27,7 +27,7 @@ from headstart.errors import InputError, collect
 from headstart.record.directory import HISTORY, RESULT
 from headstart.record.trackers import Tracker
 from headstart.run.false_names import check_strategy_name
-from headstart.strategies.plan import Kind, Plan, Row
+from headstart.strategies.plan import HEAD, Kind, Plan, Row
 from headstart.strategies.strategy import Strategy
 from headstart.training.device import check_precision
 from headstart.training.ranks import check_devices
@@ -404,6 +404,12 @@ def _rules(job: Job) -> list[str]:
         "improvements beyond min_delta are counted in double precision": settings.patience is not None
         and settings.min_delta > 0
         and not job.is_probe,
+        "a head on features trains at the rates of its plan": job.is_probe
+        and not is_exact
+        and (
+            (job.plan.restart and len(job.plan.phases) > 1)
+            or any(rate != 1 for phase in job.plan.phases for rate in phase.rates[HEAD].values())
+        ),
         "a head on features reads the batches of other strategies": job.is_probe
         and not is_exact
         and (_may_differ_in_length(job) or settings.devices > 1),

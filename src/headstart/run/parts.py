@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from headstart.backbones.backbone import Backbone
+from headstart.backbones.backbone import Backbone, BackboneFactory
 from headstart.data.module import DataModule, ShiftSet
 from headstart.data.source import Examples, Source
 from headstart.errors import InputError
@@ -19,6 +19,7 @@ from headstart.progress import Progress
 from headstart.run.job import Job
 from headstart.run.unchanged import check_weights
 from headstart.seeding import seed_for
+from headstart.strategies.strategy import Strategy
 from headstart.system.cache import cache_dir, versions
 from headstart.training import scoring
 from headstart.training.activations import Activations, FrozenFeatures, Kept
@@ -61,12 +62,18 @@ def shifted_indices(job: Job, shift: Source) -> np.ndarray:
     return job.split.test if job.source.paired_shifts else np.arange(len(shift.labels))
 
 
+def backbone_of(factory: BackboneFactory, strategy: Strategy, seed: int) -> Backbone:
+    """The backbone as a run of this seed starts from it."""
+    torch.manual_seed(seed_for(seed, "backbone"))
+    backbone = factory.build(strategy.pretrained)
+    if strategy.adapter is not None:
+        torch.manual_seed(seed_for(seed, "adapter"))
+        strategy.adapter.inject(backbone)
+    return backbone
+
+
 def build_backbone(job: Job) -> Backbone:
-    torch.manual_seed(seed_for(job.seed, "backbone"))
-    backbone = job.factory.build(job.strategy.pretrained)
-    if job.strategy.adapter is not None:
-        torch.manual_seed(seed_for(job.seed, "adapter"))
-        job.strategy.adapter.inject(backbone)
+    backbone = backbone_of(job.factory, job.strategy, job.seed)
     check_weights(job)  # now that they are read: what they were until then says nothing of what was read
     return backbone
 
@@ -229,6 +236,7 @@ def _probe(job: Job, head: nn.Module) -> Probe:
         max_steps=settings.max_steps,
         lengths=None if lengths is None else lengths[job.split.train],
         schedule=job.parts["scheduler"].factor,
+        plan=job.plan,
         label_smoothing=settings.label_smoothing,
         class_weights=None if weights is None else weights.tolist(),
         monitor=settings.monitor,

@@ -6,6 +6,7 @@ from math import log10
 
 from headstart.names import in_markup
 from headstart.strategies.plan import HEAD, Plan
+from headstart.strategies.rate import foreseen
 from headstart.strategies.schedule import Schedule
 
 STEPS_PER_EPOCH = 20
@@ -21,21 +22,19 @@ Rates = Mapping[str, Sequence[float]]
 
 
 def rates(plan: Plan, schedule: Schedule) -> dict[str, list[float]]:
-    """By group, its highest relative rate in each epoch: schedule × multiplier × warm-up; 0 where frozen.
+    """By group, its highest relative rate in each epoch; 0 where frozen.
 
     Phases that wait for a plateau are drawn as soon as they may begin.
     """
-    begun = plan.earliest
     table: dict[str, list[float]] = {group: [] for group in plan.groups}
+    total = plan.max_epochs * STEPS_PER_EPOCH
     for epoch in range(plan.max_epochs):
-        index = max(i for i, start in enumerate(begun) if start <= epoch)
-        first, end = plan.span(index)
-        steps = range((epoch - first) * STEPS_PER_EPOCH, (epoch + 1 - first) * STEPS_PER_EPOCH)
-        factor = max(schedule.factor(step, (end - first) * STEPS_PER_EPOCH) for step in steps)
-        epochs_in = [epoch + 1 - start for start in begun]
+        rates = foreseen(plan, schedule.factor, epoch, STEPS_PER_EPOCH, total)
+        steps = range(epoch * STEPS_PER_EPOCH, (epoch + 1) * STEPS_PER_EPOCH)
+        multipliers = plan.phases[rates.phase].rates
         for group in plan.groups:
-            highest = max(plan.phases[index].rates[group].values())
-            table[group].append(highest * factor * plan.warmup(index, group, epochs_in))
+            row = group, max(multipliers[group], key=multipliers[group].__getitem__)
+            table[group].append(max(rates.at(step, row) for step in steps))
     return table
 
 

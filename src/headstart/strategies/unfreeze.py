@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal
 
 from headstart.config.ranges import Count, Multiplier, NonNegative
 from headstart.errors import InputError, collect
 from headstart.metrics import Monitor
-from headstart.strategies.plan import HEAD, Plateau
+from headstart.strategies.plan import HEAD, Plan, Plateau
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ class Unfreeze(ABC):
             InputError: if the phases cannot be carried out.
         """
 
+    def remark(self, plan: Plan) -> str:
+        """What was chosen where the settings leave it open; empty if they do not."""
+        return ""
+
 
 class Never(Unfreeze):
     """The backbone stays frozen."""
@@ -65,15 +70,25 @@ class AtStart(Unfreeze):
 
 
 class Gradual(Unfreeze):
-    """Head first; every `every` epochs the next `num_groups` groups, from the head down (Howard & Ruder 2018)."""
+    """Head first; every `every` epochs the next `num_groups` groups, from the head down (Howard & Ruder 2018).
+
+    With `every="auto"` the thaws are spread evenly over the epochs there are, so that every phase has its share;
+    where there are fewer epochs than groups, more than `num_groups` thaw at a time.
+    """
 
     def __init__(
-        self, every: Count = 1, num_groups: Count = 1, warmup_epochs: NonNegative = 0.0, restart: bool = False
+        self,
+        every: Count | Literal["auto"] = "auto",
+        num_groups: Count = 1,
+        warmup_epochs: NonNegative = 0.0,
+        restart: bool = False,
     ) -> None:
         super().__init__(warmup_epochs, restart)
         self.every, self.num_groups = every, num_groups
 
     def windows(self, groups: Sequence[str], max_epochs: int) -> list[Window]:
+        if self.every == "auto":
+            return self._spread(groups, max_epochs)
         thawed = _from_the_head_down(groups, self.num_groups)
         last = (len(thawed) - 1) * self.every
         if last >= max_epochs:
@@ -87,6 +102,25 @@ class Gradual(Unfreeze):
                 "they are blocks)."
             )
         return [Window(_name(t), i * self.every, t) for i, t in enumerate(thawed)]
+
+    def _spread(self, groups: Sequence[str], max_epochs: int) -> list[Window]:
+        if max_epochs == 1 and groups:
+            raise InputError(
+                "Gradual unfreezing trains the head alone at first, so that trainer.max_epochs must be 2 or more, but "
+                "it is 1. Raise it, or use unfreeze=at_start."
+            )
+        thawed = _from_the_head_down(groups, max(self.num_groups, -(-len(groups) // max(1, max_epochs - 1))))
+        return [Window(_name(t), i * max_epochs // len(thawed), t) for i, t in enumerate(thawed)]
+
+    def remark(self, plan: Plan) -> str:
+        if self.every != "auto" or len(plan.phases) < 2:
+            return ""
+        found = [{group for group in plan.groups if phase.trains(group)} for phase in plan.phases]
+        most = max(len(after - before) for before, after in pairwise(found))
+        return (
+            f"unfreeze.every=auto: {len(plan.phases) - 1} thaws, of at most {most} group{'s' * (most > 1)}, are spread "
+            f"over {plan.max_epochs} epochs."
+        )
 
 
 class OnPlateau(Unfreeze):

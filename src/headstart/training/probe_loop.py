@@ -13,6 +13,9 @@ from torch import Tensor
 
 from headstart.data.batches import Batches
 from headstart.metrics import OF_AN_EPOCH, Watch, counts, of_classes
+from headstart.strategies.plan import HEAD
+from headstart.strategies.plan import Row as PlanRow
+from headstart.strategies.rate import foreseen, head_alone
 from headstart.training.criterion import StackedCrossEntropy
 from headstart.training.learners import Batch, Learner, ModuleHead
 from headstart.training.probe_spec import Divergence, Probe, ProbeData, ProbeOutcome, Report, Row
@@ -20,6 +23,8 @@ from headstart.training.stacked_heads import StackedHeads, layers_of
 from headstart.training.vector_optim import Torch
 
 _EVALUATION_ROWS = 4096
+HEAD_ROW: PlanRow = (HEAD, "weight")
+"""All of a head trains at one rate."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class ProbeLoop:
             while self.active:
                 began = time.perf_counter()
                 self.epoch = self._read(epoch)
-                losses, hits = self._train(self.epoch)
+                losses, hits = self._train(epoch, self.epoch)
                 rows = self._measure(epoch, losses, hits)
                 self._conclude(epoch, rows, losses, time.perf_counter() - began)
                 epoch += 1
@@ -112,12 +117,12 @@ class ProbeLoop:
         self.learner.start_epoch(epoch, [(group.rows, group.seed) for group in self.groups])
         return Epoch(views[epoch % len(views)], orders, labels, ends, steps)
 
-    def _train(self, epoch: Epoch) -> tuple[Tensor, Tensor]:
+    def _train(self, number: int, epoch: Epoch) -> tuple[Tensor, Tensor]:
         """Loss of each example `(K, N)`, and whether it was classified rightly, as the batches went by."""
         probe = self.active[0][1]
         losses = torch.zeros(epoch.labels.shape, device=self.device)
         hits = torch.zeros_like(losses, dtype=torch.bool)
-        rates = self._rates(sum(epoch.steps))
+        rates = self._rates(number, sum(epoch.steps))
         coefficients = self.learner.coefficients(rates, self.num_steps)
         start = step = added = 0
         for end, steps in zip(epoch.ends, epoch.steps, strict=True):
@@ -148,13 +153,14 @@ class ProbeLoop:
             batch.append((group.rows, features))
         return batch
 
-    def _rates(self, num_steps: int) -> np.ndarray:
+    def _rates(self, epoch: int, num_steps: int) -> np.ndarray:
         """Learning rates `(S, K)` of the epoch's steps."""
         steps = range(self.num_steps, self.num_steps + num_steps)
         columns = []
         for _, probe in self.active:
-            total = total_steps(probe)
-            columns.append([probe.rule.lr * probe.schedule(step, total) for step in steps])
+            plan = probe.plan or head_alone(probe.max_epochs)
+            rates = foreseen(plan, probe.schedule, epoch, steps_per_epoch(probe), total_steps(probe))
+            columns.append([rates.at(step, HEAD_ROW, probe.rule.lr) for step in steps])
         return np.array(columns).T
 
     def _measure(self, epoch: int, losses: Tensor, hits: Tensor) -> list[Row]:
@@ -233,9 +239,14 @@ class ProbeLoop:
         return self.num_batches - num_batches_here + bisect_right(self.epoch.ends, example)
 
 
+def steps_per_epoch(probe: Probe) -> int:
+    """Optimizer steps of an epoch."""
+    return math.ceil(len(_sampler(probe)) / probe.accumulate_grad_batches)
+
+
 def total_steps(probe: Probe) -> int:
     """Optimizer steps that a probe takes if nothing ends it early."""
-    steps = probe.max_epochs * math.ceil(len(_sampler(probe)) / probe.accumulate_grad_batches)
+    steps = probe.max_epochs * steps_per_epoch(probe)
     return steps if probe.max_steps is None else min(steps, probe.max_steps)
 
 

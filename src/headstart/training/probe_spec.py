@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor, nn
 
+from headstart.strategies.plan import Plan
 from headstart.training.vector_optim import Rule
 
 Row = dict[str, float]
@@ -36,6 +37,8 @@ class Probe:
     """Length of each training example, where batches are made of like lengths."""
     schedule: Callable[[int, int], float] = lambda step, total_steps: 1.0
     """Factor on the rate at a step (from 0), given the number of steps in all."""
+    plan: Plan | None = None
+    """Phases in which the head's rate differs; `None`: one rate, from the start to the end."""
     label_smoothing: float = 0.0
     class_weights: Sequence[float] | None = None
     monitor: str = "val/accuracy"

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from headstart import metrics
 from headstart.backbones.backbone import DepthGroup
 from headstart.strategies.plan import FrozenNorm, Plan, Plateau
+from headstart.strategies.rate import PhaseRates
 from headstart.strategies.schedule import Schedule
 from headstart.training.rows import is_norm
 
@@ -70,17 +71,12 @@ class Thaw(pl.Callback):
         module.train(module.training)
 
     def set_rates(self, trainer: pl.Trainer) -> None:
-        """Set each optimizer group's rate for the coming step: base × schedule × row × phase × warm-up."""
-        phase, step = self.plan.phases[self.phase], trainer.global_step
+        """Set each optimizer group's rate for the coming step."""
         steps_per_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
-        start, end = (epoch * steps_per_epoch for epoch in self.plan.span(self.phase))
-        end = min(end, int(trainer.estimated_stepping_batches))
-        factor = self.schedule.factor(step - start, end - start)
-        epochs_in = [(step + 1 - begun) / steps_per_epoch for begun in self.begun]
+        total_steps = int(trainer.estimated_stepping_batches)
+        rates = PhaseRates(self.plan, self.schedule.factor, self.phase, steps_per_epoch, total_steps, self.begun)
         for group in trainer.optimizers[0].param_groups:
-            row = group["row"]
-            warmup = self.plan.warmup(self.phase, row[0], epochs_in)
-            group["lr"] = group["base_lr"] * factor * phase.multiplier(*row) * warmup
+            group["lr"] = rates.at(trainer.global_step, group["row"], group["base_lr"])
 
     def rates(self, trainer: pl.Trainer) -> dict[str, float]:
         """The highest current rate within each depth group, head last; 0 where frozen."""

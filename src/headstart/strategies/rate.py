@@ -1,0 +1,49 @@
+"""The learning rate of every row at every step, whether it is trained by, drawn or foretold: it is computed here."""
+
+from collections.abc import Callable, Sequence
+
+from headstart.strategies.plan import HEAD, KINDS, Phase, Plan, Row
+
+Factor = Callable[[int, int], float]
+"""Share of the base rate at a step of so many: what `Schedule.factor` is."""
+
+
+class PhaseRates:
+    """Rates while one phase of a plan lasts: base × schedule × row and phase × warm-up.
+
+    Args:
+        plan: says how the row's rate relates to the base rate in the phase, and over which epochs the schedule runs.
+        factor: the schedule.
+        phase: the phase that training is in.
+        steps_per_epoch: optimizer steps of an epoch.
+        total_steps: optimizer steps after which training ends, if nothing ends it before.
+        begun: the optimizer step at which each phase began, up to this one.
+    """
+
+    def __init__(
+        self, plan: Plan, factor: Factor, phase: int, steps_per_epoch: int, total_steps: int, begun: Sequence[int]
+    ) -> None:
+        self.plan, self.factor, self.phase = plan, factor, phase
+        self.steps_per_epoch, self.begun = steps_per_epoch, begun
+        self.start, end = (epoch * steps_per_epoch for epoch in plan.span(phase))
+        self.end = min(end, total_steps)
+
+    def at(self, step: int, row: Row, base: float = 1.0) -> float:
+        """The rate of a row for optimizer step `step` of training, counted from 0; 0 where it is frozen."""
+        share = self.factor(step - self.start, self.end - self.start)
+        epochs_in = [(step + 1 - begun) / self.steps_per_epoch for begun in self.begun]
+        warmup = self.plan.warmup(self.phase, row[0], epochs_in)
+        return base * share * self.plan.phases[self.phase].multiplier(*row) * warmup
+
+
+def foreseen(plan: Plan, factor: Factor, epoch: int, steps_per_epoch: int, total_steps: int) -> PhaseRates:
+    """Rates in `epoch` if each phase begins as early as it may."""
+    begun = plan.earliest
+    phase = max(index for index, start in enumerate(begun) if start <= epoch)
+    starts = [start * steps_per_epoch for start in begun]
+    return PhaseRates(plan, factor, phase, steps_per_epoch, total_steps, starts)
+
+
+def head_alone(max_epochs: int) -> Plan:
+    """The plan of a head that trains on features, at the base rate from the start to the end."""
+    return Plan((HEAD,), (Phase("head", 0, {HEAD: dict.fromkeys(KINDS, 1.0)}),), max_epochs)

@@ -1,0 +1,146 @@
+"""A finished run is loaded as the model that was scored, for every strategy and modality, without training data."""
+
+import csv
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from headstart.cli.main import main
+from headstart.compat import mend_torchvision
+from headstart.config import binding, recorded
+from headstart.errors import InputError
+from headstart.run.load import FinishedRun, load
+from pictures import tiny, write_folder
+
+mend_torchvision()
+
+STRATEGIES = {
+    "feature_extraction": [],
+    "fine_tune": [],
+    "lora": ["strategy.adapter.r=2"],
+    "lp_ft": ["unfreeze.epochs=1"],
+}
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory, tiny_models) -> dict[str, list[str]]:
+    """By modality, a short run on a tiny model and on data of a few dozen examples."""
+    root = tmp_path_factory.mktemp("loading")
+    rng = np.random.default_rng(0)
+    table = root / "sentences.csv"
+    with table.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["text", "label"])
+        known = tiny_models.WORDS.split()
+        rows.writerows([" ".join(rng.choice(known, rng.integers(4, 9))), f"class{n % 2}"] for n in range(32))
+    soundfile = pytest.importorskip("soundfile")
+    for number in range(32):
+        folder = root / "sounds" / f"class{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / f"{number}.wav", 0.1 * rng.standard_normal(int(rng.integers(2000, 6000))), 16_000)
+    own = ["trainer.max_epochs=2", "trainer.batch_size=8", "trainer.threads=1", "optimizer.lr=0.01", "logger=none"]
+    text, sound = tiny_models.save_text(root / "bert", "bert"), tiny_models.save_audio(root / "wav2vec2", "wav2vec2")
+    columns = ["data.text_column=text", "data.label_column=label"]
+    return {
+        "vision": tiny(write_folder(root / "pictures")),
+        "text": ["backbone=huggingface_text", f"backbone.model={text}", "data=text_csv", f"data.path={table}", *columns,
+                 *own],
+        "audio": ["backbone=huggingface_audio", f"backbone.model={sound}", "data=audio_folder",
+                  f"data.root={root / 'sounds'}", "data.seconds=0.4", *own],
+    }  # fmt: skip
+
+
+def predicted(run: FinishedRun) -> dict[str, np.ndarray]:
+    """Probabilities of the run's own test examples, by their ids."""
+    source = binding.bind(recorded.load(run.directory.config))["data"]
+    source.check()
+    with np.load(run.directory.predictions) as kept:
+        wanted = kept["test/id"].tolist()
+    places = [source.ids.index(name) for name in wanted]
+    examples = source.examples(**run.reading.arguments)
+    batches = ({"inputs": examples.batch(places[start : start + 8])} for start in range(0, len(places), 8))
+    probabilities = torch.softmax(run.predict(batches), dim=1).numpy()
+    return dict(zip(wanted, probabilities, strict=True))
+
+
+@pytest.mark.parametrize("modality", ["vision", "text", "audio"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_loaded_run_gives_its_own_predictions(at_home: Path, words, modality: str, strategy: str):
+    assert main(["train", *words[modality], f"strategy={strategy}", *STRATEGIES[strategy], "hydra.run.dir=run"]) == 0
+    torch.manual_seed(99)  # whatever was drawn before
+    run = load(Path("run"))
+    found = predicted(run)
+    with np.load("run/predictions.npz") as kept:
+        for name, probability in zip(kept["test/id"].tolist(), kept["test/probability"], strict=True):
+            np.testing.assert_allclose(found[name], probability, atol=5e-4, rtol=1e-3)  # which are kept in float16
+    assert run.classes == tuple(json.loads(Path("run/result.json").read_text())["data"]["classes"])
+    assert not run.model.training
+    assert not any(parameter.requires_grad for parameter in run.model.parameters())
+
+
+def weights_of(folder: Path, seed: int) -> Path:
+    import timm
+
+    torch.manual_seed(seed)
+    path = folder / "weights.pth"
+    torch.save(timm.create_model("test_efficientnet", num_classes=0).state_dict(), path)
+    return path
+
+
+def test_no_training_data_are_needed(at_home: Path):
+    pictures = write_folder(at_home / "pictures")
+    train = ["train", *tiny(pictures, f"backbone.weights={weights_of(at_home, 0)}")]
+    for strategy in ("feature_extraction", "fine_tune"):
+        assert main([*train, f"strategy={strategy}", f"hydra.run.dir={strategy}"]) == 0
+    shutil.rmtree(pictures)
+    inputs = {"pixels": torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)}
+    for strategy in ("feature_extraction", "fine_tune"):
+        assert load(Path(strategy)).predict([{"inputs": inputs}]).shape == (2, 3)
+
+
+def test_a_head_needs_the_very_weights_that_it_was_trained_on(at_home: Path, caplog: pytest.LogCaptureFixture):
+    words = tiny(write_folder(at_home / "pictures"), f"backbone.weights={weights_of(at_home, 0)}")
+    assert main(["train", *words, "strategy=feature_extraction", "hydra.run.dir=run"]) == 0
+    weights_of(at_home, 1)
+    with pytest.raises(InputError, match="what is there now has"):
+        load(Path("run"))
+    (at_home / "weights.pth").unlink()
+    with pytest.raises(InputError, match="they cannot be had"):
+        load(Path("run"))
+    weights_of(at_home, 0)
+    with caplog.at_level(logging.WARNING, "headstart"):
+        load(Path("run"))
+    assert not caplog.messages
+
+
+def test_what_is_no_finished_run_is_refused(at_home: Path):
+    with pytest.raises(InputError, match="there is none"):
+        load(Path("nothing"))
+    words = tiny(write_folder(at_home / "pictures"), "strategy=feature_extraction", "trainer.max_epochs=1")
+    assert main(["train", *words, "trainer.keep_checkpoint=false", "hydra.run.dir=without"]) == 0
+    with pytest.raises(InputError, match="keeps no weights"):
+        load(Path("without"))
+    assert main(["train", *words, "hydra.run.dir=damaged"]) == 0
+    best = Path("damaged/checkpoints/best.ckpt")
+    content = bytearray(best.read_bytes())
+    content[len(content) // 2] ^= 255
+    best.write_bytes(content)
+    with pytest.raises(InputError, match="cannot be used"):
+        load(Path("damaged"))
+
+
+def test_an_adapter_that_was_folded_in_needs_none(at_home: Path):
+    words = tiny(write_folder(at_home / "pictures"), "strategy=lora", "strategy.adapter.r=2")
+    for merge in ("true", "false"):
+        assert main(["train", *words, f"strategy.adapter.merge={merge}", f"hydra.run.dir={merge}"]) == 0
+    inputs = {"pixels": torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)}
+    runs = [load(Path(merge)) for merge in ("true", "false")]
+    adapted = [any("lora_" in name for name, _ in run.model.named_parameters()) for run in runs]
+    assert adapted == [False, True]
+    folded, apart = (run.predict([{"inputs": inputs}]) for run in runs)
+    torch.testing.assert_close(folded, apart, atol=1e-4, rtol=1e-4)
