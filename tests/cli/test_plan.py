@@ -8,6 +8,7 @@ from headstart.cli.hydra_app import compose, plan
 from headstart.cli.plan import forecast, page
 from headstart.run.job import draft, job_config
 
+BY_STAGE = ["strategy=gradual_unfreeze", "strategy.granularity=stages", "unfreeze.every=1"]
 RESNET = ["backbone=resnet18", "backbone.weights=hub", "trainer.max_epochs=8"]
 
 
@@ -16,7 +17,7 @@ def foreseen(*words):
 
 
 def test_trained_parameters_are_counted_per_phase_by_hand():
-    found = foreseen("strategy=gradual_unfreeze")
+    found = foreseen(*BY_STAGE)
     # torchvision's documented 11,689,512 less the classifier's 513,000, and a head for eight classes
     assert found["total_parameters"] == 11_689_512 - 513_000 + 8 * 513
     layer4 = 8_393_728
@@ -28,7 +29,7 @@ def test_trained_parameters_are_counted_per_phase_by_hand():
 
 
 def test_phases_have_their_epochs_and_the_work_adds_up():
-    found = foreseen("strategy=gradual_unfreeze", "data.n_per_class=20")
+    found = foreseen(*BY_STAGE, "data.n_per_class=20")
     assert [(phase["start"], phase["end"]) for phase in found["phases"]] == [
         (0, 1),
         (1, 2),
@@ -96,3 +97,20 @@ def test_it_needs_neither_weights_nor_data(monkeypatch, capsys):
     words = ["strategy=partial", "strategy.last_k=1", "data=image_folder", "data.root=/nowhere"]
     assert plan([*RESNET, *words]) == 0
     assert "with a head for 10 classes; the data's own are not known" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("max_epochs", [2, 3, 10])
+@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "resnet50", "vit_small", "spectrogram_efficientnet_lite0"])
+def test_gradual_unfreezing_is_fine_tuning_that_unfreezes_gradually(backbone, max_epochs):
+    words = [f"backbone={backbone}", "backbone.weights=none", f"trainer.max_epochs={max_epochs}"]
+    chosen = [["strategy=gradual_unfreeze"], ["strategy=fine_tune", "unfreeze=gradual"]]
+    plans = [draft(job_config(compose([*words, *more]))).plan for more in chosen]
+    assert plans[0].to_dict() == plans[1].to_dict()
+    assert plans[0].phases[-1].start < max_epochs
+    assert plans[0].trained(len(plans[0].phases) - 1) == plans[0].groups[:-1]
+
+
+def test_the_plan_says_how_thaws_are_spread():
+    words = [*RESNET, "strategy=gradual_unfreeze", "trainer.max_epochs=3"]
+    said = " ".join(page(draft(job_config(compose(words))), 100).split())
+    assert "unfreeze.every=auto: 2 thaws, of at most 5 groups, are spread over 3 epochs." in said

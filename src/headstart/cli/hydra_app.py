@@ -4,8 +4,9 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
@@ -29,12 +30,24 @@ from headstart.system.bounded import DamagedError
 from headstart.system.lock import Claim
 from headstart.system.places import check_no_links, writable
 
+if TYPE_CHECKING:
+    from headstart.run.job import Job
+
 NOT_OURS = ("config_path", "experimental_rerun")
 """Hydra's options that would read configs from any package, or run a pickle."""
 
 
 class Application(Hydra):
     """Hydra's own application with guarded composition."""
+
+    job: "Job | None" = None
+    """The one run that is carried out, once it has been checked: whatever asks for its id is told by it."""
+
+    def run_id(self, cfg: DictConfig) -> str:
+        """What `${run_id:}` stands for in a config."""
+        from headstart.run.job import job_config, prepare
+
+        return prepare(job_config(cfg)).run_id if self.job is None else self.job.run_id
 
     def compose_config(
         self,
@@ -72,7 +85,7 @@ class Application(Hydra):
         from headstart.run import job as preparation
 
         cfg = self.compose_config(config_name, overrides, RunMode.RUN, with_log_configuration=True)
-        job = preparation.prepare(preparation.job_config(cfg))
+        job = self.job = preparation.prepare(preparation.job_config(cfg))
         check_no_links(Path(cfg.hydra.run.dir))
         retry = bool(OmegaConf.select(cfg, "hydra.sweeper.retry_failed"))
         outcome = _outcome_before(RunDirectory(Path(cfg.hydra.run.dir)), job.run_id, retry)
@@ -83,7 +96,7 @@ class Application(Hydra):
         writable(str(cfg.hydra.run.dir), "hydra.run.dir")
         done = hydra_utils.run_job(
             hydra_context=HydraContext(config_loader=self.config_loader, callbacks=Callbacks()),
-            task_function=task_function,
+            task_function=partial(execute, job=job),
             config=cfg,
             job_dir_key="hydra.run.dir",
             job_subdir_key=None,
@@ -193,9 +206,8 @@ def _refuse_for_plan(args: argparse.Namespace) -> None:
 
 
 def _application(args: argparse.Namespace) -> Application:
-    if not OmegaConf.has_resolver("run_id"):
-        OmegaConf.register_new_resolver("run_id", _resolve_run_id)
     app = Application("headstart", Loader(search_path(args.config_dir)))
+    OmegaConf.register_new_resolver("run_id", lambda *, _root_: app.run_id(_root_), replace=True)
     GlobalHydra.instance().clear()
     GlobalHydra.instance().initialize(app)
     return app
@@ -236,17 +248,14 @@ def _train(app: Application, name: str, overrides: list[str], multirun: bool) ->
     return 0 if app.multirun(name, execute, overrides) else 1
 
 
-def execute(cfg: DictConfig) -> bool:
-    """What every launcher calls with a composed config; true if its runs completed."""
+def execute(cfg: DictConfig, job: "Job | None" = None) -> bool:
+    """What every launcher calls with a composed config; true if its runs completed.
+
+    `job`: the run that it describes, where this process has checked it just now.
+    """
     from headstart.run import experiment
 
-    return experiment.execute(cfg)
-
-
-def _resolve_run_id(*, _root_: DictConfig) -> str:
-    from headstart.run.job import job_config, prepare
-
-    return prepare(job_config(_root_)).run_id
+    return experiment.execute(cfg, job)
 
 
 def _outcome_before(directory: RunDirectory, run_id: str, retry: bool) -> bool | None:

@@ -228,8 +228,10 @@ def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[Result
     return results
 
 
-def execute(cfg: DictConfig) -> bool:
+def execute(cfg: DictConfig, prepared: Job | None = None) -> bool:
     """What a launcher calls for one composed config and its companions; true if all their runs are completed.
+
+    `prepared` is the job of a config that was checked just now, so that it need not be again.
 
     Each run is worked on by one process at a time; those that are done, or that another is at, are left alone.
     """
@@ -247,7 +249,11 @@ def execute(cfg: DictConfig) -> bool:
             RunDirectory(path).remove_drafts()
         if mine:
             with notes.quiet():  # what there is to say was shown when the runs were drawn up
-                jobs = {path: prepare(job_config(configs[path], hydra)) for path in mine}
+                if prepared is None:
+                    jobs = {path: prepare(job_config(configs[path], hydra)) for path in mine}
+                else:
+                    jobs = dict.fromkeys(mine, prepared)
+                    notes.say_again(prepared.notes)  # for the log, which has been opened since
             changed = [path for path, job in jobs.items() if names[path] not in (None, job.run_id)]
             if hydra.mode == RunMode.MULTIRUN and len(changed) < len(mine):  # the comparison may have waited long
                 check_unchanged(next(job for path, job in jobs.items() if path not in changed))

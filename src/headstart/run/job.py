@@ -171,16 +171,15 @@ def prepare(cfg: DictConfig, here: bool = True) -> Job:
 
 def _prepared(cfg: DictConfig, here: bool) -> Job:
     parts, factory, nodes = _bound(cfg)
-    if here:
-        check_devices(cfg.trainer.devices, cfg.trainer.accelerator)
-    check_precision(cfg.trainer.precision, cfg.trainer.accelerator, here)
-    strategy: Strategy = parts["strategy"]
-    _check_modalities(parts)
-    _check_tracker(parts["logger"])
-    _check_views(parts["augmentation"], cfg.trainer.reuse_views)
+    settings, strategy = cfg.trainer, parts["strategy"]
     found: dict[str, Any] = {}
     collect(
         [
+            *([partial(check_devices, settings.devices, settings.accelerator)] if here else []),
+            partial(check_precision, settings.precision, settings.accelerator, here),
+            partial(_check_modalities, parts),
+            partial(_check_tracker, parts["logger"]),
+            partial(_check_views, parts["augmentation"], settings.reuse_views),
             lambda: found.update(source=_checked_source(parts["data"], nodes["data"])),
             lambda: found.update(weights=_checked_weights(factory, nodes["backbone"], strategy.pretrained)),
             lambda: found.update(sketch=_sketch(factory, nodes["backbone"], strategy)),
@@ -195,13 +194,13 @@ def _prepared(cfg: DictConfig, here: bool) -> Job:
         ]
     )
     job_plan: Plan = found["plan"]
-    check_strategy_name(cfg, strategy, job_plan, sketch.kinds)
+    collect(
+        [
+            partial(check_strategy_name, cfg, strategy, job_plan, sketch.kinds),
+            partial(_check_solver, parts["head"].solver, job_plan),
+        ]
+    )
     _note_idle(parts["augmentation"])
-    if parts["head"].solver == "lbfgs" and not job_plan.head_only():
-        raise InputError(
-            "head.solver=lbfgs solves for a head on frozen features, but the strategy trains the backbone too. "
-            "Use head.solver=gradient, or strategy=feature_extraction."
-        )
     what = {
         "settings": identity.settings(cfg),
         "data": source.fingerprint,
@@ -268,6 +267,14 @@ def outline(factory: BackboneFactory) -> Backbone:
     """The backbone on the meta device: shapes without numbers."""
     with torch.device("meta"):
         return factory.build(False)
+
+
+def _check_solver(solver: str, plan: Plan) -> None:
+    if solver == "lbfgs" and not plan.head_only():
+        raise InputError(
+            "head.solver=lbfgs solves for a head on frozen features, but the strategy trains the backbone too. "
+            "Use head.solver=gradient, or strategy=feature_extraction."
+        )
 
 
 def _check_tracker(tracker: Tracker) -> None:
