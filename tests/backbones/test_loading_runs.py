@@ -137,9 +137,9 @@ def test_what_is_no_finished_run_is_refused(at_home: Path):
 def test_an_adapter_that_was_folded_in_needs_none(at_home: Path):
     words = tiny(write_folder(at_home / "pictures"), "strategy=lora", "strategy.adapter.r=2")
     for merge in ("true", "false"):
-        assert main(["train", *words, f"strategy.adapter.merge={merge}", f"hydra.run.dir={merge}"]) == 0
+        assert main(["train", *words, f"strategy.adapter.merge={merge}", f"hydra.run.dir=run-{merge}"]) == 0
     inputs = {"pixels": torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)}
-    runs = [load(Path(merge)) for merge in ("true", "false")]
+    runs = [load(Path(f"run-{merge}")) for merge in ("true", "false")]
     adapted = [any("lora_" in name for name, _ in run.model.named_parameters()) for run in runs]
     assert adapted == [False, True]
     folded, apart = (run.predict([{"inputs": inputs}]) for run in runs)

@@ -79,7 +79,7 @@ def test_the_page_fits_a_terminal():
     for width in (80, 120):
         lines = page(drafted, width).splitlines()
         assert max(map(len, lines)) <= width
-        assert lines[0] == "resnet18: 11.2 M parameters in 6 depth groups, 8 epochs"
+        assert lines[0] == "resnet18: 11.2 M parameters in 10 depth groups, 8 epochs"
 
 
 def test_json_is_whole_and_nothing_else_is_printed(capsys):
