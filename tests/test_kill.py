@@ -34,7 +34,20 @@ sys.argv[:2] = ["headstart"]
 sys.exit(main(sys.argv[1:]))
 """
 """`headstart`, but it notes each run that it begins, and makes no report at the end."""
-FLEETING = ("seconds", "started", "finished", "cost", "environment", "git", "rerun", "overrides", "fused_with", "notes")
+FLEETING = (
+    "seconds",
+    "started",
+    "finished",
+    "cost",
+    "environment",
+    "git",
+    "rerun",
+    "overrides",
+    "fused_with",
+    "notes",
+    "crc32",
+    "checksum",
+)
 
 
 @pytest.fixture(scope="module")

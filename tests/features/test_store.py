@@ -353,6 +353,20 @@ def test_killed_at_any_moment_the_entry_is_whole_or_absent(store):
     assert leftovers(store) == []
 
 
+def test_a_claim_that_a_killed_process_left_beside_a_whole_entry_is_removed(store):
+    from headstart.system.lock import lease_of
+    from headstart.system.process import host
+
+    store.fill(KEY, batches(arrays()), 10)
+    claim = store.root / f".claim-{digest_of(KEY)}"
+    claim.touch()
+    gone = subprocess.Popen([sys.executable, "-c", "pass"])
+    gone.wait()
+    lease_of(claim).write_text(json.dumps({"host": host(), "pid": gone.pid, "started": 1, "token": "t"}))
+    assert store.get(KEY) is not None
+    assert [path.name for path in store.root.iterdir()] == [digest_of(KEY)]
+
+
 def test_the_description_says_what_the_entry_was_made_from(store):
     store.fill(KEY, batches(arrays()), 10)
     meta = json.loads((store.root / digest_of(KEY) / "meta.json").read_text())

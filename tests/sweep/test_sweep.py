@@ -15,6 +15,7 @@ from headstart.cli import commands
 from headstart.cli.hydra_app import compose
 from headstart.cli.main import main
 from headstart.config.overrides import in_shell
+from headstart.features.store import FeatureStore
 from headstart.run import experiment
 from headstart.run import job as preparation
 from headstart.run.job import job_config, prepare
@@ -325,6 +326,30 @@ def test_heads_on_the_same_features_are_trained_together_and_come_out_as_if_alon
     assert {run_id: run["metrics"] for run_id, run in together.items()} == {
         run_id: run["metrics"] for run_id, run in alone.items()
     }
+
+
+def test_a_store_that_is_pruned_all_the_time_changes_nothing(
+    home: Path, pictures: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+):
+    words = [f"backbone.weights={weights}", "strategy=feature_extraction,lp_ft", "trainer.max_epochs=2", "seed=0,1"]
+    assert sweep(pictures, *words) == 0
+    expected = {run_id: run["metrics"] for run_id, run in results(home).items()}
+    shutil.rmtree(home / "outputs")
+    get, fill = FeatureStore.get, FeatureStore.fill
+
+    def pruned(do: Any) -> Any:
+        def call(self: FeatureStore, *arguments: Any) -> Any:
+            FeatureStore(self.root, 0).prune()
+            found = do(self, *arguments)
+            FeatureStore(self.root, 0).prune()
+            return found
+
+        return call
+
+    monkeypatch.setattr(FeatureStore, "get", pruned(get))
+    monkeypatch.setattr(FeatureStore, "fill", pruned(fill))
+    assert sweep(pictures, *words) == 0
+    assert {run_id: run["metrics"] for run_id, run in results(home).items()} == expected
 
 
 def test_it_does_not_matter_how_a_group_of_heads_is_cut(home: Path, pictures: Path, weights: Path):

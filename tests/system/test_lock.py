@@ -13,7 +13,7 @@ import pytest
 
 from headstart.system import lock as module
 from headstart.system.lock import CLOCK_SECONDS, STALE_SECONDS, Claim, holder, is_held, lease_of
-from headstart.system.process import draft_of, host, started
+from headstart.system.process import DRAFT, draft_of, host, is_left, started
 
 HOLDER = """
 import sys, time
@@ -92,6 +92,20 @@ def test_a_machine_that_shows_signs_of_life_keeps_its_claim_whatever_its_clock_s
             assert not claim.held
         time.sleep(0.1)
     assert holder(path)["host"] == "elsewhere"
+
+
+@pytest.mark.parametrize("shift", [-365 * 86_400, 365 * 86_400])
+def test_whose_own_clock_is_a_year_off_still_sees_who_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift: float
+):
+    path = tmp_path / "claim"
+    lease_from_another_machine(path, age=0)
+    draft = tmp_path / f".file.01234567-1-0.01234567{DRAFT}"  # as another machine's process would call it
+    draft.touch()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + shift)
+    assert is_held(path)
+    assert not is_left(draft)
 
 
 @pytest.mark.parametrize("ahead", [-STALE_SECONDS * 2, 0.0, 10 * CLOCK_SECONDS], ids=["past", "now", "future"])

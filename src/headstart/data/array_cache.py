@@ -7,7 +7,6 @@ process: a third of a second for a gigabyte that lies in the system's memory, el
 import logging
 import os
 import shutil
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ import numpy as np
 from headstart.errors import InputError
 from headstart.system import bounded
 from headstart.system.bounded import DamagedError
-from headstart.system.cache import cache_dir, drafted, stamp
+from headstart.system.cache import cache_dir, drafted, remove_left, stamp
 from headstart.system.checksums import crc32_of
+from headstart.system.process import clock_of
 
 CacheBytes = int | Literal["auto"]
 Fill = Callable[[np.ndarray], None]
@@ -54,6 +54,7 @@ def decoded(room: str, key: str, shape: tuple[int, ...], fill: Fill, cache_bytes
     disk for that, an array in memory if it has at most `cache_bytes` ("auto": half of the free memory).
     """
     folder = cache_dir(room)
+    remove_left(folder)
     found = _found(folder, key, shape)
     if found is not None:
         return found
@@ -103,7 +104,7 @@ def _found(folder: Path, key: str, shape: tuple[int, ...]) -> Decoded | None:
                 path.unlink()
             continue
         with suppress(OSError):  # a folder that may only be read keeps no record of use
-            if time.time() - path.stat().st_mtime > _DAY:
+            if clock_of(folder) - path.stat().st_mtime > _DAY:
                 os.utime(path)
         return found
     return None
@@ -155,8 +156,10 @@ def _free_memory() -> int:
 
 def _remove_unused(folder: Path) -> None:
     """Forget arrays that no run has opened for a month."""
-    limit = time.time() - _UNUSED_DAYS * _DAY
-    for path in folder.glob("*.npy") if folder.is_dir() else ():
+    if not folder.is_dir():
+        return
+    limit = clock_of(folder) - _UNUSED_DAYS * _DAY
+    for path in folder.glob("*.npy"):
         try:
             if path.stat().st_mtime < limit:
                 path.unlink()

@@ -15,7 +15,7 @@ from headstart.data.parallel import map_threads
 from headstart.data.table import listed
 from headstart.errors import InputError
 from headstart.system.bounded import DamagedError
-from headstart.system.cache import cache_dir, replacing, stamp
+from headstart.system.cache import cache_dir, remove_left, replacing, stamp
 from headstart.system.checksums import read_with_checksum, with_checksum
 
 Facts = Mapping[str, Any]
@@ -76,6 +76,7 @@ def check_files(listing: Listing, verify: Verify, reader: str) -> list[Finding]:
     """
     name = hashlib.sha256(f"{reader}\n".encode() + os.fsencode(listing.root.absolute())).hexdigest()[:24]
     keep = cache_dir("checks", f"{name}.checked")
+    remove_left(keep.parent)
     known = _load(keep)
     stamps = [_settled_stamp(path) for path in listing.paths]
     new = [

@@ -13,7 +13,7 @@ from torch import Tensor
 from headstart.data.source import Examples
 from headstart.system import bounded
 from headstart.system.bounded import DamagedError
-from headstart.system.cache import cache_dir, replacing, versions
+from headstart.system.cache import cache_dir, remove_left, replacing, versions
 from headstart.system.checksums import crc32_of
 
 READER = "tokens 1"
@@ -157,6 +157,7 @@ def _tokens(
 ) -> dict[str, np.ndarray]:
     """All tokens in a row, with where each text begins; found on disk if it was made before."""
     path = cache_dir("tokens", f"{key}.npz")
+    remove_left(path.parent)
     kept = _load(path)
     if kept is None:
         kept = _encode(texts, pairs, tokenizer, max_length)

@@ -31,6 +31,7 @@ from headstart.system.process import draft_of, left_in
 _FORMAT = 1
 _META = "meta.json"
 _DRAFT = ".draft-"
+_CLAIM = ".claim-"
 
 _log = logging.getLogger(__name__)
 
@@ -68,8 +69,11 @@ class FeatureStore:
 
         Checksums are verified once per process and file (about a second for 2 GB); a damaged entry is removed.
         """
-        digest = digest_of(key)
-        folder = self.root / digest
+        self._remove_claims()
+        return self._found(key)
+
+    def _found(self, key: Mapping[str, Any]) -> dict[str, Tensor] | None:
+        folder = self.root / digest_of(key)
         try:
             arrays = self._open(folder, key)
         except FileNotFoundError as error:
@@ -97,8 +101,8 @@ class FeatureStore:
         digest = digest_of(key)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with Claim(self.root / f".claim-{digest}"):
-                found = self.get(key)
+            with Claim(self.root / f"{_CLAIM}{digest}"):
+                found = self._found(key)
                 if found is None:
                     self._remove_drafts()
                     found = self._write(digest, key, batches, num_rows)
@@ -215,6 +219,14 @@ class FeatureStore:
         """Drafts that processes left which are gone; of those of other machines, what is a day old."""
         for draft in left_in(self.root, f"{_DRAFT}*"):
             shutil.rmtree(draft, ignore_errors=True)
+
+    def _remove_claims(self) -> None:
+        """Claims of processes that were killed when their entry was in place: nobody would ask for them again."""
+        with contextlib.suppress(OSError):  # a store that may only be read
+            for path in self.root.glob(f"{_CLAIM}{'?' * 64}"):
+                with Claim(path, wait=False):  # it is removed on leaving
+                    pass
+            self._remove_drafts()
 
     def _explained(self, error: OSError) -> Exception:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):

@@ -15,6 +15,7 @@ from headstart.record.result import Failure, Result, failure, now, write
 from headstart.record.tables import History, write_predictions
 from headstart.record.trackers import Mirror, RunCard, Tracker
 from headstart.record.writing import write_bytes, write_json
+from headstart.system.checksums import crc32_of_file
 
 log = logging.getLogger(__name__)
 
@@ -84,13 +85,20 @@ class Recorder:
         """Write predictions and the result of a run that came to its end."""
         size = write_predictions(self.directory.predictions, predictions)
         cost = {**self._time, **cost}
-        return self._write("completed", None, metrics, cost, {**more, "predictions_bytes": size}, exit_code=0)
+        more = {**more, "predictions_bytes": size, "crc32": self._sums()}
+        return self._write("completed", None, metrics, cost, more, exit_code=0)
 
     def fail(self, error: BaseException, cost: Mapping[str, Any] | None = None, **more: Any) -> Result:
         """Write the result of a run that did not."""
         log.error("The run failed.", exc_info=error)
         cost = {**self._time, **(cost or {})}
         return self._write("failed", failure(error), {}, cost, more, exit_code=1)
+
+    def _sums(self) -> dict[str, str]:
+        """Checksums of the files that have none of their own which covers all of them."""
+        own = self.directory
+        files = [path for path in (own.history, own.plan, own.predictions, own.hardest_list) if path.is_file()]
+        return {path.relative_to(own.path).as_posix(): f"{crc32_of_file(path):08x}" for path in files}
 
     def _write(
         self,

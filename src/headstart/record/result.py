@@ -16,6 +16,7 @@ from headstart.record.directory import RunDirectory
 from headstart.record.writing import write_json
 from headstart.system import bounded
 from headstart.system.bounded import DamagedError
+from headstart.system.checksums import read_json
 
 SCHEMA = 1
 RUN_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
@@ -120,6 +121,8 @@ class Result:
     reading: Mapping[str, Any] | None = field(default=None, metadata=MAY_LACK)
     """How the examples were read, and what of them was not."""
     predictions_bytes: int | None = field(default=None, metadata=MAY_LACK)
+    crc32: Mapping[str, str] | None = field(default=None, metadata=MAY_LACK)
+    """Of other files of the run: its history, plan, predictions and list of hardest examples."""
     more: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] | None = field(default=None, metadata=MAY_LACK)
     """What was said while the run was prepared and carried out."""
@@ -201,7 +204,7 @@ def checked(directory: RunDirectory, run_id: str | None = None) -> Result | None
         DamagedError: if it is not one that this program wrote whole for this run, or its predictions are not there.
     """
     try:
-        found = Result.from_dict(bounded.json_object(directory.result), run_id)
+        found = Result.from_dict(read_json(directory.result), run_id)
     except FileNotFoundError:
         return None
     if found.is_completed:
@@ -268,7 +271,7 @@ def completed(directory: RunDirectory, run_id: str | None = None) -> bool:
 
 def write(directory: RunDirectory, result: Result) -> None:
     """Write a run's result, whole, so that it outlasts a power cut."""
-    write_json(directory.result, result.to_dict(), durable=True)
+    write_json(directory.result, result.to_dict(), durable=True, seal=True)
 
 
 def repeat_command(directory: Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from headstart.system.checksums import sealed
 from headstart.system.process import draft_of
 
 KINDS = ((str, dict, list), (dict, list))
@@ -15,9 +16,15 @@ LONG_LIST = 24
 """Texts of a list that each have a line of their own; more stand in one."""
 
 
-def write_json(path: Path, value: Any, durable: bool = False) -> None:
-    """Write `value` whole or not at all: to a file beside `path`, flushed to the disk if `durable`, then renamed."""
-    write_bytes(path, (_rendered(_finite(value)) + "\n").encode(), durable)
+def write_json(path: Path, value: Any, durable: bool = False, seal: bool = False) -> None:
+    """Write `value` whole or not at all: to a file beside `path`, flushed to the disk if `durable`, then renamed.
+
+    `seal`: with a checksum of itself, against which `checksums.read_json` holds it.
+    """
+    text = _rendered(_finite(value))
+    if seal:
+        text = _rendered(sealed(json.loads(text)))
+    write_bytes(path, (text + "\n").encode(), durable)
 
 
 def write_bytes(path: Path, content: bytes, durable: bool = False) -> None:

@@ -17,6 +17,8 @@ import numpy as np
 from headstart.record.directory import RunDirectory
 from headstart.report.reading import Run
 from headstart.system import bounded
+from headstart.system.bounded import DamagedError
+from headstart.system.checksums import crc32_of, read_json
 
 LARGEST_PICTURE = 8 * 2**20
 THUMBNAIL = 96
@@ -115,6 +117,7 @@ def read_history(run: Run) -> Curve | None:
     if not path.is_file():
         return None
     with _reading(path):
+        _hold(run, path)
         rows = bounded.csv_rows(path)
     if not rows or "epoch" not in rows[0]:
         raise UnusableError(f"{path.name} of {run.run_id} has no epochs")
@@ -133,6 +136,7 @@ def read_plan(run: Run) -> Plan | None:
     except UnusableError:
         curve = None
     with _reading(path):
+        _hold(run, path)
         content = bounded.json_object(path)
         groups, entries = [str(x) for x in content["groups"]], list(content["phases"])
         starts = [_start(entry, i, curve) for i, entry in enumerate(entries)]
@@ -173,6 +177,7 @@ def read_predictions(run: Run, part: str = "test") -> Predictions | None:
     if not path.is_file():
         return None
     with _reading(path):
+        _hold(run, path)
         arrays = bounded.arrays(path)
         if f"{part}/id" not in arrays:
             return None
@@ -191,7 +196,7 @@ def read_details(run: Run) -> Details | None:
     """Confusion and per-class accuracy from the result."""
     path = RunDirectory(run.directory).result
     with _reading(path):
-        details = bounded.json_object(path).get("details")
+        details = read_json(path).get("details")
         if not isinstance(details, dict) or not details:
             return None
         per_class = details.get("per_class_accuracy")
@@ -231,6 +236,7 @@ def read_hardest(run: Run, limit: int = 16) -> list[Hard]:
     if path is None:
         return []
     with _reading(path):
+        _hold(run, path)
         entries = bounded.json_value(path)
         if not isinstance(entries, list):
             raise ValueError("it is no list")
@@ -266,6 +272,13 @@ def _thumbnail(folder: Path, name: object) -> bytes | None:
     except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError):
         return None
     return buffer.getvalue()
+
+
+def _hold(run: Run, path: Path) -> None:
+    """Raise `DamagedError` if a file is not as it was when the run ended; older results do not say how it was."""
+    known = run.crc32.get(path.relative_to(run.directory).as_posix())
+    if known and f"{crc32_of(np.frombuffer(bounded.content(path, bounded.MOST_UNPACKED), np.uint8)):08x}" != known:
+        raise DamagedError("it is not as it was written")
 
 
 @contextmanager

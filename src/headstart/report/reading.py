@@ -16,7 +16,8 @@ from headstart.errors import InputError
 from headstart.names import safe_command
 from headstart.record.directory import LISTING, RESULT, RunDirectory, SweepDirectory
 from headstart.record.result import RUN_ID, Data, Failure, Phases, Result, Selection, Weights
-from headstart.system.bounded import MOST_LISTED, json_object
+from headstart.system.bounded import MOST_LISTED
+from headstart.system.checksums import read_json
 
 STATUSES = ("completed", "failed", "unreadable", "unfinished", "missing")
 """What a run can be: `unreadable` has a result that cannot be used, `unfinished` a directory without a result."""
@@ -55,6 +56,8 @@ class Run:
     started: str = ""
     finished: str = ""
     rerun: str = ""
+    crc32: Mapping[str, str] = field(default_factory=dict)
+    """Checksums of its files, as far as its result has them."""
     notes: Sequence[str] = ()
     """What was said while it was prepared and carried out."""
     command: str = ""
@@ -145,7 +148,7 @@ def _read_listing(directory: Path, ledger: Ledger, names: list[str]) -> list[Run
     """The runs that the listing says belong to the sweep; `None` where it cannot say."""
     path = SweepDirectory(directory).listing
     try:
-        content = json_object(path, MOST_LISTED)
+        content = read_json(path, MOST_LISTED)
         entries = content.get("runs")
         if not isinstance(entries, list):
             raise ValueError("it has no list of runs")
@@ -186,7 +189,7 @@ def _read_listing(directory: Path, ledger: Ledger, names: list[str]) -> list[Run
 
 def _read_result(run: Run) -> None:
     try:
-        result = Result.from_dict(json_object(RunDirectory(run.directory).result), run.run_id)
+        result = Result.from_dict(read_json(RunDirectory(run.directory).result), run.run_id)
     except FileNotFoundError:
         run.status = "unfinished" if run.directory.is_dir() and any(run.directory.iterdir()) else "missing"
         return
@@ -238,6 +241,7 @@ def _take_outcome(run: Run, result: Result) -> None:
     run.environment = intern(json.dumps(result.environment, sort_keys=True, default=str)) if result.environment else ""
     commit = _text(git.get("commit"))
     run.commit = intern(commit + (" with uncommitted changes" if commit and git.get("dirty") else ""))
+    run.crc32 = {str(name): _text(value) for name, value in _mapping(result.crc32).items()}
     run.started, run.finished, run.rerun = _text(result.started), _text(result.finished), _text(result.rerun)
     notes = result.notes
     run.notes = tuple(intern(note) for note in notes if isinstance(note, str)) if isinstance(notes, list) else ()
@@ -261,7 +265,7 @@ def _read_attempts(run: Run) -> None:
     for attempt in RunDirectory(run.directory).earlier_attempts():
         run.attempts += 1
         try:
-            cost = _numbers(json_object(attempt.result).get("cost"))
+            cost = _numbers(read_json(attempt.result).get("cost"))
         except (OSError, ValueError):
             continue
         run.attempt_seconds += cost.get("total_seconds", 0.0)

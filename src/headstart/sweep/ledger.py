@@ -12,6 +12,7 @@ from headstart.record.result import Data, Failure, Result
 from headstart.record.writing import write_bytes, write_json
 from headstart.system import bounded
 from headstart.system.bounded import DamagedError
+from headstart.system.checksums import read_json
 from headstart.system.lock import Claim, holder, is_held
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class Ledger:
                 "schema": 1, "name": name, "command": command, "commands": commands, "runs": list(known.values()),
             }  # fmt: skip
             if value != before:
-                write_json(listing, value, durable=True)
+                write_json(listing, value, durable=True, seal=True)
 
     def read(self) -> dict[str, Any]:
         """The contents of the listing; empty if there is none. Entries that do not say all of a run are left out.
@@ -76,7 +77,7 @@ class Ledger:
             DamagedError: if it is no list of runs at all.
         """
         try:
-            value = bounded.json_object(self.directory.listing, bounded.MOST_LISTED)
+            value = read_json(self.directory.listing, bounded.MOST_LISTED)
         except FileNotFoundError:
             return {}
         entries = value.get("runs")

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -47,13 +47,20 @@ def replacing(path: Path) -> Iterator[Path]:
 def drafted(path: Path) -> Iterator[Path]:
     """As `replacing`, for a caller who gives what was written its place; what has none at the end is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in left_in(path.parent):
-        left.unlink(missing_ok=True)
+    remove_left(path.parent)
     draft = draft_of(path)
     try:
         yield draft
     finally:
         draft.unlink(missing_ok=True)
+
+
+def remove_left(folder: Path) -> None:
+    """Remove what processes left half-written in a folder that were killed; called also where nothing is to be written,
+    as two may have written the same, and one of them ended well."""
+    with suppress(OSError):
+        for left in left_in(folder):
+            left.unlink(missing_ok=True)
 
 
 def stamp(path: Path) -> list[int]:

@@ -18,7 +18,7 @@ from headstart.system.bounded import DamagedError
 from headstart.system.cache import stamp
 
 _CHUNK = 1 << 24
-SEAL = "sha256"
+SEAL = "checksum"
 """Key of a JSON object that holds the checksum of all the rest of it."""
 
 
@@ -60,7 +60,19 @@ def read_sealed(path: Path, most: int = bounded.MOST_LISTED) -> dict[str, Any]:
         DamagedError: if it is not as it was written.
     """
     value = bounded.json_object(path, most)
-    if value.pop(SEAL, None) != _sum_of(value):
+    if SEAL not in value:
+        raise DamagedError("it has no checksum")
+    return _unsealed(value)
+
+
+def read_json(path: Path, most: int = bounded.MOST_BYTES) -> dict[str, Any]:
+    """As `bounded.json_object`, held against its checksum if it has one: older files, and those by hand, do not."""
+    value = bounded.json_object(path, most)
+    return _unsealed(value) if SEAL in value else value
+
+
+def _unsealed(value: dict[str, Any]) -> dict[str, Any]:
+    if value.pop(SEAL) != _sum_of(value):
         raise DamagedError("it is not as it was written")
     return value
 

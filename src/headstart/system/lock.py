@@ -20,7 +20,7 @@ from typing import Any
 from uuid import uuid4
 
 from headstart.system import bounded
-from headstart.system.process import DRAFT, draft_of, host, is_alive, left_in, started
+from headstart.system.process import DRAFT, clock_of, draft_of, host, is_alive, left_in, started
 
 try:
     import fcntl
@@ -114,7 +114,7 @@ class Claim:
         try:
             while not _link(draft, lease):
                 holder = _read(lease)
-                if _blocks(lease, holder, draft.stat().st_mtime, locked=self._is_locked):
+                if _blocks(lease, holder, locked=self._is_locked):
                     self.held = False
                     return
                 _discard(lease, holder)
@@ -161,13 +161,13 @@ def is_held(path: Path) -> bool:
         locks = False
     finally:
         os.close(descriptor)
-    return _blocks(lease, _read(lease), time.time(), locked=locks)
+    return _blocks(lease, _read(lease), locked=locks)
 
 
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
-def _blocks(lease: Path, holder: dict[str, Any], now: float, locked: bool) -> bool:
+def _blocks(lease: Path, holder: dict[str, Any], locked: bool) -> bool:
     """Whether the holder named in a lease is to be taken for alive, by one who has the lock, if there are locks."""
     if not holder:
         return False
@@ -177,7 +177,7 @@ def _blocks(lease: Path, holder: dict[str, Any], now: float, locked: bool) -> bo
         touched = lease.stat().st_mtime
     except OSError:
         return False
-    if now - touched > CLOCK_SECONDS:
+    if clock_of(lease.parent) - touched > CLOCK_SECONDS:
         return False
     sign = (holder["token"], touched)
     before, since = _watched.get(lease, (None, 0.0))

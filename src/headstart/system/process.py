@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import socket
+import tempfile
 import time
 from collections.abc import Iterable
 from functools import cache
@@ -77,7 +78,19 @@ def is_left(draft: Path) -> bool:
         newest = max(path.stat().st_mtime for path in (draft, *(draft.iterdir() if draft.is_dir() else ())))
     except OSError:
         return False
-    return time.time() - newest > LEFT_SECONDS
+    return clock_of(draft.parent) - newest > LEFT_SECONDS
+
+
+def clock_of(folder: Path) -> float:
+    """The time by the clock that the files in `folder` are dated by, which may be another machine's.
+
+    By this machine's own where nothing can be written there.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return time.time()
 
 
 def left_in(folder: Path, pattern: str = f".*{DRAFT}") -> Iterable[Path]:
