@@ -57,6 +57,8 @@ RUNS = (
 )
 FLEETING = ("started", "finished", "cost", "environment", "git", "rerun", "notes", "crc32", "checksum")
 """Entries of a result that no two runs have in common."""
+MEASURED = ("total_seconds", "train_seconds", "feature_seconds", "shared_by", "peak_memory_bytes")
+"""Costs of a run that are what they were this time."""
 SIGNS = ("claim", ".claim", ".sweep.claim", "last.ckpt", "plateau", "folded.ckpt", "damaged-")
 """Beginnings of the names of what is there only while a run is under way."""
 YEAR = 365 * 86_400
@@ -270,7 +272,7 @@ def outcomes(home: Path) -> dict[str, Any]:
             predictions = {name: arrays[name].tobytes() for name in arrays.files}
         found[folder.name] = {
             **{key: value for key, value in done.items() if key not in FLEETING},
-            "cost": {key: value for key, value in done["cost"].items() if "seconds" not in key and "memory" not in key},
+            "cost": {key: value for key, value in done["cost"].items() if key not in MEASURED},
             "history": [[cell for place, cell in enumerate(row.split(",")) if place != column] for row in rows],
             "weights": {name: tensor.numpy().tobytes() for name, tensor in weights.items()},
             "predictions": predictions,
