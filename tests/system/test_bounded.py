@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
-from headstart.config import recorded, schema
+from headstart.config import recorded
 from headstart.system import bounded
 from headstart.system.bounded import DamagedError
 
@@ -154,7 +155,7 @@ def test_flipped_bits_and_cut_ends_raise_nothing_else(tmp_path: Path, reader: st
     whole = {
         "json": json.dumps({"a": [1, 2.5, {"b": "c"}], "d": None}).encode(),
         "csv": b"epoch,x\n0,1.5\n1,2.5\n",
-        "yaml": recorded.dumped(schema.OmegaConf.create({"a": {"b": [1, 2], "c": "x: y"}, "d": None})).encode(),
+        "yaml": recorded.dumped(OmegaConf.create({"a": {"b": [1, 2], "c": "x: y"}, "d": None})).encode(),
     }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, id=np.array(["a", "b"]), probability=np.ones((2, 3), np.float16))
