@@ -595,7 +595,7 @@ def finished_sweep(directory: Path, count: int, num_epochs: int) -> Path:
         (path / "result.json").write_text(json.dumps(done, indent=1))
     from headstart.sweep.ledger import Ledger
 
-    Ledger(directory).enrol("comparison", "headstart train -m …", drawn)
+    Ledger(directory).add("comparison", "headstart train -m …", drawn)
     return directory
 
 

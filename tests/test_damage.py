@@ -41,7 +41,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(commands, "conclude", lambda *_: None)
         assert main(["train", "-m", *words]) == 0
     (home / "s" / ".told").write_text("0123456789abcdef" * 4)
-    with lock.Claim(home / "s" / "claim"):
+    with lock.Lock(home / "s" / "claim"):
         shutil.copy(home / "s" / "claim.holder", home / "holder")
     shutil.copy(home / "holder", home / "s" / "claim.holder")
     return home / "s"

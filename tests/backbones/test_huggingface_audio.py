@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from headstart.backbones.huggingface_audio import HuggingFaceAudio
-from headstart.backbones.waveforms import Waveform, WhisperMel
+from headstart.backbones.waveforms import Standardised, WhisperMel
 from headstart.errors import InputError
 from headstart.strategies.adapters import Lora
 from headstart.training.thaw import hold
@@ -108,7 +108,7 @@ def test_whispers_spectrogram_is_made_in_full_precision_whatever_the_model_runs_
 
 def test_waveforms_are_normalised_over_their_own_samples_only():
     inputs = sounds()
-    values = Waveform(True)(inputs["waveform"], inputs["lengths"])
+    values = Standardised(True)(inputs["waveform"], inputs["lengths"])
     for place, length in enumerate(LENGTHS):
         expected = inputs["waveform"][place, :length].numpy().astype(np.float64)
         expected = (expected - expected.mean()) / np.sqrt(expected.var() + 1e-7)

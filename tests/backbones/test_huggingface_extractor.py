@@ -9,7 +9,7 @@ import torch
 from headstart.backbones.huggingface_audio import HuggingFaceAudio
 from headstart.backbones.huggingface_extractor import read_extractor
 from headstart.backbones.huggingface_files import Place
-from headstart.backbones.waveforms import Waveform
+from headstart.backbones.waveforms import Standardised
 from headstart.errors import InputError
 
 LENGTHS = [6000, 4321, 901, 401, 16_000, 15_999]
@@ -93,7 +93,7 @@ def test_a_padded_batch_is_normalised_as_transformers_does_where_it_masks_paddin
     theirs = extractor_of("wav2vec2", {"return_attention_mask": True})
     rows = [row[:length].numpy() for row, length in zip(waveform, LENGTHS, strict=True)]
     expected = theirs(rows, sampling_rate=16_000, padding=True, return_tensors="pt").input_values
-    torch.testing.assert_close(Waveform(True)(waveform, lengths), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(Standardised(True)(waveform, lengths), expected, rtol=0, atol=1e-5)
 
 
 def test_what_a_processor_saves_is_read(tmp_path, model):

@@ -325,7 +325,7 @@ def test_threads_share_the_work_where_the_file_system_cannot_lock(store, monkeyp
     assert leftovers(store) == []
 
 
-def test_a_killed_writer_leaves_no_entry_and_its_claim_and_draft_are_taken_over(store):
+def test_a_killed_writer_leaves_no_entry_and_its_lock_and_draft_are_taken_over(store):
     process = start(store, 30)
     assert process.stdout.readline() == "batch\n"
     process.send_signal(signal.SIGKILL)

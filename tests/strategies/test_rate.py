@@ -1,4 +1,4 @@
-"""One function tells every rate, whether it is trained by, drawn or foretold, to the bit."""
+"""One function tells every rate, whether it is trained by or drawn, to the bit."""
 
 import pytest
 

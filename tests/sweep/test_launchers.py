@@ -135,5 +135,5 @@ def test_processes_spread_over_the_gpus(tmp_path: Path, monkeypatch: pytest.Monk
     assert sorted(taken[:2]) == ["0", "1"]
     assert sorted(taken[2:4]) == ["0", "1"]
     assert gpus.take_gpu([], tmp_path) is None
-    for claim in gpus._held:
-        claim.__exit__(None, None, None)
+    for lock in gpus._held:
+        lock.__exit__(None, None, None)

@@ -1,4 +1,4 @@
-"""Floating-point operations against closed forms, and what is foretold against what is counted in training."""
+"""Floating-point operations against closed forms, and what is expected against what is counted in training."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from headstart.backbones.timm import Timm
-from headstart.training.work import counter, foretold
+from headstart.training.work import counter, expected_work
 
 
 @pytest.mark.parametrize("groups", [1, 2, 8])
@@ -64,7 +64,7 @@ MORE = {
 
 
 @pytest.mark.parametrize(("family", "strategy"), CASES)
-def test_what_is_foretold_is_what_training_counts(rig, families, family, strategy):
+def test_what_is_expected_is_what_training_counts(rig, families, family, strategy):
     factory = (families | MORE)[family]
     words = ["unfreeze.num_groups=3"] if family == "depthwise" and strategy == "gradual_unfreeze" else []
     torch.manual_seed(0)
@@ -79,7 +79,7 @@ def test_what_is_foretold_is_what_training_counts(rig, families, family, strateg
     head = nn.Linear(backbone.num_features, 3, device="meta")
     pictures = {"pixels": torch.zeros(2, 3, 32, 32, dtype=torch.uint8, device="meta")}
     groups = backbone.groups("stages" if strategy == "gradual_unfreeze" else "blocks")
-    expected = foretold(backbone, head, groups, run.thaw.plan, pictures)
+    expected = expected_work(backbone, head, groups, run.thaw.plan, pictures)
     run.fit()
     counted = [run.flops.known.per_unit[key] for key in sorted(run.flops.known.per_unit)]
     assert expected == pytest.approx(counted, rel=0.02)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from headstart.backbones.backbone import DepthGroup, Granularity
-from headstart.backbones.uses import Recorder, Uses, named_tensors, owns_tensors
+from headstart.backbones.uses import Tracer, Uses, named_tensors, owns_tensors
 from headstart.errors import InputError
 
 STEM, TAIL = "stem", "tail"
@@ -56,7 +56,7 @@ def find_layout(model: nn.Module, num_layers: int, run: Callable[[nn.Module], Te
     path = _layer_list(model, num_layers)
     layers = list(model.get_submodule(path).children())
     layout = Layout(path, num_layers)
-    recorder = Recorder()
+    recorder = Tracer()
     recorder.names = {id(tensor): name for name, tensor in named_tensors(model).items()}
     shapes: list[Any] = []
     hooks = [m.register_forward_pre_hook(recorder.called) for m in model.modules() if not owns_tensors(m)]

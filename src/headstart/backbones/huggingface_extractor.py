@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from headstart.backbones import huggingface_files as files
-from headstart.backbones.waveforms import KaldiFilterbank, Waveform, WhisperMel
+from headstart.backbones.waveforms import KaldiFilterbank, Standardised, WhisperMel
 from headstart.errors import InputError
 
 SPECTROGRAM, WHISPER = "audio-spectrogram-transformer", "whisper"
@@ -58,7 +58,7 @@ class Extractor:
         if self.kind == "WhisperFeatureExtractor":
             lengths = settings["n_fft"], settings["hop_length"]
             return WhisperMel(**sizes, sample_rate=self.sample_rate, lengths=lengths, fill=settings["padding_value"])
-        return Waveform(bool(settings["do_normalize"]))
+        return Standardised(bool(settings["do_normalize"]))
 
 
 def read_extractor(place: files.Place, config: Any) -> Extractor:

@@ -27,22 +27,22 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 def trace_uses(model: nn.Module, size: tuple[int, int]) -> Uses:
     """Run `model` in eval mode on the meta device (no arithmetic, nothing in it changes) and note what is used when."""
-    recorder = Recorder()
+    tracer = Tracer()
     modes = [(module, module.training) for module in model.modules()]
-    hooks = [m.register_forward_pre_hook(recorder.called) for m in model.modules() if not owns_tensors(m)]
+    hooks = [m.register_forward_pre_hook(tracer.called) for m in model.modules() if not owns_tensors(m)]
     floats = next(model.parameters()).dtype
     try:
         for module, _ in modes:
             module.training = False
-        with _on_meta(model) as names, torch.no_grad(), torch.random.fork_rng(devices=[]), recorder:
-            recorder.names = names
+        with _on_meta(model) as names, torch.no_grad(), torch.random.fork_rng(devices=[]), tracer:
+            tracer.names = names
             model(torch.empty(1, 3, *size, dtype=floats, device="meta"))
     finally:
         for module, training in modes:
             module.training = training
         for hook in hooks:
             hook.remove()
-    return recorder.uses
+    return tracer.uses
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def _on_meta(model: nn.Module) -> Iterator[dict[int, str]]:
             setattr(module, name, tensor)
 
 
-class Recorder(TorchFunctionMode):
+class Tracer(TorchFunctionMode):
     """Notes each tensor's first use as an operand of any torch function, however its module comes to use it."""
 
     def __init__(self) -> None:

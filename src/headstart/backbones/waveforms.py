@@ -15,7 +15,7 @@ def sound_shapes(num_examples: int, sample_rate: int, seconds: float) -> dict[st
     return {"waveform": waveform, "lengths": torch.empty(num_examples, dtype=torch.int64, device="meta")}
 
 
-class Waveform(nn.Module):
+class Standardised(nn.Module):
     """Each waveform brought to mean 0 and variance 1 over its own samples (wav2vec 2.0), or left as it is."""
 
     def __init__(self, normalise: bool) -> None:

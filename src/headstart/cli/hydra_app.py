@@ -27,7 +27,7 @@ from headstart.record import result
 from headstart.record.directory import RunDirectory
 from headstart.record.result import Failure
 from headstart.system.bounded import DamagedError
-from headstart.system.lock import Claim
+from headstart.system.lock import Lock
 from headstart.system.places import check_no_links, writable
 
 if TYPE_CHECKING:
@@ -280,8 +280,8 @@ def _outcome_before(directory: RunDirectory, run_id: str, retry: bool) -> bool |
         print(f"Already completed, nothing to do: {directory.path}{score}.")
         return True
     if retry:
-        with Claim(directory.lock, wait=False) as claim:
-            if claim.held:
+        with Lock(directory.lock, wait=False) as lock:
+            if lock.held:
                 directory.set_aside()
         return None
     cause = done.error or Failure()

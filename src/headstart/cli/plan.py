@@ -17,7 +17,7 @@ from headstart.run.job import Draft, outline
 from headstart.strategies import drawing
 from headstart.strategies.plan import HEAD
 from headstart.training.starts import STORED_SHARE, Stored, starts
-from headstart.training.work import OnShapes, foretold
+from headstart.training.work import OnShapes, expected_work
 
 USUAL_SIZES = (600, 150, 250)
 """Examples for training, validation and test where they are not known before the data is read."""
@@ -158,7 +158,7 @@ def _work(draft: Draft, head: nn.Module, division: Split | None) -> tuple[dict[i
             are_fixed = reused or not augmentation.changes_examples
             with OnShapes():
                 begun = starts(backbone, draft.plan, stored if are_fixed else None, room)
-        return begun, foretold(backbone, head, groups, draft.plan, inputs, begun)
+        return begun, expected_work(backbone, head, groups, draft.plan, inputs, begun)
     except (RuntimeError, NotImplementedError):  # a model that looks at values cannot run on shapes alone
         return {}, None
 

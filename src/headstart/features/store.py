@@ -25,13 +25,13 @@ from headstart.features.array_file import ArrayWriter, as_tensor
 from headstart.system import bounded
 from headstart.system.bounded import DamagedError
 from headstart.system.checksums import crc32_of_file, read_sealed, sealed
-from headstart.system.lock import Claim
+from headstart.system.lock import Lock
 from headstart.system.process import draft_of, left_in
 
 _FORMAT = 1
 _META = "meta.json"
 _DRAFT = ".draft-"
-_CLAIM = ".claim-"
+_LOCK = ".claim-"
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ Batch = tuple[np.ndarray, Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredEntry:
     """An entry as listed."""
 
     digest: str
@@ -101,7 +101,7 @@ class FeatureStore:
         digest = digest_of(key)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with Claim(self.root / f"{_CLAIM}{digest}"):
+            with Lock(self.root / f"{_LOCK}{digest}"):
                 found = self._found(key)
                 if found is None:
                     self._remove_drafts()
@@ -110,7 +110,7 @@ class FeatureStore:
             raise self._explained(error) from error
         return found
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[StoredEntry]:
         """All entries, the least recently used first; before them those of which nothing can be said, without a key."""
         found = []
         for folder in self._folders():
@@ -120,12 +120,12 @@ class FeatureStore:
                 continue
             try:
                 key = read_sealed(folder / _META)["key"]
-                found.append(Entry(folder.name, key, num_bytes, (folder / _META).stat().st_mtime))
+                found.append(StoredEntry(folder.name, key, num_bytes, (folder / _META).stat().st_mtime))
             except (OSError, DamagedError):
-                found.append(Entry(folder.name, {}, num_bytes, 0.0))
+                found.append(StoredEntry(folder.name, {}, num_bytes, 0.0))
         return sorted(found, key=lambda entry: (entry.used, entry.digest))
 
-    def prune(self, budget_bytes: int | None = None, spare: str | None = None) -> list[Entry]:
+    def prune(self, budget_bytes: int | None = None, spare: str | None = None) -> list[StoredEntry]:
         """Remove the least recently used entries until the rest fits; also what dead processes left half-written.
 
         A process that has an entry open keeps what it mapped. `spare` is the digest of an entry to keep. Returns what
@@ -223,8 +223,8 @@ class FeatureStore:
     def _remove_claims(self) -> None:
         """Claims of processes that were killed when their entry was in place: nobody would ask for them again."""
         with contextlib.suppress(OSError):  # a store that may only be read
-            for path in self.root.glob(f"{_CLAIM}{'?' * 64}"):
-                with Claim(path, wait=False):  # it is removed on leaving
+            for path in self.root.glob(f"{_LOCK}{'?' * 64}"):
+                with Lock(path, wait=False):  # it is removed on leaving
                     pass
             self._remove_drafts()
 

@@ -14,7 +14,7 @@ CONFIG, RESULT, HISTORY, PLAN = "config.yaml", "result.json", "history.csv", "pl
 DRAWING, PREDICTIONS, LOG = "plan.svg", "predictions.npz", "log.txt"
 CHECKPOINTS, HARDEST, ADAPTER, ATTEMPTS, RERUNS = "checkpoints", "hardest", "adapter", "attempts", "reruns"
 BEST, LAST, FOLDED = "best.ckpt", "last.ckpt", "folded.ckpt"
-CLAIM = "claim"
+LOCK = "claim"
 LISTING, REPORT = "sweep.json", "report"
 KEPT_BY_ATTEMPTS = (ATTEMPTS, CONFIG, PLAN, DRAWING, ".hydra")
 """What stays where it is when an attempt at a run is set aside: all attempts share it."""
@@ -122,7 +122,7 @@ class RunDirectory:
     @property
     def lock(self) -> Path:
         """Locked by the one worker that is at the run; left behind by one that died."""
-        return self.path / CLAIM
+        return self.path / LOCK
 
     @property
     def attempts(self) -> Path:
@@ -157,7 +157,7 @@ class RunDirectory:
         target.mkdir(parents=True)
         # the result goes last: until then the attempt still counts as failed, and is set aside again after a crash
         for child in sorted(self.path.iterdir(), key=lambda child: child == self.result):
-            stays = child.name in KEPT_BY_ATTEMPTS or child in keep or child.name.startswith((CLAIM, f".{CLAIM}"))
+            stays = child.name in KEPT_BY_ATTEMPTS or child in keep or child.name.startswith((LOCK, f".{LOCK}"))
             if not stays:
                 child.rename(target / child.name)
         return f"{ATTEMPTS}/{target.name}"
@@ -165,7 +165,7 @@ class RunDirectory:
     def remove_drafts(self) -> None:
         """Remove what a process that was killed left half-written."""
         for draft in (*self.path.glob(f".*{DRAFT}"), *self.checkpoints.glob(".*")):
-            if not draft.name.startswith(f".{CLAIM}") or is_left(draft):  # others may be asking for the lock just now
+            if not draft.name.startswith(f".{LOCK}") or is_left(draft):  # others may be asking for the lock just now
                 draft.unlink(missing_ok=True)
 
     def tidy(self, keep_checkpoint: bool) -> None:
@@ -201,7 +201,7 @@ class SweepDirectory:
     @property
     def lock(self) -> Path:
         """Locked while the listing is written."""
-        return self.path / f".sweep.{CLAIM}"
+        return self.path / f".sweep.{LOCK}"
 
     @property
     def report(self) -> Path:

@@ -14,7 +14,7 @@ from headstart.record import silence
 from headstart.record.directory import CHECKPOINTS, REPORT, RunDirectory
 from headstart.record.trackers import Comparison, RunCard, Tracker
 from headstart.system.cache import cache_dir
-from headstart.system.lock import Claim
+from headstart.system.lock import Lock
 
 
 class MLflow(Tracker):
@@ -82,11 +82,11 @@ class MLflow(Tracker):
         file = Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
         if uri.startswith("http"):
             self._check_server(directory, uri)
-        claim = cache_dir("claims", hashlib.sha256(uri.encode()).hexdigest()[:24])
+        lock = cache_dir("claims", hashlib.sha256(uri.encode()).hexdigest()[:24])
         if file is not None:
-            uri, claim = f"sqlite:///{file}", file.with_name(f".{file.name}.claim")
-        claim.parent.mkdir(parents=True, exist_ok=True)
-        with Claim(claim):  # of several that make a new database, an experiment or a run at once, all but one fail
+            uri, lock = f"sqlite:///{file}", file.with_name(f".{file.name}.claim")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with Lock(lock):  # of several that make a new database, an experiment or a run at once, all but one fail
             with _whole_database(file):
                 self.client = MlflowClient(tracking_uri=uri)
             found = self.client.get_experiment_by_name(group)

@@ -42,7 +42,7 @@ from headstart.run.parts import (
 from headstart.run.scores import conclude, conclude_probe, count_parameters, keep_adapter, score
 from headstart.run.unchanged import check_unchanged
 from headstart.strategies import drawing
-from headstart.system.lock import Claim
+from headstart.system.lock import Lock
 from headstart.training.activations import FEATURES
 from headstart.training.checkpoints import resumable
 from headstart.training.device import check_precision, device_of
@@ -242,8 +242,8 @@ def execute(cfg: DictConfig, prepared: Job | None = None) -> bool:
     configs = {first: cfg} | {path: recorded.load(RunDirectory(path).config) for path in others}
     # a comparison's runs lie in directories of their names, which is what they must come to
     names = {path: path.name if hydra.mode == RunMode.MULTIRUN else None for path in configs}
-    with ExitStack() as claims:
-        free = [path for path in configs if claims.enter_context(Claim(RunDirectory(path).lock, wait=False)).held]
+    with ExitStack() as locks:
+        free = [path for path in configs if locks.enter_context(Lock(RunDirectory(path).lock, wait=False)).held]
         mine = [path for path in free if result.read(RunDirectory(path), names[path]) is None]
         for path in mine:
             RunDirectory(path).remove_drafts()

@@ -1,4 +1,4 @@
-"""The learning rate of every row at every step, whether it is trained by, drawn or foretold: it is computed here."""
+"""The learning rate of every row at every step, whether it is trained by or drawn: it is computed here, and nowhere else."""
 
 from collections.abc import Callable, Sequence
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
-from headstart.system.lock import Claim
+from headstart.system.lock import Lock
 
-_held: list[Claim] = []
+_held: list[Lock] = []
 """Kept for as long as this process lives."""
 
 
@@ -35,11 +35,11 @@ def take_gpu(gpus: list[str], folder: Path | None = None) -> str | None:
     folder.mkdir(exist_ok=True, mode=0o700)
     for place in count() if gpus else ():
         for gpu in gpus:
-            claim = Claim(folder / f"{gpu.replace('/', '_')}.{place}", wait=False)
-            if claim.__enter__().held:
-                _held.append(claim)
+            lock = Lock(folder / f"{gpu.replace('/', '_')}.{place}", wait=False)
+            if lock.__enter__().held:
+                _held.append(lock)
                 return gpu
-            claim.__exit__(None, None, None)
+            lock.__exit__(None, None, None)
     return None
 
 

@@ -13,13 +13,13 @@ from headstart.record.writing import write_bytes, write_json
 from headstart.system import bounded
 from headstart.system.bounded import DamagedError
 from headstart.system.checksums import read_json
-from headstart.system.lock import Claim, holder, is_held
+from headstart.system.lock import Lock, holder, is_held
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListedRun:
     """One run of the comparison, as planned."""
 
     run_id: str
@@ -47,11 +47,11 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.directory = SweepDirectory(path)
 
-    def enrol(self, name: str, command: str, entries: Iterable[Entry]) -> None:
+    def add(self, name: str, command: str, entries: Iterable[ListedRun]) -> None:
         """Add runs to the comparison; those that are there stay. Each keeps the last command that asked for it."""
         self.directory.path.mkdir(parents=True, exist_ok=True)
         listing = self.directory.listing
-        with Claim(self.directory.lock):
+        with Lock(self.directory.lock):
             try:
                 before = self.read()
             except DamagedError as error:
@@ -121,30 +121,30 @@ class Ledger:
 
     def write_config(self, run_id: str, text: str) -> None:
         """Put a run's config where its worker looks for it, unless one has begun."""
-        with self.claim(run_id) as claim:
-            if claim.held and result.read(self.run(run_id), run_id) is None:
+        with self.locked(run_id) as lock:
+            if lock.held and result.read(self.run(run_id), run_id) is None:
                 write_bytes(self.run(run_id).config, text.encode())
 
     def set_failed_aside(self, run_id: str) -> None:
         """Make room for another attempt at a failed run."""
-        with self.claim(run_id) as claim:
-            if claim.held and self.state(run_id) == "failed":
+        with self.locked(run_id) as lock:
+            if lock.held and self.state(run_id) == "failed":
                 self.run(run_id).set_aside()
 
-    def tidy(self, entry: Entry) -> None:
+    def tidy(self, entry: ListedRun) -> None:
         """Remove what the worker of a completed run left if it was killed at the very end."""
         directory = self.run(entry.run_id)
         if directory.is_left_untidy:
-            with self.claim(entry.run_id) as claim:
-                if claim.held:
+            with self.locked(entry.run_id) as lock:
+                if lock.held:
                     directory.remove_drafts()
                     directory.tidy(bool(entry.settings.get("trainer.keep_checkpoint", True)))
 
-    def bury(self, entry: Entry, message: str) -> None:
+    def give_up(self, entry: ListedRun, message: str) -> None:
         """Record a run as failed that could not do so itself."""
         directory = self.run(entry.run_id)
-        with self.claim(entry.run_id) as claim:
-            if claim.held and result.read(directory, entry.run_id) is None:
+        with self.locked(entry.run_id) as lock:
+            if lock.held and result.read(directory, entry.run_id) is None:
                 failed = Result(
                     run_id=entry.run_id,
                     choices=entry.choices,
@@ -161,15 +161,15 @@ class Ledger:
                 )
                 result.write(directory, failed)
 
-    def claim(self, run_id: str) -> Claim:
+    def locked(self, run_id: str) -> Lock:
         """The right to work on a run: `held` only if no one else has it. To be used as a context manager."""
         directory = self.run(run_id)
         directory.path.mkdir(parents=True, exist_ok=True)
-        return Claim(directory.lock, wait=False)
+        return Lock(directory.lock, wait=False)
 
 
 def _is_whole(entry: Any) -> bool:
-    """Whether an entry is one that `Entry` wrote."""
+    """Whether an entry is one that `ListedRun` wrote."""
     kinds = {"run_id": str, "overrides": list, "choices": dict, "settings": dict, "seed": int}
     if not isinstance(entry, dict) or any(type(entry.get(name)) is not kind for name, kind in kinds.items()):
         return False

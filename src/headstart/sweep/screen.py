@@ -14,7 +14,7 @@ from headstart.names import in_console, safe_command
 from headstart.progress import bar, duration
 from headstart.record import result
 from headstart.record.result import Failure, Result
-from headstart.sweep.ledger import Entry, Ledger
+from headstart.sweep.ledger import Ledger, ListedRun
 from headstart.system import bounded
 from headstart.system.bounded import DamagedError
 from headstart.system.lock import holder
@@ -34,7 +34,7 @@ LAST_BYTES = 4096
 """Of a history, enough for its last row."""
 
 
-def show_dry_run(ledger: Ledger, planned: Iterable[Entry], retry_failed: bool = False) -> None:
+def show_dry_run(ledger: Ledger, planned: Iterable[ListedRun], retry_failed: bool = False) -> None:
     """Every run with its state, and what doing the rest may cost, as far as finished runs of its kind tell."""
     kept = ("completed",) if retry_failed else ("completed", "failed")
     entries = [entry.to_dict() for entry in planned]

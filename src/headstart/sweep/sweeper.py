@@ -30,7 +30,7 @@ from headstart.run.job import Job, job_config, prepare
 from headstart.sweep.fuse import Unit, features_of, units
 from headstart.sweep.gpus import OwnGpu
 from headstart.sweep.grid import Line, expand
-from headstart.sweep.ledger import Entry, Ledger
+from headstart.sweep.ledger import Ledger, ListedRun
 from headstart.sweep.screen import show_dry_run, show_failures
 from headstart.system.bounded import DamagedError
 from headstart.system.places import check_no_links, writable
@@ -73,7 +73,7 @@ class StoredConfigs:
 
 
 @dataclass(frozen=True)
-class Planned(Entry):
+class Planned(ListedRun):
     """A run that was checked, as little of it as is needed to launch it: there may be thousands."""
 
     features: str | None
@@ -111,7 +111,7 @@ class Sweep:
             show_dry_run(self.ledger, plans.values(), self.retry_failed)
             return True
         command = shlex.join(["headstart", *(word for word in sys.argv[1:] if word != RETRY)])
-        self.ledger.enrol(str(self.config.name), command, plans.values())
+        self.ledger.add(str(self.config.name), command, plans.values())
         for run_id in self.completed:
             self.ledger.tidy(plans[run_id])
         if len(self.completed) == len(plans):
@@ -267,7 +267,7 @@ class Sweep:
                     deaths[run_id] += 1
                     log.warning("Run %s came to no end (%d of %d times).", run_id, deaths[run_id], MOST_DEATHS)
                     if deaths[run_id] >= MOST_DEATHS:
-                        self.ledger.bury(plans[run_id], cause or f"Its worker died {MOST_DEATHS} times over.")
+                        self.ledger.give_up(plans[run_id], cause or f"Its worker died {MOST_DEATHS} times over.")
         self.idle = 0 if died or stuck or any(state not in TO_DO for state in states.values()) else self.idle + 1
         if self.idle >= MOST_IDLE:
             raise RuntimeError(f"The launcher started none of the runs, {MOST_IDLE} times over.")

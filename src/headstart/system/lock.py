@@ -1,8 +1,8 @@
 """A lock on a name that a dying process lets go of, on one machine or over a shared file system.
 
 Machines that share a file system do not always share its locks (NFS without a lock daemon, Lustre with `localflock`),
-and some file systems have none. So a claim is a lock and a lease beside it: a file that names its holder, made by one
-alone (`link` is atomic everywhere) and touched while the holder lives.
+and some file systems have none. So it is a lock of the system and a lease beside it: a file that names its holder, made
+by one alone (`link` is atomic everywhere) and touched while the holder lives.
 
 Machines do not agree on the time either. A lease of another machine is taken for a dead one's if it stayed as it was
 while it was watched for `STALE_SECONDS`, whatever date it bears, or at once if it is older than clocks are apart.
@@ -34,17 +34,17 @@ STALE_SECONDS = 120.0
 CLOCK_SECONDS = 3600.0
 """How far the clocks of two machines may be apart; a lease older than that needs no watching."""
 LOOK_SECONDS = 0.1
-"""Time between two looks at a claim that another has."""
+"""Time between two looks at a lock that another holds."""
 MOST_BYTES = 4096
 """Size of a lease."""
 
 _log = logging.getLogger(__name__)
 
 
-class Claim:
+class Lock:
     """Held by one process or thread at a time. It is free again when its holder dies.
 
-    The others wait or, with `wait=False`, get a claim that is not `held`. Where files cannot be locked, the lease alone
+    The others wait or, with `wait=False`, get a lock that is not `held`. Where files cannot be locked, the lease alone
     decides.
     """
 
@@ -55,7 +55,7 @@ class Claim:
         self._is_locked = False
         self._lease: Path | None = None
 
-    def __enter__(self) -> "Claim":
+    def __enter__(self) -> "Lock":
         told = False
         while not self._enter() and self.wait:
             if not told:
@@ -66,7 +66,7 @@ class Claim:
         return self
 
     def _enter(self) -> bool:
-        """Try once; whether it is held now. The claim's file is open in any case."""
+        """Try once; whether it is held now. The lock's file is open in any case."""
         while True:
             self._descriptor = os.open(self.path, _FLAGS | os.O_CREAT, 0o666)
             self._lock()
@@ -134,17 +134,17 @@ class Claim:
 
 
 def lease_of(path: Path) -> Path:
-    """Where the holder of the claim at `path` is named."""
+    """Where the holder of the lock at `path` is named."""
     return path.with_name(f"{path.name}.holder")
 
 
 def holder(path: Path) -> dict[str, Any]:
-    """Who holds or, if it is dead, last held the claim at `path`: host, pid and a token of its own; empty if nobody."""
+    """Who holds or, if it is dead, last held the lock at `path`: host, pid and a token of its own; empty if nobody."""
     return _read(lease_of(path))
 
 
 def is_held(path: Path) -> bool:
-    """Whether some living process holds the claim at `path`."""
+    """Whether some living process holds the lock at `path`."""
     lease = lease_of(path)
     try:
         descriptor = os.open(path, _FLAGS)

@@ -1,4 +1,4 @@
-"""Floating-point operations of training: counted while it runs, and foretold from shapes alone."""
+"""Floating-point operations of training: counted while it runs, and expected by shapes alone."""
 
 from collections.abc import Mapping, Sequence
 from math import log, prod
@@ -77,7 +77,7 @@ def _length(inputs: Mapping[str, Tensor]) -> int:
     return max((tensor.shape[1] for tensor in inputs.values() if tensor.ndim == 2), default=1) or 1
 
 
-def foretold(
+def expected_work(
     backbone: Backbone,
     head: nn.Module,
     groups: Sequence[DepthGroup],
