@@ -1,4 +1,4 @@
-"""The learning rate of every row at every step, whether it is trained by or drawn: it is computed here, and nowhere else."""
+"""The learning rate of every row at every step is computed here, and nowhere else: what is drawn is what is trained."""
 
 from collections.abc import Callable, Sequence
 
