@@ -1,12 +1,13 @@
 # make demo    feature extraction, fine-tuning and training from scratch compared on real pictures
 # make test    the tests          make check   lint, format, types
 # make test-all   the slow ones too: many kills, processes in parallel, a small Ray cluster
+# make test-lowest, make test-newest   the quick ones with the oldest, and the newest, versions that pyproject.toml allows
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 SOURCES := src tests scripts
 
-.PHONY: demo test test-all check format clean
+.PHONY: demo test test-all test-lowest test-newest check format clean
 
 demo: .venv/demo.installed
 	$(BIN)/headstart train -m experiment=demo
@@ -16,6 +17,18 @@ test: .venv/dev.installed
 
 test-all: .venv/dev,ray,slurm.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+test-lowest: .venv-lowest/tested
+test-newest: .venv-newest/tested
+
+.venv-%/tested: pyproject.toml
+	test -x .venv-uv/bin/uv || { $(PYTHON) -m venv .venv-uv && .venv-uv/bin/python -m pip install --quiet uv; }
+	.venv-uv/bin/uv venv --quiet --clear .venv-$*
+	.venv-uv/bin/uv pip install --quiet --python .venv-$*/bin/python --resolution $(RESOLUTION_$*) --editable '.[dev]'
+	OMP_NUM_THREADS=1 .venv-$*/bin/python -m pytest --numprocesses 2 --dist worksteal -m "not slow"
+	touch $@
+RESOLUTION_lowest := lowest-direct
+RESOLUTION_newest := highest
 
 check: .venv/dev.installed
 	$(BIN)/ruff check $(SOURCES)
@@ -33,4 +46,4 @@ format: .venv/dev.installed
 	touch $@
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv .venv-* build dist
