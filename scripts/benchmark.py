@@ -327,7 +327,7 @@ def measure_probes(setting: Setting) -> None:
         "strategy=feature_extraction", f"trainer.max_epochs={setting.epochs}", f"data.size={setting.size}",
         f"optimizer.lr={','.join(map(str, rates))}", f"optimizer.weight_decay={','.join(map(str, decays))}", seeds,
     ]  # fmt: skip
-    warm = ["strategy=feature_extraction", "trainer.max_epochs=1", f"data.size={setting.size}", "data.n_per_class=4"]
+    warm = ["strategy=feature_extraction", "trainer.max_epochs=1", f"data.size={setting.size}", "split.n_per_class=4"]
     headstart("-m", "name=warm", *warm, f"features.root={setting.folder / 'other'}")
     total = headstart("-m", "name=probes", *grid)
     done = results("probes")

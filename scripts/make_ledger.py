@@ -84,13 +84,13 @@ def describe(rate: float, data: str, n: int, seed: int, strategy: str) -> dict:
     unfreeze = {"gradual_unfreeze": "gradual", "lp_ft": "lp_ft"}.get(strategy, "none")
     choices = {"backbone": "efficientnet_lite0", "strategy": strategy, "unfreeze": unfreeze, "data": data,
                "optimizer": "adamw", "scheduler": "cosine", "head": "linear", "augmentation": "none"}  # fmt: skip
-    settings = {"optimizer.lr": rate, "optimizer.weight_decay": 0.01, "data.n_per_class": n, "data.size": 96,
+    settings = {"optimizer.lr": rate, "optimizer.weight_decay": 0.01, "split.n_per_class": n, "data.size": 96,
                 "seed": seed, "trainer.max_epochs": EPOCHS, "trainer.batch_size": 32, "trainer.threads": 2,
                 "strategy.lr": rate, "strategy.frozen_norm": "eval", "head.dropout": 0.0}  # fmt: skip
     overrides = [
         f"strategy={strategy}",
         f"data={data}",
-        f"data.n_per_class={n}",
+        f"split.n_per_class={n}",
         f"optimizer.lr={rate:g}",
         f"seed={seed}",
     ]
@@ -102,7 +102,7 @@ def write_run(directory: Path, entry: dict, sweep: Path, failed: bool) -> None:
     """One run's directory."""
     directory.mkdir()
     settings, seed, strategy = entry["settings"], entry["seed"], entry["choices"]["strategy"]
-    n, data = settings["data.n_per_class"], entry["choices"]["data"]
+    n, data = settings["split.n_per_class"], entry["choices"]["data"]
     own = np.random.default_rng(int(entry["run_id"], 16))
     common = np.random.default_rng([seed, n, len(data)])  # the split's luck, the same for every strategy
     ceiling, half, epoch_seconds, share = STRATEGIES[strategy]

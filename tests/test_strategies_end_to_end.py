@@ -126,7 +126,7 @@ def test_steps_are_counted_as_they_are_made(at_home, pictures):
     """Few batches an epoch, or a last one that joins the one before it, bring the thaw earlier."""
     words = tiny(pictures, "strategy=lp_ft", "unfreeze.epochs=1", "trainer.max_epochs=4")
     assert main(["train", *words, "trainer.limit_batches=1", "trainer.max_steps=2"]) == 0
-    assert main(["train", *words, "data.n_per_class=3", "trainer.max_steps=2"]) == 0  # 9 examples: one batch of 9
+    assert main(["train", *words, "split.n_per_class=3", "trainer.max_steps=2"]) == 0  # 9 examples: one batch of 9
 
 
 def test_a_store_that_cannot_be_written_leaves_training_as_it_is(at_home, pictures, monkeypatch):

@@ -6,6 +6,7 @@ and text that turns its direction around shows another name than the one that is
 
 import re
 import shlex
+from collections.abc import Sequence
 from html import escape
 
 _SPACES = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
@@ -33,6 +34,11 @@ _GREEK = {
     "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega",
 }  # fmt: skip
 _LATEX |= {letter: rf"$\{name}$" for letter, name in _GREEK.items()}
+
+
+def listed(items: Sequence[str], most: int = 20) -> str:
+    """Comma-separated, cut after `most` with the count of all."""
+    return ", ".join(items[:most]) + (f", … ({len(items)} in all)" if len(items) > most else "")
 
 
 def plain(text: str) -> str:

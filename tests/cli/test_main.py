@@ -156,7 +156,7 @@ def test_all_problems_of_the_data_are_named(at_home: Path, capsys: pytest.Captur
 
 
 def test_more_examples_than_there_are_is_refused(at_home: Path, pictures: Path, capsys: pytest.CaptureFixture[str]):
-    assert "data.n_per_class=100" in refused(capsys, at_home, *tiny(pictures, "data.n_per_class=100"))
+    assert "split.n_per_class=100" in refused(capsys, at_home, *tiny(pictures, "split.n_per_class=100"))
 
 
 def test_weights_that_do_not_fit_are_refused(at_home: Path, pictures: Path, capsys: pytest.CaptureFixture[str]):

@@ -29,7 +29,7 @@ def test_trained_parameters_are_counted_per_phase_by_hand():
 
 
 def test_phases_have_their_epochs_and_the_work_adds_up():
-    found = foreseen(*BY_STAGE, "data.n_per_class=20")
+    found = foreseen(*BY_STAGE, "split.n_per_class=20")
     assert [(phase["start"], phase["end"]) for phase in found["phases"]] == [
         (0, 1),
         (1, 2),

@@ -84,7 +84,7 @@ def test_several_values_without_m_are_one_text_when_quoted(at_home: Path, capsys
         ("seed=null", "seed must have a value, but is null: leave it out for its default"),
         ("trainer.max_epochs=null", "trainer.max_epochs must have a value"),
         ("optimizer.lr=null", "optimizer.lr must be a valid number, but is null"),
-        ("data.val_fraction=null", "data.val_fraction must be a valid number, but is null"),
+        ("split.val_fraction=null", "split.val_fraction must be a valid number, but is null"),
         ("data=null", "Unknown data 'null'. Choices: audio_csv"),
         ("logger=null", "Choices: mlflow, none"),
         ("backbone=1.5", "Unknown backbone '1.5'"),
@@ -151,9 +151,9 @@ def test_a_text_that_looks_like_a_number_stays_a_text(composer: Composer, key: s
 
 
 def test_a_fold_is_a_number_or_the_text_that_was_typed(composer: Composer):
-    words = ["data=audio_csv", "data.path=t"]
-    folds = [[*words, f"data.test_fold={fold}"] for fold in ("1", "01", "1_0", "a")]
-    assert [job_config(*composer.compose(line)).data.test_fold for line in folds] == [1, "01", "1_0", "a"]
+    words = ["data=audio_csv", "data.path=t", "split=kfold"]
+    folds = [[*words, f"split.fold={fold}"] for fold in ("1", "01", "1_0", "a")]
+    assert [job_config(*composer.compose(line)).split.fold for line in folds] == [1, "01", "1_0", "a"]
 
 
 def test_a_file_of_settings_may_hold_numbers_where_a_text_is_asked_for(at_home: Path):

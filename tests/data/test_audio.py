@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from dividing import asking, divided, parted
 from headstart.data import file_check
 from headstart.data.audio import AudioCsv, AudioFolder
-from headstart.data.splits import split
 from headstart.errors import InputError
+from headstart.run.pools import columns_identity
+from headstart.splits.holdout import Holdout
+from headstart.splits.kfold import KFold
 
 
 def write(path, seconds=0.2, sample_rate=8000):
@@ -48,7 +51,7 @@ def table(folder):
     return make
 
 
-ESC = {"audio_column": "filename", "label_column": "category", "fold_column": "fold"}
+ESC = {"audio_column": "filename", "label_column": "category"}
 
 # --- folders --------------------------------------------------------------------------------------------------------
 
@@ -122,9 +125,7 @@ def test_what_is_not_there_is_told(make, tmp_path):
 
 def test_a_table_says_the_split(folder, table):
     rows = [row.rpartition(",")[0] + "," + ["train", "dev", "test"][n % 3] for n, row in enumerate(table.rows)]
-    source = AudioCsv(
-        str(table(rows, "filename,category,part")), None, "filename", "category", split_column="part", seconds=0.1
-    )
+    source = parted(AudioCsv(str(table(rows, "filename,category,part")), None, "filename", "category", seconds=0.1))
     source.check()
     assert source.ids[0] == "dog/dog0.wav"
     assert source.parts.tolist() == [["train", "val", "test"][n % 3] for n in range(20)]
@@ -132,16 +133,14 @@ def test_a_table_says_the_split(folder, table):
 
 def test_paths_may_start_elsewhere(folder, table, tmp_path):
     path = shutil.move(table(), tmp_path / "meta.csv")
-    AudioCsv(str(path), str(folder), **ESC, test_fold=1).check()
-    assert "20 files that do not exist" in message(AudioCsv(str(path), None, **ESC, test_fold=1))
+    AudioCsv(str(path), str(folder), **ESC).check()
+    assert "20 files that do not exist" in message(AudioCsv(str(path), None, **ESC))
 
 
 @pytest.mark.parametrize("val_fold", [None, 3, "3"])
 def test_folds_say_what_is_held_out(table, val_fold):
-    source = AudioCsv(str(table()), **ESC, test_fold=2, val_fold=val_fold)
-    source.check()
+    parts = divided(AudioCsv(str(table()), **ESC), KFold(2, column="fold", val_fold=val_fold))
     folds = np.array([1 + n % 5 for n in range(20)])
-    parts = split(source.labels, source.parts, source.fractions, 0, None, source.classes)
     assert parts.test.tolist() == np.flatnonzero(folds == 2).tolist()
     if val_fold is None:
         assert len(parts.val) == 2
@@ -151,53 +150,49 @@ def test_folds_say_what_is_held_out(table, val_fold):
     assert len(parts.train) + len(parts.val) + len(parts.test) == 20
 
 
-def test_all_folds_of_a_cross_validation_share_what_is_kept(table, folder):
-    first, second = (AudioCsv(str(table()), **ESC, test_fold=fold) for fold in (1, 2))
-    assert first.fingerprint == second.fingerprint
-    assert first.parts.tolist() != second.parts.tolist()
+def test_folds_are_told_from_others_by_their_column_and_the_sounds_stay_the_same(table, folder):
+    first, same = (asking(AudioCsv(str(table()), **ESC), KFold(fold, column="fold")) for fold in (1, 2))
+    assert first.fingerprint == same.fingerprint
+    assert columns_identity(first) == columns_identity(same)
     moved = [f"{row[:-1]}{1 + (int(row[-1]) % 5)}" for row in table.rows]
-    assert AudioCsv(str(table(moved, name="other.csv")), **ESC, test_fold=1).fingerprint != first.fingerprint
+    other = asking(AudioCsv(str(table(moved, name="other.csv")), **ESC), KFold(1, column="fold"))
+    assert other.fingerprint == first.fingerprint
+    assert columns_identity(other) != columns_identity(first)
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("splitter", "words"),
     [
-        ({}, r"data.test_fold must say which fold to test on: 1, 2, 3, 4, 5"),
-        ({"test_fold": 6}, r"Unknown data.test_fold '6'"),
-        ({"test_fold": 1, "val_fold": "x"}, r"Unknown data.val_fold 'x'"),
-        ({"test_fold": 2, "val_fold": "2"}, r"must be different folds"),
-        ({"test_fold": 1, "fold_column": "flod"}, r"no column 'flod', which data.fold_column names"),
-        ({"test_fold": 1, "fold_column": None}, r"data.test_fold=1 needs data.fold_column"),
-        ({"test_fold": 1, "audio_column": "file"}, r"no column 'file', which data.audio_column names"),
+        (KFold(0, column="fold"), r"Unknown split.fold '0'. Choices: 1, 2, 3, 4, 5"),
+        (KFold(1, column="fold", val_fold="x"), r"Unknown split.val_fold 'x'"),
+        (KFold(2, column="fold", val_fold="2"), r"must be different folds"),
+        (KFold(1, column="flod"), r"no column 'flod', which split.column names"),
+        (Holdout(group_column="who"), r"no column 'who', which split.group_column names"),
     ],
 )
-def test_folds_that_make_no_sense_are_refused(table, changes, words):
+def test_folds_that_make_no_sense_are_refused(table, splitter, words):
     with pytest.raises(InputError, match=words):
-        AudioCsv(str(table()), **{**ESC, **changes}).check()
+        divided(AudioCsv(str(table()), **ESC), splitter)
 
 
 def test_cells_of_a_table_of_sounds_follow_the_rule_of_all_tables(table):
     rows = [row[:-1] + f"{float(row[-1])}" for row in table.rows]  # as a column with gaps is often written
     rows[0] = rows[0].replace(",dog,", ",nan,")
-    source = AudioCsv(str(table(rows)), **ESC, test_fold=2, val_fold=3)
+    source = asking(AudioCsv(str(table(rows)), **ESC), KFold(2, column="fold"))
     source.check()
     assert len(source.ids) == 19
-    assert source.parts.tolist() == [{2: "test", 3: "val"}.get(1 + n % 5, "") for n in range(1, 20)]
+    assert source.columns == {"fold": tuple(str(1 + n % 5) for n in range(1, 20))}
     rows = [row.replace(",dog,", ",none,") for row in table.rows]
-    assert "data.missing_values" in message(AudioCsv(str(table(rows)), **ESC, test_fold=1))
-    source = AudioCsv(str(table(rows)), **ESC, test_fold=1, missing_values=[])
+    assert "data.missing_values" in message(AudioCsv(str(table(rows)), **ESC))
+    source = AudioCsv(str(table(rows)), **ESC, missing_values=[])
     source.check()
     assert "none" in source.classes
 
 
-def test_a_fold_and_a_split_exclude_each_other(table):
-    rows = [f"{row},train" for row in table.rows]
-    path = table(rows, "filename,category,fold,part")
-    assert "exclude each other" in message(AudioCsv(str(path), **ESC, split_column="part", test_fold=1))
-
-
 def test_files_in_two_folds_and_empty_folds_are_told(table):
     file, name, _ = table.rows[0].split(",")
-    said = message(AudioCsv(str(table([*table.rows, f"{file},{name},2", f"{file},{name},"])), **ESC, test_fold=1))
-    assert "the same file in different folds: dog/dog0.wav" in said
-    assert "no value in column 'fold'" in said
+    source = asking(AudioCsv(str(table([*table.rows, f"{file},{name},2"])), **ESC), KFold(1, column="fold"))
+    assert "different things of the same file in column 'fold': dog/dog0.wav" in message(source)
+    empty = [f"{file},{name},", *table.rows[1:]]
+    with pytest.raises(InputError, match=r"no value in column 'fold' for 1 examples, but split.column needs one"):
+        divided(AudioCsv(str(table(empty)), **ESC), KFold(1, column="fold"))

@@ -96,7 +96,7 @@ def test_folds_are_compared_with_features_computed_once(at_home: Path, sounds: P
     lines = [f"{path.relative_to(sounds)},{path.parent.name},{1 + n % 3}" for n, path in enumerate(files)]
     (at_home / "meta.csv").write_text("\n".join(["filename,category,fold", *lines]))
     words = ["data=audio_csv", "data.path=meta.csv", f"data.root={sounds}", "data.audio_column=filename"]
-    words += ["data.label_column=category", "data.fold_column=fold", "data.test_fold=1,2,3", "data.seconds=0.5"]
+    words += ["data.label_column=category", "split=kfold", "split.column=fold", "split.fold=1,2,3", "data.seconds=0.5"]
     assert main(["train", "-m", *words, *TINY, "strategy=feature_extraction"]) == 0
     done = results(at_home)
     assert len(done) == 3

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas
 import pytest
 
+from dividing import parted
 from headstart import notes
 from headstart.data.images import ImageCsv
 from headstart.data.text_hub import TextHub
@@ -218,7 +219,7 @@ def test_a_part_without_labels_is_set_aside_and_another_is_drawn(tmp_path, kept_
         for i, row in enumerate(ROWS)
     ]
     pandas.DataFrame(rows).to_csv(tmp_path / "t.csv", index=False)
-    source = TextCsv(str(tmp_path / "t.csv"), split_column="split")
+    source = parted(TextCsv(str(tmp_path / "t.csv")), "split")
     (said,) = checked(source)
     assert f"10 of 60 rows of {tmp_path / 't.csv'}, all of its part {given}, have no label" in said
     assert f"{given} is drawn" in said
@@ -230,7 +231,7 @@ def test_minus_one_is_a_class_where_others_train_on_it_and_single_gaps_in_test_a
     rows = [{**row, "label": -1 if i % 2 else 1, "split": "train" if i < 50 else "test"} for i, row in enumerate(ROWS)]
     rows[55]["label"] = None
     pandas.DataFrame(rows).to_csv(tmp_path / "t.csv", index=False)
-    source = TextCsv(str(tmp_path / "t.csv"), split_column="split")
+    source = parted(TextCsv(str(tmp_path / "t.csv")), "split")
     (said,) = checked(source)
     assert "1 of 60 rows" in said
     assert source.classes == ("-1", "1")
@@ -269,7 +270,7 @@ def test_tables_of_files_follow_the_same_rule(folder, tmp_path, suffix):
     else:
         pytest.importorskip("pyarrow")
         frame.to_parquet(path)
-    source = ImageCsv(str(path), split_column="split", shifts={"again": str(path)})
+    source = parted(ImageCsv(str(path), shifts={"again": str(path)}), "split")
     said = checked(source)
     assert len([message for message in said if message.startswith("1 of 24 rows")]) == 2
     assert source.classes == ("0", "1")

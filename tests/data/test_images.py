@@ -4,6 +4,7 @@ import shutil
 import pytest
 from PIL import Image
 
+from dividing import parted
 from headstart.data import file_check
 from headstart.data.images import ImageCsv, ImageFolder
 from headstart.errors import InputError
@@ -182,7 +183,7 @@ def test_absolute_paths_do_not_enter_ids_or_fingerprint(folder, tmp_path, table,
 def test_split_column_is_respected_and_enters_the_fingerprint(table, rows):
     parts = ["train", "Valid", "test", ""] * 6
     lines = [f"{row},{part}" for row, part in zip(rows, parts, strict=True)]
-    source = ImageCsv(str(table(lines, "image,label,part")), split_column="part")
+    source = parted(ImageCsv(str(table(lines, "image,label,part"))))
     source.check()
     assert source.parts.tolist() == ["train", "val", "test", ""] * 6
     drawn = ImageCsv(str(table(rows, name="drawn.csv")))
@@ -191,18 +192,18 @@ def test_split_column_is_respected_and_enters_the_fingerprint(table, rows):
 
 
 def test_lacking_columns_are_named_with_those_there_are_and_the_nearest(table, rows):
-    found = message(ImageCsv(str(table(rows, "images,class")), split_column="part"))
+    found = message(parted(ImageCsv(str(table(rows, "images,class")))))
     for text in ("no column 'image', which data.image_column names", "Did you mean images?", "class, images"):
         assert text in found
     assert "data.label_column" in found
-    assert "data.split_column" in found
+    assert "split.column" in found
 
 
 def test_all_faults_of_a_table_are_told_together(folder, table, rows):
     rows += ["gone/one.png,ant,train", "bee/bee0.png,cow,train", "cow/cow1.png,cow,tset"]
     (folder / "ant" / "ant5.png").write_bytes(b"no picture")
     path = table([row if row.count(",") == 2 else f"{row},train" for row in rows], "image,label,part")
-    found = message(ImageCsv(str(path), split_column="part"))
+    found = message(parted(ImageCsv(str(path))))
     for text in (
         "names 1 files that do not exist",
         "gone/one.png",
@@ -218,7 +219,7 @@ def test_same_row_twice_counts_once_and_in_two_parts_is_refused(table, rows):
     source.check()
     assert len(source.ids) == 24
     lines = [f"{row},train" for row in rows] + [f"{rows[0]},test"]
-    found = message(ImageCsv(str(table(lines, "image,label,part")), split_column="part"))
+    found = message(parted(ImageCsv(str(table(lines, "image,label,part")))))
     assert "different parts of the split: ant/ant0.png" in found
 
 
@@ -257,15 +258,6 @@ def test_faults_of_shifts_are_told_with_the_settings_name(folder, tmp_path, pain
     found = message(ImageFolder(str(folder), shifts=places))
     for text in ("training data lacks: dog", "data.shifts.gone", "data.shifts.table"):
         assert text in found
-
-
-def test_shares_that_leave_nothing_to_train_on_are_refused(folder):
-    with pytest.raises(InputError, match="must be below 1"):
-        ImageFolder(str(folder), val_fraction=0.5, test_fraction=0.5)
-
-
-def test_too_few_pictures_are_told_before_training(folder):
-    assert "The largest possible value is 6" in message(ImageFolder(str(folder), n_per_class=7))
 
 
 def test_overrides_hold_the_size_only_if_given(folder):

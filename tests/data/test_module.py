@@ -11,7 +11,8 @@ from headstart.data.augmentation import Augmentation, NoAugmentation
 from headstart.data.image_augmentation import Light, TrivialAugment
 from headstart.data.module import DataModule, ShiftSet, pl
 from headstart.data.source import Examples
-from headstart.data.splits import split
+from headstart.splits.holdout import Holdout
+from headstart.splits.splitter import Pool
 
 LABELS = np.arange(60) % 3
 
@@ -36,7 +37,7 @@ class Noise(Examples):
 
 
 def module(augmentation: Augmentation | None = None, workers: int = 0, examples: Examples | None = None, **options):
-    parts = split(LABELS, None, (0.2, 0.2), 0, None, ("a", "b", "c"))
+    parts = Holdout(0.2, 0.2).split(Pool(LABELS, ("a", "b", "c"), np.arange(len(LABELS))), 0)
     options = {"batch_size": 8, "seed": 0, "num_workers": workers, **options}
     return DataModule(examples or Noise(), LABELS, parts, 3, augmentation, **options)
 

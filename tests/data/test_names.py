@@ -94,7 +94,7 @@ def test_test_pictures_without_classes_beside_train_are_answered_with_what_to_do
     (root / "train" / "circle" / "0.png").rename(root / "test" / "1.png")
     with pytest.raises(InputError) as error:
         ImageFolder(str(root)).check()
-    assert "move test to another place, and test is drawn from train (data.test_fraction)" in str(error.value)
+    assert "move test to another place, and test is drawn from train (split.test_fraction)" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dividing import divided
 from headstart.data import openmoji
 from headstart.data.openmoji import OpenMoji, Pen, font_path
 from headstart.errors import InputError
+from headstart.splits.holdout import Holdout
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "build_openmoji_table.py"
 
@@ -85,7 +87,7 @@ def test_examples_are_drawn_once_and_found_again(few, monkeypatch):
 
 def test_fingerprint_draws_nothing_and_differs_by_variant(monkeypatch):
     monkeypatch.setattr(Pen, "__call__", lambda *_: pytest.fail("drawn"))
-    assert OpenMoji().fingerprint == OpenMoji(size=32, n_per_class=5).fingerprint
+    assert OpenMoji().fingerprint == OpenMoji(size=32).fingerprint
     assert len({OpenMoji(variant=name).fingerprint for name in ("colour", "line", "grey", "distorted")}) == 4
 
 
@@ -108,4 +110,4 @@ def test_missing_font_names_the_package_to_install(monkeypatch):
 
 def test_n_per_class_beyond_the_smallest_class_is_refused():
     with pytest.raises(InputError, match=r"'Activities' \(51\).*largest possible value is 51"):
-        OpenMoji(n_per_class=60).check()
+        divided(OpenMoji(), Holdout(n_per_class=60))

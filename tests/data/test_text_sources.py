@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dividing import divided, parted
 from headstart.data.text_hub import TextHub
 from headstart.data.text_sources import OpenMojiNames, TextCsv
 from headstart.errors import InputError
+from headstart.splits.holdout import Column
 
 ROWS = [{"text": f"text {i}, and more", "other": f"second {i}", "label": "ab"[i % 2]} for i in range(12)]
 
@@ -58,7 +60,7 @@ def test_the_fingerprint_follows_contents_labels_and_split_and_not_the_place(tmp
 
 def test_a_split_column_is_kept(tmp_path):
     rows = [{**row, "part": ["train", "train", "train", "valid", "test", ""][i // 2]} for i, row in enumerate(ROWS)]
-    source = TextCsv(str(write(tmp_path / "table.csv", rows)), split_column="part")
+    source = parted(TextCsv(str(write(tmp_path / "table.csv", rows))))
     source.check()
     assert source.parts.tolist() == ["train"] * 6 + ["val"] * 2 + ["test"] * 2 + [""] * 2
 
@@ -73,7 +75,7 @@ def test_what_is_wrong_with_a_table_is_said_with_the_remedy(tmp_path):
     strange = [{**row, "part": "test" if i > 9 else "train"} for i, row in enumerate(ROWS)]
     strange[-1]["label"] = "never trained"
     with pytest.raises(InputError, match=r"'never trained' is in val or test, but train has no example"):
-        TextCsv(str(write(tmp_path / "strange.csv", strange)), split_column="part").check()
+        divided(TextCsv(str(write(tmp_path / "strange.csv", strange))), Column("part"))
     (tmp_path / "broken.jsonl").write_text('{"text": "a", "label": "b"}\nnot json\n[1]\n')
     with pytest.raises(InputError, match=r"line 2, 3 are none"):
         TextCsv(str(tmp_path / "broken.jsonl")).check()

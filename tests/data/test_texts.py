@@ -6,9 +6,9 @@ import torch
 
 from headstart.data.batches import Batches
 from headstart.data.module import DataModule
-from headstart.data.splits import Split
 from headstart.data.text_augmentation import TokenDropout
 from headstart.data.texts import Texts
+from headstart.splits.splitter import Split
 
 PAD, MASK, FIRST, LAST, UNKNOWN = 0, 9, 1, 2, 3
 

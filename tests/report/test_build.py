@@ -122,7 +122,7 @@ def test_the_selected_setting_is_the_best_on_validation_never_on_test(sweep, rep
         for row in scene["contenders"]:
             cell = {}
             for r in runs:
-                if (r["choices"]["strategy"], r["settings"]["data.n_per_class"]) == (
+                if (r["choices"]["strategy"], r["settings"]["split.n_per_class"]) == (
                     row["contender"],
                     scene["n_per_class"],
                 ):

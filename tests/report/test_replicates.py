@@ -74,7 +74,7 @@ def test_the_split_of_another_seed_is_a_replicate(make_sweep, tmp_path, key):
 
 
 def test_replicates_are_numbered_by_size_and_what_follows_says_nothing_more():
-    runs = [Run(str(i), None, "s", settings={"data.test_fold": i, "data.val_fold": (i + 1) % 12}) for i in range(12)]
+    runs = [Run(str(i), None, "s", settings={"split.fold": i, "split.val_fold": (i + 1) % 12}) for i in range(12)]
     found = read_replicates(runs)
     assert (found.unit, [found.names[number] for number in found.numbers]) == ("fold", [str(i) for i in range(12)])
     assert found.numbers == list(range(12))

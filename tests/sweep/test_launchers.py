@@ -19,7 +19,7 @@ from pictures import tiny, write_folder
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     pictures = write_folder(tmp_path_factory.mktemp("pictures"), per_class=8)
-    own = "data.split_seed=${seed}"
+    own = "split.seed=${seed}"
     return ["train", "-m", *tiny(pictures, "name=s", own), "strategy=fine_tune,feature_extraction", "seed=0,1"]
 
 
@@ -60,7 +60,7 @@ def basic(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[st
     status, said = finish(home, words)
     assert status == 0, said
     assert len(metrics(home)) == 4
-    assert all(run["settings"]["data.split_seed"] == run["seed"] for run in results(home))
+    assert all(run["settings"]["split.seed"] == run["seed"] for run in results(home))
     return metrics(home)
 
 

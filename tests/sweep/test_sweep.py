@@ -77,10 +77,10 @@ def test_an_experiment_brings_a_grid_that_the_command_line_can_change(home: Path
 
 
 def test_zipped_values_vary_together(home: Path, pictures: Path):
-    words = ["strategy=feature_extraction", "hydra.sweeper.zip={data.n_per_class:'2,4',optimizer.lr:'1e-2,1e-3'}"]
+    words = ["strategy=feature_extraction", "hydra.sweeper.zip={split.n_per_class:'2,4',optimizer.lr:'1e-2,1e-3'}"]
     assert sweep(pictures, *words, "seed=0,1") == 0
     expected = [(2, 1e-2, 0), (2, 1e-2, 1), (4, 1e-3, 0), (4, 1e-3, 1)]
-    assert points(home, "data.n_per_class", "optimizer.lr", "seed") == expected
+    assert points(home, "split.n_per_class", "optimizer.lr", "seed") == expected
 
 
 def test_zipped_values_of_other_numbers_are_refused(home: Path, pictures: Path, capsys: pytest.CaptureFixture[str]):
@@ -105,7 +105,7 @@ def test_a_run_that_is_named_twice_is_done_once(home: Path, pictures: Path, begu
 def test_all_that_is_wrong_is_said_at_once_and_nothing_written(
     home: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ):
-    words = ["strategy=fine_tune,nonsense", "seed=0,-1", "data.n_per_class=2,1000", "trainer.batch_size=8,0"]
+    words = ["strategy=fine_tune,nonsense", "seed=0,-1", "split.n_per_class=2,1000", "trainer.batch_size=8,0"]
     assert sweep(pictures, *words) == 2
     said = capsys.readouterr().err
     for problem in ("nonsense", "seed", "1000", "trainer.batch_size", "Choices: bias_only", "runs, such as: "):
@@ -370,11 +370,11 @@ def test_it_does_not_matter_how_a_group_of_heads_is_cut(home: Path, pictures: Pa
 @pytest.mark.parametrize(
     "words",
     [
-        ["seed=3,4", "data.split_seed=${seed}"],
-        ["hydra.sweeper.params={seed:'3,4',data.split_seed:'${seed}'}"],
-        ["hydra.sweeper.zip={seed:'3,4',data.split_seed:'${seed},${seed}'}"],
-        ["hydra.sweeper.runs=['seed=3 data.split_seed=${seed}','seed=4 data.split_seed=${seed}']"],
-        ["hydra.sweeper.runs=['data.split_seed=${seed} seed=3,4']"],
+        ["seed=3,4", "split.seed=${seed}"],
+        ["hydra.sweeper.params={seed:'3,4',split.seed:'${seed}'}"],
+        ["hydra.sweeper.zip={seed:'3,4',split.seed:'${seed},${seed}'}"],
+        ["hydra.sweeper.runs=['seed=3 split.seed=${seed}','seed=4 split.seed=${seed}']"],
+        ["hydra.sweeper.runs=['split.seed=${seed} seed=3,4']"],
         ["--config-dir=own", "experiment=mine"],
     ],
 )
@@ -382,11 +382,11 @@ def test_each_run_works_out_for_itself_what_its_settings_refer_to(
     home: Path, pictures: Path, capsys: pytest.CaptureFixture[str], words: list[str]
 ):
     (home / "own" / "experiment").mkdir(parents=True)
-    text = "# @package _global_\nhydra: {sweeper: {params: {seed: '3,4', data.split_seed: '${seed}'}}}\n"
+    text = "# @package _global_\nhydra: {sweeper: {params: {seed: '3,4', split.seed: '${seed}'}}}\n"
     (home / "own" / "experiment" / "mine.yaml").write_text(text)
     same = ["trainer.max_epochs=1", "name=s", "strategy=fine_tune"]
     expected = {
-        prepare(job_config(compose([*tiny(pictures, *same), f"seed={seed}", f"data.split_seed={seed}"]))).run_id
+        prepare(job_config(compose([*tiny(pictures, *same), f"seed={seed}", f"split.seed={seed}"]))).run_id
         for seed in (3, 4)
     }
     assert sweep(pictures, "strategy=fine_tune", *words, "--dry-run") == 0
@@ -396,13 +396,13 @@ def test_each_run_works_out_for_itself_what_its_settings_refer_to(
 
 
 def test_what_the_comparison_itself_lacks_may_be_referred_to_in_its_runs(home: Path, pictures: Path):
-    own = {"optimizer.lr": "'0.1,0.2'", "data.split_seed": "'${seed}'", "optimizer.weight_decay": "'${optimizer.lr}'"}
+    own = {"optimizer.lr": "'0.1,0.2'", "split.seed": "'${seed}'", "optimizer.weight_decay": "'${optimizer.lr}'"}
     params = ",".join(f"{key}:{value}" for key, value in own.items())
     assert sweep(pictures, "strategy=feature_extraction", f"hydra.sweeper.params={{{params}}}", "seed=0,1") == 0
-    keys = ("seed", "data.split_seed", "optimizer.lr", "optimizer.weight_decay")
+    keys = ("seed", "split.seed", "optimizer.lr", "optimizer.weight_decay")
     assert points(home, *keys) == [(0, 0, 0.1, 0.1), (0, 0, 0.2, 0.2), (1, 1, 0.1, 0.1), (1, 1, 0.2, 0.2)]
     run = next(iter(results(home).values()))
-    assert "data.split_seed=${seed}" in run["overrides"]
+    assert "split.seed=${seed}" in run["overrides"]
     path = next(home.glob("outputs/s/*/config.yaml")).parent
     assert commands.rerun([str(path), "--check"]) == 0
 

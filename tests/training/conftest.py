@@ -17,8 +17,8 @@ from headstart.config import binding
 from headstart.config.composer import conf_dir, search_path
 from headstart.data.module import DataModule
 from headstart.data.source import Examples
-from headstart.data.splits import Split
 from headstart.progress import Progress
+from headstart.splits.splitter import Split
 from headstart.strategies.schedule import Schedule
 from headstart.strategies.strategy import Strategy
 from headstart.strategies.unfreeze import Unfreeze

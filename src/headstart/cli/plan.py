@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from headstart.data.splits import Split, split
 from headstart.errors import InputError
 from headstart.names import plain_lines
 from headstart.run.job import Draft, outline
+from headstart.run.pools import pool_of
+from headstart.splits.splitter import Split
 from headstart.strategies import drawing
 from headstart.strategies.plan import HEAD
 from headstart.training.starts import STORED_SHARE, Stored, starts
@@ -165,12 +166,12 @@ def _work(draft: Draft, head: nn.Module, division: Split | None) -> tuple[dict[i
 
 def _counts(draft: Draft) -> tuple[int | None, Split | None]:
     """The number of classes and a split, where a listing tells them; no example is read for it."""
-    data = draft.parts["data"]
+    data, splitter = draft.parts["data"], draft.parts["split"]
     if not draft.factory.reads_one_size:
         return None, None
     try:
-        found = split(data.labels, data.parts, data.fractions, 0, data.n_per_class, data.classes)
-        return len(data.classes), found
+        pool = pool_of(data, splitter, with_copies=False)
+        return len(data.classes), splitter.split(pool, int(draft.cfg.seed), data.columns)
     except (InputError, OSError):
         return None, None
 

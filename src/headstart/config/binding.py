@@ -11,6 +11,7 @@ from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from headstart.config import guard
+from headstart.config.earlier import renamed
 from headstart.config.ranges import NonNegative, Positive, violations
 from headstart.config.schema import GROUPS, check_spine
 from headstart.errors import InputError, collect, unknown
@@ -77,7 +78,7 @@ def _check_arguments(target: type, arguments: Mapping[str, Any], key: str, hints
     for name, value in arguments.items():
         if name not in names and not takes_any:
             choices = [f"{key}.{choice}" for choice in names if choice != "params"]
-            messages += unknown("setting", f"{key}.{name}", choices).messages
+            messages += [renamed(f"{key}.{name}") or str(unknown("setting", f"{key}.{name}", choices))]
         elif key == "optimizer":
             messages += _optimizer_violations(name, value, parameters[name].default if name in parameters else None)
         elif name in hints:

@@ -45,7 +45,7 @@ class SweeperConfig:
 
     Args:
         params: a grid of overrides that an experiment brings, `{strategy: "a,b", seed: "0,1,2"}`.
-        zip: overrides that vary together, `{data.n_per_class: "5,10", trainer.max_epochs: "40,20"}`.
+        zip: overrides that vary together, `{split.n_per_class: "5,10", trainer.max_epochs: "40,20"}`.
         runs: an explicit list of runs, each a line of overrides; every one is combined with the grid.
         dry_run: print what would be done.
         retry_failed: do failed runs again.

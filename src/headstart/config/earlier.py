@@ -1,4 +1,4 @@
-"""Records of earlier versions: where what they name lies now."""
+"""Records of earlier versions: where what they name lies now, and what settings are called now."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,15 +8,92 @@ MOVED = {
     "headstart.mlflow_tracking.": "headstart.record.mlflow.",
 }
 """Modules that parts have moved from, and to."""
+RENAMED = {
+    "data.val_fraction": "split.val_fraction",
+    "data.test_fraction": "split.test_fraction",
+    "data.n_per_class": "split.n_per_class",
+    "data.split_seed": "split.seed",
+    "data.split_column": "split.column",
+    "data.fold_column": "split.column",
+    "data.test_fold": "split.fold",
+    "data.val_fold": "split.val_fold",
+}
+"""Settings by their old names, and what they are called now."""
+_CHOSEN_BY = {
+    "split.column": "split=column",
+    "data.fold_column": "split=kfold",
+    "split.fold": "split=kfold",
+    "split.val_fold": "split=kfold",
+}
+"""The choice that brings a setting, where it does not come with every one of its group."""
+_SPLITS = {
+    "holdout": ("headstart.splits.holdout.Holdout", ("val_fraction", "test_fraction", "n_per_class", "seed")),
+    "column": ("headstart.splits.holdout.Column", ("column", "val_fraction", "test_fraction", "n_per_class", "seed")),
+    "kfold": ("headstart.splits.kfold.KFold", ("column", "fold", "val_fold", "val_fraction", "n_per_class", "seed")),
+}
+"""By choice of the group `split`, its class and what a setting of earlier versions became in it."""
+
+
+def renamed(key: str) -> str | None:
+    """What to say of a setting by its old name; `None` for others."""
+    new = RENAMED.get(key)
+    if new is None:
+        return None
+    choice = _CHOSEN_BY.get(key) or _CHOSEN_BY.get(new)
+    return f"{key} is called {new} now" + (f", and comes with {choice}." if choice else ".")
 
 
 def up_to_date(node: Any) -> Any:
-    """A recorded config whose `_target_`s name modules of earlier versions, with their present names."""
+    """A recorded config as it would be written now: `_target_`s and settings by their present names."""
+    moved = _moved(node)
+    data = moved.get("data") if isinstance(moved, Mapping) else None
+    if not isinstance(data, Mapping) or "split" in moved:
+        return moved
+    choice, split = _split_of({f"data.{name}": value for name, value in data.items()})
+    target, names = _SPLITS[choice]
+    kept = {name: value for name, value in data.items() if f"data.{name}" not in RENAMED}
+    # copies were never kept together
+    made = {"_target_": target, **{name: split[name] for name in names if name in split}, "duplicates": "keep"}
+    choices = moved.get("choices")
+    more = {"choices": {**choices, "split": choice}} if isinstance(choices, Mapping) else {}
+    return {**moved, **more, "data": kept, "split": made}
+
+
+def settings_up_to_date(settings: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """Flat settings of a record by their present names, and the choice of the group `split` that they come to, where
+    the record is of before there was one."""
+    if not settings.keys() & RENAMED.keys():
+        return dict(settings), None
+    choice, split = _split_of(settings)
+    kept = {key: value for key, value in settings.items() if key not in RENAMED}
+    is_embedded = str(settings.get("data._target_")).rpartition(".")[2] in (
+        "OpenMoji",
+        "OpenMojiNames",
+        "SyntheticAudio",
+    )
+    usual = {"val_fraction": 0.15, "test_fraction": 0.25 if is_embedded else 0.15}  # which today are not written down
+    split = {name: value for name, value in split.items() if value != usual.get(name)}
+    return {**kept, **{f"split.{name}": split[name] for name in _SPLITS[choice][1] if name in split}}, choice
+
+
+def _split_of(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The choice of the group `split` and its settings that stand for those of `data` in earlier versions."""
+    values = {key: value for key, value in settings.items() if key in RENAMED and value is not None}
+    choice = "holdout"
+    if "data.split_column" in values:
+        choice = "column"
+    if {"data.fold_column", "data.test_fold"} & values.keys():
+        choice = "kfold"
+    return choice, {RENAMED[key].partition(".")[2]: value for key, value in values.items()}
+
+
+def _moved(node: Any) -> Any:
+    """With the present names of modules."""
     if isinstance(node, list):
-        return [up_to_date(value) for value in node]
+        return [_moved(value) for value in node]
     if not isinstance(node, Mapping):
         return node
-    return {key: _present(value) if key == "_target_" else up_to_date(value) for key, value in node.items()}
+    return {key: _present(value) if key == "_target_" else _moved(value) for key, value in node.items()}
 
 
 def _present(target: Any) -> Any:

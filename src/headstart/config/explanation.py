@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
 from headstart.config import binding, guard, schema
+from headstart.config.earlier import renamed
 from headstart.config.overrides import in_shell, values
 from headstart.errors import InputError, unknown
 
@@ -68,6 +69,8 @@ def explained(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) 
         if below := _below(parent, loader, overrides):
             return InputError(below.format(key=key, parent=parent))
         prefix = f"{parent}." if parent else ""
+        if now := renamed(str(key)):
+            return InputError(now)
         names, more = _siblings(parent, loader, overrides)
         if leaf in more:
             return InputError(

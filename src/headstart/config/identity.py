@@ -21,7 +21,12 @@ INCIDENTAL_DATA = frozenset({"root", "path", "name", "shifts", "cache_bytes", "m
 INCIDENTAL_WEIGHTS = frozenset({"backbone.weights", "backbone.weights_key"})
 """Keys that say where weights are; what they are is the backbone's to tell."""
 
-OFF = {"trainer.threads": None, "trainer.reuse_views": False, "data.value_range": None, "data.part": "middle"}
+OFF = {
+    "trainer.threads": None, "trainer.reuse_views": False, "data.value_range": None, "data.part": "middle",
+    "split._target_": "headstart.splits.holdout.Holdout", "split.val_fraction": None,
+    "split.test_fraction": None, "split.n_per_class": None, "split.seed": None,
+    "split.group_column": None, "split.column": None, "split.val_fold": None, "split.duplicates": "group",
+}  # fmt: skip
 """Settings that do nothing at these values, and are no part of a run then."""
 
 

@@ -22,6 +22,7 @@ GROUPS = {
     "scheduler": "headstart.strategies.schedule.Schedule",
     "head": "headstart.training.heads.HeadFactory",
     "data": "headstart.data.source.Source",
+    "split": "headstart.splits.splitter.Splitter",
     "logger": "headstart.record.trackers.Tracker",
 }
 """Config groups whose node is a `_target_`, with the kind that the target must be."""
@@ -82,6 +83,7 @@ class Config:
     scheduler: dict[str, Any] = field(default_factory=dict)
     head: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    split: dict[str, Any] = field(default_factory=dict)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: dict[str, Any] = field(default_factory=dict)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)

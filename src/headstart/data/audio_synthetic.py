@@ -9,14 +9,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Le
 
-from headstart.config.ranges import Count, Index, Seconds
+from headstart.config.ranges import Seconds
 from headstart.data.audio_clips import Clips, Padding, Part, set_over
-from headstart.data.files import check_fractions
-from headstart.data.images import Share
 from headstart.data.source import Source
-from headstart.data.splits import split_problems
 from headstart.data.tones import GENERATOR, MAX_CLIP, SAMPLE_RATE, SHAPES, generate
-from headstart.errors import InputError, check_distinct
+from headstart.errors import check_distinct
 from headstart.seeding import stream
 from headstart.system.cache import versions
 
@@ -33,26 +30,19 @@ class SyntheticAudio(Source):
         seconds: Length that clips (of 1 to 2 s) are cut or padded to.
         part: What is read of a clip that is longer than that.
         clips_per_class: Clips generated for each class, over train, val and test.
-        val_fraction: Share of the clips drawn for val.
-        test_fraction: Share of the clips drawn for test.
-        n_per_class: Training clips of each class; `None` for all. Smaller subsets are part of larger ones.
-        split_seed: Seed of what is drawn for val and test; `None` for the run's.
         shifts: Which to score: "noisy" (10 dB more background), "telephone" (300 to 3,400 Hz alone).
         variant: What is trained on; "plain", or one of the shifts.
     """
 
     modality: Literal["vision", "text", "audio"] = "audio"
     paired_shifts = True
+    fractions = (0.15, 0.25)
 
     def __init__(
         self,
         seconds: Seconds = MAX_CLIP,
         part: Part = "middle",
         clips_per_class: ClipsPerClass = 100,
-        val_fraction: Share = 0.15,
-        test_fraction: Share = 0.25,
-        n_per_class: Count | None = None,
-        split_seed: Index | None = None,
         shifts: list[Variant] | None = None,
         variant: Variant = "plain",
     ) -> None:
@@ -60,16 +50,11 @@ class SyntheticAudio(Source):
         self.seconds = seconds
         self.part: Part = part
         self.clips_per_class = clips_per_class
-        self.fractions = check_fractions(val_fraction, test_fraction)
-        self.n_per_class = n_per_class
-        self.split_seed = split_seed
         self._shift_names = check_distinct(shifts or [], "data.shifts")
         self._variant: Variant = variant
 
     def check(self) -> None:
-        problems = split_problems(self.labels, None, self.fractions, self.n_per_class, self.classes)
-        if problems:
-            raise InputError(*problems)
+        """Nothing has to be read."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -95,7 +80,7 @@ class SyntheticAudio(Source):
     @cached_property
     def shifts(self) -> Mapping[str, Source]:
         return {
-            name: SyntheticAudio(self.seconds, self.part, self.clips_per_class, *self.fractions, variant=name)
+            name: SyntheticAudio(self.seconds, self.part, self.clips_per_class, variant=name)
             for name in self._shift_names
         }
 

@@ -12,9 +12,10 @@ from uuid import UUID
 
 import numpy as np
 
-from headstart.data.table import Table, listed
+from headstart.data.table import Table
 from headstart.data.table_file import UNREADABLE
 from headstart.errors import InputError
+from headstart.names import listed
 
 MISSING = ("nan", "n/a", "na", "<na>", "#n/a", "null", "none", r"\n")
 """Words that stand for a missing value where nothing else is said, in whatever case; an empty cell always does."""

@@ -8,8 +8,8 @@ from headstart.data.folders import Found, by_suffix, counted, files_in, folders_
 from headstart.data.labelled import PARTS
 from headstart.data.listing import Listing, listing_of
 from headstart.data.names import in_one_form
-from headstart.data.table import listed
 from headstart.errors import InputError
+from headstart.names import listed
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _without_classes(folder: Path, part: str, what: str) -> str:
         return said
     return (
         f"{said} If these {what} have no labels, they cannot be scored: move {folder.name} to another place, and "
-        f"{part} is drawn from train (data.{part}_fraction)."
+        f"{part} is drawn from train (split.{part}_fraction)."
     )
 
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from headstart.data.table import Table, listed, normal
+from headstart.data.table import Table, normal
 from headstart.data.table_file import lines_of
 from headstart.errors import InputError
+from headstart.names import listed
 
 _MARKS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SAMPLE = 200

@@ -12,8 +12,8 @@ from typing import Any
 
 from headstart.data.listing import Listing
 from headstart.data.parallel import map_threads
-from headstart.data.table import listed
 from headstart.errors import InputError
+from headstart.names import listed
 from headstart.system.bounded import DamagedError
 from headstart.system.cache import cache_dir, remove_left, replacing, stamp
 from headstart.system.checksums import read_with_checksum, with_checksum

@@ -12,9 +12,8 @@ import numpy as np
 from headstart.data.file_check import CheckedFiles, Finding, Verify, check_files, content_fingerprint
 from headstart.data.listing import Listing
 from headstart.data.source import Source
-from headstart.data.splits import split_problems
-from headstart.data.table import listed
 from headstart.errors import InputError, collect
+from headstart.names import listed
 
 log = logging.getLogger(__name__)
 
@@ -28,17 +27,7 @@ class FileSource(Source):
     _setting: str = "data.root"
     """The setting that says where this source lies, for messages."""
 
-    def __init__(
-        self,
-        val_fraction: float,
-        test_fraction: float,
-        n_per_class: int | None,
-        split_seed: int | None,
-        shifts: Mapping[str, str] | None,
-    ) -> None:
-        self.fractions = check_fractions(val_fraction, test_fraction)
-        self.n_per_class = n_per_class
-        self.split_seed = split_seed
+    def __init__(self, shifts: Mapping[str, str] | None) -> None:
         self._shift_places = dict(shifts or {})
 
     @abstractmethod
@@ -93,6 +82,10 @@ class FileSource(Source):
     def parts(self) -> np.ndarray | None:
         return None if self.listing.parts is None else np.array(self.listing.parts, dtype="<U5")
 
+    @property
+    def columns(self) -> Mapping[str, Sequence[str]]:
+        return self.listing.columns
+
     @cached_property
     def findings(self) -> Sequence[Finding]:
         """What was found in each file; the first look reads those that were not read before."""
@@ -145,16 +138,5 @@ class FileSource(Source):
                 )
         elif not problems and len(found) < 2:
             problems.append(f"{listing.root} has one class, {listed(sorted(found))}: at least two are needed.")
-        elif not problems:
-            problems += split_problems(self.labels, self.parts, self.fractions, self.n_per_class, self.classes)
         if problems:
             raise InputError(*problems)
-
-
-def check_fractions(val: float, test: float) -> tuple[float, float]:
-    """The pair, once it is sure that something is left to train on."""
-    if val + test >= 1:
-        raise InputError(
-            f"data.val_fraction + data.test_fraction must be below 1, but {val} + {test} leaves nothing to train on."
-        )
-    return val, test

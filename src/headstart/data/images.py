@@ -4,11 +4,9 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from annotated_types import Gt, Lt
-
-from headstart.config.ranges import Count, Index, Side
+from headstart.config.ranges import Count, Side
 from headstart.data import picture_facts
 from headstart.data.array_cache import CacheBytes
 from headstart.data.cells import Missing, Words
@@ -24,9 +22,6 @@ from headstart.data.records import is_table, read_records, table_name
 from headstart.data.sizing import CropMode, Sizing
 from headstart.errors import InputError
 
-Share = Annotated[float, Gt(0), Lt(1)]
-"""A share that is neither nothing nor all."""
-
 
 class ImageFiles(FileSource):
     """Pictures in files, wherever their labels come from."""
@@ -36,15 +31,11 @@ class ImageFiles(FileSource):
     def __init__(
         self,
         size: int | None,
-        val_fraction: float,
-        test_fraction: float,
-        n_per_class: int | None,
-        split_seed: int | None,
         shifts: dict[str, str] | None,
         cache_bytes: CacheBytes,
         value_range: list[float] | None,
     ) -> None:
-        super().__init__(val_fraction, test_fraction, n_per_class, split_seed, shifts)
+        super().__init__(shifts)
         self.size = size
         self._cache_bytes: CacheBytes = cache_bytes
         self._value_range = value_range
@@ -110,10 +101,6 @@ class ImageFolder(ImageFiles):
     Args:
         root: The folder.
         size: Side of the square pictures, in pixels; `None` for what the backbone's weights were trained at.
-        val_fraction: Share of the training pictures drawn for val, where there is no folder for it.
-        test_fraction: Share drawn for test, where there is no folder for it.
-        n_per_class: Training pictures of each class; `None` for all. Smaller subsets are part of larger ones.
-        split_seed: Seed of what is drawn for val and test; `None` for the run's.
         shifts: Extra test sets by name, each a folder of class folders or a table with columns `image`, `label`.
         cache_bytes: Most memory for decoded pictures where the disk has no room for them; "auto" for half of the free.
         value_range: Of pictures with more than 8 bits a value (16-bit and float TIFF, 16-bit PNG), the values that are
@@ -125,16 +112,12 @@ class ImageFolder(ImageFiles):
         self,
         root: str,
         size: Side | None = None,
-        val_fraction: Share = 0.15,
-        test_fraction: Share = 0.15,
-        n_per_class: Count | None = None,
-        split_seed: Index | None = None,
         shifts: dict[str, str] | None = None,
         cache_bytes: Count | Literal["auto"] = "auto",
         value_range: list[float] | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(size, val_fraction, test_fraction, n_per_class, split_seed, shifts, cache_bytes, value_range)
+        super().__init__(size, shifts, cache_bytes, value_range)
         self._root = Path(root).expanduser()
         self.name = name or folder_name(self._root)
 
@@ -153,9 +136,7 @@ class ImageCsv(ImageFiles):
         root: Where relative paths of pictures start; `None` for the table's own folder.
         image_column: Column with the path of the picture.
         label_column: Column with the class.
-        split_column: Column with train, val (valid, validation) or test, or nothing for pictures that may be drawn;
-            `None` to draw all.
-        size, val_fraction, test_fraction, n_per_class, split_seed, cache_bytes, value_range: As for `ImageFolder`.
+        size, cache_bytes, value_range: As for `ImageFolder`.
         shifts: Extra test sets by name, each a table with the same columns or a folder of class folders.
         missing_values: Words that mean a missing value, as the empty cell does, in whatever case; `None` for those of
             `cells.MISSING`. Rows without a file or a label are left out.
@@ -172,12 +153,7 @@ class ImageCsv(ImageFiles):
         root: str | None = None,
         image_column: str = "image",
         label_column: str = "label",
-        split_column: str | None = None,
         size: Side | None = None,
-        val_fraction: Share = 0.15,
-        test_fraction: Share = 0.15,
-        n_per_class: Count | None = None,
-        split_seed: Index | None = None,
         shifts: dict[str, str] | None = None,
         cache_bytes: Count | Literal["auto"] = "auto",
         missing_values: Words | None = None,
@@ -185,16 +161,17 @@ class ImageCsv(ImageFiles):
         value_range: list[float] | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(size, val_fraction, test_fraction, n_per_class, split_seed, shifts, cache_bytes, value_range)
+        super().__init__(size, shifts, cache_bytes, value_range)
         self._path = Path(path).expanduser()
         self.name = name or table_name(self._path)
         self._root = self._path.parent if root is None else Path(root).expanduser()
         self._missing, self._cells = Missing.of(missing_values), (missing_values, encoding)
-        self._columns = (image_column, label_column, split_column)
+        self._columns = (image_column, label_column)
 
     def _list(self) -> Listing:
         table = read_records(self._path, self._setting, self._cells[1])
-        return list_table(table, self._root, self._columns, "data.image_column", self._missing)
+        wanted = (self.asked, self.parts_column)
+        return list_table(table, self._root, self._columns, "data.image_column", self._missing, *wanted)
 
     def _shift(self, name: str, place: Path) -> FileSource:
         return _shift(place, self._columns[0], self._columns[1], self._cache_bytes, *self._cells)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from headstart.data.cells import UNSURE, Missing, is_blank, real_values, texts, whole_numbers
 from headstart.data.names import in_one_form
-from headstart.data.table import Table, listed
+from headstart.data.table import Table
 from headstart.errors import InputError
+from headstart.names import listed
 
 PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -84,6 +85,19 @@ def part_names(table: Table, column: str | None, missing: Missing) -> tuple[list
             f"{listed(sorted({repr(given[row]) for row in bad}), 5)}. Use train, val or test, or leave the cell empty."
         )
     return [PARTS.get(value, "") for value in given] or [""] * len(table), problems
+
+
+def column_values(
+    table: Table, columns: Iterable[str], rows: Sequence[int], missing: Missing
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Columns that tell groups or folds, by name, of the `rows` that are used (`""` where a cell holds no value), and
+    what is wrong with them."""
+    problems: list[str] = []
+    found = {column: _collected(problems, table, column) for column in columns}
+    if problems:
+        return {}, problems
+    cells = {column: ["" if missing(values[row]) else values[row] for row in rows] for column, values in found.items()}
+    return {column: whole_numbers(values) for column, values in cells.items()}, []
 
 
 def _collected(problems: list[str], table: Table, column: str) -> list[str]:

@@ -4,14 +4,15 @@ import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from headstart.data.cells import Missing
 from headstart.data.folders import by_suffix
-from headstart.data.labelled import labelled, part_names
-from headstart.data.table import Table, listed
+from headstart.data.labelled import column_values, labelled, part_names
+from headstart.data.table import Table
+from headstart.names import listed
 
 
 @dataclass(frozen=True)
@@ -30,24 +31,34 @@ class Listing:
     """How many files have which suffix, of those that are `read`, `not_read`, in `no_class`, and `other` ones."""
     remarks: tuple[str, ...] = ()
     """What is not read, in words."""
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Columns of a table that were asked for, by name, a value for each file."""
 
 
 def list_table(
-    table: Table, root: Path, columns: tuple[str, str, str | None], file_setting: str, missing: Missing
+    table: Table,
+    root: Path,
+    columns: tuple[str, str],
+    file_setting: str,
+    missing: Missing,
+    asked: Mapping[str, str],
+    parts_column: str | None,
 ) -> Listing:
     """Files of a table, whose relative paths are taken from `root`.
 
-    `columns` are those of files, labels and (or `None`) parts. `file_setting` is the setting that names the first of
-    them, for messages; `missing` says which cells hold no value.
+    `columns` are those of files and labels. `file_setting` is the setting that names the first of them, for messages;
+    `missing` says which cells hold no value. `asked` are columns that a split needs, by the setting that names each,
+    among them (or `None`) the `parts_column`.
 
     Raises:
         InputError: if the table lacks a column; other problems go into the listing.
     """
-    file_column, label_column, split_column = columns
-    table.require(**{file_setting: file_column, "data.label_column": label_column, "data.split_column": split_column})
-    parts, problems = part_names(table, split_column, missing)
+    file_column, label_column = columns
+    table.require(**{file_setting: file_column, "data.label_column": label_column, **asked})
+    parts, problems = part_names(table, parts_column, missing)
     used = labelled(table, [file_column], label_column, parts, missing)
-    problems += used.problems
+    values, unread = column_values(table, asked.values(), used.rows, missing)
+    problems += [*used.problems, *unread]
     files = used.contents[0] if used.contents else []
     paths = [root / file for file in files]
     base = _base(root, paths)
@@ -59,9 +70,18 @@ def list_table(
     if lost:
         missing_files = f"{table.name} names {len(lost)} files that do not exist under {root}: {listed(lost)}."
         problems.append(missing_files + _hint(lost, root))
-    entries = [entry for entry in entries if entry[1].is_file()]
-    entries, conflicts = _without_repeats(table.name, entries)
-    return listing_of(base, entries, with_parts=split_column is not None, problems=problems + conflicts)
+    rows = [place for place, entry in enumerate(entries) if entry[1].is_file()]
+    kept, conflicts = _without_repeats(table.name, [entries[row] for row in rows])
+    listing = listing_of(base, kept, with_parts=parts_column is not None, problems=problems + conflicts)
+    said = {name: [(entries[row][0], column[row]) for row in rows] for name, column in values.items()}
+    conflicts = [
+        message
+        for name, pairs in said.items()
+        if name != parts_column
+        for message in _conflicts(table.name, name, pairs)
+    ]
+    by_name = {name: tuple(map(dict(pairs).__getitem__, listing.ids)) for name, pairs in said.items()}
+    return replace(listing, columns=by_name, problems=(*listing.problems, *conflicts))
 
 
 def _hint(lost: Sequence[str], root: Path) -> str:
@@ -102,6 +122,17 @@ def _without_repeats(
     if parts:
         problems.append(f"{path} puts the same file in different parts of the split: {listed(parts)}.")
     return list({entry[0]: entry for entry in entries}.values()), problems
+
+
+def _conflicts(path: str, column: str, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """The files of which rows say different things in a column of groups or folds; `pairs` are (file, cell)."""
+    said: dict[str, set[str]] = defaultdict(set)
+    for key, cell in pairs:
+        said[key].add(cell)
+    several = sorted(key for key, cells in said.items() if len(cells) > 1)
+    if not several:
+        return []
+    return [f"{path} says different things of the same file in column {column!r}: {listed(several)}. Keep one row."]
 
 
 def listing_of(root: Path, entries: list[tuple[str, Path, str, str]], with_parts: bool, problems: list[str]) -> Listing:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from headstart.compat import mend_torchvision
 from headstart.data.augmentation import Augmentation
 from headstart.data.batches import Batches, Draw
 from headstart.data.source import Examples
-from headstart.data.splits import Split
 from headstart.seeding import seed_for
 
 mend_torchvision()
@@ -27,6 +26,17 @@ Batch = dict[str, Any]
 
 Under several processes also `num_global`: how many examples the batch has in all of them together.
 """
+
+
+class Parts(Protocol):
+    """Indices of the examples that train, select and test, each `(n,)`."""
+
+    @property
+    def train(self) -> np.ndarray: ...
+    @property
+    def val(self) -> np.ndarray: ...
+    @property
+    def test(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -116,7 +126,7 @@ class DataModule(pl.LightningDataModule):
         self,
         examples: Examples,
         labels: np.ndarray,
-        parts: Split,
+        parts: Parts,
         num_classes: int,
         augmentation: Augmentation | None = None,
         batch_size: int = 32,

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from headstart.data.table import listed
+from headstart.names import listed
 
 log = logging.getLogger(__name__)
 

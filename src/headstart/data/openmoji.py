@@ -16,14 +16,11 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from headstart.config.ranges import Count, Index, Side
+from headstart.config.ranges import Side
 from headstart.data.array_cache import decoded, named
-from headstart.data.files import check_fractions
-from headstart.data.images import Share
 from headstart.data.parallel import map_threads
 from headstart.data.pictures import png, take
 from headstart.data.source import Examples, Source
-from headstart.data.splits import split_problems
 from headstart.errors import InputError, check_distinct
 from headstart.seeding import stream
 from headstart.system.cache import versions
@@ -63,40 +60,27 @@ class OpenMoji(Source):
 
     Args:
         size: Side of the square pictures, in pixels; `None` for what the backbone's weights were trained at.
-        val_fraction: Share of the pictures drawn for val.
-        test_fraction: Share of the pictures drawn for test.
-        n_per_class: Training pictures of each class; `None` for all. Smaller subsets are part of larger ones.
-        split_seed: Seed of what is drawn for val and test; `None` for the run's.
         shifts: Which to score: "line" (strokes and edges alone), "grey", "distorted" (small, turned, noisy).
         variant: What is trained on; "colour", or one of the shifts.
     """
 
     modality: Literal["vision", "text", "audio"] = "vision"
     paired_shifts = True
+    fractions = (0.15, 0.25)
 
     def __init__(
         self,
         size: Side | None = None,
-        val_fraction: Share = 0.15,
-        test_fraction: Share = 0.25,
-        n_per_class: Count | None = None,
-        split_seed: Index | None = None,
         shifts: list[Variant] | None = None,
         variant: Variant = "colour",
     ) -> None:
         self.name = "openmoji" if variant == "colour" else f"openmoji ({variant})"
         self.size = size
-        self.fractions = check_fractions(val_fraction, test_fraction)
-        self.n_per_class = n_per_class
-        self.split_seed = split_seed
         self._shift_names = check_distinct(shifts or [], "data.shifts")
         self._variant: Variant = variant
 
     def check(self) -> None:
         font_path()
-        problems = split_problems(self.labels, None, self.fractions, self.n_per_class, self.classes)
-        if problems:
-            raise InputError(*problems)
 
     @cached_property
     def _table(self) -> bytes:
@@ -124,6 +108,10 @@ class OpenMoji(Source):
     def parts(self) -> np.ndarray | None:
         return None
 
+    @property
+    def columns(self) -> Mapping[str, Sequence[str]]:
+        return {name: [row[name] for row in self.rows] for name in self.asked.values() if name in self.rows[0]}
+
     @cached_property
     def fingerprint(self) -> str:
         """Over what the pictures are drawn from: font, table, variant and version of the drawing; draws nothing."""
@@ -133,7 +121,7 @@ class OpenMoji(Source):
 
     @cached_property
     def shifts(self) -> Mapping[str, Source]:
-        return {name: OpenMoji(self.size, *self.fractions, variant=name) for name in self._shift_names}
+        return {name: OpenMoji(self.size, variant=name) for name in self._shift_names}
 
     @property
     def overrides(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from headstart.data.file_check import Finding
 from headstart.data.picture_values import Scales, scale_of
-from headstart.data.table import listed
+from headstart.names import listed
 
 _NAMES = {"integer": "whole numbers", "float": "fractions"}
 _ENOUGH = 64

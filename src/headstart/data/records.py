@@ -8,9 +8,10 @@ from typing import Any
 
 from headstart.data.cells import narrow
 from headstart.data.delimited import read_delimited
-from headstart.data.table import Table, listed, normal
+from headstart.data.table import Table, normal
 from headstart.data.table_file import PACKED_SUFFIXES, TableFile, lines_of, open_table
 from headstart.errors import InputError
+from headstart.names import listed
 
 DELIMITED = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ","}
 """Endings of tables of lines, with the mark that usually stands between their cells."""

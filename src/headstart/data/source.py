@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -46,12 +47,12 @@ class Source(ABC):
 
     modality: Literal["vision", "text", "audio"]
     name: str
-    fractions: tuple[float, float]
-    """Shares of val and test where the data brings no split of its own."""
-    n_per_class: int | None
-    """Size of the training subset, per class; `None` for all."""
-    split_seed: int | None = None
-    """Seed of what is drawn for val and test; `None` for the run's own."""
+    fractions: tuple[float, float] = (0.15, 0.15)
+    """Usual shares of val and test, where the data bring no split of their own and a run does not say."""
+    asked: Mapping[str, str] = MappingProxyType({})
+    """Columns that the run's split needs, by the setting that names each; set before anything is read."""
+    parts_column: str | None = None
+    """The one among them that says which part each example is of."""
     paired_shifts: bool = False
     """Whether example `i` of every shift is example `i` of this source, seen otherwise.
 
@@ -81,6 +82,11 @@ class Source(ABC):
     @abstractmethod
     def parts(self) -> np.ndarray | None:
         """`"train"`, `"val"`, `"test"` (or `""`: to be drawn) for each example where the data says so; else `None`."""
+
+    @property
+    def columns(self) -> Mapping[str, Sequence[str]]:
+        """The columns that were asked for, by name: a value for each example, `""` where there is none."""
+        return {}
 
     @property
     @abstractmethod

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headstart.errors import InputError, unknown
+from headstart.names import listed
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,3 @@ class Table:
 def normal(name: str) -> str:
     """A column's name as it is compared: without blanks around it, letters with marks in one way of writing."""
     return unicodedata.normalize("NFC", name.strip())
-
-
-def listed(items: Sequence[str], most: int = 20) -> str:
-    """Comma-separated, cut after `most` with the count of all."""
-    return ", ".join(items[:most]) + (f", … ({len(items)} in all)" if len(items) > most else "")

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from headstart.data.table import listed
 from headstart.errors import InputError
+from headstart.names import listed
 
 PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zip")
 """Endings of compressed files, taken off to see what is inside."""

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from headstart.config.ranges import Count, Index, Tokens
+from headstart.config.ranges import Tokens
 from headstart.data.cells import Missing, Words, narrow
-from headstart.data.images import Share
-from headstart.data.labelled import PARTS, labelled
+from headstart.data.labelled import PARTS, labelled, part_names
 from headstart.data.names import folder_name
-from headstart.data.table import Table, listed
+from headstart.data.table import Table
 from headstart.data.text_sources import LabelledTexts, TextSource
 from headstart.errors import InputError, unknown
+from headstart.names import listed
 from headstart.system.cache import cache_dir, stamp
 from headstart.system.waiting import within
 
@@ -31,10 +31,6 @@ class TextHub(TextSource):
         label_column: Column with the class.
         pair_column: Column with a second text that belongs to the first; `None` for none.
         max_length: Most tokens of a text, what is longer is cut off; `None` for the backbone's own.
-        val_fraction: Share of the training texts drawn for val, where the dataset has no such split.
-        test_fraction: Share drawn for test, where the dataset has no such split, or one without labels.
-        n_per_class: Training texts of each class; `None` for all. Smaller subsets are part of larger ones.
-        split_seed: Seed of what is drawn for val and test; `None` for the run's.
         shifts: Extra test sets by name, each the name of another split of the dataset (`validation_mismatched`).
         missing_values: Words that mean a missing value, as the empty text does, in whatever case; `None` for those of
             `cells.MISSING`. Rows without a text or a label are left out.
@@ -50,15 +46,11 @@ class TextHub(TextSource):
         label_column: str = "label",
         pair_column: str | None = None,
         max_length: Tokens | None = None,
-        val_fraction: Share = 0.15,
-        test_fraction: Share = 0.15,
-        n_per_class: Count | None = None,
-        split_seed: Index | None = None,
         shifts: dict[str, str] | None = None,
         missing_values: Words | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(max_length, val_fraction, test_fraction, n_per_class, split_seed)
+        super().__init__(max_length)
         place = Path(dataset).expanduser()
         own = folder_name(place) if place.is_dir() else dataset
         self.name = name or (own if subset is None else f"{own}/{subset}")
@@ -90,17 +82,20 @@ class TextHub(TextSource):
         text, label, pair = self._columns
         tables = {split: self._loaded()[split] for split in chosen}
         common = set.intersection(*(set(table.column_names) for table in tables.values()))
-        wanted = {name for name in self._columns if name in common}
+        wanted = {name for name in (*self._columns, *self.asked.values()) if name in common}
         columns = {
             name: [value for table in tables.values() for value in _values(table, name)] if name in wanted else ()
             for name in sorted(common)
         }
         ids = [f"{split}/{row}" for split, table in tables.items() for row in range(len(table))]
         table = Table(self.name, columns, ids, "row")
-        table.require(**{"data.text_column": text, "data.label_column": label, "data.pair_column": pair})
-        parts = [part for split, part in chosen.items() for _ in range(len(tables[split]))]
+        named = {"data.text_column": text, "data.label_column": label, "data.pair_column": pair}
+        table.require(**named, **self.asked)
+        parts, problems = part_names(table, self.parts_column, self._missing)
+        if self.parts_column is None:
+            parts = [part for split, part in chosen.items() for _ in range(len(tables[split]))]
         used = labelled(table, [text] if pair is None else [text, pair], label, parts, self._missing)
-        return LabelledTexts.of(table, used, tuple(used.parts) if any(used.parts) else None, ())
+        return self._used(table, used, tuple(used.parts) if any(used.parts) else None, self._missing, problems)
 
     def _shifted(self) -> Mapping[str, TextSource]:
         dataset, subset, revision = self._place

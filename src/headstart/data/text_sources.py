@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -10,19 +10,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from headstart.config.ranges import Count, Index, Tokens
+from headstart.config.ranges import Tokens
 from headstart.data.cells import Missing, Words
-from headstart.data.duplicates import text_contents
 from headstart.data.file_check import content_fingerprint
-from headstart.data.files import check_fractions
-from headstart.data.images import Share
-from headstart.data.labelled import Labelled, labelled, part_names
+from headstart.data.labelled import Labelled, column_values, labelled, part_names
 from headstart.data.records import read_records, table_name
 from headstart.data.source import Source
-from headstart.data.splits import split_problems
-from headstart.data.table import Table, listed
-from headstart.data.texts import Texts, Tokenizer
+from headstart.data.table import Table
+from headstart.data.texts import Texts, Tokenizer, text_contents
 from headstart.errors import InputError, collect
+from headstart.names import listed
 
 
 @dataclass(frozen=True)
@@ -39,9 +36,17 @@ class LabelledTexts:
     parts: tuple[str, ...] | None
     problems: tuple[str, ...] = ()
 
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Columns that were asked for, by name."""
+
     @classmethod
     def of(
-        cls, table: Table, used: Labelled, parts: tuple[str, ...] | None, problems: Sequence[str]
+        cls,
+        table: Table,
+        used: Labelled,
+        parts: tuple[str, ...] | None,
+        problems: Sequence[str],
+        columns: Mapping[str, Sequence[str]],
     ) -> "LabelledTexts":
         """The rows of a table that are used; of two columns of contents the second one holds second texts."""
         texts, *pairs = (tuple(values) for values in used.contents or ((),))
@@ -53,6 +58,7 @@ class LabelledTexts:
             tuple(used.names),
             parts,
             (*problems, *used.problems),
+            columns,
         )
 
 
@@ -63,18 +69,8 @@ class TextSource(Source):
     _known_classes: tuple[str, ...] | None = None
     """The classes of the source that this one is a shift of."""
 
-    def __init__(
-        self,
-        max_length: int | None,
-        val_fraction: float,
-        test_fraction: float,
-        n_per_class: int | None,
-        split_seed: int | None,
-    ) -> None:
+    def __init__(self, max_length: int | None) -> None:
         self.max_length = max_length
-        self.fractions = check_fractions(val_fraction, test_fraction)
-        self.n_per_class = n_per_class
-        self.split_seed = split_seed
 
     def _read(self) -> LabelledTexts:
         """All texts; raises `InputError` where not even that can be done."""
@@ -109,6 +105,10 @@ class TextSource(Source):
     def parts(self) -> np.ndarray | None:
         return None if self.content.parts is None else np.array(self.content.parts, dtype="<U5")
 
+    @property
+    def columns(self) -> Mapping[str, Sequence[str]]:
+        return self.content.columns
+
     @cached_property
     def fingerprint(self) -> str:
         content = self.content
@@ -137,6 +137,18 @@ class TextSource(Source):
         most = self.max_length or max_length
         return Texts(content.texts, content.pairs, self.fingerprint, tokenizer, most, self.name)
 
+    def _used(
+        self,
+        table: Table,
+        used: Labelled,
+        parts: tuple[str, ...] | None,
+        missing: Missing,
+        problems: Sequence[str] = (),
+    ) -> LabelledTexts:
+        """The rows of a table that are used, with the columns that were asked for."""
+        columns, unread = column_values(table, self.asked.values(), used.rows, missing)
+        return LabelledTexts.of(table, used, parts, [*problems, *unread], columns)
+
     def _check_own(self) -> None:
         content, problems = self.content, list(self.content.problems)
         found = set(content.names)
@@ -149,8 +161,6 @@ class TextSource(Source):
                 )
         elif not problems and len(found) < 2:
             problems.append(f"{content.where} has one class, {listed(sorted(found))}: at least two are needed.")
-        elif not problems:
-            problems += split_problems(self.labels, self.parts, self.fractions, self.n_per_class, self.classes)
         if problems:
             raise InputError(*problems)
 
@@ -163,13 +173,7 @@ class TextCsv(TextSource):
         text_column: Column with the text.
         label_column: Column with the class.
         pair_column: Column with a second text that belongs to the first (question and answer); `None` for none.
-        split_column: Column with train, val (valid, validation) or test, or nothing for texts that may be drawn;
-            `None` to draw all.
         max_length: Most tokens of a text, what is longer is cut off; `None` for the backbone's own.
-        val_fraction: Share of the training texts drawn for val, where the table gives none.
-        test_fraction: Share drawn for test, where the table gives none.
-        n_per_class: Training texts of each class; `None` for all. Smaller subsets are part of larger ones.
-        split_seed: Seed of what is drawn for val and test; `None` for the run's.
         shifts: Extra test sets by name, each a table with the same columns.
         missing_values: Words that mean a missing value, as the empty cell does, in whatever case; `None` for those of
             `cells.MISSING`. Rows without a text or a label are left out.
@@ -183,43 +187,37 @@ class TextCsv(TextSource):
         text_column: str = "text",
         label_column: str = "label",
         pair_column: str | None = None,
-        split_column: str | None = None,
         max_length: Tokens | None = None,
-        val_fraction: Share = 0.15,
-        test_fraction: Share = 0.15,
-        n_per_class: Count | None = None,
-        split_seed: Index | None = None,
         shifts: dict[str, str] | None = None,
         missing_values: Words | None = None,
         encoding: str | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(max_length, val_fraction, test_fraction, n_per_class, split_seed)
+        super().__init__(max_length)
         self._path = Path(path).expanduser()
         self.name = name or table_name(self._path)
-        self._columns = (text_column, label_column, pair_column, split_column)
+        self._columns = (text_column, label_column, pair_column)
         self._shift_places = dict(shifts or {})
         self._missing, self._cells = Missing.of(missing_values), (missing_values, encoding)
         self._setting = "data.path"
 
     def _read(self) -> LabelledTexts:
-        text, label, pair, part = self._columns
+        text, label, pair = self._columns
         table = read_records(self._path, self._setting, self._cells[1])
         named = {
             "data.text_column": text,
             "data.label_column": label,
             "data.pair_column": pair,
-            "data.split_column": part,
         }
-        table.require(**named)
-        parts, problems = part_names(table, part, self._missing)
+        table.require(**named, **self.asked)
+        parts, problems = part_names(table, self.parts_column, self._missing)
         contents = [text] if pair is None else [text, pair]
         used = labelled(table, contents, label, parts, self._missing)
-        given = None if part is None else tuple(used.parts)
-        return LabelledTexts.of(table, used, given, problems)
+        given = None if self.parts_column is None else tuple(used.parts)
+        return self._used(table, used, given, self._missing, problems)
 
     def _shifted(self) -> Mapping[str, TextSource]:
-        text, label, pair, _ = self._columns
+        text, label, pair = self._columns
         missing_values, encoding = self._cells
         made = {
             name: TextCsv(place, text, label, pair, missing_values=missing_values, encoding=encoding)
@@ -236,27 +234,18 @@ class OpenMojiNames(TextSource):
 
     Args:
         max_length: Most tokens of a name; `None` for the backbone's own.
-        val_fraction: Share of the names drawn for val.
-        test_fraction: Share of the names drawn for test.
-        n_per_class: Training names of each class; `None` for all. Smaller subsets are part of larger ones.
-        split_seed: Seed of what is drawn for val and test; `None` for the run's.
     """
 
     name = "openmoji_names"
+    fractions = (0.15, 0.25)
 
-    def __init__(
-        self,
-        max_length: Tokens | None = None,
-        val_fraction: Share = 0.15,
-        test_fraction: Share = 0.25,
-        n_per_class: Count | None = None,
-        split_seed: Index | None = None,
-    ) -> None:
-        super().__init__(max_length, val_fraction, test_fraction, n_per_class, split_seed)
+    def __init__(self, max_length: Tokens | None = None) -> None:
+        super().__init__(max_length)
 
     def _read(self) -> LabelledTexts:
         table = (resources.files("headstart.data") / "openmoji.csv").read_text(encoding="utf-8")
         rows: Sequence[Mapping[str, str]] = list(csv.DictReader(table.splitlines()))
+        asked = [name for name in self.asked.values() if name in rows[0]]
         return LabelledTexts(
             "openmoji_names",
             tuple(row["codepoint"] for row in rows),
@@ -264,4 +253,5 @@ class OpenMojiNames(TextSource):
             None,
             tuple(row["group"] for row in rows),
             None,
+            columns={name: tuple(row[name] for row in rows) for name in asked},
         )

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -197,3 +198,14 @@ def _encode(
     kept = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     kept["offsets"] = np.concatenate([[0], np.cumsum(kept.pop("lengths"))])
     return kept
+
+
+def text_contents(texts: Sequence[str], pairs: Sequence[str] | None) -> list[str]:
+    """Hashes of texts (each with its second text) that are equal for the same words: whatever their case, their blanks
+    and their Unicode form."""
+    both = zip(texts, pairs or [""] * len(texts), strict=True)
+    return [hashlib.sha256("\0".join(_plain(text) for text in two).encode()).hexdigest()[:32] for two in both]
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

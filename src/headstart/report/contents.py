@@ -230,7 +230,7 @@ def _less_data(maker: Maker) -> Section:
     if section.empty:
         section.missing = (
             "Every contender was trained with one size of training set, so there is no curve to draw. A comparison "
-            "with, say, data.n_per_class=5,10,20,50 has one."
+            "with, say, split.n_per_class=5,10,20,50 has one."
         )
     elif not section.tables:
         section.lead = (

@@ -20,7 +20,7 @@ from headstart.report.replicates import KINDS, Replicates, read_replicates
 from headstart.report.weights import read_weights
 
 TUNED = ("optimizer", "scheduler", "head")
-SIZE = "data.n_per_class"
+SIZE = "split.n_per_class"
 IGNORED_CHOICES = ("logger", "experiment", "hydra", *TUNED)
 LEADING = ("strategy", "backbone", "unfreeze", "augmentation")
 Values = tuple[str, ...]

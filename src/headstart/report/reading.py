@@ -12,6 +12,7 @@ from pathlib import Path
 from sys import intern
 from typing import Any
 
+from headstart.config.earlier import RENAMED, settings_up_to_date
 from headstart.errors import InputError
 from headstart.names import safe_command
 from headstart.record.directory import LISTING, RESULT, RunDirectory, SweepDirectory
@@ -210,10 +211,14 @@ def _take_identity(run: Run, entry: Mapping[str, Any]) -> None:
     if choices:
         run.choices = {intern(str(key)): intern(_choice(value)) for key, value in choices.items()}
     if settings:
-        run.settings = {intern(str(key)): _setting(value) for key, value in settings.items()}
+        settings, split = settings_up_to_date({intern(str(key)): _setting(value) for key, value in settings.items()})
+        run.settings = settings
+        if split is not None and run.choices:
+            run.choices = {**run.choices, "split": split}
     overrides = entry.get("overrides")
     if isinstance(overrides, list):
-        run.overrides = tuple(intern(str(item)) for item in overrides)
+        words = [str(item).partition("=") for item in overrides]
+        run.overrides = tuple(intern("".join([RENAMED.get(key, key), *rest])) for key, *rest in words)
     if not run.choices:
         pairs = (item.lstrip("+").split("=", 1) for item in run.overrides if "=" in item)
         run.choices = {key: value for key, value in pairs if key.isidentifier() and key != "seed"}

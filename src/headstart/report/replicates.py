@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from headstart.report.reading import Run
 
 KINDS = {
-    "data.test_fold": "fold", "split.fold": "fold",
-    "data.split_seed": "split", "split.seed": "split",
-    "data.val_fold": "validation fold",
-}  # fmt: skip
+    "split.fold": "fold",
+    "split.seed": "split",
+    "split.val_fold": "validation fold",
+}
 """Settings beside the seed that draw or choose examples, and what each of their values is."""
 NO_SEED = -1
 MEANINGS = {

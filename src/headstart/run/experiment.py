@@ -39,6 +39,7 @@ from headstart.run.parts import (
     kept_activations,
     stored_views,
 )
+from headstart.run.pools import record_of
 from headstart.run.scores import conclude, conclude_probe, count_parameters, keep_adapter, score
 from headstart.run.unchanged import check_unchanged
 from headstart.strategies import drawing
@@ -66,8 +67,7 @@ TELLING = (
     "optimizer",
     "scheduler",
     "head",
-    "data.n_per_class",
-    "data.test_fold",
+    "split",
 )
 """Beginnings of the overrides that are shown with a run."""
 NOISE = (".*does not have many workers", ".*Checkpoint directory", ".*lr_scheduler.step", ".*treespec, LeafSpec")
@@ -304,7 +304,7 @@ def _open(job: Job, directory: RunDirectory, heard: notes.Notes, share: float = 
             split_sha256=job.split.sha256,
             sizes=job.split.sizes,
             classes=list(source.classes),
-            more=source.facts,
+            more={**source.facts, **record_of(source, job.splitter, job.split)},
             duplicates=None if job.duplicates is None else job.duplicates.record,
         ),
         "environment": {**environment(), "threads": torch.get_num_threads()},

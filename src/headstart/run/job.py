@@ -20,13 +20,14 @@ from headstart.config.overrides import as_written, literal
 from headstart.config.text_settings import keep_texts
 from headstart.data.augmentation import Augmentation
 from headstart.data.batches import Batches
-from headstart.data.duplicates import Duplicates, find_duplicates, remarks
 from headstart.data.source import Examples, Source
-from headstart.data.splits import Split, split, split_problems
 from headstart.errors import InputError, collect
 from headstart.record.directory import HISTORY, RESULT
 from headstart.record.trackers import Tracker
 from headstart.run.false_names import check_strategy_name
+from headstart.run.pools import ask, check_columns, columns_identity, pool_of
+from headstart.splits.duplicates import Duplicates, find_duplicates, remarks
+from headstart.splits.splitter import Split, Splitter
 from headstart.strategies.plan import HEAD, Kind, Plan, Row
 from headstart.strategies.strategy import Strategy
 from headstart.training.device import check_precision
@@ -36,8 +37,6 @@ from headstart.training.rows import rows
 log = logging.getLogger(__name__)
 
 _MEMORY: dict[tuple[str, str], tuple[Any, list[str]]] = {}
-SPLIT_KEYS = frozenset({"n_per_class", "val_fraction", "test_fraction", "split_seed"})
-"""Settings of a source that change how its examples are divided, not what they are."""
 _KEPT = 16
 """Checked parts that are remembered, so that the jobs of a sweep do not check the same thing again."""
 
@@ -86,6 +85,8 @@ class Job(Draft):
     """A run that is known to work, with its parts at hand."""
 
     source: Source
+    split: Split
+    """Which examples train, select and test at this seed."""
     identity: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     """What was said while it was checked."""
@@ -108,12 +109,9 @@ class Job(Draft):
         reading, own = self.factory.reading(), self.source.overrides
         return Reading({**reading.arguments, **own}, {**reading.description, **own}, reading.limits)
 
-    @cached_property
-    def split(self) -> Split:
-        """Which examples train, select and test at this seed."""
-        data, own = self.source, self.parts["data"]
-        seed = getattr(own, "split_seed", None)
-        return split(data.labels, data.parts, own.fractions, self.seed, own.n_per_class, data.classes, seed)
+    @property
+    def splitter(self) -> Splitter:
+        return self.parts["split"]
 
     @property
     def duplicates(self) -> Duplicates | None:
@@ -188,7 +186,7 @@ def _prepared(cfg: DictConfig, here: bool) -> Job:
     source, sketch = found["source"], found["sketch"]
     collect(
         [
-            partial(_check_split, source, parts["data"]),
+            lambda: found.update(split=_split(source, cfg, parts["split"])),
             partial(_check_overrides, source, factory.reading()),
             lambda: found.update(plan=_plan(sketch, parts, cfg)),
         ]
@@ -206,11 +204,14 @@ def _prepared(cfg: DictConfig, here: bool) -> Job:
         "data": source.fingerprint,
         "shifts": {name: shifted.fingerprint for name, shifted in source.shifts.items()},
         "weights": found["weights"],
+        **({"columns": columns_identity(source)} if source.columns else {}),
     }
-    job = Job(cfg, parts, factory, sketch, job_plan, source, what)
+    job = Job(cfg, parts, factory, sketch, job_plan, source, found["split"], what)
+    _check_copies(job)
     _check_steps(job)
     _note_random(job)
-    _remember("copies", _key(what["data"], what["shifts"]), lambda: _say_copies(job))
+    copies = _key(what["data"], what["shifts"], job.splitter.duplicates)
+    _remember("copies", copies, lambda: _say_copies(job))
     rules = _rules(job)
     return replace(job, identity={**what, "rules": rules}) if rules else job
 
@@ -243,6 +244,7 @@ def _bound(cfg: DictConfig) -> tuple[dict[str, Any], BackboneFactory, dict[str, 
     """Parts, the backbone's factory at the data's size, and the resolved nodes that they were made from."""
     mend_torchvision()
     parts = binding.bind(cfg)
+    ask(parts["data"], parts["split"])
     nodes = {"data": OmegaConf.to_container(cfg.data, resolve=True)}
     size = getattr(parts["data"], "size", None)
     nodes["backbone"] = [OmegaConf.to_container(cfg.backbone, resolve=True), size]
@@ -330,13 +332,13 @@ def _check_views(augmentation: Augmentation, reuse: bool) -> None:
 
 
 def _checked_source(source: Source, node: Mapping[str, Any]) -> Source:
-    key = {name: value for name, value in node.items() if name not in SPLIT_KEYS}
 
     def check() -> Source:
         source.check()
+        check_columns(source)
         return source
 
-    return _remember("source", _key(key), check)
+    return _remember("source", _key(node, dict(source.asked), source.parts_column), check)
 
 
 def _checked_weights(factory: BackboneFactory, node: Any, pretrained: bool) -> dict[str, Any]:
@@ -381,10 +383,23 @@ def _most(limit: float) -> float:
     return limit if isinstance(limit, int) else math.floor(limit * 1000) / 1000
 
 
-def _check_split(source: Source, own: Source) -> None:
-    problems = split_problems(source.labels, source.parts, own.fractions, own.n_per_class, source.classes)
-    if problems:
-        raise InputError(*problems)
+def _split(source: Source, cfg: DictConfig, splitter: Splitter) -> Split:
+    def divide() -> Split:
+        return splitter.split(pool_of(source, splitter), int(cfg.seed), source.columns)
+
+    node = OmegaConf.to_container(cfg.split, resolve=True)
+    return _remember("split", _key(source.fingerprint, columns_identity(source), node, int(cfg.seed)), divide, kept=64)
+
+
+def _check_copies(job: Job) -> None:
+    found = job.duplicates
+    if found is None or job.splitter.duplicates != "error" or not (found.copies or any(found.in_shifts.values())):
+        return
+    raise InputError(
+        "The data must hold no exact copies of examples, as split.duplicates=error says: remove them, or use "
+        "split.duplicates=group, which keeps all copies of one in the same part.",
+        *_remarks(job, found),
+    )
 
 
 def _check_steps(job: Job) -> None:
@@ -430,14 +445,19 @@ def _may_differ_in_length(job: Job) -> bool:
 
 def _say_copies(job: Job) -> None:
     """Said once for a data set, of the split that comes first; what holds for each is in its record."""
-    source, found = job.source, job.duplicates
-    if found is None:
-        return
-    own = getattr(job.parts["data"], "split_seed", None)
-    is_given = source.parts is not None and {"val", "test"} <= {*source.parts.tolist()}
-    how = "the data themselves" if is_given else f"seed {job.seed if own is None else own}"
-    for remark in remarks(found, source.name, source.ids, source.labels, source.classes, job.split, how):
+    found = job.duplicates
+    for remark in () if found is None else _remarks(job, found):
         log.warning("%s", remark)
+
+
+def _remarks(job: Job, found: Duplicates) -> list[str]:
+    source, splitter = job.source, job.splitter
+    is_given = source.parts is not None and bool({"val", "test"} & {*source.parts.tolist()})
+    how = "the data themselves" if is_given else splitter.described(job.seed)
+    remedy = "Remove them, or put all copies of one into the same part."
+    if splitter.duplicates == "keep" and not is_given:
+        remedy = "split.duplicates=group keeps all copies of one in the same part."
+    return remarks(found, source.name, source.ids, source.labels, source.classes, job.split, how, remedy)
 
 
 def _key(*values: Any) -> str:

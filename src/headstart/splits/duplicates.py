@@ -1,14 +1,12 @@
 """Exact copies among examples: what a model saw in training is no test of it, and one content has one label."""
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
 
-from headstart.data.splits import Split
+from headstart.splits.splitter import Split
 
 Contents = Sequence[str]
 """A hash of each example's content, equal for copies."""
@@ -51,7 +49,7 @@ def find_duplicates(contents: Contents, labels: np.ndarray, split: Split, shifts
     ]
     torn: dict[int, tuple[int, int]] = {}
     for one, other in pairs:
-        if labels[one] != labels[other]:
+        if not np.array_equal(labels[one], labels[other]):
             torn.setdefault(one, (one, other))
     train, val = ({*map(contents.__getitem__, part.tolist())} for part in (split.train, split.val))
     seen = train | val
@@ -68,9 +66,17 @@ def find_duplicates(contents: Contents, labels: np.ndarray, split: Split, shifts
 
 
 def remarks(
-    found: Duplicates, name: str, ids: Sequence[str], labels: np.ndarray, classes: Sequence[str], split: Split, how: str
+    found: Duplicates,
+    name: str,
+    ids: Sequence[str],
+    labels: np.ndarray,
+    classes: Sequence[str],
+    split: Split,
+    how: str,
+    remedy: str,
 ) -> list[str]:
-    """What is to be said of them; `how` says by what the data are split (`the data's own split`, `seed 0`)."""
+    """What is to be said of them; `how` says by what the data are split (`the data themselves`, `seed 0`), `remedy`
+    what to do about copies in two parts."""
     said = []
     if found.copies:
         shown = ", ".join(f"{ids[one]} = {ids[other]}" for one, other in found.examples)
@@ -82,10 +88,11 @@ def remarks(
             )
             if count
         ]
-        across = f" As split by {how}, {' and '.join(crossing)}: such scores are too high." if crossing else ""
+        across = " All copies of one lie in the same part."
+        if crossing:
+            across = f" As split by {how}, {' and '.join(crossing)}: such scores are too high. {remedy}"
         said.append(
-            f"{found.copies:,} of {len(ids):,} examples of {name} are exact copies of others ({shown}).{across} Remove "
-            "them, or keep all copies of one in the same part (data.split_column, or folders train, val and test)."
+            f"{found.copies:,} of {len(ids):,} examples of {name} are exact copies of others ({shown}).{across}"
         )
     if found.num_two_labels:
         shown = ", ".join(
@@ -102,14 +109,3 @@ def remarks(
         if count
     ]
     return said
-
-
-def text_contents(texts: Sequence[str], pairs: Sequence[str] | None) -> list[str]:
-    """Hashes of texts (each with its second text) that are equal for the same words: whatever their case, their blanks
-    and their Unicode form."""
-    both = zip(texts, pairs or [""] * len(texts), strict=True)
-    return [sha256("\0".join(_plain(text) for text in two).encode()).hexdigest()[:32] for two in both]
-
-
-def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

@@ -9,11 +9,9 @@ import pytest
 
 from headstart import notes
 from headstart.cli.main import main
-from headstart.data.audio import AudioFolder
-from headstart.data.duplicates import find_duplicates, remarks, text_contents
-from headstart.data.images import ImageFolder
-from headstart.data.splits import Split
-from headstart.data.text_sources import OpenMojiNames, TextCsv
+from headstart.data.texts import text_contents
+from headstart.splits.duplicates import find_duplicates, remarks
+from headstart.splits.splitter import Split
 from pictures import tiny, write_folder
 
 
@@ -51,11 +49,11 @@ def test_copies_are_counted_as_by_hand(seed):
 def test_what_is_said_names_some_and_counts_all():
     labels, parts = np.array([0, 0, 1, 1, 0, 1, 1]), split([0, 2, 5], [1], [3, 4, 6])
     found = find_duplicates(list("aabbbcd"), labels, parts, {})
-    said = remarks(found, "toys", list("ABCDEFG"), labels, ("no", "yes"), parts, "seed 3")
+    said = remarks(found, "toys", list("ABCDEFG"), labels, ("no", "yes"), parts, "seed 3", "Remove them.")
     assert said == [
         "3 of 7 examples of toys are exact copies of others (A = B, C = D, C = E). As split by seed 3, 2 of 3 test "
         "examples have a copy in train or val and 1 of 1 val examples one in train: such scores are too high. Remove "
-        "them, or keep all copies of one in the same part (data.split_column, or folders train, val and test).",
+        "them.",
         "Several labels are given to one and the same content once in toys (C (yes) = E (no)): correct or remove them.",
     ]
 
@@ -68,56 +66,54 @@ def test_texts_are_copies_whatever_their_case_blanks_and_form():
     assert both[0] == both[2] != both[1]
 
 
-def test_every_source_of_files_and_texts_knows_its_copies(folder, tmp_path):
-    shutil.copy(folder / "ant" / "ant0.png", folder / "bee" / "again.png")
-    pictures = ImageFolder(str(folder))
-    assert len(set(pictures.contents)) == len(pictures.ids) - 1
-    import soundfile
-
-    for name in ("a", "b"):
-        (tmp_path / "sounds" / name).mkdir(parents=True)
-        for number in range(3):
-            soundfile.write(tmp_path / "sounds" / name / f"{number}.wav", 0.1 * np.ones(4000), 8000)
-    assert len(set(AudioFolder(str(tmp_path / "sounds")).contents)) == 1
-    table = tmp_path / "t.csv"
-    table.write_text("text,label\nOne two,a\none  TWO,b\nthree,a\n")
-    assert len(set(TextCsv(str(table)).contents)) == 2
-
-
-def test_the_embedded_texts_have_no_copies():
-    contents = OpenMojiNames().contents
-    assert len(set(contents)) == len(contents)
-
-
-@pytest.mark.parametrize("is_given", [False, True])
-def test_copies_are_said_in_a_dry_run_and_counted_in_every_record(at_home: Path, capsys, is_given):
+@pytest.fixture
+def copied(at_home: Path) -> Path:
+    """Pictures of which each lies there three times, and one under another label too."""
     pictures = write_folder(at_home / "pictures", per_class=8)
     for path in sorted(pictures.rglob("*.png")):
         for number in range(2):
             shutil.copy(path, path.with_name(f"{path.stem}_{number}.png"))
     shutil.copy(pictures / "circle" / "0.png", pictures / "square" / "circle.png")
-    if is_given:
-        for part in ("train", "val", "test"):
-            shutil.copytree(pictures, at_home / "parts" / part)
-        pictures = at_home / "parts"
-    runs = [*tiny(pictures), "strategy=feature_extraction", "seed=0,1", "name=copies"]
+    return pictures
+
+
+def test_copies_that_the_data_put_into_two_parts_are_said_in_a_dry_run(at_home: Path, copied: Path, capsys):
+    for part in ("train", "val", "test"):
+        shutil.copytree(copied, at_home / "parts" / part)
+    runs = [*tiny(at_home / "parts"), "strategy=feature_extraction", "seed=0,1", "name=copies"]
     notes.show().shown.clear()
     assert main(["train", "-m", *runs, "--dry-run"]) == 0
     shown = capsys.readouterr().err
     assert shown.count("are exact copies of others") == 1
     assert shown.count("Several labels are given") == 1
-    assert ("As split by the data themselves" in shown) == is_given
-    assert ("As split by seed 0" in shown) != is_given
-    if is_given:
-        return
+    assert "As split by the data themselves" in shown
+    assert "put all copies of one into the same part" in shown
+
+
+def test_copies_lie_in_one_part_unless_they_are_kept_as_they_come(at_home: Path, copied: Path, capsys):
+    runs = [*tiny(copied), "strategy=feature_extraction", "split.duplicates=group,keep", "name=copies"]
+    notes.show().shown.clear()
     assert main(["train", "-m", *runs]) == 0
+    shown = capsys.readouterr().err
+    assert "All copies of one lie in the same part" in shown
     records = [json.loads(path.read_text()) for path in (at_home / "outputs" / "copies").glob("*/result.json")]
     assert len(records) == 2
     for record in records:
         counts, sizes = record["data"]["duplicates"], record["data"]["sizes"]
         assert counts["two_labels"] == 1
         assert counts["copies"] == 49
-        assert 0 < counts["test_in_train_or_val"] <= sizes["test"]
-        assert any("are exact copies of others" in note for note in record["notes"])
+        is_kept = record["settings"].get("split.duplicates") == "keep"
+        assert (0 < counts["test_in_train_or_val"] <= sizes["test"]) == is_kept
+        assert (counts["test_in_train_or_val"] == counts["val_in_train"] == 0) != is_kept
+        (said,) = (note for note in record["notes"] if "are exact copies of others" in note)
+        assert ("split.duplicates=group keeps all copies" in said) == is_kept
     report = (at_home / "outputs" / "copies" / "report" / "report.html").read_text()
     assert "have an exact copy in train or val" in report
+
+
+def test_copies_are_refused_where_they_are_an_error(at_home: Path, copied: Path, capsys):
+    assert main(["train", *tiny(copied), "split.duplicates=error"]) == 2
+    said = capsys.readouterr().err
+    assert "must hold no exact copies of examples, as split.duplicates=error says" in said
+    assert "49 of 73 examples of pictures" in said
+    assert not (at_home / "outputs").exists()
