@@ -13,7 +13,7 @@ from torch import nn
 from headstart.errors import InputError
 from headstart.names import plain_lines
 from headstart.run.job import Draft, outline
-from headstart.run.pools import pool_of
+from headstart.run.pools import check_columns, pool_of
 from headstart.splits.splitter import Split
 from headstart.strategies import drawing
 from headstart.strategies.plan import HEAD
@@ -76,6 +76,7 @@ def forecast(draft: Draft) -> dict[str, Any]:
         "total_parameters": sketch.total_parameters + head_size,
         "num_classes": num_classes,
         "num_train_examples": num_examples,
+        "sizes": None if division is None else division.sizes,
         "phases": phases,
         "flops": None if None in epochs_of_work else sum(epochs_of_work),
     }
@@ -94,6 +95,9 @@ def page(draft: Draft, width: int) -> str:
         + ("." if classes else "; the data's own are not known before it is read."),
         "Work: floating-point operations, forward and backward.",
     ]
+    if found["sizes"]:
+        each = ", ".join(f"{count:,} {part}" for part, count in found["sizes"].items())
+        notes.insert(0, f"Examples: {each}.")
     for index, phase in enumerate(found["phases"]):
         if phase["starts_after"]:
             notes.append(
@@ -170,6 +174,7 @@ def _counts(draft: Draft) -> tuple[int | None, Split | None]:
     if not draft.factory.reads_one_size:
         return None, None
     try:
+        check_columns(data)
         pool = pool_of(data, splitter, with_copies=False)
         return len(data.classes), splitter.split(pool, int(draft.cfg.seed), data.columns)
     except (InputError, OSError):

@@ -29,6 +29,8 @@ class ListedRun:
     seed: int
     data: Mapping[str, str]
     """What its data is called, and its contents' fingerprint."""
+    sizes: Mapping[str, int]
+    """How many examples train, select and test."""
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -37,18 +37,26 @@ LAST_BYTES = 4096
 def show_dry_run(ledger: Ledger, planned: Iterable[ListedRun], retry_failed: bool = False) -> None:
     """Every run with its state, and what doing the rest may cost, as far as finished runs of its kind tell."""
     kept = ("completed",) if retry_failed else ("completed", "failed")
-    entries = [entry.to_dict() for entry in planned]
+    listed = list(planned)
+    entries = [entry.to_dict() for entry in listed]
+    sizes = {entry.run_id: entry.sizes for entry in listed}
+    several = len({tuple(found.values()) for found in sizes.values()}) > 1
     runs, _ = _records(ledger, entries)
     states = {run_id: _state(ledger, run_id, done) for run_id, done in runs.items()}
     console, labels = _console(), _labels(entries)
     common = [word for word in entries[0]["overrides"] if all(word in entry["overrides"] for entry in entries)]
     if len(entries) > 1 and common:
         console.print(f"all with: {in_console(' '.join(common))}\n", highlight=False)
-    table = Table("run", "state", "overrides", box=None, pad_edge=False)
+    if entries and not several:
+        each = ", ".join(f"{count:,} {part}" for part, count in listed[0].sizes.items())
+        console.print(f"examples: {each}\n", highlight=False)
+    columns = ["run", "state", *["train", "val", "test"] * several, "overrides"]
+    table = Table(*columns, box=None, pad_edge=False)
     for entry in entries:
         state, run_id = states[entry["run_id"]], entry["run_id"]
         overrides = labels[run_id] if len(entries) > 1 else " ".join(entry["overrides"])
-        table.add_row(run_id, f"[{COLOURS[state]}]{MARKS[state]} {WORDS[state]}[/]", in_console(overrides))
+        counts = [f"{count:,}" for count in sizes[run_id].values()] * several
+        table.add_row(run_id, f"[{COLOURS[state]}]{MARKS[state]} {WORDS[state]}[/]", *counts, in_console(overrides))
     console.print(table)
     done = sum(state == "completed" for state in states.values())
     left = [entry for entry in entries if states[entry["run_id"]] not in kept]

@@ -176,7 +176,9 @@ class Sweep:
         overrides, choices = tuple(job.cfg.overrides), dict(job.cfg.choices)
         data = {"name": job.source.name, "fingerprint": job.source.fingerprint}
         settings = dict(job.identity["settings"])
-        return Planned(job.run_id, overrides, choices, settings, job.seed, data, features_of(job), text)
+        return Planned(
+            job.run_id, overrides, choices, settings, job.seed, data, job.split.sizes, features_of(job), text
+        )
 
     def _open(self, plans: Iterable[str]) -> list[str]:
         """Runs that are not completed; one that is stays so, and is not looked at again."""
