@@ -1,6 +1,9 @@
 """The record: small for many classes, fast to write and to read, and what was written before is read as well."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from headstart.report.pictures import confused, confusion
 from headstart.report.reading import Run
 from headstart.report.run_sheets import per_class
 from headstart.system import bounded
+from headstart.system.process import draft_of
 from headstart.training import scoring
 
 
@@ -234,3 +238,13 @@ def test_what_an_earlier_version_did_not_write_is_named():
 def test_a_worse_kind_of_entry_counts_as_missing():
     value = {**json.loads(COMPLETED), "selection": "val/accuracy", "weights": [1], "environment": 3}
     assert Result.from_dict(value).missing == ["environment", "selection", "weights", "crc32"]
+
+
+def test_what_a_killed_process_left_half_written_is_removed_by_the_next_that_writes_there(tmp_path: Path):
+    gone = subprocess.Popen([sys.executable, "-c", "pass"])
+    gone.wait()
+    mine = draft_of(tmp_path / "sweep.json")
+    left = mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{gone.pid}-"))
+    left.touch()
+    write_json(tmp_path / "other.json", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["other.json"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from headstart.record.writing import write_bytes
-from headstart.system.process import draft_of
+from headstart.system.cache import drafted
 
 
 class History:
@@ -44,13 +44,9 @@ def write_predictions(path: Path, predictions: Mapping[str, Mapping[str, np.ndar
         The size of the file in bytes.
     """
     arrays = {f"{name}/{key}": array for name, part in predictions.items() for key, array in part.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = draft_of(path)
-    try:
+    with drafted(path) as part:
         with part.open("xb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
             size = file.tell()
         part.replace(path)
         return size
-    finally:
-        part.unlink(missing_ok=True)

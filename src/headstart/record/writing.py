@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from headstart.system.cache import drafted
 from headstart.system.checksums import sealed
-from headstart.system.process import draft_of
 
 KINDS = ((str, dict, list), (dict, list))
 """What has a line of its own in a short list, and in a long one."""
@@ -29,17 +29,13 @@ def write_json(path: Path, value: Any, durable: bool = False, seal: bool = False
 
 def write_bytes(path: Path, content: bytes, durable: bool = False) -> None:
     """Write `content` to `path` whole or not at all; if `durable`, so that it outlasts a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = draft_of(path)
-    try:
+    with drafted(path) as part:
         with part.open("xb") as file:  # never what someone else laid there
             file.write(content)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
         part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _rendered(value: Any, margin: str = "") -> str:
