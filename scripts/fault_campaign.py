@@ -288,7 +288,8 @@ def difference(found: dict[str, Any], expected: dict[str, Any]) -> str:
     for name, one in expected.items():
         if found[name] != one:
             parts = [key for key in one if found[name].get(key) != one[key]] if isinstance(one, dict) else []
-            return f"{name} is not the same: {', '.join(parts)}"
+            files = {*found[name]["files"]} ^ {*one["files"]} if "files" in parts else ""
+            return f"{name} is not the same: {', '.join(parts)} {files}"
     return ""
 
 

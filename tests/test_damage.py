@@ -57,7 +57,7 @@ def as_record(directory: Path) -> Any:
 
 def as_config(directory: Path) -> Any:
     """The config as a run would be done by it; another run's is noticed by the name that it comes to."""
-    job = prepare(recorded.load(directory))
+    job = prepare(recorded.load(directory / "config.yaml"))
     if job.run_id != directory.name:
         raise InputError("another run")
     return job.identity["settings"]
@@ -66,8 +66,9 @@ def as_config(directory: Path) -> Any:
 def as_runs(directory: Path) -> Any:
     """What a report takes from a comparison's listing; what it leaves out is said."""
     found = read_sweeps([directory.parent])
-    if found.notes:
-        raise InputError(*found.notes)
+    said = [*found.notes, *(run.error[1] for run in found.runs if run.error is not None)]
+    if said:
+        raise InputError(*said)
     return [(run.run_id, run.metrics, run.settings) for run in found.runs]
 
 
