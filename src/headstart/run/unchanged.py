@@ -6,6 +6,7 @@ from headstart import notes
 from headstart.config import binding
 from headstart.errors import InputError
 from headstart.run.job import Job
+from headstart.run.pools import ask, columns_identity
 
 
 def check_unchanged(job: Job) -> None:
@@ -32,14 +33,16 @@ def _changed_data(job: Job) -> list[str]:
     with notes.quiet():
         try:
             source = binding.bind(job.cfg)["data"]
+            ask(source, job.splitter)
             source.check()
             found: dict[str, Any] = {name: shift.fingerprint for name, shift in source.shifts.items()}
-            fingerprint = source.fingerprint
+            same = source.fingerprint == job.identity["data"]
+            same &= columns_identity(source) == job.identity.get("columns", {})
         except InputError as error:
             return [f"its data cannot be used any more ({error})"]
     known = job.identity["shifts"]
     changed = [f"the data of shift {name} have changed" for name in known if found.get(name) != known[name]]
-    return [*(["its data have changed"] if fingerprint != job.identity["data"] else []), *changed]
+    return [*([] if same else ["its data have changed"]), *changed]
 
 
 def _changed_weights(job: Job) -> list[str]:
