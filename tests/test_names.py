@@ -2,6 +2,9 @@
 
 import csv
 import io
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -79,3 +82,37 @@ def test_a_plan_is_drawn_whatever_its_groups_are_called(name: str):
 )
 def test_a_command_from_a_file_is_shown_so_that_a_shell_runs_nothing_else(told: Any, shown: str):
     assert names.safe_command(told, "headstart", "train") == shown
+
+
+def test_rows_of_latex_tables_begin_with_no_option_and_greek_is_mathematics():
+    rows = [[Cell("[1]"), Cell("1 ± 2")], [Cell("* star"), Cell("α β Ω")], [Cell("日本"), Cell("x")]]
+    text = Table("t", "c", [Column("a", "A"), Column("b", "B"), Column("c", "C", detail=True)][:2], rows).latex()
+    assert "{}[1] & 1 $\\pm$ 2" in text
+    assert r"{}* star & $\alpha$ $\beta$ $\Omega$" in text
+    first, second = text.splitlines()[:2]
+    assert first == r"% Needs \usepackage{booktabs} and \usepackage{graphicx}."
+    assert "日本: compile with lualatex or xelatex" in second
+
+
+def test_details_are_in_the_csv_file_alone_and_units_in_its_heading():
+    columns = [Column("a", "A"), Column("low,high", "B", True, "", "percent"), Column("c", "C", detail=True)]
+    table = Table("t", "c", columns, [[Cell("x"), Cell("1 to 2", (1.0, 2.0)), Cell("y")]])
+    assert table.csv() == "a,low_percent,high_percent,c\nx,1,2,y\n"
+    assert "C" not in table.markdown().splitlines()[2]
+    assert "tabular}{@{}lr@{}}" in table.latex()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_tables_compile_and_fit_a_column(tmp_path: Path):
+    names = ["[1]", "*", "a_b & c%", "α", "x" * 200, "$\\{}#^~"]
+    table = Table(
+        "t", "Caption_1", [Column("a", "A"), Column("b", "B", True)], [[Cell(n), Cell("1 ± 2")] for n in names]
+    )
+    page = r"\documentclass[twocolumn]{article}\usepackage{booktabs}\usepackage{graphicx}\begin{document}"
+    (tmp_path / "t.tex").write_text(page + table.latex() + r"\end{document}")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "t.tex"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+    assert "Overfull" not in done.stdout

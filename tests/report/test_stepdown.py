@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from headstart.report.stepdown import DRAWS, smallest_p, step_down
+from headstart.report.stepdown import DRAWS, STEADY, smallest_p, step_down
 
 
 def slow(differences: np.ndarray) -> list[float]:
-    """Westfall and Young's step-down by the book, from the t statistics of every sign vector."""
+    """Westfall and Young's step-down by the book, from the statistics of every sign vector."""
+    mean_squares = [float(np.mean(row**2)) for row in differences]
+    steady = STEADY * sorted(mean_squares)[(len(mean_squares) - 1) // 4]
 
     def t(values: np.ndarray) -> np.ndarray:
-        return np.abs(values.mean(1)) / (values.std(1, ddof=1) / np.sqrt(values.shape[1]))
+        sizes = [abs(row.mean()) / np.sqrt(np.mean(row**2) + steady) for row in values]
+        return np.array(sizes)
 
     observed = t(differences)
     order = sorted(range(len(observed)), key=lambda row: -observed[row])
@@ -67,6 +70,12 @@ def test_three_contenders_and_six_seeds_can_be_told_apart():
     pairs = np.array([scores[1] - scores[0], scores[2] - scores[0], scores[2] - scores[1]])
     assert step_down(pairs) == pytest.approx([2 / 64] * 3)
     assert smallest_p(6) == 2 / 64
+
+
+def test_differences_of_one_size_by_luck_do_not_hide_a_clear_one():
+    clear, lucky = np.array([0.089, 0.10, 0.078, 0.095, 0.08, 0.092]), np.array([1, -1, 1, 1, -1, 1]) * 0.01
+    other = np.random.default_rng(0).normal(0, 0.01, (3, 6))
+    assert step_down(np.vstack([clear, lucky, other]))[0] == pytest.approx(2 / 64)
 
 
 def test_ties_count_as_equal_and_zeros_as_nothing():

@@ -339,3 +339,44 @@ def test_a_margin_may_be_given_and_must_be_a_number(write_sweep, tmp_path, capsy
             report([str(sweep), f"--margin={word}"])
     assert report([str(sweep), "--margin=0.05"]) == 0
     assert capsys.readouterr().out.startswith("It cannot be told whether")
+
+
+def keep(sweep, predictions):
+    """Write `predictions(strategy, seed)` beside every result."""
+    for path in sweep.glob("*/result.json"):
+        run = json.loads(path.read_text())
+        arrays = predictions(run["choices"]["strategy"], run["seed"])
+        np.savez(path.with_name("predictions.npz"), **{f"test/{name}": array for name, array in arrays.items()})
+
+
+def test_the_class_decided_for_counts_not_what_halves_would_decide(write_sweep, tmp_path):
+    probability = np.full((40, 2), 0.5, dtype=np.float16)  # ties once they are halves
+    labels = np.ones(40, dtype=np.int64)
+
+    def predictions(strategy, seed):
+        arrays = {"id": np.arange(40).astype(str), "label": labels, "probability": probability}
+        return {**arrays, "predicted": labels * (strategy == FT) * (np.arange(40) < 30)}
+
+    sweep = write_sweep(tmp_path / "s", both([0.0] * 3, [0.75] * 3, split="same"))
+    keep(sweep, predictions)
+    found = gather(analyse(read_design(read_sweeps([sweep]))))
+    assert [(test.only_first, test.only_second) for test in found.examples.values()] == [(30, 0)] * 3
+
+
+def test_one_test_set_has_an_interval_for_other_examples_from_the_predictions(write_sweep, tmp_path):
+    rng = np.random.default_rng(0)
+    right = {FE: rng.random((8, 343)) < 0.70, FT: rng.random((8, 343)) < 0.74}
+
+    def predictions(strategy, seed):
+        own = right[strategy][seed]
+        arrays = {"id": np.arange(343).astype(str), "label": np.ones(343, dtype=np.int64)}
+        return {**arrays, "predicted": own.astype(np.int64), "probability": np.full((343, 2), 0.5, np.float16)}
+
+    sweep = write_sweep(tmp_path / "s", both(*(right[name].mean(1) for name in (FE, FT)), split="same"))
+    keep(sweep, predictions)
+    ledger = read_sweeps([sweep])
+    analysis = analyse(read_design(ledger))
+    exhibits = gather(analysis)
+    assert exhibits.crossed.mean == pytest.approx(right[FT].mean() - right[FE].mean())
+    text = dict(answer(analysis, ledger, exhibits).points)["How sure"]
+    assert "On other examples like these: 95% interval" in text

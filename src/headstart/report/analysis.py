@@ -154,7 +154,7 @@ class Analysis:
     margin: float | None = MARGIN
     """A difference that does not matter in practice; `None` where nobody said which that is."""
     num_tables: int = 0
-    """Data sets, sizes and test sets over which comparisons are adjusted together."""
+    """Data sets and sizes over which comparisons are adjusted together. Shifted test sets are a family of their own."""
     num_comparisons: int = 0
     by_size: dict[tuple[str, Contender, Contender], BySize] = field(default_factory=dict)
     budgets: dict[Scene, list[Budget]] = field(default_factory=dict)
@@ -181,7 +181,9 @@ def analyse(design: Design, margin: float | None = None) -> Analysis:
     summaries = {scene: _ordered(rows) for scene, rows in summaries.items() if rows}
     analysis = Analysis(design, summaries, {}, _focus(summaries), None, margin)
     tables = _tables(design, summaries)
-    analysis.num_comparisons, analysis.num_tables = adjust(list(tables.values())), len(tables)
+    own = [pairs for (_, name), pairs in tables.items() if name == OWN]
+    analysis.num_comparisons, analysis.num_tables = adjust(own), len(own)
+    adjust([pairs for (_, name), pairs in tables.items() if name != OWN])  # another question: a family of its own
     for scene, rows in summaries.items():
         analysis.differences[scene] = _differences(analysis, scene, rows, tables.get((scene, OWN)))
         if budgets := _budgets(design, scene):

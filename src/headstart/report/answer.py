@@ -23,6 +23,7 @@ from headstart.report.qualifications import (
     own_cost,
     phases,
     selection,
+    together,
     under_shift,
     where,
     with_less_data,
@@ -61,6 +62,7 @@ def answer(analysis: Analysis, ledger: Ledger, exhibits: Exhibits | None = None)
             _add(result, f"Under shift: {place.dataset}", under_shift(analysis, place))
     else:
         result = _alone(analysis, rows[0], scene) if len(rows) == 1 else _compared(analysis, ledger, exhibits, scene)
+    _add(result, "Factors together", together(analysis))
     _add(result, "The majority", majority(rows, analysis.design.metric))
     _add(result, "Phases", phases(analysis))
     _add(result, "Copies", copies(ledger))

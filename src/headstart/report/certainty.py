@@ -202,8 +202,11 @@ def spread(analysis: Analysis, row: Summary) -> str | None:
         parts = components([np.array(values) for values in by_split.values()])
         text += f": {_points(analysis, parts[0])} from split to split, {_points(analysis, parts[1])} within a split"
     if drawn:
-        share = min(1.0, drawn**2 / std**2)
-        text += f". About {share:.0%} of that variance is what drawing {fmean(tests):,.0f} test examples makes"
+        examples = f"drawing {fmean(tests):,.0f} test examples makes"
+        if drawn < std:
+            text += f". About {drawn**2 / std**2:.0%} of that variance is what {examples}"
+        else:
+            text += f", which is no more than {examples} by itself ({_points(analysis, drawn)})"
     return text + "."
 
 

@@ -132,7 +132,15 @@ def _comparison(maker: Maker) -> Section:
         figures.scores(maker.analysis, scene, maker.looks, maker.name("scores", scene))
         for scene in maker.stages[1:MOST_SCENES]
     ]
-    section.tables = [table for table in (sheets.comparison(maker.analysis), sheets.settings(maker.analysis)) if table]
+    section.tables = [
+        table
+        for table in (
+            sheets.comparison(maker.analysis),
+            sheets.factors(maker.analysis),
+            sheets.settings(maker.analysis),
+        )
+        if table
+    ]
     return section
 
 

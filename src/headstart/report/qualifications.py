@@ -9,8 +9,9 @@ from headstart.metrics import title
 from headstart.report.analysis import Analysis, BySize, Difference, Summary
 from headstart.report.crossover import WIDEST_STEP, Crossover
 from headstart.report.design import Contender, Scene
-from headstart.report.evidence import BETTER, EQUAL
-from headstart.report.metric import Metric, number, plural, scaled, seconds_text
+from headstart.report.evidence import BETTER, EQUAL, LEVEL
+from headstart.report.factors import interactions, turns
+from headstart.report.metric import Metric, number, p_equals, plural, scaled, seconds_text
 from headstart.report.reading import STATUSES, Ledger, Run
 
 
@@ -142,6 +143,19 @@ def under_shift(analysis: Analysis, scene: Scene) -> str | None:
             said.append(f"on {name}, none is told apart from {leader.label}")
     text = "; ".join(said)
     return f"{text[0].upper()}{text[1:]}."
+
+
+def together(analysis: Analysis) -> str | None:
+    """Whether what one factor does depends on another, and where an order is shown to turn."""
+    said = []
+    for found in interactions(analysis):
+        depends = "depends on" if found.p <= LEVEL else "is not shown to depend on"
+        said.append(f"what {found.first} does {depends} {found.second} ({p_equals(found.p)})")
+    text = f"{'; '.join(said[:6])}." if said else ""
+    text = text[:1].upper() + text[1:]
+    for turn in turns(analysis)[:3]:
+        text += f" {turn.ahead} is better than {turn.behind} with {turn.factor} {turn.here}, worse with {turn.there}."
+    return text.strip() or None
 
 
 def selection(analysis: Analysis, rows: Sequence[Summary]) -> str | None:

@@ -60,8 +60,9 @@ def _tests(analysis: Analysis) -> list[str]:
     return [
         f"Differences are paired by {analysis.design.replicates.unit} and split; p is two-sided from the paired "
         "sign-flip test, exact up to 14 replicates, adjusted by Westfall and Young's step-down for "
-        f"{analysis.num_comparisons:,} comparisons in {plural(analysis.num_tables, 'table')} (data, size and test set) "
-        "together. Practically equal means that two one-sided t-tests at 5%, shared out over a table's comparisons, "
+        f"{analysis.num_comparisons:,} comparisons in {plural(analysis.num_tables, 'table')} (of data and size) "
+        "together; shifted test sets are a family of their own. Practically equal means that two one-sided t-tests at "
+        "5%, shared out over a table's comparisons, "
         f"place the difference within {analysis.design.metric.margin_text(analysis.margin)}. Intervals of differences "
         "are 95% t-intervals, not adjusted."
     ]

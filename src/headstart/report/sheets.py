@@ -6,6 +6,7 @@ from math import inf, isfinite, nan
 from headstart.report.analysis import BESIDE, Analysis, BySize, Difference, Summary
 from headstart.report.design import Contender, Scene
 from headstart.report.evidence import BETTER, EQUAL, effect_size
+from headstart.report.factors import cells, marginal
 from headstart.report.figures import place_text
 from headstart.report.metric import Metric, number, p_text, scaled, seconds_text
 from headstart.report.qualifications import listing
@@ -147,6 +148,25 @@ def settings(analysis: Analysis) -> Table | None:
         )  # fmt: skip
     more = len(differing) - MOST_SETTINGS
     table.note = f"Of its largest training set. {more} more settings differ." if more > 0 else ""
+    return table
+
+
+def factors(analysis: Analysis) -> Table | None:
+    """Each level of the first factor, averaged over all that every level was run with."""
+    means, metric = marginal(analysis), analysis.design.metric
+    if not means:
+        return None
+    places = list(next(iter(means.values())))[1:]
+    names, _ = cells(analysis)
+    columns = [
+        Column("level", names[0].capitalize()),
+        Column("mean", "Mean", True, "over all that stand beside", unit(metric)),
+        *(Column(place, place, True, "", unit(metric), len(places) > 3) for place in places),
+    ]  # fmt: skip
+    table = Table("factors", f"Test {metric.heading} by {names[0]}, over {' and '.join(names[1:])}", columns)
+    for level, values in sorted(means.items(), key=lambda item: -item[1][""]):
+        table.add(level, *(Cell(metric.cell(value), metric.raw(value)) for value in values.values()))
+    table.note = "Means of means; the order is not tested. Only what every row was run with is counted."
     return table
 
 

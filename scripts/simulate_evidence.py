@@ -1,0 +1,250 @@
+"""How often the report's words and intervals are right, in comparisons whose truth is known.
+
+    python scripts/simulate_evidence.py            the table of docs/report.md, some minutes
+    python scripts/simulate_evidence.py --rounds 60
+
+Scores are simulated, everything after them is the report's own: design, pairs, tests, words. A line gives what is
+promised, what came, and the standard error of the simulation.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import log, sqrt
+from pathlib import Path
+
+import numpy as np
+
+from headstart.report.analysis import Analysis, analyse
+from headstart.report.answer import headline
+from headstart.report.design import read_design
+from headstart.report.evidence import crossed_interval, practically_equal, replicates_needed, resampled_interval
+from headstart.report.qualifications import with_less_data
+from headstart.report.reading import Ledger, Run
+from headstart.report.statistics import t_interval
+from headstart.report.stepdown import step_down
+
+TEST = 472
+CLAIMS = (" is better than ", " is the best of ")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table."""
+
+    what: str
+    promised: str
+    measured: float
+    rounds: int
+
+    @property
+    def error(self) -> float:
+        """Standard error of a measured share."""
+        return sqrt(self.measured * (1 - self.measured) / self.rounds)
+
+    def text(self) -> str:
+        """As a row in Markdown."""
+        return f"| {self.what} | {self.promised} | {self.measured:.1%} ± {self.error:.1%} | {self.rounds:,} |"
+
+
+def analysed(scores: np.ndarray, sizes: Sequence[int | None] = (None,), data: Sequence[str] = ("d",)) -> Analysis:
+    """The report's analysis of scores `(data sets, sizes, contenders, seeds)`, the first being feature extraction."""
+    runs = []
+    for place in np.ndindex(scores.shape):
+        dataset, size, contender, seed = place
+        name = "feature_extraction" if contender == 0 else f"strategy_{contender}"
+        settings = {"seed": seed, "data.n_per_class": sizes[size]}
+        value = float(scores[place])
+        runs.append(
+            Run(
+                "-".join(map(str, place)), Path(), "s", "completed",
+                choices={"strategy": name, "data": data[dataset]}, settings=settings, seed=seed,
+                metrics={"val/accuracy": value, "test/accuracy": value}, dataset=data[dataset],
+                fingerprint=data[dataset], split=f"{dataset} {size} {seed}", sizes={"train": 900, "test": TEST},
+            )
+        )  # fmt: skip
+    return analyse(read_design(Ledger("s", [], runs, [], [], {})))
+
+
+def binomial(dice: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Shares right of a test set, with what a seed's split gives to all contenders."""
+    chance = np.clip(0.7 + dice.normal(0, 0.02, (*shape[:-2], 1, shape[-1])), 0.05, 0.95)
+    return dice.binomial(TEST, np.broadcast_to(chance, shape)) / TEST
+
+
+def skewed(dice: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Scores with a long tail downwards: a run in ten goes badly."""
+    return binomial(dice, shape) - 0.1 * (dice.random(shape) < 0.1) * dice.random(shape)
+
+
+def null_claims(rounds: int, contenders: int, seeds: int, draw: Callable[..., np.ndarray]) -> Line:
+    """In how many comparisons of equals the headline calls one better."""
+    dice = np.random.default_rng([contenders, seeds, rounds])
+    false = 0
+    for _ in range(rounds):
+        found = analysed(draw(dice, (1, 1, contenders, seeds)))
+        assert found.focus is not None
+        false += any(claim in headline(found, found.focus) for claim in CLAIMS)
+    what = f"the headline calls one of {contenders} equals better ({seeds} seeds, {draw.__name__} scores)"
+    return Line(what, "at most 5%", false / rounds, rounds)
+
+
+def null_tables(rounds: int, tables: int, seeds: int) -> Line:
+    """In how many reports over many tables anything at all is called better."""
+    dice, false = np.random.default_rng(tables), 0
+    for _ in range(rounds):
+        scores = binomial(dice, (tables, 1, 3, seeds))
+        found = analysed(scores, data=[f"d{i}" for i in range(tables)])
+        false += any(d.clear for differences in found.differences.values() for d in differences)
+    return Line(
+        f"a table among {tables} calls one of 3 equals better ({seeds} seeds)", "at most 5%", false / rounds, rounds
+    )
+
+
+def null_crossovers(rounds: int, seeds: int) -> Line:
+    """In how many comparisons of equals at five sizes a crossover is claimed."""
+    dice, false, sizes = np.random.default_rng(seeds), 0, (5, 10, 20, 40, 80)
+    for _ in range(rounds):
+        growth = np.array([0.06 * log(n / 5) for n in sizes])[None, :, None, None]
+        found = analysed(binomial(dice, (1, 5, 3, seeds)) - 0.2 + growth, sizes)
+        false += " overtakes " in (with_less_data(found, "d") or "")
+    return Line(
+        f"a crossover is claimed among 3 equals at 5 sizes ({seeds} seeds)", "at most 5%", false / rounds, rounds
+    )
+
+
+def equal_claims(rounds: int, seeds: int) -> Line:
+    """How often two that differ by just the margin are called practically equal."""
+    dice = np.random.default_rng(seeds)
+    hits = sum(practically_equal(dice.normal(0.01, 0.006, seeds), 0.01) for _ in range(rounds))
+    what = f"two that differ by the margin are called practically equal ({seeds} seeds)"
+    return Line(what, "at most 5%", hits / rounds, rounds)
+
+
+def power(rounds: int, contenders: int, seeds: int) -> Line:
+    """How often the best of several, 3 points ahead, is told apart from the next."""
+    dice, hits = np.random.default_rng(contenders), 0
+    first, second = np.triu_indices(contenders, 1)
+    for _ in range(rounds):
+        scores = dice.normal(0, 0.012, (contenders, seeds))
+        scores[0] += 0.03
+        hits += bool(step_down(scores[first] - scores[second])[0] <= 0.05)
+    return Line(
+        f"one of {contenders} that is 3 points ahead is told from the next ({seeds} seeds)", "–", hits / rounds, rounds
+    )
+
+
+def settling(rounds: int, std: float, difference: float) -> Line:
+    """How often the number of seeds that the report asks for shows the difference that it names."""
+    needed = replicates_needed(std, difference)
+    assert needed is not None
+    dice = np.random.default_rng(needed)
+    hits = sum(step_down(dice.normal(difference, std, (1, needed)))[0] <= 0.05 for _ in range(rounds))
+    what = f"the seeds asked for ({needed}) show a difference of {difference / std:.2g} standard deviations"
+    return Line(what, "80%", hits / rounds, rounds)
+
+
+def seeds_coverage(rounds: int, seeds: int) -> Line:
+    """On the same data: the interval over seeds holds the mean over all seeds."""
+    dice, hits = np.random.default_rng(seeds), 0
+    for _ in range(rounds):
+        interval = t_interval(dice.normal(0.02, 0.01, seeds))
+        hits += interval.low <= 0.02 <= interval.high
+    return Line(f'"on other seeds of these data" holds the truth ({seeds} seeds)', "95%", hits / rounds, rounds)
+
+
+def pool_coverage(rounds: int, seeds: int, training: float) -> Line:
+    """On other examples, one pool split anew by each seed: 1,500 examples drawn from endlessly many, 30% for the test.
+
+    `training` is the standard deviation that a seed's training adds, 0.03 being that of the test set's examples.
+    """
+    dice, hits, pool, share = np.random.default_rng([seeds, int(1e4 * training)]), 0, 1500, 0.3
+    test = int(pool * share)
+    for _ in range(rounds):
+        gaps = dice.choice(
+            [-1.0, 0.0, 1.0], pool, p=[0.14, 0.70, 0.16]
+        )  # who is right where: +2 points in the long run
+        means = [gaps[dice.permutation(pool)[:test]].mean() + dice.normal(0, training) for _ in range(seeds)]
+        interval = resampled_interval(means, share / (1 - share))
+        hits += interval.low <= 0.02 <= interval.high
+    what = f'"on other examples", a pool split anew, holds the truth ({seeds} seeds'
+    what += f", {100 * training:g} points by training)"
+    return Line(what, "95%", hits / rounds, rounds)
+
+
+def fixed_coverage(rounds: int, seeds: int) -> Line:
+    """On other examples, one fixed test set: examples and seeds both bring their own, and both together."""
+    dice, hits = np.random.default_rng(seeds), 0
+    for _ in range(rounds):
+        chance = np.clip(dice.normal(0.0, 0.35, TEST)[None, :] + dice.normal(0.02, 0.015, seeds)[:, None], -1, 1)
+        gaps = np.where(dice.random((seeds, TEST)) < np.abs(chance), np.sign(chance), 0.0)
+        interval = crossed_interval(gaps)
+        hits += interval.low <= FIXED_TRUTH <= interval.high
+    return Line(f'"on other examples", one test set, holds the truth ({seeds} seeds)', "95%", hits / rounds, rounds)
+
+
+def _fixed_truth() -> float:
+    dice = np.random.default_rng(0)
+    return float(np.clip(dice.normal(0.0, 0.35, 4_000_000) + dice.normal(0.02, 0.015, 4_000_000), -1, 1).mean())
+
+
+FIXED_TRUTH = _fixed_truth()
+
+
+def selection_bias(rounds: int, contenders: int, seeds: int) -> tuple[float, float, float]:
+    """What the best of equals is too high by, on the seeds that it was chosen on and on fresh ones, in points; the
+    standard error of the latter."""
+    dice = np.random.default_rng(contenders)
+    chosen, fresh = [], []
+    for _ in range(rounds):
+        scores = dice.normal(0, 0.012, (contenders, 2 * seeds))
+        best = scores[:, :seeds].mean(1).argmax()
+        chosen.append(scores[best, :seeds].mean())
+        fresh.append(scores[best, seeds:].mean())
+    return 100 * float(np.mean(chosen)), 100 * float(np.mean(fresh)), 100 * float(np.std(fresh)) / sqrt(rounds)
+
+
+def table(rounds: int) -> Iterator[Line]:
+    """All lines, each over `rounds` simulated comparisons; those that cost little over ten times as many."""
+    for contenders in (2, 3, 6, 12, 20):
+        yield null_claims(rounds, contenders, 6, binomial)
+    for seeds in (5, 8, 15):
+        yield null_claims(rounds, 3, seeds, binomial)
+    for contenders in (3, 12):
+        yield null_claims(rounds, contenders, 8, skewed)
+    for tables in (2, 10):
+        yield null_tables(max(20, rounds // 2), tables, 6)
+    yield null_crossovers(rounds, 6)
+    yield null_crossovers(rounds, 10)
+    for seeds in (3, 6, 10):
+        yield equal_claims(10 * rounds, seeds)
+    for contenders in (2, 3, 6, 12):
+        yield power(rounds, contenders, 6)
+    for effect in (1.5, 1.0, 0.5):
+        yield settling(rounds, 0.01, 0.01 * effect)
+    for seeds in (3, 5, 10):
+        yield seeds_coverage(10 * rounds, seeds)
+    for seeds, training in ((3, 0.0), (5, 0.0), (10, 0.0), (5, 0.015), (10, 0.015)):
+        yield pool_coverage(4 * rounds, seeds, training)
+    for seeds in (3, 5, 10):
+        yield fixed_coverage(4 * rounds, seeds)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=500)
+    rounds = parser.parse_args().rounds
+    print("| what | promised | measured | simulated |\n|---|---|---:|---:|")
+    for line in table(rounds):
+        print(line.text(), flush=True)
+    for contenders in (3, 12):
+        chosen, fresh, error = selection_bias(10 * rounds, contenders, 6)
+        print(
+            f"The best of {contenders} equals is {chosen:.2f} points too high on the 6 seeds that it was chosen on, "
+            f"{fresh:.2f} ± {error:.2f} on fresh ones."
+        )
+
+
+if __name__ == "__main__":
+    main()

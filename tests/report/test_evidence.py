@@ -1,0 +1,141 @@
+"""Verdicts, intervals and numbers of seeds: against closed forms, and as often right as they say."""
+
+import importlib.util
+import sys
+from math import inf, isnan
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from headstart.report.evidence import (
+    BETTER,
+    EQUAL,
+    OPEN,
+    crossed_interval,
+    detectable,
+    power,
+    practically_equal,
+    replicates_needed,
+    resampled_interval,
+    verdict,
+)  # fmt: skip
+from headstart.report.statistics import t_interval
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "simulate_evidence.py"
+
+
+@pytest.fixture(scope="module")
+def simulate():
+    spec = importlib.util.spec_from_file_location("simulate_evidence", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # which dataclasses look up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_equality_is_two_one_sided_t_tests():
+    values = np.random.default_rng(0).normal(0.002, 0.006, 9)
+    low, high = (stats.ttest_1samp(values, end, alternative=side).pvalue
+                 for end, side in ((-0.01, "greater"), (0.01, "less")))  # fmt: skip
+    assert practically_equal(values, 0.01) == (max(low, high) < 0.05)
+    assert not practically_equal(values, 0.001)
+    assert not practically_equal(values, None)
+    assert not practically_equal(values[:2], 10.0), "two pairs show nothing"
+
+
+def test_a_verdict_is_better_only_by_the_test_and_equal_only_by_the_margin():
+    close, wide = np.array([0.001, -0.001, 0.0005, 0.0]), np.array([0.1, -0.05, 0.2, 0.02])
+    assert verdict(close, 0.05, 0.01) == BETTER
+    assert verdict(close, 0.06, 0.01) == EQUAL
+    assert verdict(wide, 0.06, 0.01) == OPEN
+    assert verdict(wide, np.nan, 0.01) == OPEN
+    assert verdict(close, 0.06, None) == OPEN
+
+
+def test_an_interval_over_splits_of_one_pool_is_nadeau_and_bengios():
+    values, ratio = np.array([0.01, 0.03, 0.02, 0.05]), 0.25
+    half = stats.t.ppf(0.975, 3) * values.std(ddof=1) * np.sqrt(1 / 4 + ratio)
+    found = resampled_interval(values, ratio)
+    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half))
+    assert isnan(resampled_interval([0.01], ratio).low)
+
+
+def test_crossed_seeds_and_examples_give_what_each_alone_gives_where_the_other_brings_nothing():
+    rng = np.random.default_rng(0)
+    seeds = rng.normal(0, 0.02, 6)
+    found, alone = crossed_interval(np.repeat(seeds[:, None], 300, axis=1)), t_interval(seeds)
+    assert (found.low, found.high) == pytest.approx((alone.low, alone.high))
+    examples = rng.normal(0.1, 0.5, 300)
+    found, alone = crossed_interval(np.repeat(examples[None], 6, axis=0)), t_interval(examples)
+    assert (found.low, found.high) == pytest.approx((alone.low, alone.high))
+    assert crossed_interval(examples[None]).high == pytest.approx(alone.high)
+
+
+def test_power_is_that_of_the_noncentral_t_and_nothing_below_six_pairs():
+    t = stats.nct(9, 0.8 * np.sqrt(10))
+    assert power(1.0, 0.8, 10) == pytest.approx(t.sf(stats.t.ppf(0.975, 9)))
+    assert power(1.0, 9.0, 5) == 0
+    assert detectable(1.0, 5) == inf
+    assert power(1.0, detectable(1.0, 12), 12) == pytest.approx(0.8)
+
+
+def test_more_seeds_are_asked_for_smaller_differences_and_none_beyond_a_thousand():
+    assert replicates_needed(1.0, 1.0) < replicates_needed(1.0, 0.5)
+    assert replicates_needed(1.0, 0.5) < replicates_needed(1.0, 0.5, num_comparisons=5)
+    assert replicates_needed(1.0, 0.01) is None
+    assert replicates_needed(1.0, 100.0) >= 6
+
+
+def holds(line, promise, at_most):
+    """Whether a simulated share is no further from its promise than three standard errors."""
+    error = 3 * np.sqrt(promise * (1 - promise) / line.rounds)
+    return line.measured <= promise + error and (at_most or line.measured >= promise - error)
+
+
+@pytest.mark.parametrize(("contenders", "rounds"), [(2, 120), (3, 100), (12, 40)])
+def test_words_call_equals_better_no_more_often_than_they_promise(simulate, contenders, rounds):
+    line = simulate.null_claims(rounds, contenders, 6, simulate.binomial)
+    assert holds(line, 0.05, at_most=True), line
+
+
+def test_no_crossover_is_claimed_among_equals_more_often_than_promised(simulate):
+    assert holds(simulate.null_crossovers(30, 6), 0.05, at_most=True)
+
+
+def test_many_tables_are_controlled_together(simulate):
+    assert holds(simulate.null_tables(25, 5, 6), 0.05, at_most=True)
+
+
+@pytest.mark.parametrize("seeds", [3, 10])
+def test_both_intervals_hold_their_own_truth_as_often_as_they_say(simulate, seeds):
+    assert holds(simulate.seeds_coverage(2000, seeds), 0.95, at_most=False)
+    assert 0.93 <= simulate.pool_coverage(400, seeds, 0.0).measured <= 0.98
+    assert 0.92 <= simulate.fixed_coverage(400, seeds).measured <= 0.99
+
+
+def test_equality_within_a_margin_is_claimed_no_more_often_than_promised_at_the_margin(simulate):
+    assert holds(simulate.equal_claims(2000, 6), 0.05, at_most=True)
+
+
+@pytest.mark.parametrize("effect", [1.5, 1.0])
+def test_the_seeds_that_are_asked_for_show_the_difference_that_is_named(simulate, effect):
+    assert 0.75 <= simulate.settling(400, 0.01, 0.01 * effect).measured <= 0.92
+
+
+def test_fresh_seeds_show_the_best_without_its_luck(simulate):
+    chosen, fresh, error = simulate.selection_bias(2000, 6, 6)
+    assert chosen > 10 * error
+    assert abs(fresh) < 3 * error
+
+
+@pytest.mark.slow
+def test_the_whole_table_holds(simulate):
+    for line in simulate.table(500):
+        if line.promised == "at most 5%":
+            assert line.measured <= 0.06 + 2 * line.error, line
+        elif line.promised == "95%":
+            assert 0.93 - 2 * line.error <= line.measured <= 0.985, line
