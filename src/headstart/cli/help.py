@@ -37,11 +37,13 @@ examples
   headstart plan strategy=discriminative strategy.layer_decay=0.7 --json
 """,
     "report": """\
-usage: headstart report DIR... [--out=DIR] [--open]
+usage: headstart report DIR... [--out=DIR] [--margin=POINTS] [--open]
 
 The evidence of a comparison: report.html (one file, works offline), tables (csv, md, tex), figures (svg, pdf) and
 summary.json, in DIR/report. Every comparison ends with it. Several are reported on together, in report/ beside the
-first, or where --out says. --open shows the page in a browser.
+first, or where --out says. --open shows the page in a browser. Contenders that are shown to
+differ by less than --margin are practically equal: points of a share (by default 1), or the
+measure's own unit.
 
 examples
   headstart report outputs/demo --open
