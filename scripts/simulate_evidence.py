@@ -53,7 +53,7 @@ def analysed(scores: np.ndarray, sizes: Sequence[int | None] = (None,), data: Se
     for place in np.ndindex(scores.shape):
         dataset, size, contender, seed = place
         name = "feature_extraction" if contender == 0 else f"strategy_{contender}"
-        settings = {"seed": seed, "data.n_per_class": sizes[size]}
+        settings = {"seed": seed, "split.n_per_class": sizes[size]}
         value = float(scores[place])
         runs.append(
             Run(
