@@ -214,7 +214,7 @@ def test_the_head_first_phase_reads_features_that_a_probe_left(at_home, pictures
         (["strategy=feature_extraction", "unfreeze=gradual"], "keeps the whole backbone (stem, "),
         (["strategy=lora", "strategy.adapter.r=999"], "strategy.adapter.r must not exceed"),
         (["strategy=partial", "strategy.last_k=99"], "strategy.last_k must be at most the number of blocks"),
-        (["strategy=gradual_unfreeze", "strategy.granularity=blocks"], "Every group must thaw before training ends"),
+        (["strategy=gradual_unfreeze", "unfreeze.every=9"], "Every group must thaw before training ends"),
         (
             ["strategy=partial", "strategy.last_k=null", "strategy.groups=[layer9]"],
             "['layer9'] match none. Groups: stem",

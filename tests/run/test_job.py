@@ -32,7 +32,7 @@ def test_what_was_said_while_it_was_prepared_is_in_its_record_and_log(at_home: P
 def test_all_that_is_wrong_is_said_at_once(at_home: Path, capsys: pytest.CaptureFixture[str]):
     words = tiny(
         at_home / "nowhere", "augmentation=token_dropout", "trainer.precision=16-mixed", "trainer.reuse_views=true",
-        "trainer.accelerator=cpu", "backbone.weights=gone.pth",
+        "trainer.accelerator=cpu", "backbone.weights=gone.pth", "augmentation.views=1",
     )  # fmt: skip
     assert main(["train", *words]) == 2
     said = capsys.readouterr().err
