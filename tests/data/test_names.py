@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dividing import divided
 from headstart import notes
 from headstart.cli.hydra_app import compose
 from headstart.cli.main import main
@@ -87,14 +88,18 @@ def test_labels_of_a_table_that_look_the_same_are_one_class_and_said_to_be(tmp_p
     assert any("written in two ways that look the same" in message for message in heard.messages)
 
 
-def test_test_pictures_without_classes_beside_train_are_answered_with_what_to_do(pictures: Path, tmp_path: Path):
+def test_test_pictures_without_classes_beside_train_are_set_aside_and_said(pictures: Path, tmp_path: Path):
     root = tmp_path / "kaggle"
     (root / "test").mkdir(parents=True)
     pictures.rename(root / "train")
     (root / "train" / "circle" / "0.png").rename(root / "test" / "1.png")
-    with pytest.raises(InputError) as error:
-        ImageFolder(str(root)).check()
-    assert "move test to another place, and test is drawn from train (split.test_fraction)" in str(error.value)
+    source = ImageFolder(str(root))
+    with notes.listening() as heard:
+        parts = divided(source)
+    assert "1 pictures in test/" in heard.messages[0]
+    assert "test is drawn from train (split.test_fraction)" in heard.messages[0]
+    assert not any("test/" in name for name in source.ids)
+    assert len(parts.test)
 
 
 @pytest.mark.parametrize(

@@ -38,10 +38,14 @@ def list_folder(root: Path, kind: Kind, setting: str) -> Listing:
     holders, problems = _holders(root), []
     entries: list[tuple[str, Path, str, str]] = []
     inside, outside = Found(), Found()
+    unlabelled: list[str] = []
     for part, folder in holders:
         classes = folders_in(folder)
+        if not classes and part in ("val", "test") and (bare := files_in(folder, kind.suffixes)).read:
+            unlabelled.append(_unlabelled(root, folder, part, len(bare.read), kind.what))
+            continue
         if not classes:
-            problems.append(_without_classes(folder, part, kind.what))
+            problems.append(f"{folder} has no class folders: {kind.what} must lie in folders named after their class.")
         for name in classes:
             found = files_in(folder / name, kind.suffixes)
             entries += [(file.relative_to(root).as_posix(), file, name, part) for file in found.read]
@@ -58,16 +62,15 @@ def list_folder(root: Path, kind: Kind, setting: str) -> Listing:
     forms = in_one_form([name for _, _, name, _ in entries], str(root))
     entries = [(key, file, name, part) for (key, file, _, part), name in zip(entries, forms, strict=True)]
     listing = listing_of(root, entries, with_parts=any(part for part, _ in holders), problems=problems)
-    return replace(listing, files=_census(inside, outside), remarks=_remarks(root, kind, inside, outside))
+    return replace(
+        listing, files=_census(inside, outside), remarks=(*unlabelled, *_remarks(root, kind, inside, outside))
+    )
 
 
-def _without_classes(folder: Path, part: str, what: str) -> str:
-    said = f"{folder} has no class folders: {what} must lie in folders named after their class."
-    if part not in ("val", "test"):
-        return said
+def _unlabelled(root: Path, folder: Path, part: str, number: int, what: str) -> str:
     return (
-        f"{said} If these {what} have no labels, they cannot be scored: move {folder.name} to another place, and "
-        f"{part} is drawn from train (split.{part}_fraction)."
+        f"{number:,} {what} in {folder.relative_to(root)}/ of {root} lie in no folder of a class, so that they have no "
+        f"labels and cannot be scored. They are set aside, and {part} is drawn from train (split.{part}_fraction)."
     )
 
 
