@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headstart.splits.stratify import NO_PART, deal, iterate
+from headstart.splits.stratify import NO_PART, deal, iterate, level
 from headstart.splits.units import spread, units
 
 
@@ -84,3 +84,19 @@ def test_one_label_each_is_dealt_as_a_row_of_ones_and_zeros_is(seed):
     rows = np.eye(4)[labels]
     want, room = np.outer([0.3, 0.7], rows.sum(0)), np.array([24.0, 56.0])
     assert np.array_equal(iterate(labels, whole, want, room, seed, "x"), iterate(rows, whole, want, room, seed, "x"))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_folds_are_level_in_every_class_and_in_all(seed):
+    labels = np.random.default_rng(seed).integers(0, 7, 500)
+    folds = level(labels, np.arange(500), np.zeros((5, 7), dtype=int), seed, "fold")
+    per_class = np.array([np.bincount(labels[folds == fold], minlength=7) for fold in range(5)])
+    assert np.ptp(per_class, axis=0).max() <= 1
+    assert np.ptp(per_class.sum(1)) <= 1
+
+
+def test_folds_are_level_after_what_they_have_and_units_stay_whole():
+    labels, whole = np.zeros(40, dtype=int), np.arange(40) // 2
+    folds = level(labels, whole, np.array([[20], [0]]), 0, "fold")
+    assert [(folds == fold).sum() for fold in (0, 1)] == [10, 30]
+    assert all(len(set(folds[whole == unit])) == 1 for unit in range(20))

@@ -39,10 +39,12 @@ def list_folder(root: Path, kind: Kind, setting: str) -> Listing:
     entries: list[tuple[str, Path, str, str]] = []
     inside, outside = Found(), Found()
     unlabelled: list[str] = []
+    bare_files: list[Path] = []
     for part, folder in holders:
         classes = folders_in(folder)
         if not classes and part in ("val", "test") and (bare := files_in(folder, kind.suffixes)).read:
             unlabelled.append(_unlabelled(root, folder, part, len(bare.read), kind.what))
+            bare_files += bare.read
             continue
         if not classes:
             problems.append(f"{folder} has no class folders: {kind.what} must lie in folders named after their class.")
@@ -63,7 +65,9 @@ def list_folder(root: Path, kind: Kind, setting: str) -> Listing:
     entries = [(key, file, name, part) for (key, file, _, part), name in zip(entries, forms, strict=True)]
     listing = listing_of(root, entries, with_parts=any(part for part, _ in holders), problems=problems)
     return replace(
-        listing, files=_census(inside, outside), remarks=(*unlabelled, *_remarks(root, kind, inside, outside))
+        listing,
+        files=_census(inside, outside, bare_files),
+        remarks=(*unlabelled, *_remarks(root, kind, inside, outside)),
     )
 
 
@@ -94,8 +98,9 @@ def _holders(root: Path) -> list[tuple[str, Path]]:
     return parts
 
 
-def _census(inside: Found, outside: Found) -> dict[str, dict[str, int]]:
+def _census(inside: Found, outside: Found, unlabelled: list[Path]) -> dict[str, dict[str, int]]:
     return {
+        **({"no_label": by_suffix(unlabelled)} if unlabelled else {}),
         "read": by_suffix(inside.read),
         "not_read": by_suffix(inside.unread),
         "no_class": by_suffix(outside.read),

@@ -70,6 +70,8 @@ def pool_of(source: Source, splitter: Splitter, with_copies: bool = True) -> Poo
                 "split.group_column out."
             )
     copies = source.contents if with_copies and splitter.duplicates == "group" else None
+    if groups is not None and fixed is not None:
+        copies = None  # of two groups in two given parts: neither could follow the other
     together = units(len(source.labels), groups, copies)
     return Pool(strata(source), source.classes, together, source.parts, source.fractions)
 

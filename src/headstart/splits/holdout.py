@@ -81,8 +81,8 @@ class Holdout(Splitter):
         """Classes of too few examples (or of too few units of them) to be in every part."""
         sizes = pool.totals(open_to)
         left = sizes - sum(self._counts(pool, open_to, missing).values(), np.zeros(len(sizes), dtype=int))
-        pairs = np.unique(np.stack([pool.units[open_to], pool.labels[open_to]]), axis=1)
-        num_units = np.bincount(pairs[1], minlength=len(sizes))
+        pairs = np.unique(pool.units[open_to] * len(sizes) + pool.labels[open_to])
+        num_units = np.bincount(pairs % len(sizes), minlength=len(sizes))
         few = (sizes > 0) & ((left < 1) | (num_units < len(missing) + 1))
         return (
             [f"{pool.names[label]!r} has {num_units[label]}" for label in np.flatnonzero(few).tolist()]

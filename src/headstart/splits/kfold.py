@@ -11,7 +11,8 @@ from headstart.errors import unknown
 from headstart.names import listed
 from headstart.splits.holdout import Share
 from headstart.splits.splitter import Duplicates, Pool, Splitter, drawn, portion
-from headstart.splits.stratify import iterate
+from headstart.splits.stratify import iterate, level
+from headstart.splits.units import mixed
 
 Folds = Annotated[int, Ge(2), Le(1000)]
 
@@ -85,6 +86,7 @@ class KFold(Splitter):
             small = [f"{name!r} has {n}" for name, n in zip(pool.names, sizes, strict=True) if n < least]
             if small:
                 return [f"split.folds={self.folds} needs {least} examples of each class, but {listed(small, 10)}."]
+            return []  # what is left outside of a fold that was drawn is seen once it is
         fold_of = self._fold_of(pool, columns)
         outside = (fold_of != self.fold) & (fold_of != (self.val_fold or self.fold))
         least = 2 if self.val_fold is None else 1
@@ -106,7 +108,19 @@ class KFold(Splitter):
     def _fold_of(self, pool: Pool, columns: Mapping[str, Sequence[str]]) -> np.ndarray:
         if self.folds_column is not None:
             return np.array(columns[self.folds_column], dtype=str)
-        everyone = np.ones(len(pool), dtype=bool)
-        want = np.tile(pool.totals(everyone) / self.folds, (self.folds, 1))
-        room = np.full(self.folds, len(pool) / self.folds)
-        return iterate(pool.labels, pool.units, want, room, self.seed or 0, "fold").astype(str)
+        return _dealt(pool, self.folds, self.seed or 0).astype(str)
+
+
+def _dealt(pool: Pool, folds: int, seed: int) -> np.ndarray:
+    """Number of the fold of each example `(N,)`; units of several classes are dealt before those of one."""
+    everyone = np.ones(len(pool), dtype=bool)
+    several = mixed(pool.units, pool.labels) if pool.has_one_label else everyone
+    fold_of = np.zeros(len(pool), dtype=np.int64)
+    if several.any():
+        want = np.tile(pool.totals(several) / folds, (folds, 1))
+        room = np.full(folds, several.sum() / folds)
+        fold_of[several] = iterate(pool.labels[several], pool.units[several], want, room, seed, "fold")
+    if not several.all():
+        start = np.stack([pool.totals(several & (fold_of == fold)) for fold in range(folds)])
+        fold_of[~several] = level(pool.labels[~several], pool.units[~several], start, seed, "fold")
+    return fold_of

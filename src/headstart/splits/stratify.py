@@ -24,7 +24,7 @@ def deal(labels: np.ndarray, units: np.ndarray, wanted: np.ndarray, seed: int, n
     dealt = np.full(len(labels), NO_PART)
     _, firsts, unit_of, sizes = np.unique(units, return_index=True, return_inverse=True, return_counts=True)
     are_single = len(sizes) == len(units)
-    by_unit = np.split(np.argsort(unit_of, kind="stable"), np.cumsum(sizes)[:-1])
+    by_unit = [] if are_single else np.split(np.argsort(unit_of, kind="stable"), np.cumsum(sizes)[:-1])
     for label in np.unique(labels).tolist():
         order = stream(seed, name, label).permutation(np.sort(firsts[labels[firsts] == label]))
         counts = wanted[:, label]
@@ -56,6 +56,31 @@ def _taken(sizes: list[int], count: int, most: int) -> set[int]:
     if not taken and count > 0 and most > 0:
         taken.add(int(np.argmin(sizes)))
     return taken
+
+
+def level(labels: np.ndarray, units: np.ndarray, start: np.ndarray, seed: int, name: str) -> np.ndarray:
+    """Number of the part of each example `(N,)`, such that all parts have as many of every class, and in all, as each
+    other: units are dealt in a drawn order, large ones first, each to the part that has the fewest.
+
+    Args:
+        labels: Class `(N,)` of each example.
+        units: `(N,)`, equal for examples that must lie in one part; of one class each.
+        start: How many examples of each class each part has already `(P, L)`.
+        seed: Of the order in which a class's units are dealt; `name` is the stream's.
+    """
+    _, firsts, unit_of, sizes = np.unique(units, return_index=True, return_inverse=True, return_counts=True)
+    part_of = np.full(len(sizes), NO_PART)
+    totals = start.sum(1).tolist()
+    for label in np.unique(labels).tolist():
+        order = stream(seed, name, label).permutation(np.flatnonzero(labels[firsts] == label))
+        order = order[np.argsort(-sizes[order], kind="stable")]
+        counts = start[:, label].tolist()
+        for unit, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
+            part = min(range(len(counts)), key=lambda place: (counts[place], totals[place]))
+            part_of[unit] = part
+            counts[part] += size
+            totals[part] += size
+    return part_of[unit_of]
 
 
 def iterate(
@@ -111,9 +136,10 @@ def _turns(
 def _held(labels: np.ndarray, unit_of: np.ndarray, num_units: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """The labels of each unit, and how many of its examples have each."""
     places, found = np.nonzero(labels) if labels.ndim == 2 else (np.arange(len(labels)), labels)
-    pairs, numbers = np.unique(np.stack([unit_of[places], found]), axis=1, return_counts=True)
-    cuts = np.searchsorted(pairs[0], np.arange(1, num_units))
-    return list(zip(np.split(pairs[1], cuts), np.split(numbers, cuts), strict=True))
+    num_labels = int(found.max(initial=0)) + 1
+    pairs, numbers = np.unique(unit_of[places] * num_labels + found, return_counts=True)
+    cuts = np.searchsorted(pairs, np.arange(1, num_units) * num_labels)
+    return list(zip(np.split(pairs % num_labels, cuts), np.split(numbers, cuts), strict=True))
 
 
 def _neediest(wishes: np.ndarray, room: np.ndarray, rng: np.random.Generator) -> int:
