@@ -177,3 +177,19 @@ def test_flipped_bits_and_cut_ends_raise_nothing_else(tmp_path: Path, reader: st
             continue
         if reader == "npz":  # its checksums cover all that is read, but for the names
             assert all(np.array_equal(array, np.ones((2, 3))) for name, array in found.items() if name == "probability")
+
+
+def test_no_bit_of_an_archive_can_flip_so_that_an_array_is_missing(tmp_path: Path):
+    path, arrays = tmp_path / "x.npz", {"one": np.arange(3), "two": np.array(["a", "b"])}
+    np.savez_compressed(path, **arrays)
+    content = path.read_bytes()
+    for bit in range(8 * content.index(b"PK\1\2"), 8 * len(content)):  # its directory; the rest has checksums
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        try:
+            found = bounded.arrays(path)
+        except DamagedError:
+            continue
+        assert found.keys() == arrays.keys()
+        assert all(np.array_equal(found[name], array) for name, array in arrays.items())

@@ -25,6 +25,8 @@ MOST_LISTED = 512 * 2**20
 """Size of a file that lists the runs of a comparison: some kilobytes each."""
 MOST_UNPACKED = 512 * 2**20
 """Bytes of all arrays of an archive."""
+MOST_EXTRA = 28
+"""Bytes that an archive's entry has beside its name: sizes and a place of 64 bits."""
 MOST_DEPTH = 60
 """How deep values may lie in one another."""
 MOST_PARTS = 1_000_000
@@ -195,6 +197,8 @@ def arrays(path: Path, most: int = MOST_UNPACKED) -> dict[str, np.ndarray]:
         if sum(member.file_size for member in members) > most:
             raise DamagedError(f"unpacked it has more than {most:,} bytes")
         for member in members:
+            if member.comment or len(member.extra) > MOST_EXTRA:  # by a wrong length it has taken the next one's entry
+                raise DamagedError(f"{member.filename} has an entry that is too long")
             with archive.open(member) as data:
                 _check_header(data, member.file_size)
         return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
