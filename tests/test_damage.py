@@ -6,6 +6,7 @@ Never a traceback, never another number. (What is kept between runs is tried in 
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,9 @@ def run_of(comparison: Path) -> Any:
 
 
 def as_record(directory: Path) -> Any:
-    return result.checked(RunDirectory(directory), directory.name)
+    found = result.checked(RunDirectory(directory), directory.name)
+    assert found is not None
+    return replace(found, more={})  # what later versions write: a flipped bit in a name makes another of it
 
 
 def as_config(directory: Path) -> Any:
@@ -61,6 +64,11 @@ def as_config(directory: Path) -> Any:
     if job.run_id != directory.name:
         raise InputError("another run")
     return job.identity["settings"]
+
+
+def as_listing(directory: Path) -> Any:
+    found = Ledger(directory.parent).read()
+    return [found[name] for name in ("name", "command", "commands", "runs")]
 
 
 def as_runs(directory: Path) -> Any:
@@ -83,7 +91,7 @@ READERS: dict[str, dict[str, Callable[[Path], Any]]] = {
     },
     "hardest/hardest.json": {"report": lambda path: artifacts.read_hardest(run_of(path.parent))},
     "checkpoints/best.ckpt": {"load": lambda path: read_checkpoint(path / "checkpoints" / "best.ckpt", path.name)},
-    "../sweep.json": {"ledger": lambda path: Ledger(path.parent).read(), "report": as_runs},
+    "../sweep.json": {"ledger": as_listing, "report": as_runs},
     "../.told": {"tracker": lambda path: _told(path.parent)},
     "../claim.holder": {"lock": lambda path: lock.holder(path.parent / "claim")},
 }
