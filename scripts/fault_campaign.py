@@ -276,7 +276,12 @@ def outcomes(home: Path) -> dict[str, Any]:
             "history": [[cell for place, cell in enumerate(row.split(",")) if place != column] for row in rows],
             "weights": {name: tensor.numpy().tobytes() for name, tensor in weights.items()},
             "predictions": predictions,
-            "files": sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()),
+            # Hydra's own notes lie with the first run of those that one process does, whichever that is
+            "files": sorted(
+                str(file.relative_to(folder))
+                for file in folder.rglob("*")
+                if file.is_file() and file.parent.name != ".hydra"
+            ),
             **{name: (folder / name).read_bytes() for name in ("config.yaml", "plan.json", "plan.svg")},
         }
     return found
