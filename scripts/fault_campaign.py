@@ -41,6 +41,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -426,7 +427,8 @@ class Campaign:
                 *(Case(f"one killed at {k}", [[kill(k), none]]) for k in places(some)),
             ],
         }  # fmt: skip
-        found["full"] += [Case(f"of {size} MB", [[none]], disk=size) for size in (1, 2, 3, 4, 6)[:most]]
+        disks = [Case(f"of {size} MB", [[none]], disk=size) for size in (2, 4, 1, 3, 6)]
+        found["full"] = [case for pair in zip_longest(disks, found["full"]) for case in pair if case is not None]
         return {name: cases[:most] for name, cases in found.items()}
 
 
