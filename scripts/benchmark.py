@@ -367,7 +367,7 @@ def _second_sweep(grid: Sequence[str]) -> int:
 
     FrozenFeatures._computed = counted  # type: ignore[method-assign]
     try:
-        headstart("-m", "name=again", *grid, "trainer.label_smoothing=0.1")
+        headstart("-m", "name=again", *grid, "task.label_smoothing=0.1")
     finally:
         FrozenFeatures._computed = real  # type: ignore[method-assign]
     return passes[0]

@@ -1,20 +1,18 @@
-"""The metrics of a classifier: what they are called, which way is better, and which epoch is best by one of them."""
+"""Metrics by name: how they are written, which way is better, and which epoch is best by one of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
-Monitor = Literal["val/accuracy", "val/loss", "val/balanced_accuracy", "val/macro_f1"]
-"""What an epoch may be selected by, and what early stopping and plateaus may watch."""
-MONITORS: tuple[Monitor, ...] = get_args(Monitor)
-OF_AN_EPOCH = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/balanced_accuracy", "val/macro_f1")
-"""What is measured in every epoch, in the order of the history's columns."""
 SMALLER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "perplexity", "calibration_error", "ece")
-SHARES = ("accuracy", "f1", "auroc", "precision", "recall", "specificity", "average_precision", "map")
+SHARES = ("accuracy", "f1", "auroc", "precision", "recall", "specificity", "average_precision", "map", "exact_match")
 """Endings of the names of metrics that are shares of 1, written as percentages."""
+WORDS = {"f1": "F1", "auroc": "AUROC", "rmse": "RMSE", "mae": "MAE", "mse": "MSE", "r2": "R²", "pearson": "Pearson's r",
+         "spearman": "Spearman's ρ"}  # fmt: skip
+"""Words of a metric's name that are not written as they stand."""
 
 
 def mode(metric: str) -> Literal["max", "min"]:
@@ -34,7 +32,7 @@ def is_share(metric: str) -> bool:
 
 def title(metric: str) -> str:
     """The name in plain words: `balanced accuracy` for `val/balanced_accuracy`."""
-    return metric.rpartition("/")[2].replace("_", " ").replace("f1", "F1")
+    return " ".join(WORDS.get(word, word) for word in metric.rpartition("/")[2].split("_"))
 
 
 def text(metric: str, value: float) -> str:
@@ -46,6 +44,12 @@ def shown(metric: str, value: float) -> str:
     """A value with its name, which accuracy goes without: `val 89.1%`, `val balanced accuracy 61.0%`."""
     part, _, name = metric.rpartition("/")
     return f"{part} {text(metric, value)}" if name == "accuracy" else f"{part} {title(metric)} {text(metric, value)}"
+
+
+def named(metric: str, value: float) -> str:
+    """A value with its name after it, which accuracy goes without: `89.1%`, `61.0% balanced accuracy`."""
+    name = metric.rpartition("/")[2]
+    return text(metric, value) if name == "accuracy" else f"{text(metric, value)} {title(metric)}"
 
 
 @dataclass

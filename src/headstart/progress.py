@@ -2,10 +2,10 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from headstart.metrics import text, title
+from headstart.metrics import named
 from headstart.names import plain
 
 BAR, NARROW = 16, 6
@@ -18,9 +18,9 @@ class Progress:
     """Shows one run's epochs: metrics so far and what remains."""
 
     def __init__(
-        self, title: str, max_epochs: int, note: str = "", monitor: str = "val/accuracy", live: bool | None = None
+        self, title: str, max_epochs: int, note: str = "", shown: Sequence[str] = (), live: bool | None = None
     ) -> None:
-        self.title, self.max_epochs, self.monitor = title, max_epochs, monitor
+        self.title, self.max_epochs, self.shown = title, max_epochs, [one for one in shown if one != "val/loss"]
         self.live = sys.stderr.isatty() if live is None else live
         self.began = self.last = time.monotonic()
         self.first_epoch: int | None = None
@@ -39,9 +39,8 @@ class Progress:
             self.first_epoch = epoch
         done, left = epoch + 1 - self.first_epoch, self.max_epochs - epoch - 1
         remaining = (time.monotonic() - self.began) / done * left
-        self.scores = f"  train {row['train/loss']:.3f}  val {row['val/loss']:.3f} / {row['val/accuracy']:.1%}"
-        if self.monitor not in ("val/loss", "val/accuracy"):
-            self.scores += f" / {text(self.monitor, row[self.monitor])} {title(self.monitor)}"
+        self.scores = f"  train {row['train/loss']:.3f}  val {row['val/loss']:.3f}"
+        self.scores += "".join(f" / {named(metric, row[metric])}" for metric in dict.fromkeys(self.shown))
         self.scores += f"  {duration(remaining)} left" if left else ""
         if self.live or time.monotonic() - self.last > QUIET_SECONDS or left == 0:
             self._show(epoch, epoch + 1)

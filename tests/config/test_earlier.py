@@ -19,6 +19,7 @@ def test_parts_that_moved_are_found_under_their_old_names():
         "list": [{"_target_": "headstart.mlflow_tracking.MLflow"}, {"_target_": "torch.optim.AdamW"}, 3],
     }
     after = up_to_date(before)
+    assert after.pop("task")["_target_"] == "headstart.tasks.multiclass.Multiclass"
     assert after == {
         "logger": {"_target_": "headstart.record.trackers.WandB", "project": "headstart.tracking.x"},
         "list": [{"_target_": "headstart.record.mlflow.MLflow"}, {"_target_": "torch.optim.AdamW"}, 3],
@@ -97,3 +98,10 @@ def test_a_run_of_before_is_repeated_and_reported(at_home: Path, capsys: pytest.
     found = read_sweeps([at_home / "outputs" / "old"])
     assert {run.settings["split.n_per_class"] for run in found.runs} == {3}
     assert {run.choices["split"] for run in found.runs} == {"holdout"}
+
+
+def test_settings_that_have_another_name_are_found_under_it():
+    before = {"trainer": {"label_smoothing": 0.1, "class_weights": "balanced", "max_epochs": 3}}
+    after = up_to_date(before)
+    assert after["trainer"] == {"max_epochs": 3, "monitor": "val/accuracy"}
+    assert (after["task"]["label_smoothing"], after["task"]["class_weights"]) == (0.1, "balanced")

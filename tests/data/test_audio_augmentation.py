@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import one_hot
 from omegaconf import OmegaConf
 
 from headstart.data.audio_augmentation import AudioMixup, SpecAugment, Waveform
@@ -130,7 +131,7 @@ def test_mixing_is_a_weighted_mean_of_sounds_and_of_labels():
     lengths = torch.tensor([500, 100, 200, 300, 400, 50])
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
     torch.manual_seed(0)
-    inputs, shares = AudioMixup(alpha=1.0).batch({"waveform": waveform, "lengths": lengths}, labels, 3)
+    inputs, shares = AudioMixup(alpha=1.0).batch({"waveform": waveform, "lengths": lengths}, one_hot(labels, 3).float())
     torch.testing.assert_close(shares.sum(1), torch.ones(6))
     assert inputs["lengths"].tolist() == [500, 500, 200, 300, 400, 400]
     for place in range(6):
@@ -143,7 +144,7 @@ def test_mixing_is_a_weighted_mean_of_sounds_and_of_labels():
         torch.testing.assert_close(shares[place, other], 1 - share)
     assert len({round(float(share), 4) for share in shares.max(1).values}) > 3
     torch.manual_seed(0)
-    again, _ = AudioMixup(alpha=1.0).batch({"waveform": waveform, "lengths": lengths}, labels, 3)
+    again, _ = AudioMixup(alpha=1.0).batch({"waveform": waveform, "lengths": lengths}, one_hot(labels, 3).float())
     assert torch.equal(again["waveform"], inputs["waveform"])
 
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn.functional import one_hot
 
 from headstart.compat import mend_torchvision
 from headstart.data.augmentation import NoAugmentation
@@ -56,7 +57,7 @@ def test_mixing_agrees_with_torchvision_and_gives_shares_that_add_to_one(pixels)
     kinds = set()
     for seed in range(8):
         torch.manual_seed(seed)
-        inputs, shares = augmentation.batch({"pixels": pixels}, labels, 3)
+        inputs, shares = augmentation.batch({"pixels": pixels}, one_hot(labels, 3).float())
         torch.manual_seed(seed)
         oracle = v2.RandomChoice([v2.MixUp(alpha=1.0, num_classes=3), v2.CutMix(alpha=1.0, num_classes=3)])
         expected, expected_shares = oracle(pixels.float(), labels)

@@ -39,7 +39,7 @@ class Noise(Examples):
 def module(augmentation: Augmentation | None = None, workers: int = 0, examples: Examples | None = None, **options):
     parts = Holdout(0.2, 0.2).split(Pool(LABELS, ("a", "b", "c"), np.arange(len(LABELS))), 0)
     options = {"batch_size": 8, "seed": 0, "num_workers": workers, **options}
-    return DataModule(examples or Noise(), LABELS, parts, 3, augmentation, **options)
+    return DataModule(examples or Noise(), LABELS, parts, augmentation, **options)
 
 
 def epochs(data, count=2):
@@ -83,7 +83,7 @@ def test_augmentation_depends_on_epoch_and_example_not_on_order_or_global_dice()
             found |= {(epoch, int(i)): x for i, x in zip(batch["index"], batch["inputs"]["pixels"], strict=True)}
     index = int(data.parts.train[0])
     assert not torch.equal(found[0, index], found[1, index])
-    smaller = DataModule(data.examples, LABELS, data.parts, 3, Light(), batch_size=3, seed=0)
+    smaller = DataModule(data.examples, LABELS, data.parts, Light(), batch_size=3, seed=0)
     torch.manual_seed(123)
     before = torch.random.get_rng_state()
     for batch in smaller.train_dataloader():
@@ -118,10 +118,6 @@ def test_shifts_give_the_chosen_examples():
     (batch,) = data.shift_dataloaders()["line"]
     assert batch["index"].tolist() == [3, 1, 50]
     assert batch["labels"].tolist() == [0, 1, 2]
-
-
-def test_class_counts_are_of_train():
-    assert module().class_counts().tolist() == [12, 12, 12]
 
 
 def test_like_lengths_are_grouped_for_training_and_testing():

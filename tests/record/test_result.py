@@ -20,7 +20,7 @@ from headstart.report.reading import Run
 from headstart.report.run_sheets import per_class
 from headstart.system import bounded
 from headstart.system.process import draft_of
-from headstart.training import scoring
+from headstart.tasks.multiclass import Multiclass
 
 
 def answers(num_classes: int, num_examples: int) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
@@ -41,7 +41,7 @@ def kept(directory: Path, details: object) -> Run:
 @pytest.mark.parametrize("num_classes", [3, 50, 51, 1000])
 def test_details_are_what_scikit_learn_says_whatever_their_form(tmp_path: Path, num_classes: int):
     logits, labels, classes = answers(num_classes, 4000)
-    details = read_details(kept(tmp_path, scoring.details(logits, labels, classes)))
+    details = read_details(kept(tmp_path, Multiclass().details(logits, labels, classes)))
     assert details is not None
     expected = confusion_matrix(labels, logits.argmax(1), labels=range(num_classes))
     np.testing.assert_array_equal(details.confusion(), expected)
@@ -89,7 +89,7 @@ def test_a_thousand_classes_make_a_small_record_in_no_time(tmp_path: Path):
         "schema": 1,
         "status": "completed",
         "data": {"classes": list(classes)},
-        "details": scoring.details(logits, labels, classes),
+        "details": Multiclass().details(logits, labels, classes),
     }
     write_json(tmp_path / "result.json", value)
     path = tmp_path / "result.json"

@@ -80,7 +80,7 @@ def write_parts(root: Path) -> Path:
 def test_of_few_bad_parts_among_many_good_ones_always_good_is_not_selected_by_balanced_accuracy(at_home: Path):
     parts = write_parts(at_home / "parts")
     words = tiny(parts, "strategy=feature_extraction", "trainer.max_epochs=8", "trainer.batch_size=16")
-    words += ["split.val_fraction=0.3", "split.test_fraction=0.3", "trainer.class_weights=balanced", "optimizer.lr=0.3"]
+    words += ["split.val_fraction=0.3", "split.test_fraction=0.3", "task.class_weights=balanced", "optimizer.lr=0.3"]
     by = {name: run(at_home, *words, f"trainer.monitor=val/{name}", into=name) for name in ("accuracy", "macro_f1")}
     by["balanced_accuracy"] = run(at_home, *words, "trainer.monitor=val/balanced_accuracy", into="balanced_accuracy")
     majority = 57 / 61  # of 61 test parts 4 are bad
@@ -134,8 +134,8 @@ def test_the_run_id_follows_contents_and_not_places(at_home: Path, pictures: Pat
 @pytest.mark.parametrize(
     "setting",
     [
-        "trainer.label_smoothing=0.2",
-        "trainer.class_weights=balanced",
+        "task.label_smoothing=0.2",
+        "task.class_weights=balanced",
         "trainer.gradient_clip_val=0.01",
         "trainer.accumulate_grad_batches=2",
         "augmentation=light",

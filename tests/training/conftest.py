@@ -23,6 +23,7 @@ from headstart.strategies.schedule import Schedule
 from headstart.strategies.strategy import Strategy
 from headstart.strategies.unfreeze import Unfreeze
 from headstart.training.epochs import EarlyStopping, EpochRows, FlopMeter, PlateauThaw, keepers
+from headstart.tasks.multiclass import Multiclass
 from headstart.training.module import TransferModule
 from headstart.training.rows import rows
 from headstart.training.thaw import Thaw
@@ -131,9 +132,12 @@ def build(
     parts = Split(
         *(np.arange(*span) for span in ((num_train,), (num_train, num_train + 12), (num_train + 12, num_train + 18)))
     )
-    data = DataModule(Pictures(labels), labels, parts, NUM_CLASSES, batch_size=batch_size, seed=seed)
+    data = DataModule(Pictures(labels), labels, parts, batch_size=batch_size, seed=seed)
     opt = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
-    module = TransferModule(backbone, head, groups, NUM_CLASSES, opt, seed, regularizer=strategy.regularizer)
+    task = Multiclass()
+    module = TransferModule(
+        backbone, head, groups, task, NUM_CLASSES, opt, seed, task.of_epoch, regularizer=strategy.regularizer
+    )
     thaw, told = Thaw(plan, schedule, groups), []
     table, flops = EpochRows(thaw, told.append, Progress("test", max_epochs, live=False)), FlopMeter(thaw)
     settings = {

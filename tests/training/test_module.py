@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from headstart.backbones.timm import Timm
+from headstart.tasks.multiclass import Multiclass
 from headstart.training.module import DivergedError
 
 PLAIN_VIT = {"embed_dim": 16, "depth": 2, "num_heads": 2, "patch_size": 8, "init_values": 0.1}
@@ -149,8 +150,8 @@ def test_mixed_precision_trains_float32_weights_and_freezes_as_ever(rig, family)
 
 def test_val_loss_is_neither_weighted_nor_smoothed(rig):
     run = rig("cnn", "feature_extraction", max_epochs=1)
-    run.module.label_smoothing = 0.5
-    run.module.class_weights = torch.tensor([10.0, 1.0, 0.1])
+    run.module.task = Multiclass(label_smoothing=0.5)
+    run.module.task.weights = (10.0, 1.0, 0.1)
     run.fit()
     run.module.eval()
     logits, labels = [], []

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from headstart.data.batches import Batches
+from headstart.tasks.multiclass import Multiclass
 from headstart.training import stacked_heads
 from headstart.training.heads import MLP, Linear
 from headstart.training.probe import fusion_key, train_probes
@@ -30,11 +31,18 @@ def problem(num_examples=150, num_features=37, num_classes=3):
     return centres[labels] + 2 * torch.randn(num_examples, num_features, generator=generator), labels
 
 
+def multiclass(label_smoothing=0.0, class_weights=None):
+    task = Multiclass(label_smoothing)
+    task.weights = None if class_weights is None else tuple(class_weights)
+    return task
+
+
 def probe(head_factory=None, num_features=37, num_classes=3, seed=0, num_train=91, **changes):
     torch.manual_seed(seed)
     order = np.random.default_rng(seed).permutation(150)
     settings = {
         "head": (head_factory or Linear()).build(num_features, num_classes),
+        "task": multiclass(),
         "rule": AdamW(1e-2),
         "train": order[:num_train],
         "val": order[110:],
@@ -78,7 +86,7 @@ def test_a_probe_has_the_same_bits_in_any_company(threads, rules, head, num_feat
         for seed in range(2)
         for number in range(4)
     ]
-    probes = [replace(each, label_smoothing=0.1 * (number % 2)) for number, each in enumerate(probes)]
+    probes = [replace(each, task=multiclass(0.1 * (number % 2))) for number, each in enumerate(probes)]
     alone = [train_probes(features, labels, [each], num_classes)[0] for each in probes]
     for chosen in ([0, 1], [6, 1, 4, 3, 2], list(range(7)), list(range(8))):
         together = train_probes(features, labels, [probes[number] for number in chosen], num_classes)
@@ -92,7 +100,7 @@ def test_the_bits_also_hold_with_class_weights_clipping_accumulation_and_early_s
             MLP(24, dropout=0.1 * number),
             seed=number // 2,
             rule=ADAMW[number % 3],
-            class_weights=[1.0, 0.5 + number, 2.0],
+            task=multiclass(class_weights=[1.0, 0.5 + number, 2.0]),
             gradient_clip_val=0.3 + 0.1 * number,
             accumulate_grad_batches=2,
             max_epochs=8,
@@ -138,14 +146,14 @@ def train_plainly(features, labels, each):
     decay = each.rule.weight_decay
     groups = [{"params": weights, "weight_decay": decay}, {"params": biases, "weight_decay": 0.0}]
     optimizer = torch_optimizer(each.rule, groups)
-    class_weights = None if each.class_weights is None else torch.tensor(each.class_weights)
+    class_weights = None if each.task.weights is None else torch.tensor(each.task.weights)
     step, losses, sampler = 0, [], Batches(each.train, each.batch_size, each.seed)
     for epoch in range(each.max_epochs):
         sampler.set_epoch(epoch)
         window = [draw.indices for draw in sampler]
         for number, indices in enumerate(window, start=1):
             loss = functional.cross_entropy(
-                head(features[indices]), labels[indices], class_weights, label_smoothing=each.label_smoothing
+                head(features[indices]), labels[indices], class_weights, label_smoothing=each.task.label_smoothing
             )
             losses.append((epoch, len(indices), loss.item()))
             (loss / each.accumulate_grad_batches).backward()
@@ -167,8 +175,8 @@ def train_plainly(features, labels, each):
     "settings",
     [
         {},
-        {"label_smoothing": 0.2, "class_weights": [0.2, 1.0, 3.0]},
-        {"gradient_clip_val": 0.1, "accumulate_grad_batches": 2, "class_weights": [0.2, 1.0, 3.0]},
+        {"task": multiclass(0.2, [0.2, 1.0, 3.0])},
+        {"gradient_clip_val": 0.1, "accumulate_grad_batches": 2, "task": multiclass(0.0, [0.2, 1.0, 3.0])},
     ],
     ids=["plain", "smoothed and weighted", "clipped and accumulated"],
 )
@@ -297,7 +305,7 @@ def test_what_may_differ_within_a_stack_and_what_may_not():
         {"seed": 5},
         {"train": first.train[::-1].copy()},
         {"max_epochs": 9},
-        {"label_smoothing": 0.3},
+        {"task": multiclass(0.3)},
         {"early_stopping": EarlyStopping(3)},
     ):
         assert fusion_key(replace(first, **change)) == fusion_key(first)
@@ -343,7 +351,7 @@ def test_on_a_gpu_products_are_batched_which_gives_the_same_numbers(monkeypatch)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_gives_the_numbers_of_the_cpu():
     features, labels = problem()
-    probes = [probe(rule=each, gradient_clip_val=1.0, class_weights=[1.0, 2.0, 0.5]) for each in ADAMW]
+    probes = [probe(rule=each, gradient_clip_val=1.0, task=multiclass(class_weights=[1.0, 2.0, 0.5])) for each in ADAMW]
     for one, other in zip(
         train_probes(features, labels, probes, 3), train_probes(features, labels, probes, 3, "cuda"), strict=True
     ):

@@ -6,7 +6,14 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional
 
-from headstart.training.solver import solve
+from headstart.tasks.multiclass import Multiclass
+from headstart.training import solver
+
+
+def solve(*problem, label_smoothing=0.0, class_weights=None):
+    task = Multiclass(label_smoothing)
+    task.weights = None if class_weights is None else tuple(class_weights)
+    return solver.solve(*problem, task)
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from headstart.config.composer import Loader, search_path
 from headstart.config.explanation import COMPOSITION_ERRORS, CONFIG_NAME, check_overrides, explained
 from headstart.config.overrides import as_written
 from headstart.errors import InputError, unknown
+from headstart.metrics import shown
 from headstart.names import plain
 from headstart.record import result
 from headstart.record.directory import RunDirectory
@@ -275,8 +276,8 @@ def _outcome_before(directory: RunDirectory, run_id: str, retry: bool) -> bool |
     if done is None:
         return None
     if done.is_completed:
-        accuracy = done.metrics.get("test/accuracy")
-        score = f" (test accuracy {accuracy:.1%})" if accuracy is not None else ""
+        name = f"test/{done.score}"
+        score = f" ({shown(name, done.metrics[name])})" if name in done.metrics else ""
         print(f"Already completed, nothing to do: {directory.path}{score}.")
         return True
     if retry:

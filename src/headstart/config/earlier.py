@@ -19,6 +19,8 @@ RENAMED = {
     "data.val_fold": "split.val_fold",
 }
 """Settings by their old names, and what they are called now."""
+OF_THE_TASK = {"trainer.label_smoothing": "task.label_smoothing", "trainer.class_weights": "task.class_weights"}
+"""More of them."""
 _CHOSEN_BY = {
     "split.column": "split=column",
     "data.fold_column": "split=kfold",
@@ -36,7 +38,7 @@ _SPLITS = {
 
 def renamed(key: str) -> str | None:
     """What to say of a setting by its old name; `None` for others."""
-    new = RENAMED.get(key)
+    new = (RENAMED | OF_THE_TASK).get(key)
     if new is None:
         return None
     choice = _CHOSEN_BY.get(key) or _CHOSEN_BY.get(new)
@@ -45,7 +47,7 @@ def renamed(key: str) -> str | None:
 
 def up_to_date(node: Any) -> Any:
     """A recorded config as it would be written now: `_target_`s and settings by their present names."""
-    moved = _moved(node)
+    moved = _with_task(_moved(node))
     data = moved.get("data") if isinstance(moved, Mapping) else None
     if not isinstance(data, Mapping) or "split" in moved:
         return moved
@@ -62,8 +64,9 @@ def up_to_date(node: Any) -> Any:
 def settings_up_to_date(settings: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
     """Flat settings of a record by their present names, and the choice of the group `split` that they come to, where
     the record is of before there was one."""
+    settings = {OF_THE_TASK.get(key, key): value for key, value in settings.items()}
     if not settings.keys() & RENAMED.keys():
-        return dict(settings), None
+        return settings, None
     choice, split = _split_of(settings)
     kept = {key: value for key, value in settings.items() if key not in RENAMED}
     is_embedded = str(settings.get("data._target_")).rpartition(".")[2] in (
@@ -74,6 +77,17 @@ def settings_up_to_date(settings: Mapping[str, Any]) -> tuple[dict[str, Any], st
     usual = {"val_fraction": 0.15, "test_fraction": 0.25 if is_embedded else 0.15}  # which today are not written down
     split = {name: value for name, value in split.items() if value != usual.get(name)}
     return {**kept, **{f"split.{name}": split[name] for name in _SPLITS[choice][1] if name in split}}, choice
+
+
+def _with_task(config: Any) -> Any:
+    """With the task that every run had before there were others, where none is named."""
+    if not isinstance(config, Mapping) or "task" in config or not isinstance(config.get("trainer"), Mapping):
+        return config
+    trainer, first = dict(config["trainer"]), "val/accuracy"
+    own = {new.partition(".")[2]: trainer.pop(old.partition(".")[2], None) for old, new in OF_THE_TASK.items()}
+    given = {name: value for name, value in own.items() if value is not None}
+    task = {"_target_": "headstart.tasks.multiclass.Multiclass", **given, "monitor": first}
+    return {**config, "trainer": {"monitor": first, **trainer}, "task": task}
 
 
 def _split_of(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

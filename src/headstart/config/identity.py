@@ -12,7 +12,17 @@ from headstart.config.schema import flatten
 IDENTITY_SCHEMA = 1
 
 INCIDENTAL = frozenset(
-    {"name", "choices", "overrides", "companions", "fused_with", "logger", "features", "trainer.num_workers"}
+    {
+        "name",
+        "choices",
+        "overrides",
+        "companions",
+        "fused_with",
+        "logger",
+        "features",
+        "trainer.num_workers",
+        "task.monitor",
+    }
 )
 
 INCIDENTAL_DATA = frozenset({"root", "path", "name", "shifts", "cache_bytes", "missing_values", "encoding"})
@@ -25,6 +35,7 @@ OFF = {
     "trainer.threads": None, "trainer.reuse_views": False, "data.value_range": None, "data.part": "middle",
     "split._target_": "headstart.splits.holdout.Holdout", "split.val_fraction": None,
     "split.test_fraction": None, "split.n_per_class": None, "split.seed": None,
+    "task._target_": "headstart.tasks.multiclass.Multiclass", "task.label_smoothing": 0.0, "task.class_weights": "none",
     "split.group_column": None, "split.column": None, "split.val_fold": None, "split.duplicates": "group",
 }  # fmt: skip
 """Settings that do nothing at these values, and are no part of a run then."""

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache, partial
 from typing import Annotated, Any, get_type_hints
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le
 from omegaconf import MISSING
 
 from headstart.config.ranges import violations
 from headstart.errors import InputError, collect, unknown
-from headstart.metrics import MONITORS
 from headstart.system.places import check_name
 
 GROUPS = {
@@ -21,6 +20,7 @@ GROUPS = {
     "optimizer": "torch.optim.Optimizer",
     "scheduler": "headstart.strategies.schedule.Schedule",
     "head": "headstart.training.heads.HeadFactory",
+    "task": "headstart.tasks.task.Task",
     "data": "headstart.data.source.Source",
     "split": "headstart.splits.splitter.Splitter",
     "logger": "headstart.record.trackers.Tracker",
@@ -50,11 +50,9 @@ class TrainerConfig:
     accelerator: str = _one_of("auto", "auto", "cpu", "gpu", "cuda", "mps")
     devices: int = _ranged(1, Ge(1))
     gradient_clip_val: float | None = _ranged(None, Gt(0))
-    label_smoothing: float = _ranged(0.0, Ge(0), Lt(1))
-    class_weights: str = _one_of("none", "none", "balanced")
     patience: int | None = _ranged(None, Ge(1))
     min_delta: float = _ranged(0.0, Ge(0))
-    monitor: str = _one_of("val/accuracy", *MONITORS)
+    monitor: str = "${task.monitor}"
     limit_batches: int | None = _ranged(None, Ge(1))
     reuse_views: bool = False
     deterministic: bool = True
@@ -82,6 +80,7 @@ class Config:
     optimizer: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
     head: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     split: dict[str, Any] = field(default_factory=dict)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

@@ -124,17 +124,16 @@ class AudioMixup(Waveform):
         super().__init__(max_shift, max_gain_db, noise, min_snr_db, max_snr_db, views)
         self._alpha = alpha
 
-    def batch(self, inputs: dict[str, Tensor], labels: Tensor, num_classes: int) -> tuple[dict[str, Tensor], Tensor]:
-        """`waveform` `(B, T)` mixed with the batch rolled by one, a share for each; label shares `(B, num_classes)`.
+    def batch(self, inputs: dict[str, Tensor], targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """`waveform` `(B, T)` and targets `(B, O)` mixed with the batch rolled by one, a share for each example.
 
         A mixed sound is as long as the longer of the two.
         """
         waveform, lengths = inputs["waveform"], inputs["lengths"]
         concentration = torch.tensor([self._alpha, self._alpha])
-        share = torch.distributions.Dirichlet(concentration).sample((len(labels),))[:, :1].to(waveform.device)
+        share = torch.distributions.Dirichlet(concentration).sample((len(targets),))[:, :1].to(waveform.device)
         mixed = share * waveform + (1 - share) * waveform.roll(1, 0)
-        target = torch.nn.functional.one_hot(labels, num_classes).to(share.dtype)
-        shares = share * target + (1 - share) * target.roll(1, 0)
+        shares = share * targets + (1 - share) * targets.roll(1, 0)
         return {**inputs, "waveform": mixed, "lengths": torch.maximum(lengths, lengths.roll(1, 0))}, shares
 
 

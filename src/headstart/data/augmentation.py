@@ -32,8 +32,8 @@ class Augmentation:
         """One example, without a batch dimension and as it was read (`pixels` `(3, H, W)` uint8), changed."""
         return inputs
 
-    def batch(self, inputs: dict[str, Tensor], labels: Tensor, num_classes: int) -> tuple[dict[str, Tensor], Tensor]:
-        """A batch and its labels `(B,)` int64, mixed on their device: inputs and label shares `(B, num_classes)`."""
+    def batch(self, inputs: dict[str, Tensor], targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """A batch and its targets `(B, O)` float, mixed on their device in the same shares."""
         raise NotImplementedError(f"{type(self).__name__} does not mix examples")
 
 

@@ -115,10 +115,10 @@ class MixupCutmix(Light):
         super().__init__(min_scale, flip, views)
         self._alphas = (mixup_alpha, cutmix_alpha)
 
-    def batch(self, inputs: dict[str, Tensor], labels: Tensor, num_classes: int) -> tuple[dict[str, Tensor], Tensor]:
-        """`pixels` `(B, 3, H, W)` uint8 mixed with their neighbours in the batch; label shares `(B, num_classes)`."""
-        mix = _mixer(*self._alphas, num_classes)
-        mixed, shares = mix(inputs["pixels"].float(), labels)
+    def batch(self, inputs: dict[str, Tensor], targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """`pixels` `(B, 3, H, W)` uint8 and targets `(B, O)` mixed with their neighbours in the batch."""
+        mix = _mixer(*self._alphas)
+        mixed, shares = mix(inputs["pixels"].float(), targets)
         return {**inputs, "pixels": mixed.round_().to(inputs["pixels"].dtype)}, shares
 
 
@@ -136,7 +136,6 @@ def _made(transform: Any, height: int, width: int) -> Any:
 
 
 @lru_cache(maxsize=16)
-def _mixer(mixup_alpha: float, cutmix_alpha: float, num_classes: int) -> Any:
+def _mixer(mixup_alpha: float, cutmix_alpha: float) -> Any:
     v2 = _v2()
-    mixup = v2.MixUp(alpha=mixup_alpha, num_classes=num_classes)
-    return v2.RandomChoice([mixup, v2.CutMix(alpha=cutmix_alpha, num_classes=num_classes)])
+    return v2.RandomChoice([v2.MixUp(alpha=mixup_alpha), v2.CutMix(alpha=cutmix_alpha)])

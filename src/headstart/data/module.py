@@ -22,7 +22,8 @@ import pytorch_lightning as pl  # noqa: E402
 VIEW_SEED = 0
 """Dice of augmented views: the same for every run, so that what is made of them can be shared."""
 Batch = dict[str, Any]
-"""`inputs` (tensors by name, batch-first), `labels` `(B,)` int64, `index` `(B,)` int64 into the source.
+"""`inputs` (tensors by name, batch-first), `labels` `(B,)` int64 or `(B, O)` float32, `index` `(B,)` int64 into the
+source.
 
 Under several processes also `num_global`: how many examples the batch has in all of them together.
 """
@@ -41,7 +42,7 @@ class Parts(Protocol):
 
 @dataclass(frozen=True)
 class ShiftSet:
-    """An extra test set: its examples, the labels of all of them `(N,)`, and the indices of those that are scored."""
+    """An extra test set: its examples, the labels of all of them `(N, …)`, and the indices of those that are scored."""
 
     examples: Examples
     labels: np.ndarray
@@ -53,7 +54,7 @@ class BatchDataset(Dataset[Batch]):
 
     Args:
         examples: What is read.
-        labels: Label of each example `(N,)`.
+        labels: Label of each example `(N,)` or `(N, O)`.
         augmentation: Changes each example; `None` for none.
         seed: The run's seed, of what augmentation draws anew in every epoch.
         world: Processes that share each batch.
@@ -111,9 +112,8 @@ class DataModule(pl.LightningDataModule):
 
     Args:
         examples: All examples of the source, as the backbone reads them.
-        labels: Their labels `(N,)`.
+        labels: Their labels `(N,)` or `(N, O)`.
         parts: Which of them train, select and test.
-        num_classes: Number of classes.
         augmentation: What happens to training examples; `None` for nothing.
         batch_size: Examples of a batch, all processes together.
         seed: The run's seed.
@@ -127,7 +127,6 @@ class DataModule(pl.LightningDataModule):
         examples: Examples,
         labels: np.ndarray,
         parts: Parts,
-        num_classes: int,
         augmentation: Augmentation | None = None,
         batch_size: int = 32,
         seed: int = 0,
@@ -137,9 +136,8 @@ class DataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.examples = examples
-        self.labels = np.asarray(labels, dtype=np.int64)
+        self.labels = labels
         self.parts = parts
-        self.num_classes = num_classes
         self.augmentation = augmentation
         self.batch_size = batch_size
         self.seed = seed
@@ -165,10 +163,6 @@ class DataModule(pl.LightningDataModule):
     def shift_dataloaders(self) -> dict[str, DataLoader[Batch]]:
         """A loader for each extra test set, by name; `index` counts in the shift's own source."""
         return {name: self._plain(one.examples, one.labels, one.indices) for name, one in self.shifts.items()}
-
-    def class_counts(self) -> np.ndarray:
-        """Training examples of each class `(num_classes,)`, for class weights."""
-        return np.bincount(self.labels[self.parts.train], minlength=self.num_classes)
 
     def _plain(self, examples: Examples, labels: np.ndarray, indices: np.ndarray) -> DataLoader[Batch]:
         rank, world = self._place()

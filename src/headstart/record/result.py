@@ -44,6 +44,8 @@ class Data:
     sizes: Mapping[str, int] | None = field(default=None, metadata=MAY_LACK)
     """Examples by part: train, val, test."""
     classes: Sequence[str] | None = field(default=None, metadata=MAY_LACK)
+    targets: Sequence[str] | None = field(default=None, metadata=MAY_LACK)
+    """Names of what is predicted, where that is numbers."""
     more: Mapping[str, Any] = field(default_factory=dict)
     """Among it whatever else a source tells of itself."""
     duplicates: Mapping[str, Any] | None = field(default=None, metadata=MAY_LACK)
@@ -103,6 +105,7 @@ class Result:
     settings: Mapping[str, Any]
     overrides: Sequence[str]
     seed: int | None = None
+    task: str = field(default="", metadata=MAY_LACK)
     data: Data | None = field(default=None, metadata=MAY_LACK)
     environment: Mapping[str, Any] | None = field(default=None, metadata=MAY_LACK)
     git: Mapping[str, Any] | None = field(default=None, metadata=MAY_LACK)
@@ -115,6 +118,8 @@ class Result:
     cost: Mapping[str, Any]
     phases: Phases | None = field(default=None, metadata=MAY_LACK)
     selection: Selection | None = field(default=None, metadata=MAY_LACK)
+    score: str = field(default="accuracy", metadata=MAY_LACK)
+    """The metric by which runs of its task are compared, unless they select their epoch by another."""
     weights: Weights | None = field(default=None, metadata=MAY_LACK)
     details: Mapping[str, Any] | None = field(default=None, metadata=MAY_LACK)
     """By class: how often which was taken for which."""

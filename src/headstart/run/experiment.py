@@ -32,7 +32,6 @@ from headstart.run.parts import (
     build_backbone,
     build_head,
     build_optimizer,
-    class_weights,
     data_module,
     fitted_heads,
     frozen_features,
@@ -125,7 +124,7 @@ def train(job: Job, record: Recorder) -> Result:
     """Train a model as its plan says, and score it on the test sets by the weights that were best on val."""
     directory = record.directory
     note = "going on from its last epoch" if directory.last.is_file() else ""
-    progress = Progress(_title(job), job.cfg.trainer.max_epochs, note, job.cfg.trainer.monitor)
+    progress = Progress(_title(job), job.cfg.trainer.max_epochs, note, _shown(job))
     with other_ranks(directory.path, job.cfg.trainer.devices, job.run_id):
         fit = _fit(job, directory, record.row, progress)
     load_weights(fit.module, directory.best, job.run_id)
@@ -170,11 +169,11 @@ def _fit(job: Job, directory: RunDirectory, on_row: Callable[[Mapping[str, Any]]
         backbone,
         head,
         groups,
-        data.num_classes,
+        job.task,
+        job.num_outputs,
         build_optimizer(job),
         job.seed,
-        class_weights(job),
-        settings.label_smoothing,
+        [name.removeprefix("val/") for name in job.history[4:]],
         job.parts["augmentation"],
         job.strategy.regularizer,
     )
@@ -201,7 +200,7 @@ def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[Result
     device = device_of(settings.accelerator)
     memory = PeakMemory(device)
     frozen = frozen_features(first, device)
-    progress = Progress(_title(*jobs), settings.max_epochs, monitor=settings.monitor)
+    progress = Progress(_title(*jobs), settings.max_epochs, shown=_shown(first))
     source, reading = first.source, first.reading.description
     views = [view[FEATURES] for view in stored_views(first, frozen)]
     features = views[0]
@@ -298,12 +297,13 @@ def _open(job: Job, directory: RunDirectory, heard: notes.Notes, share: float = 
         "settings": dict(job.identity["settings"]),
         "overrides": list(job.cfg.overrides),
         "seed": job.seed,
+        "task": job.task.name,
         "data": Data(
             name=source.name,
             fingerprint=source.fingerprint,
             split_sha256=job.split.sha256,
             sizes=job.split.sizes,
-            classes=list(source.classes),
+            **{job.task.outputs: list(job.targets.names)},
             more={**source.facts, **record_of(source, job.splitter, job.split)},
             duplicates=None if job.duplicates is None else job.duplicates.record,
         ),
@@ -334,12 +334,17 @@ def _title(job: Job, *others: Job) -> str:
     return f"{' '.join([strategy, *told])} seed={job.seed} [{job.run_id}]"
 
 
+def _shown(job: Job) -> list[str]:
+    """What is shown of an epoch beside the losses."""
+    return [f"val/{job.task.score}", job.cfg.trainer.monitor]
+
+
 def _last_line(done: Result) -> str:
     if not done.is_completed or done.selection is None:
         return f"failed: {(done.error or Failure()).message}"
     found, monitor = done.metrics, done.selection.metric
     own = f"test/{monitor.removeprefix('val/')}"
-    test = ["test/accuracy"] + [own] * (own in found and metrics.is_share(own) and own != "test/accuracy")
+    test = [name for name in dict.fromkeys([f"test/{done.score}", own]) if name in found and name != "test/loss"]
     tested = ", ".join(metrics.shown(name, found[name]) for name in test)
     best = (
         f"best {metrics.shown(monitor, found[monitor])} at epoch {found['best_epoch'] + 1}"  # as they are counted above

@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -30,6 +31,7 @@ from headstart.splits.duplicates import Duplicates, find_duplicates, remarks
 from headstart.splits.splitter import Split, Splitter
 from headstart.strategies.plan import HEAD, Kind, Plan, Row
 from headstart.strategies.strategy import Strategy
+from headstart.tasks.task import Targets, Task
 from headstart.training.device import check_precision
 from headstart.training.ranks import check_devices
 from headstart.training.rows import rows
@@ -113,6 +115,32 @@ class Job(Draft):
     def splitter(self) -> Splitter:
         return self.parts["split"]
 
+    @cached_property
+    def targets(self) -> Targets:
+        """What is predicted of each example."""
+        return Targets(self.source.labels, self.source.classes)
+
+    @cached_property
+    def shift_targets(self) -> dict[str, np.ndarray]:
+        """What is predicted of each example of the extra test sets."""
+        return {name: shift.labels for name, shift in self.source.shifts.items()}
+
+    @property
+    def num_outputs(self) -> int:
+        """Of a head."""
+        return len(self.targets.names)
+
+    @cached_property
+    def task(self) -> Task:
+        """With what it takes from the training examples."""
+        task: Task = self.parts["task"]
+        return task.fitted(self.targets.values[self.split.train], self.num_outputs)
+
+    @property
+    def history(self) -> tuple[str, ...]:
+        """What is measured in every epoch."""
+        return self.task.history(_monitors(self.cfg, self.plan))
+
     @property
     def duplicates(self) -> Duplicates | None:
         """Exact copies among the examples as they are split; `None` where there can be none."""
@@ -195,6 +223,7 @@ def _prepared(cfg: DictConfig, here: bool) -> Job:
     collect(
         [
             partial(check_strategy_name, cfg, strategy, job_plan, sketch.kinds),
+            partial(_check_monitors, cfg, parts["task"], job_plan),
             partial(_check_solver, parts["head"].solver, job_plan),
         ]
     )
@@ -366,6 +395,17 @@ def _sketch(factory: BackboneFactory, node: Any, strategy: Strategy) -> Sketch:
         return Sketch(tuple(group.name for group in groups), backbone.num_features, counts, unset)
 
     return _remember("sketch", _key(node, strategy.granularity, adapter), draw)
+
+
+def _monitors(cfg: DictConfig, plan: Plan) -> list[str]:
+    """Metrics that something follows: the choice of an epoch, the end of training, plateaus."""
+    return [cfg.trainer.monitor, *(phase.until.monitor for phase in plan.phases if phase.until is not None)]
+
+
+def _check_monitors(cfg: DictConfig, task: Task, plan: Plan) -> None:
+    first, *others = _monitors(cfg, plan)
+    checks = [partial(task.check_monitor, first, "trainer.monitor")]
+    collect([*checks, *(partial(task.check_monitor, other, "unfreeze.monitor") for other in others)])
 
 
 def _check_overrides(source: Source, reading: Reading) -> None:

@@ -21,7 +21,6 @@ from headstart.run.unchanged import check_weights
 from headstart.seeding import seed_for
 from headstart.strategies.strategy import Strategy
 from headstart.system.cache import cache_dir, versions
-from headstart.training import scoring
 from headstart.training.activations import Activations, FrozenFeatures, Kept
 from headstart.training.device import device_of
 from headstart.training.probe import train_probes
@@ -40,14 +39,13 @@ def data_module(job: Job) -> DataModule:
     source, settings = job.source, job.cfg.trainer
     augmentation = job.parts["augmentation"]
     shifts = {
-        name: ShiftSet(shift.examples(**job.reading.arguments), shift.labels, shifted_indices(job, shift))
+        name: ShiftSet(shift.examples(**job.reading.arguments), job.shift_targets[name], shifted_indices(job, shift))
         for name, shift in source.shifts.items()
     }
     return DataModule(
         job.examples,
-        source.labels,
+        job.targets.values,
         job.split,
-        len(source.classes),
         augmentation,
         settings.batch_size,
         job.seed,
@@ -59,7 +57,7 @@ def data_module(job: Job) -> DataModule:
 
 def shifted_indices(job: Job, shift: Source) -> np.ndarray:
     """Which of a shifted set's examples are scored: all, or the test examples where it shows this source's own."""
-    return job.split.test if job.source.paired_shifts else np.arange(len(shift.labels))
+    return job.split.test if job.source.paired_shifts else np.arange(len(shift.ids))
 
 
 def backbone_of(factory: BackboneFactory, strategy: Strategy, seed: int) -> Backbone:
@@ -163,7 +161,7 @@ def _room(job: Job, store: Path, device: torch.device) -> tuple[float, float]:
 
 def build_head(job: Job, num_features: int) -> nn.Module:
     torch.manual_seed(seed_for(job.seed, "head"))
-    return job.parts["head"].build(num_features, len(job.source.classes))
+    return job.parts["head"].build(num_features, job.num_outputs)
 
 
 def build_optimizer(job: Job) -> Callable[..., torch.optim.Optimizer]:
@@ -178,12 +176,6 @@ def build_optimizer(job: Job) -> Callable[..., torch.optim.Optimizer]:
     return partial(chosen, fused=True)
 
 
-def class_weights(job: Job) -> Tensor | None:
-    if job.cfg.trainer.class_weights == "none":
-        return None
-    return scoring.class_weights(job.source.labels[job.split.train], len(job.source.classes))
-
-
 def fitted_heads(
     jobs: Sequence[Job],
     heads: Sequence[nn.Module],
@@ -192,41 +184,40 @@ def fitted_heads(
     progress: Progress,
 ) -> list[ProbeOutcome]:
     """Heads trained on `views` of the features, together; where an exact solution was asked for, on the first view."""
-    features = views[0]
-    labels, num_classes = torch.from_numpy(jobs[0].source.labels), len(jobs[0].source.classes)
+    features, targets = views[0], torch.from_numpy(jobs[0].targets.values)
     exact = [place for place, job in enumerate(jobs) if job.parts["head"].solver == "lbfgs"]
     others = [place for place in range(len(jobs)) if place not in exact]
-    outcomes = {place: _solved(jobs[place], features, labels) for place in exact}
+    outcomes = {place: _solved(jobs[place], features, targets) for place in exact}
     report = lambda place, row: progress.epoch(row) if place == 0 else None  # noqa: E731
     probes = [_probe(jobs[place], heads[place]) for place in others]
     if probes:
         several = views if len(views) > 1 else []
-        trained = train_probes(features, labels, probes, num_classes, device, views=several, report=report)
+        trained = train_probes(features, targets, probes, jobs[0].num_outputs, device, views=several, report=report)
         outcomes |= dict(zip(others, trained, strict=True))
     return [outcomes[place] for place in range(len(jobs))]
 
 
-def _solved(job: Job, features: Tensor, labels: Tensor) -> ProbeOutcome:
-    weights = class_weights(job)
+def _solved(job: Job, features: Tensor, targets: Tensor) -> ProbeOutcome:
     return solve(
         features,
-        labels,
+        targets,
         job.split.train,
         job.split.val,
-        len(job.source.classes),
+        job.num_outputs,
         job.parts["head"].l2,
-        label_smoothing=job.cfg.trainer.label_smoothing,
-        class_weights=None if weights is None else weights.tolist(),
+        job.task,
+        monitor=job.cfg.trainer.monitor,
     )
 
 
 def _probe(job: Job, head: nn.Module) -> Probe:
     settings, optimizer = job.cfg.trainer, job.parts["optimizer"]
-    weights, lengths = class_weights(job), job.examples.lengths
+    lengths = job.examples.lengths
     stop = EarlyStopping(settings.patience, settings.min_delta) if settings.patience else None
     options = dict(optimizer.keywords)
     return Probe(
         head,
+        job.task,
         rule(optimizer.func, options.pop("lr"), options.pop("weight_decay", 0.0), **options),
         train=job.split.train,
         val=job.split.val,
@@ -237,8 +228,6 @@ def _probe(job: Job, head: nn.Module) -> Probe:
         lengths=None if lengths is None else lengths[job.split.train],
         schedule=job.parts["scheduler"].factor,
         plan=job.plan,
-        label_smoothing=settings.label_smoothing,
-        class_weights=None if weights is None else weights.tolist(),
         monitor=settings.monitor,
         early_stopping=stop,
         gradient_clip_val=settings.gradient_clip_val,

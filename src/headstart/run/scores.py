@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from headstart.backbones.backbone import WeightsRecord
 from headstart.data.module import DataModule
 from headstart.data.source import Source
-from headstart.metrics import OF_AN_EPOCH, best_epoch, mode
+from headstart.metrics import best_epoch, mode
 from headstart.record.directory import RunDirectory
 from headstart.record.recorder import PeakMemory, Recorder
 from headstart.record.result import Phases, Result, Selection, Weights
@@ -37,10 +37,10 @@ _HEAD_FLOPS: dict[tuple[str, int], float] = {}
 
 @dataclass(frozen=True)
 class Scored:
-    """Logits `(N, C)` by the best epoch's weights on one test set, with what they are measured against."""
+    """Outputs `(N, O)` by the best epoch's weights on one test set, with what they are measured against."""
 
-    logits: Tensor
-    labels: np.ndarray
+    outputs: Tensor
+    targets: np.ndarray
     ids: Sequence[str]
     index: np.ndarray
     """Each example's place in its source."""
@@ -57,9 +57,9 @@ def conclude_probe(
     memory: PeakMemory,
 ) -> Result:
     """Score a trained head and write its record; one that diverged is recorded as failed."""
-    source, test = job.source, job.split.test
+    source, test, targets = job.source, job.split.test, job.targets.values
     frozen_rates = {f"lr/{group}": 0.0 for group in job.plan.groups[:-1]}
-    order = ("epoch", "step", "phase", *OF_AN_EPOCH, "seconds")
+    order = ("epoch", "step", "phase", *job.history, "seconds")
     rows = [
         {**{name: {"phase": 0, **row}[name] for name in order}, **frozen_rates, "lr/head": row["lr/head"]}
         for row in outcome.history
@@ -82,11 +82,11 @@ def conclude_probe(
     head.eval()
     ids = source.ids  # once: a source may draw the list up anew each time
     with torch.inference_mode():
-        scored = {"test": Scored(head(features[test]), source.labels[test], [ids[i] for i in test], test)}
+        scored = {"test": Scored(head(features[test]), targets[test], [ids[i] for i in test], test)}
         for name, (shift, shift_features) in shifted.items():
             chosen, ids = shifted_indices(job, shift), shift.ids
-            logits = head(shift_features[chosen])
-            scored[f"shift/{name}"] = Scored(logits, shift.labels[chosen], [ids[i] for i in chosen], chosen)
+            outputs, targets = head(shift_features[chosen]), job.shift_targets[name]
+            scored[f"shift/{name}"] = Scored(outputs, targets[chosen], [ids[i] for i in chosen], chosen)
     if job.cfg.trainer.keep_checkpoint:
         state = {f"head.{name}": tensor for name, tensor in outcome.best_state.items()}
         write_checkpoint(record.directory.best, {"state_dict": state, "epoch": outcome.best_epoch}, job.run_id)
@@ -94,19 +94,21 @@ def conclude_probe(
 
 
 def score(job: Job, data: DataModule, module: TransferModule, device: torch.device) -> dict[str, Scored]:
-    """Logits on the test set and on every shifted one."""
+    """Outputs on the test set and on every shifted one."""
     settings = job.cfg.trainer
-    loaders = {"test": (job.source, data.test_dataloader())}
+    loaders = {"test": (job.source, job.targets.values, data.test_dataloader())}
     shifts = data.shift_dataloaders()
-    loaders |= {f"shift/{name}": (shift, shifts[name]) for name, shift in job.source.shifts.items()}
+    loaders |= {
+        f"shift/{name}": (shift, job.shift_targets[name], shifts[name]) for name, shift in job.source.shifts.items()
+    }
     scored = {}
-    for name, (source, loader) in loaders.items():
+    for name, (source, targets, loader) in loaders.items():
         seen: list[np.ndarray] = []
         batches = islice(loader, settings.limit_batches)
-        logits = scoring.predict(module, _noting(batches, seen), device, settings.precision)
+        outputs = scoring.predict(module, _noting(batches, seen), device, settings.precision)
         order = np.argsort(np.concatenate(seen), kind="stable")
         chosen, ids = np.concatenate(seen)[order], source.ids
-        scored[name] = Scored(logits[torch.from_numpy(order)], source.labels[chosen], [ids[i] for i in chosen], chosen)
+        scored[name] = Scored(outputs[torch.from_numpy(order)], targets[chosen], [ids[i] for i in chosen], chosen)
     return scored
 
 
@@ -129,25 +131,31 @@ def conclude(
 
     `kept` names the group, by phase, whose stored activations training started from.
     """
-    monitor = job.cfg.trainer.monitor
+    monitor, task, names = job.cfg.trainer.monitor, job.task, job.targets.names
     best = rows[best_epoch(rows, monitor)]
-    metrics: dict[str, Any] = {name: best[name] for name in OF_AN_EPOCH}
-    majority = scoring.majority(job.source.labels[job.split.train])
+    metrics: dict[str, Any] = {name: best[name] for name in job.history}
+    trained = job.targets.values[job.split.train]
     for name, part in scored.items():
-        metrics |= scoring.metrics(part.logits, torch.from_numpy(part.labels), name, majority)
+        targets = torch.from_numpy(part.targets)
+        found = task.scores(part.outputs, targets) | task.baseline(trained, targets)
+        metrics |= {f"{name}/{metric}": value for metric, value in found.items()}
     metrics["best_epoch"] = best["epoch"]
     test = scored["test"]
     record.hardest(_hardest(job, test))
     return record.complete(
         metrics,
         cost,
-        {name: scoring.predictions(part.logits, part.labels, part.ids) for name, part in scored.items()},
+        {
+            name: {"id": np.asarray(list(part.ids)), **task.predictions(part.outputs, part.targets)}
+            for name, part in scored.items()
+        },
         phases=_phases(job.plan, rows, best),
         selection=Selection(metric=monitor, mode=mode(monitor), value=best[monitor]),
         weights=Weights(
             source=weights.source, sha256=weights.sha256, ignored=list(weights.ignored), place=weights.place
         ),
-        details=scoring.details(test.logits, torch.from_numpy(test.labels), job.source.classes),
+        score=task.score,
+        details=task.details(test.outputs, torch.from_numpy(test.targets), names),
         reading={
             **job.reading.description,
             **job.examples.statistics(),
@@ -193,18 +201,11 @@ def keep_adapter(job: Job, module: TransferModule, directory: RunDirectory) -> N
 
 
 def _hardest(job: Job, test: Scored) -> list[tuple[dict[str, Any], bytes | str | None]]:
-    """The test examples whose own class got the least probability, each with what a person can look at."""
-    probability = torch.softmax(test.logits.double(), dim=1).numpy()
-    own = probability[np.arange(len(test.labels)), test.labels]
-    classes = job.source.classes
-    found = []
-    for place in np.argsort(own, kind="stable")[:NUM_HARDEST]:
-        facts = {
-            "id": test.ids[place],
-            "label": classes[test.labels[place]],
-            "predicted": classes[int(probability[place].argmax())],
-            "probability": float(own[place]),
-        }
+    """The test examples that were predicted worst, each with what a person can look at."""
+    targets, names, found = torch.from_numpy(test.targets), job.targets.names, []
+    order = np.argsort(-job.task.hardness(test.outputs, targets), kind="stable")
+    for place in order[:NUM_HARDEST].tolist():
+        facts = {"id": test.ids[place], **job.task.described(test.outputs, targets, place, names)}
         found.append((facts, job.examples.portrait(int(test.index[place]))))
     return found
 

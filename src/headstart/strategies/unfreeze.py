@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from headstart.config.ranges import Count, Multiplier, NonNegative
 from headstart.errors import InputError, collect
-from headstart.metrics import Monitor
 from headstart.strategies.plan import HEAD, Plan, Plateau
 
 
@@ -134,7 +133,7 @@ class OnPlateau(Unfreeze):
         patience: Count = 1,
         min_delta: NonNegative = 0.0,
         num_groups: Count = 1,
-        monitor: Monitor = "val/loss",
+        monitor: str = "val/loss",
         restore_best: bool = False,
         warmup_epochs: NonNegative = 0.0,
     ) -> None:

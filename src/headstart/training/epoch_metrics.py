@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 
-class MeanLoss(Metric):
-    """The mean over examples of losses that are batch means, without waiting for the device.
+class Mean(Metric):
+    """The mean over examples, of what batches add up to, without waiting for the device.
 
     torchmetrics' `MeanMetric` either looks for NaN, which waits, or takes all batches for equally large.
     """
@@ -20,31 +21,31 @@ class MeanLoss(Metric):
         self.add_state("total", torch.tensor(0.0), "sum")
         self.add_state("num_examples", torch.tensor(0.0), "sum")
 
-    def update(self, loss: Tensor, num_examples: int) -> None:
-        """Take note of a batch's mean loss, a scalar."""
-        self.total = self.total + loss * num_examples
+    def update(self, total: Tensor, num_examples: int) -> None:
+        """Take note of a batch's sum, a scalar."""
+        self.total = self.total + total
         self.num_examples = self.num_examples + num_examples
 
     def compute(self) -> Tensor:
         return self.total / self.num_examples
 
 
-class ClassCounts(Metric):
-    """Of each class the examples that were recognised, predicted and there at all: `(3, C)`, see `metrics.counts`."""
+class Outputs(Metric):
+    """What the model gave for examples, of all processes: outputs `(N, O)` and targets, on the CPU at the end."""
 
     full_state_update = False
-    total: Tensor
+    outputs: list[Tensor]
+    targets: list[Tensor]
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.num_classes = num_classes
-        self.add_state("total", torch.zeros(3, num_classes, dtype=torch.int64), "sum")
+        self.add_state("outputs", [], "cat")
+        self.add_state("targets", [], "cat")
 
-    def update(self, predicted: Tensor, labels: Tensor) -> None:
-        """Take note of a batch's classes, predicted and true, `(B,)` each."""
-        classes = torch.arange(self.num_classes, device=labels.device)
-        chosen, there = predicted[:, None] == classes, labels[:, None] == classes
-        self.total = self.total + torch.stack([(chosen & there).sum(0), chosen.sum(0), there.sum(0)])
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Take note of a batch."""
+        self.outputs.append(outputs.float())
+        self.targets.append(targets)
 
-    def compute(self) -> Tensor:
-        return self.total
+    def compute(self) -> tuple[Tensor, Tensor]:
+        return dim_zero_cat(self.outputs).cpu(), dim_zero_cat(self.targets).cpu()

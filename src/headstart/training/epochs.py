@@ -207,7 +207,7 @@ class Keeper(ModelCheckpoint):
         )
 
 
-def keepers(best: Path, last: Path, rows: EpochRows, monitor: str = "val/accuracy") -> list[pl.Callback]:
+def keepers(best: Path, last: Path, rows: EpochRows, monitor: str) -> list[pl.Callback]:
     """Keepers of `best` (weights at the best epoch by `monitor`) and of `last` (everything), each at its place.
 
     In this order: a run that is killed between the two does the epoch again, and keeps its weights again.

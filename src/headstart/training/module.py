@@ -6,18 +6,16 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassAccuracy
 
-from headstart import metrics
 from headstart.backbones.backbone import Backbone, DepthGroup
 from headstart.data.augmentation import Augmentation
 from headstart.seeding import seed_for
 from headstart.strategies.plan import HEAD, FrozenNorm, Row
 from headstart.strategies.regularizers import Regularizer
+from headstart.tasks.task import Task
 from headstart.training.activations import Kept
-from headstart.training.epoch_metrics import ClassCounts, MeanLoss
+from headstart.training.epoch_metrics import Mean, Outputs
 from headstart.training.rows import rows
 from headstart.training.thaw import hold
 
@@ -36,16 +34,17 @@ class DivergedError(RuntimeError):
 
 
 class TransferModule(pl.LightningModule):
-    """A backbone with a head; batches are `{"inputs": …, "labels": (B,) or (B, C), "index": (B,)}`.
+    """A backbone with a head; batches are `{"inputs": …, "labels": (B,) or (B, O), "index": (B,)}`.
 
     Args:
         backbone: inputs → features `(B, D)`.
-        head: features → logits `(B, C)`.
+        head: features → outputs `(B, O)`.
         groups: the backbone's depth groups, from the input to the output.
         optimizer: a torch optimizer that lacks its parameters; its `lr` is the head's base rate.
         seed: of the streams for dropout and for mixing pictures.
-        class_weights: `(C,)` or None, scales each class's loss.
-        label_smoothing: from 0 to below 1.
+        task: loss and metrics, fitted to the training part.
+        num_outputs: O.
+        measures: metrics of val that are measured in every epoch beside `loss` and the task's running one.
         augmentation: mixes whole batches on the device, if it does.
         regularizer: a penalty that takes the place of weight decay.
     """
@@ -57,26 +56,24 @@ class TransferModule(pl.LightningModule):
         backbone: Backbone,
         head: nn.Module,
         groups: list[DepthGroup],
-        num_classes: int,
+        task: Task,
+        num_outputs: int,
         optimizer: Callable[..., torch.optim.Optimizer],
         seed: int,
-        class_weights: Tensor | None = None,
-        label_smoothing: float = 0.0,
+        measures: Sequence[str] = (),
         augmentation: Augmentation | None = None,
         regularizer: Regularizer | None = None,
     ) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
-        self.num_classes, self.seed, self.label_smoothing = num_classes, seed, label_smoothing
+        self.task, self.seed, self.measures, self.num_outputs = task, seed, list(measures), num_outputs
         self.optimizer, self.augmentation, self.regularizer = optimizer, augmentation, regularizer
-        self.register_buffer("class_weights", class_weights, persistent=False)
         self.rows = rows([*groups, _head_group(head)], nn.ModuleList([backbone, head]))
         self.kept: Mapping[int, Kept] = {}
         self.start: Kept | None = None
         self.metrics: dict[str, float] = {}
-        self.train_loss, self.train_accuracy = MeanLoss(), _accuracy(num_classes)
-        self.val_loss, self.val_accuracy = MeanLoss(), _accuracy(num_classes)
-        self.val_counts = ClassCounts(num_classes)
+        self.train_loss, self.train_running, self.val_loss, self.val_running = Mean(), Mean(), Mean(), Mean()
+        self.val_outputs = Outputs()
         self.register_buffer("bad_step", torch.tensor(-1), persistent=False)
         self.bad_step: Tensor
 
@@ -87,7 +84,7 @@ class TransferModule(pl.LightningModule):
         return self
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Logits `(B, C)`."""
+        """Outputs of the head `(B, O)`."""
         return self.head(self.backbone(inputs))
 
     def keep(self, kept: Mapping[int, Kept]) -> None:
@@ -97,16 +94,11 @@ class TransferModule(pl.LightningModule):
         """
         self.kept = kept
 
-    def _logits(self, batch: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+    def _outputs(self, batch: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
         if self.start is None:
             return self(inputs)
         activations = self.start.of(self.current_epoch if self.training else 0, batch, self.backbone)
         return self.head(self.backbone.suffix(activations, self.start.boundary))
-
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy; `labels` are indices `(B,)` or shares `(B, C)`."""
-        weight = self.class_weights if isinstance(self.class_weights, Tensor) else None
-        return F.cross_entropy(logits.float(), labels, weight=weight, label_smoothing=self.label_smoothing)
 
     def setup(self, stage: str) -> None:
         if self.regularizer is not None:  # before a checkpoint is loaded: a resumed run is pulled to the same start
@@ -125,23 +117,23 @@ class TransferModule(pl.LightningModule):
         targets = labels
         if self.augmentation is not None and self.augmentation.mixes:
             inputs, targets = self._mix(inputs, labels, batch_idx)
-        logits = self._logits(batch, inputs)
-        loss = self.loss(logits, targets)
+        outputs = self._outputs(batch, inputs)
+        loss = self.task.loss(outputs.float(), targets)
         detached = loss.detach()
         self._note_divergence(detached)
-        self.train_loss.update(detached, len(labels))
-        self.train_accuracy.update(logits.detach(), labels)
+        self.train_loss.update(detached * len(labels), len(labels))
+        self.train_running.update(self.task.values(outputs.detach().float(), labels).sum(), len(labels))
         if "num_global" in batch:
             # processes average their gradients: scaled so that every example of the batch weighs the same
             loss = loss * (len(labels) * self.trainer.world_size / batch["num_global"])
         return loss if self.regularizer is None else loss + self.regularizer.penalty()
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        logits, labels = self._logits(batch, batch["inputs"]), batch["labels"]
+        outputs, labels = self._outputs(batch, batch["inputs"]).float(), batch["labels"]
         # neither smoothed nor weighted, so that val/loss means the same in every run
-        self.val_loss.update(F.cross_entropy(logits.float(), labels), len(labels))
-        self.val_accuracy.update(logits, labels)
-        self.val_counts.update(logits.argmax(1), labels)
+        self.val_loss.update(self.task.plain_losses(outputs, labels).mean() * len(labels), len(labels))
+        self.val_running.update(self.task.values(outputs, labels).sum(), len(labels))
+        self.val_outputs.update(outputs, labels)
 
     def on_validation_epoch_end(self) -> None:
         """Read the epoch's metrics off the device: the only time anything waits for it.
@@ -152,11 +144,16 @@ class TransferModule(pl.LightningModule):
         self._raise_if_diverged()
         self.metrics = {
             "train/loss": _read(self.train_loss),
-            "train/accuracy": _read(self.train_accuracy),
+            f"train/{self.task.running}": _read(self.train_running),
             "val/loss": _read(self.val_loss),
-            "val/accuracy": _read(self.val_accuracy),
-            **_of_classes(self.val_counts),
+            f"val/{self.task.running}": _read(self.val_running),
+            **{f"val/{name}": value for name, value in self._measured().items()},
         }
+
+    def _measured(self) -> dict[str, float]:
+        found = self.task.measured(*self.val_outputs.compute(), self.measures)
+        self.val_outputs.reset()
+        return found
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """A parameter group or two per row, all from the start, whether frozen or not.
@@ -185,7 +182,7 @@ class TransferModule(pl.LightningModule):
         assert self.augmentation is not None
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed_for(self.seed, "mix", self.current_epoch, batch_idx))
-            return self.augmentation.batch(dict(inputs), labels, self.num_classes)
+            return self.augmentation.batch(dict(inputs), self.task.shares(labels, self.num_outputs))
 
     def _note_divergence(self, loss: Tensor) -> None:
         step = torch.full_like(self.bad_step, self.global_step)
@@ -201,17 +198,7 @@ def _head_group(head: nn.Module) -> DepthGroup:
     return DepthGroup(HEAD, dict(head.named_parameters()), dict(head.named_buffers()), (head,))
 
 
-def _accuracy(num_classes: int) -> Metric:
-    return MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-
-
 def _read(metric: Metric) -> float:
     value = float(metric.compute())
     metric.reset()
     return value
-
-
-def _of_classes(counts: ClassCounts) -> dict[str, float]:
-    found = metrics.of_classes(counts.compute().cpu().numpy())
-    counts.reset()
-    return {f"val/{name}": float(value) for name, value in found.items()}

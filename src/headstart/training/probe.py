@@ -21,8 +21,8 @@ def fusion_key(probe: Probe) -> Hashable | None:
     """Probes of equal key can be one stack; `None`: this one trains by itself.
 
     Free to differ: learning rate, weight decay, betas, eps, momentum, dampening, schedule, seed, which examples (but
-    not how many to train on, nor which where batches are made of like lengths), number of epochs, label smoothing,
-    class weights, dropout rate, clipping norm, monitor, early stopping.
+    not how many to train on, nor which where batches are made of like lengths), number of epochs, the task's settings,
+    dropout rate, clipping norm, monitor, early stopping.
     """
     layers = layers_of(probe.head)
     if layers is None or isinstance(probe.rule, Torch):
@@ -36,16 +36,16 @@ def fusion_key(probe: Probe) -> Hashable | None:
         probe.accumulate_grad_batches,
         probe.max_steps,
         probe.gradient_clip_val is not None,
-        probe.class_weights is not None,
+        probe.task.kind,
         None if probe.lengths is None else probe.batches_key,
     )
 
 
 def train_probes(
     features: Tensor,
-    labels: Tensor,
+    targets: Tensor,
     probes: Sequence[Probe],
-    num_classes: int,
+    num_outputs: int,
     device: torch.device | str = "cpu",
     *,
     views: Sequence[Tensor] = (),
@@ -61,8 +61,8 @@ def train_probes(
     data = ProbeData(
         placed[id(features)],
         [placed[id(view)] for view in views],
-        labels.to(device, torch.int64),
-        num_classes,
+        targets.to(device),
+        num_outputs,
     )
     began = time.perf_counter()
     outcomes: dict[int, ProbeOutcome] = {}

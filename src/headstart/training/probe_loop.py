@@ -12,17 +12,18 @@ import torch
 from torch import Tensor
 
 from headstart.data.batches import Batches
-from headstart.metrics import OF_AN_EPOCH, Watch, counts, of_classes
+from headstart.metrics import Watch
 from headstart.strategies.plan import HEAD
 from headstart.strategies.plan import Row as PlanRow
 from headstart.strategies.rate import foreseen, head_alone
-from headstart.training.criterion import StackedCrossEntropy
 from headstart.training.learners import Batch, Learner, ModuleHead
 from headstart.training.probe_spec import Divergence, Probe, ProbeData, ProbeOutcome, Report, Row
 from headstart.training.stacked_heads import StackedHeads, layers_of
 from headstart.training.vector_optim import Torch
 
 _EVALUATION_ROWS = 4096
+_MOST_OUTPUTS = 2**26
+"""Numbers that are held at once in an evaluation."""
 HEAD_ROW: PlanRow = (HEAD, "weight")
 """All of a head trains at one rate."""
 
@@ -40,11 +41,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch reads: for each group its examples in order, for each probe their labels `(K, N)`."""
+    """What an epoch reads: for each group its examples in order, for each probe their targets `(K, N)`, `(K, N, O)`."""
 
     features: Tensor
     orders: list[Tensor]
-    labels: Tensor
+    targets: Tensor
     ends: list[int]
     """End of each batch, where the next one starts."""
     steps: list[bool]
@@ -63,15 +64,17 @@ class ProbeLoop:
         self.data, self.report = data, report
         self.device = data.features.device
         self.outcomes = [ProbeOutcome() for _ in probes]
-        self.selection = [Watch(probe.monitor) for probe in probes]
+        task = probes[0].task
+        self.monitors = [probe.monitor or task.monitor for probe in probes]
+        self.history = task.history(self.monitors)
+        self.selection = [Watch(monitor) for monitor in self.monitors]
         self.patience = [
-            Watch(probe.monitor, rule.min_delta) if (rule := probe.early_stopping) else None for probe in probes
+            Watch(monitor, probe.early_stopping.min_delta) if probe.early_stopping else None
+            for monitor, probe in zip(self.monitors, probes, strict=True)
         ]
         self.active = list(enumerate(probes))
         self.learner = _learner(probes, self.device)
-        smoothing = [probe.label_smoothing for probe in probes]
-        weights = [probe.class_weights for probe in probes]
-        self.criterion = StackedCrossEntropy(smoothing, weights, data.num_classes, self.device)
+        self.tasks = task.stack([probe.task for probe in probes], data.num_outputs, self.device)
         self.num_steps = self.num_batches = 0
         self._regroup()
 
@@ -82,8 +85,8 @@ class ProbeLoop:
             while self.active:
                 began = time.perf_counter()
                 self.epoch = self._read(epoch)
-                losses, hits = self._train(epoch, self.epoch)
-                rows = self._measure(epoch, losses, hits)
+                losses, values = self._train(epoch, self.epoch)
+                rows = self._measure(epoch, losses, values)
                 self._conclude(epoch, rows, losses, time.perf_counter() - began)
                 epoch += 1
         return self.outcomes
@@ -112,24 +115,24 @@ class ProbeLoop:
         num_accumulated = probe.accumulate_grad_batches
         steps = [(number + 1) % num_accumulated == 0 for number in range(len(ends) - 1)] + [True]
         repeats = torch.tensor([group.rows.stop - group.rows.start for group in self.groups], device=self.device)
-        labels = torch.stack([self.data.labels[order] for order in orders]).repeat_interleave(repeats, 0)
+        targets = torch.stack([self.data.targets[order] for order in orders]).repeat_interleave(repeats, 0)
         views = self.data.views or [self.data.features]
         self.learner.start_epoch(epoch, [(group.rows, group.seed) for group in self.groups])
-        return Epoch(views[epoch % len(views)], orders, labels, ends, steps)
+        return Epoch(views[epoch % len(views)], orders, targets, ends, steps)
 
     def _train(self, number: int, epoch: Epoch) -> tuple[Tensor, Tensor]:
-        """Loss of each example `(K, N)`, and whether it was classified rightly, as the batches went by."""
+        """Loss of each example `(K, N)`, and what the running metric is the mean of, as the batches went by."""
         probe = self.active[0][1]
-        losses = torch.zeros(epoch.labels.shape, device=self.device)
-        hits = torch.zeros_like(losses, dtype=torch.bool)
+        losses = torch.zeros(epoch.targets.shape[:2], device=self.device)
+        values = torch.zeros_like(losses)
         rates = self._rates(number, sum(epoch.steps))
         coefficients = self.learner.coefficients(rates, self.num_steps)
         start = step = added = 0
         for end, steps in zip(epoch.ends, epoch.steps, strict=True):
             scores = self.learner.forward(self._gather(epoch, start, end))
-            labels = epoch.labels[:, start:end]
-            losses[:, start:end], gradient = self.criterion(scores, labels)
-            hits[:, start:end] = scores.max(1).indices == labels
+            targets = epoch.targets[:, start:end]
+            losses[:, start:end], gradient = self.tasks.loss(scores, targets)
+            values[:, start:end] = self.tasks.values(scores, targets)
             if probe.accumulate_grad_batches > 1:
                 gradient.div_(probe.accumulate_grad_batches)
             self.learner.backward(gradient, add=added > 0)
@@ -142,7 +145,7 @@ class ProbeLoop:
                 break
         self.num_steps += step
         self.last_rates = rates[step - 1]
-        return losses[:, :end], hits[:, :end]
+        return losses[:, :end], values[:, :end]
 
     def _gather(self, epoch: Epoch, start: int, end: int) -> Batch:
         """The batch's features, in memory that is used again: fresh pages cost more than the copying."""
@@ -163,39 +166,45 @@ class ProbeLoop:
             columns.append([rates.at(step, HEAD_ROW, probe.rule.lr) for step in steps])
         return np.array(columns).T
 
-    def _measure(self, epoch: int, losses: Tensor, hits: Tensor) -> list[Row]:
+    def _measure(self, epoch: int, losses: Tensor, values: Tensor) -> list[Row]:
         """Each probe's row of history; the one place where an epoch waits for the device."""
-        *evaluated, predicted = self._evaluate()
-        values = torch.stack([_means(losses), _means(hits), *evaluated], dim=1).tolist()
-        by_class = chain.from_iterable(map(self._of_classes, self.groups, predicted))
-        names, begin = ("epoch", "step", *OF_AN_EPOCH), (epoch, self.num_steps)
+        val_losses, val_values, measured = self._evaluate()
+        means = torch.stack([_means(losses), _means(values), val_losses, val_values], dim=1).tolist()
+        names, begin = ("epoch", "step", *self.history), (epoch, self.num_steps)
         return [
-            dict(zip(names, (*begin, *row, *more), strict=True)) for row, more in zip(values, by_class, strict=True)
+            dict(zip(names, (*begin, *row, *more.values()), strict=True))
+            for row, more in zip(means, measured, strict=True)
         ]
 
-    def _of_classes(self, group: Group, predicted: Tensor) -> list[list[float]]:
-        """For each of a group's probes balanced accuracy and macro F1 on val."""
-        labels = self.data.labels[group.val].cpu().numpy()
-        found = of_classes(counts(labels, predicted.cpu().numpy(), self.data.num_classes))
-        return np.stack([found["balanced_accuracy"], found["macro_f1"]], axis=1).tolist()
+    def _evaluate(self) -> tuple[Tensor, Tensor, list[dict[str, float]]]:
+        """Plain loss (neither smoothed nor weighted) and running metric on val, `(K,)` each, and the other metrics."""
+        losses, values, measured = [], [], []
+        names = [name.removeprefix("val/") for name in self.history[4:]]
+        for group, rows in chain.from_iterable(map(self._portions, self.groups)):
+            outputs = self._outputs(group, rows)
+            found = self.tasks.evaluate(rows, outputs, self.data.targets[group.val], names)
+            losses.append(_means(found[0]))
+            values.append(_means(found[1]))
+            measured += found[2]
+        return torch.cat(losses), torch.cat(values), measured
 
-    def _evaluate(self) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Plain cross-entropy (neither smoothed nor weighted) and accuracy on val, `(K,)` each.
+    def _outputs(self, group: Group, rows: slice) -> Tensor:
+        """What some of a group's heads give for its val examples, `(k, O, N)`."""
+        num = rows.stop - rows.start
+        outputs = self.data.features.new_empty(num, self.data.num_outputs, len(group.val))
+        for start in range(0, len(group.val), _EVALUATION_ROWS):
+            places = group.val[start : start + _EVALUATION_ROWS]
+            # a learner's memory is used again by its next call
+            outputs[:, :, start : start + len(places)] = self.learner.predict(
+                rows, self.data.features.index_select(0, places)
+            )
+        return outputs
 
-        And for each group the class `(k, N)` that each of its probes predicts of each val example.
-        """
-        losses, hits, predicted = [], [], []
-        for group in self.groups:
-            group_losses, group_predicted = [], []
-            for rows in group.val.split(_EVALUATION_ROWS):
-                scores = self.learner.predict(group.rows, self.data.features.index_select(0, rows))
-                at_labels = self.data.labels[rows].expand(len(scores), 1, -1)
-                group_losses.append(torch.log_softmax(scores, 1).gather(1, at_labels).squeeze(1).neg_())
-                group_predicted.append(scores.max(1).indices)
-            predicted.append(torch.cat(group_predicted, dim=1))
-            losses.append(_means(torch.cat(group_losses, dim=1)))
-            hits.append(_means(predicted[-1] == self.data.labels[group.val]))
-        return torch.cat(losses), torch.cat(hits), predicted
+    def _portions(self, group: Group) -> list[tuple[Group, slice]]:
+        """A group's rows, so many at a time that their outputs fit into memory."""
+        size = max(1, _MOST_OUTPUTS // (len(group.val) * self.data.num_outputs))
+        starts = range(group.rows.start, group.rows.stop, size)
+        return [(group, slice(start, min(start + size, group.rows.stop))) for start in starts]
 
     def _conclude(self, epoch: int, rows: list[Row], losses: Tensor, elapsed: float) -> None:
         """Record the epoch, keep the best heads, and let those that are done leave."""
@@ -209,7 +218,7 @@ class ProbeLoop:
             outcome.num_steps = self.num_steps
             if not (math.isfinite(row["train/loss"]) and math.isfinite(row["val/loss"])):
                 outcome.divergence = Divergence(epoch, self._first_bad_batch(losses[member]))
-            elif self.selection[position].see(row[probe.monitor]):
+            elif self.selection[position].see(row[self.monitors[position]]):
                 outcome.best_epoch, outcome.best_state = epoch, self.learner.state(member)
             if not self._is_done(position, probe):
                 staying.append(member)
@@ -218,7 +227,7 @@ class ProbeLoop:
             self.active = [self.active[member] for member in staying]
             if staying:
                 self.learner.keep(staying)
-                self.criterion.keep(staying)
+                self.tasks.keep(staying)
                 self._regroup()
 
     def _is_done(self, position: int, probe: Probe) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from headstart.strategies.plan import Plan
+from headstart.tasks.task import Task
 from headstart.training.vector_optim import Rule
 
 Row = dict[str, float]
@@ -26,6 +27,8 @@ class Probe:
     """A head to train, and how. `train` and `val` are indices of examples; the head given is not touched."""
 
     head: nn.Module
+    task: Task
+    """Fitted to its training examples."""
     rule: Rule
     train: np.ndarray
     val: np.ndarray
@@ -39,10 +42,8 @@ class Probe:
     """Factor on the rate at a step (from 0), given the number of steps in all."""
     plan: Plan | None = None
     """Phases in which the head's rate differs; `None`: one rate, from the start to the end."""
-    label_smoothing: float = 0.0
-    class_weights: Sequence[float] | None = None
-    monitor: str = "val/accuracy"
-    """What the best epoch is chosen by, and what early stopping watches."""
+    monitor: str | None = None
+    """What the best epoch is chosen by, and what early stopping watches; `None` for what the task says."""
     early_stopping: EarlyStopping | None = None
     gradient_clip_val: float | None = None
     accumulate_grad_batches: int = 1
@@ -83,15 +84,15 @@ class ProbeOutcome:
 
 @dataclass(frozen=True)
 class ProbeData:
-    """Features and labels of all examples, on the device."""
+    """Features and targets of all examples, on the device."""
 
     features: Tensor
     """`(N, D)` float32: what is evaluated, and trained on if there are no views."""
     views: Sequence[Tensor]
     """Augmented features `(N, D)`; epoch `e` trains on number `e % V`."""
-    labels: Tensor
-    """`(N,)` int64."""
-    num_classes: int
+    targets: Tensor
+    """`(N,)` int64 or `(N, O)` float32."""
+    num_outputs: int
 
 
 Report = Callable[[int, Row], None]

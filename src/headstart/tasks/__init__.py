@@ -1,0 +1,4 @@
+from headstart.compat import mend_torchvision
+
+# Lightning and torchmetrics import torchvision if it is there
+mend_torchvision()

@@ -1,0 +1,207 @@
+"""What is to be predicted: how labels are read, what a head gives for them, its loss, its metrics, and their words."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headstart.errors import InputError, unknown
+
+Cell = Any
+"""What stands as one example's label: a text, a number, several texts, or pairs of a column and what it holds."""
+Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
+"""The penalised loss per example and its gradient, as a function of `[W, b]` laid out `(O, D + 1)`."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Labels as they are trained on."""
+
+    values: np.ndarray
+    """`(N,)` int64 for one class each; `(N, C)` float32 of 0 and 1 for several; `(N, T)` float32 for numbers."""
+    names: tuple[str, ...]
+    """Of the head's outputs: classes, or numbers."""
+
+    @cached_property
+    def sha256(self) -> str:
+        """Over all of it."""
+        return hashlib.sha256(repr(self.names).encode() + self.values.tobytes()).hexdigest()
+
+
+class Task(ABC):
+    """A kind of prediction. Instances hold settings, and what `fitted` has read off the training labels.
+
+    Args:
+        monitor: The metric that `trainer.monitor` names if nothing else is said.
+    """
+
+    name: ClassVar[str]
+    outputs: ClassVar[str]
+    """What a head's outputs are, for the record: `classes`, `targets`."""
+    score: ClassVar[str]
+    """The metric that runs are compared by, unless they select their epoch by another."""
+    running: ClassVar[str]
+    """The metric that is a mean over examples, measured in training as the batches go by."""
+    of_epoch: ClassVar[tuple[str, ...]]
+    """Metrics that are measured on val in every epoch beside `loss` and the running one."""
+    metrics: ClassVar[tuple[str, ...]]
+    """All metrics that `scores` gives, each of which may select the epoch."""
+
+    def __init__(self, monitor: str) -> None:
+        self.monitor = monitor
+
+    def check_monitor(self, monitor: str, setting: str) -> None:
+        """Raise `InputError` if an epoch cannot be selected by `monitor`."""
+        choices = [f"val/{name}" for name in self.metrics]
+        if monitor not in choices:
+            raise unknown(f"{setting} for task={self.name}:", monitor, choices)
+
+    def history(self, monitors: Sequence[str]) -> tuple[str, ...]:
+        """What is measured in every epoch, `monitors` among it, in the order of the history's columns."""
+        always = ("train/loss", f"train/{self.running}", "val/loss", f"val/{self.running}")
+        return tuple(dict.fromkeys([*always, *(f"val/{name}" for name in self.of_epoch), *monitors]))
+
+    @abstractmethod
+    def encode(self, cells: Sequence[Cell], where: str, known: tuple[str, ...] | None = None) -> Targets:
+        """Labels of all examples; `known` are the names that there must be, where other data were read before.
+
+        Raises:
+            InputError: if a cell is no label of this task, naming the task that it may be one of; `where` names the
+                data.
+        """
+
+    @abstractmethod
+    def strata(self, targets: Targets) -> tuple[np.ndarray, tuple[str, ...]]:
+        """What splits keep the shares of: a class for each example `(N,)` or 0/1 `(N, C)`, and their names."""
+
+    def fitted(self, train: np.ndarray, num_outputs: int) -> "Task":
+        """This task, with what it takes from the targets of the training part: weights of classes, mean and spread."""
+        return copy(self)
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """Tasks of equal kind can be trained as one stack."""
+        return (type(self),)
+
+    @abstractmethod
+    def shares(self, labels: Tensor, num_outputs: int) -> Tensor:
+        """Labels as what can be mixed, `(B, O)` float32; the loss takes such mixtures too."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The scalar that is trained on: of outputs `(B, O)`, in their precision."""
+
+    @abstractmethod
+    def plain_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Losses `(B,)` of outputs `(B, O)` without smoothing or weights, so that they mean the same in every run."""
+
+    @abstractmethod
+    def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """`(B,)`: what the running metric is the mean of."""
+
+    @staticmethod
+    @abstractmethod
+    def stack(tasks: Sequence[Any], num_outputs: int, device: torch.device) -> "Stack":
+        """The tasks, all of this kind, of heads that train together."""
+
+    @abstractmethod
+    def objective(self, inputs: Tensor, targets: Tensor, num_outputs: int, l2: float) -> Objective:
+        """Of a linear head with an L2 penalty on centred inputs `(N, D)`, in double precision; it must be convex.
+
+        Raises:
+            InputError: if these settings have no smooth one.
+        """
+
+    @abstractmethod
+    def scores(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """All of `metrics` for outputs `(N, O)`; without those that nothing can be said of (no example of a class)."""
+
+    def measured(self, outputs: Tensor, targets: Tensor, names: Sequence[str]) -> dict[str, float]:
+        """Some of the metrics, at an epoch's end; not a number where nothing can be said of one."""
+        found = self.scores(outputs, targets)
+        return {name: found.get(name, float("nan")) for name in names}
+
+    @abstractmethod
+    def baseline(self, train: np.ndarray, targets: Tensor) -> dict[str, float]:
+        """What one constant answer, the best for the training targets, would score: names as `baseline_rmse`."""
+
+    @abstractmethod
+    def predictions(self, outputs: Tensor, targets: np.ndarray) -> dict[str, np.ndarray]:
+        """What is kept of a test set beside the ids: `label`, `predicted`, and how surely."""
+
+    @abstractmethod
+    def details(self, outputs: Tensor, targets: Tensor, names: tuple[str, ...]) -> dict[str, Any]:
+        """Facts by class or by number, for the record."""
+
+    @abstractmethod
+    def hardness(self, outputs: Tensor, targets: Tensor) -> np.ndarray:
+        """How wrong each prediction is `(N,)`: the largest are shown to people."""
+
+    @abstractmethod
+    def described(self, outputs: Tensor, targets: Tensor, place: int, names: tuple[str, ...]) -> Mapping[str, Any]:
+        """One prediction in words: `label`, `predicted` and `probability` (or `error`)."""
+
+
+class Stack(ABC):
+    """The tasks of several heads that train together; no head's numbers depend on the others."""
+
+    def __init__(self, tasks: Sequence[Any]) -> None:
+        self.tasks = list(tasks)
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses `(K, B)`, whose mean is each batch's loss, and that mean's gradient `(K, O, B)`.
+
+        `outputs` are `(K, O, B)`, `targets` `(K, B)` or `(K, B, O)`.
+        """
+
+    def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What the running metric is the mean of, `(K, B)`."""
+        return torch.stack([task.values(o.T, t) for task, o, t in zip(self.tasks, outputs, targets, strict=True)])
+
+    def evaluate(
+        self, rows: slice, outputs: Tensor, targets: Tensor, names: Sequence[str]
+    ) -> tuple[Tensor, Tensor, list[dict[str, float]]]:
+        """Of some heads' outputs `(k, O, N)` on the same examples: plain losses and values `(k, N)`, and metrics."""
+        pairs = list(zip(self.tasks[rows], outputs, strict=True))
+        losses = torch.stack([task.plain_losses(one.T, targets) for task, one in pairs])
+        values = torch.stack([task.values(one.T, targets) for task, one in pairs])
+        truth = targets.cpu()
+        return losses, values, [task.measured(one.T.cpu(), truth, names) if names else {} for task, one in pairs]
+
+    def keep(self, members: Sequence[int]) -> None:
+        """Go on with these heads alone."""
+        self.tasks = [self.tasks[member] for member in members]
+
+
+def on(values: Sequence[float], like: Tensor) -> Tensor:
+    """Numbers beside a tensor: on its device, in its precision, without waiting for the device."""
+    return torch.tensor(list(values), dtype=like.dtype).to(like.device, non_blocking=True)
+
+
+def known_names(found: Sequence[str], known: tuple[str, ...] | None, where: str) -> tuple[str, ...]:
+    """The names of classes: `known` ones, or those found, sorted.
+
+    Raises:
+        InputError: if there are some that are not known.
+    """
+    names = known or tuple(sorted(set(found)))
+    strange = sorted(set(found) - set(names))
+    if strange:
+        raise InputError(
+            f"{where} has classes that the training data lacks: {shown(strange)}. A shift must have the same classes: "
+            f"{shown(names)}."
+        )
+    return names
+
+
+def shown(items: Sequence[str], most: int = 20) -> str:
+    """Comma-separated, cut after `most` with the count of all."""
+    return ", ".join(items[:most]) + (f", … ({len(items)} in all)" if len(items) > most else "")
