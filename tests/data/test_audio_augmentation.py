@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.nn.functional import one_hot
 from omegaconf import OmegaConf
+from torch.nn.functional import one_hot
 
 from headstart.data.audio_augmentation import AudioMixup, SpecAugment, Waveform
 from headstart.data.audio_clips import Clips

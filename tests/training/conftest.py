@@ -22,8 +22,8 @@ from headstart.splits.splitter import Split
 from headstart.strategies.schedule import Schedule
 from headstart.strategies.strategy import Strategy
 from headstart.strategies.unfreeze import Unfreeze
-from headstart.training.epochs import EarlyStopping, EpochRows, FlopMeter, PlateauThaw, keepers
 from headstart.tasks.multiclass import Multiclass
+from headstart.training.epochs import EarlyStopping, EpochRows, FlopMeter, PlateauThaw, keepers
 from headstart.training.module import TransferModule
 from headstart.training.rows import rows
 from headstart.training.thaw import Thaw

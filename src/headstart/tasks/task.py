@@ -102,6 +102,10 @@ class Task(ABC):
     def plain_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Losses `(B,)` of outputs `(B, O)` without smoothing or weights, so that they mean the same in every run."""
 
+    def plain_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean of `plain_losses`."""
+        return self.plain_losses(outputs, targets).mean()
+
     @abstractmethod
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """`(B,)`: what the running metric is the mean of."""

@@ -131,7 +131,7 @@ class TransferModule(pl.LightningModule):
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         outputs, labels = self._outputs(batch, batch["inputs"]).float(), batch["labels"]
         # neither smoothed nor weighted, so that val/loss means the same in every run
-        self.val_loss.update(self.task.plain_losses(outputs, labels).mean() * len(labels), len(labels))
+        self.val_loss.update(self.task.plain_loss(outputs, labels) * len(labels), len(labels))
         self.val_running.update(self.task.values(outputs, labels).sum(), len(labels))
         self.val_outputs.update(outputs, labels)
 

@@ -80,7 +80,7 @@ def _measure(task: Task, outputs: Tensor, targets: Tensor, train: np.ndarray, va
         "epoch": 0,
         "train/loss": task.loss(outputs[train], targets[train]).item(),
         f"train/{task.running}": values[train].mean().item(),
-        "val/loss": task.plain_losses(outputs[val], targets[val]).mean().item(),
+        "val/loss": task.plain_loss(outputs[val], targets[val]).item(),
         f"val/{task.running}": values[val].mean().item(),
         **{f"val/{name}": value for name, value in task.measured(outputs[val], targets[val], names).items()},
         "lr/head": 0.0,
