@@ -64,7 +64,12 @@ def up_to_date(node: Any) -> Any:
 def settings_up_to_date(settings: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
     """Flat settings of a record by their present names, and the choice of the group `split` that they come to, where
     the record is of before there was one."""
-    settings = {OF_THE_TASK.get(key, key): value for key, value in settings.items()}
+    off = ("0.0", "0", "none")  # at which they are not written down today
+    settings = {
+        OF_THE_TASK.get(key, key): value
+        for key, value in settings.items()
+        if key not in OF_THE_TASK or str(value) not in off
+    }
     if not settings.keys() & RENAMED.keys():
         return settings, None
     choice, split = _split_of(settings)
