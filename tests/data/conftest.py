@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.data.source import Source
+from headstart.tasks.multiclass import Multiclass
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -12,6 +15,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("HEADSTART_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def one_class_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sources that no run has told otherwise."""
+    monkeypatch.setattr(Source, "encode", staticmethod(Multiclass().encode), raising=False)
 
 
 @pytest.fixture

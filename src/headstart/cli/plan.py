@@ -154,7 +154,7 @@ def _work(draft: Draft, head: nn.Module, division: Split | None) -> tuple[dict[i
     sizes = USUAL_SIZES if division is None else tuple(map(len, (division.train, division.val, division.test)))
     augmentation, reused = draft.parts["augmentation"], draft.cfg.trainer.reuse_views
     views = augmentation.views if augmentation.changes_examples else 1
-    num_examples = len(draft.parts["data"].labels) if division is not None else sum(sizes)
+    num_examples = len(draft.parts["data"].ids) if division is not None else sum(sizes)
     stored = Stored(inputs, views * num_examples, views * num_examples / sum(sizes[:2]))
     room = STORED_SHARE * draft.cfg.features.budget_gb * 1e9
     try:
@@ -175,7 +175,7 @@ def _counts(draft: Draft) -> tuple[int | None, Split | None]:
         return None, None
     try:
         check_columns(data)
-        pool = pool_of(data, splitter, with_copies=False)
+        pool = pool_of(data, splitter, draft.parts["task"], with_copies=False)
         return len(data.classes), splitter.split(pool, int(draft.cfg.seed), data.columns)
     except (InputError, OSError):
         return None, None

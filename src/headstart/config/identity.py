@@ -35,6 +35,7 @@ OFF = {
     "trainer.threads": None, "trainer.reuse_views": False, "data.value_range": None, "data.part": "middle",
     "split._target_": "headstart.splits.holdout.Holdout", "split.val_fraction": None,
     "split.test_fraction": None, "split.n_per_class": None, "split.seed": None,
+    "data.label": "group",
     "task._target_": "headstart.tasks.multiclass.Multiclass", "task.label_smoothing": 0.0, "task.class_weights": "none",
     "split.group_column": None, "split.column": None, "split.val_fold": None, "split.duplicates": "group",
 }  # fmt: skip

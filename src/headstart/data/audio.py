@@ -115,7 +115,7 @@ class AudioCsv(AudioFiles):
         path: The table.
         root: Where relative paths of sounds start; `None` for the table's own folder.
         audio_column: Column with the path of the sound.
-        label_column: Column with the class.
+        label_column: Column with the label; several where each holds 0 or 1, or a number (see the task).
         seconds, part, cache_bytes: As for `AudioFolder`.
         shifts: Extra test sets by name, each a table with the same columns or a folder of class folders.
         missing_values: Words that mean a missing value, as the empty cell does, in whatever case; `None` for those of
@@ -132,7 +132,7 @@ class AudioCsv(AudioFiles):
         path: str,
         root: str | None = None,
         audio_column: str = "audio",
-        label_column: str = "label",
+        label_column: str | list[str] = "label",
         seconds: Seconds | None = None,
         part: Part = "middle",
         shifts: dict[str, str] | None = None,
@@ -160,7 +160,7 @@ class AudioCsv(AudioFiles):
 def _shift(
     place: Path,
     audio_column: str,
-    label_column: str,
+    label_column: str | list[str],
     cache_bytes: CacheBytes,
     missing_values: Words | None = None,
     encoding: str | None = None,

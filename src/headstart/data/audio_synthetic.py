@@ -55,18 +55,15 @@ class SyntheticAudio(Source):
 
     def check(self) -> None:
         """Nothing has to be read."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(sorted(SHAPES))
+        _ = self.encoded
 
     @cached_property
-    def labels(self) -> np.ndarray:
-        return np.repeat(np.arange(len(self.classes), dtype=np.int64), self.clips_per_class)
+    def cells(self) -> tuple[str, ...]:
+        return tuple(name for name in sorted(SHAPES) for _ in range(self.clips_per_class))
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
-        return tuple(f"{name}-{number:04d}" for name in self.classes for number in range(self.clips_per_class))
+        return tuple(f"{name}-{number:04d}" for name in sorted(SHAPES) for number in range(self.clips_per_class))
 
     @property
     def parts(self) -> np.ndarray | None:
@@ -79,10 +76,11 @@ class SyntheticAudio(Source):
 
     @cached_property
     def shifts(self) -> Mapping[str, Source]:
-        return {
-            name: SyntheticAudio(self.seconds, self.part, self.clips_per_class, variant=name)
-            for name in self._shift_names
-        }
+        made: dict[str, Source] = {}
+        for name in self._shift_names:
+            made[name] = shift = SyntheticAudio(self.seconds, self.part, self.clips_per_class, variant=name)
+            shift.origin, shift.encode = self, self.encode
+        return made
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -92,9 +90,9 @@ class SyntheticAudio(Source):
         self, sample_rate: int, seconds: float = MAX_CLIP, padding: Padding = "longest", part: Part = "middle"
     ) -> Clips:
         """Clips at `sample_rate` a second, of at most `seconds`; of longer ones, `part`."""
-        read = Generated(self.classes, self.clips_per_class, self._variant, sample_rate)
+        read = Generated(tuple(sorted(SHAPES)), self.clips_per_class, self._variant, sample_rate)
         known = f"{self.fingerprint} {versions('numpy', 'scipy')}"
-        return Clips(read, len(self.labels), known, sample_rate, seconds, padding, part, name=self.name)
+        return Clips(read, len(self.ids), known, sample_rate, seconds, padding, part, name=self.name)
 
 
 class Generated:

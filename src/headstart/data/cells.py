@@ -29,7 +29,6 @@ _INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
 _NO_CHARACTER = re.compile("[\ud800-\udfff\0]")
 _NUMBER = re.compile(r"[+-]?(\d+)(?:[.,](\d+))?(?:[eE][+-]?\d+)?", re.ASCII)
 _WHOLE_FLOAT = re.compile(r"([+-]?\d+)\.0+", re.ASCII)
-_MOST_REAL_CLASSES = 20
 _PLAIN = (bool, int, float, Decimal, date, time, timedelta, UUID)
 
 
@@ -121,17 +120,6 @@ def whole_numbers(names: Sequence[str]) -> list[str]:
     if not all(number and not (number[2] or "").strip("0") for number in numbers):
         return list(names)
     return [_WHOLE_FLOAT.sub(r"\1", name) for name in names]
-
-
-def real_values(names: Sequence[str]) -> list[float]:
-    """The labels as numbers where they measure something, as far as can be told: they are fractions of many values."""
-    different = set(names)
-    numbers = [_NUMBER.fullmatch(name) for name in different]
-    if not all(numbers) or all(not (number[2] or "").strip("0") for number in numbers if number):
-        return []
-    if len(different) <= _MOST_REAL_CLASSES and 2 * len(different) <= len(names):
-        return []
-    return [float(name.replace(",", ".")) for name in names]
 
 
 def _kind(value: Any) -> str:

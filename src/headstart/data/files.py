@@ -11,9 +11,8 @@ import numpy as np
 
 from headstart.data.file_check import CheckedFiles, Finding, Verify, check_files, content_fingerprint
 from headstart.data.listing import Listing
-from headstart.data.source import Source
+from headstart.data.source import Cell, Source
 from headstart.errors import InputError, collect
-from headstart.names import listed
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +21,6 @@ class FileSource(Source):
     """Subclasses say which files there are, how one is verified, and how one of its shifts is made."""
 
     name: str
-    _shift_of: "FileSource | None" = None
-    """The source that this one is a shift of: it has the same classes."""
     _setting: str = "data.root"
     """The setting that says where this source lies, for messages."""
 
@@ -65,14 +62,17 @@ class FileSource(Source):
         """The files; the first look reads the folder or table."""
         return self._list()
 
-    @cached_property
-    def classes(self) -> tuple[str, ...]:
-        return self._shift_of.classes if self._shift_of else tuple(sorted(set(self.listing.names)))
+    @property
+    def cells(self) -> Sequence[Cell]:
+        return self.listing.cells
 
-    @cached_property
-    def labels(self) -> np.ndarray:
-        places = {name: label for label, name in enumerate(self.classes)}
-        return np.array([places[name] for name in self.listing.names], dtype=np.int64)
+    @property
+    def problems(self) -> Sequence[str]:
+        return self.listing.problems
+
+    @property
+    def where(self) -> str:
+        return self.listing.table or str(self.listing.root)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -90,7 +90,7 @@ class FileSource(Source):
     def findings(self) -> Sequence[Finding]:
         """What was found in each file; the first look reads those that were not read before."""
         found: list[Finding] = []
-        collect([self._check_listing, lambda: found.extend(check_files(self.listing, self._verify(), self.reader))])
+        collect([lambda: self.encoded, lambda: found.extend(check_files(self.listing, self._verify(), self.reader))])
         problems = self._judge(found)
         if problems:
             raise InputError(*problems)
@@ -109,7 +109,7 @@ class FileSource(Source):
     def fingerprint(self) -> str:
         listing, contents = self.listing, self.contents
         parts = listing.parts or ("",) * len(listing.ids)
-        return content_fingerprint(list(zip(listing.ids, contents, listing.names, parts, strict=True)))
+        return content_fingerprint(list(zip(listing.ids, contents, listing.cells, parts, strict=True)))
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -120,23 +120,7 @@ class FileSource(Source):
         made: dict[str, Source] = {}
         for name, place in self._shift_places.items():
             made[name] = source = self._shift(name, Path(place).expanduser())
-            source._shift_of = self
+            source.origin, source.encode = self, self.encode
             source._setting = f"data.shifts.{name}"
             source.name = name
         return made
-
-    def _check_listing(self) -> None:
-        listing = self.listing
-        problems = list(listing.problems)
-        found = set(listing.names)
-        if self._shift_of is not None:
-            strange = sorted(found - set(self.classes))
-            if strange:
-                problems.append(
-                    f"{listing.root} has classes that the training data lacks: {listed(strange)}. A shift must "
-                    f"have the same classes: {listed(list(self.classes))}."
-                )
-        elif not problems and len(found) < 2:
-            problems.append(f"{listing.root} has one class, {listed(sorted(found))}: at least two are needed.")
-        if problems:
-            raise InputError(*problems)

@@ -49,7 +49,7 @@ class ImageFiles(FileSource):
     @cached_property
     def scales(self) -> Scales:
         """Black and white of values of more than 8 bits, for all pictures alike; a shift has those of its origin."""
-        origin = self._shift_of
+        origin = self.origin
         if not isinstance(origin, ImageFiles):
             return picture_facts.scales_of(self.findings, self._value_range, {})
         return picture_facts.scales_of(self.findings, origin._value_range, origin.scales)
@@ -135,7 +135,7 @@ class ImageCsv(ImageFiles):
         path: The table.
         root: Where relative paths of pictures start; `None` for the table's own folder.
         image_column: Column with the path of the picture.
-        label_column: Column with the class.
+        label_column: Column with the label; several where each holds 0 or 1, or a number (see the task).
         size, cache_bytes, value_range: As for `ImageFolder`.
         shifts: Extra test sets by name, each a table with the same columns or a folder of class folders.
         missing_values: Words that mean a missing value, as the empty cell does, in whatever case; `None` for those of
@@ -152,7 +152,7 @@ class ImageCsv(ImageFiles):
         path: str,
         root: str | None = None,
         image_column: str = "image",
-        label_column: str = "label",
+        label_column: str | list[str] = "label",
         size: Side | None = None,
         shifts: dict[str, str] | None = None,
         cache_bytes: Count | Literal["auto"] = "auto",
@@ -180,7 +180,7 @@ class ImageCsv(ImageFiles):
 def _shift(
     place: Path,
     image_column: str,
-    label_column: str,
+    label_column: str | list[str],
     cache_bytes: CacheBytes,
     missing_values: Words | None = None,
     encoding: str | None = None,

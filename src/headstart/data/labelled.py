@@ -1,13 +1,18 @@
 """Which rows of a table are examples: those with a content and a label. What is left out is counted and said."""
 
 import logging
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from headstart.data.cells import UNSURE, Missing, is_blank, real_values, texts, whole_numbers
+import numpy as np
+
+from headstart.data.cells import UNSURE, Missing, as_text, is_blank, texts, whole_numbers
 from headstart.data.names import in_one_form
-from headstart.data.table import Table
+from headstart.data.source import Cell
+from headstart.data.table import Table, normal
 from headstart.errors import InputError
 from headstart.names import listed
 
@@ -24,52 +29,81 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Labelled:
-    """The rows of a table that are used: their places in it, their contents by column, their classes and parts."""
+    """The rows of a table that are used: their places in it, their contents by column, their labels and parts."""
 
     rows: Sequence[int] = ()
     contents: Sequence[Sequence[str]] = ()
-    names: Sequence[str] = ()
+    cells: Sequence[Cell] = ()
     parts: Sequence[str] = ()
     problems: Sequence[str] = field(default_factory=list)
 
 
-def labelled(table: Table, contents: Sequence[str], label: str, parts: Sequence[str], missing: Missing) -> Labelled:
-    """Choose the rows that have a value in every column of `contents` and in that of the `label`.
+def labelled(
+    table: Table, contents: Sequence[str], label: str | Sequence[str], parts: Sequence[str], missing: Missing
+) -> Labelled:
+    """Choose the rows that have a value in every column of `contents` and in that (or those) of the `label`.
 
     `parts` says for each row whether it is of `train`, `val`, `test` or (`""`) to be drawn. A val or test in which no
     row has a label (all are missing, or -1 while train has no such label) is set aside whole, so that another is drawn.
     """
     problems: list[str] = []
-    columns = [_collected(problems, table, column) for column in (*contents, label)]
+    names = [label] if isinstance(label, str) else list(label)
+    columns = [_collected(problems, table, column) for column in contents]
+    labels = [_collected(problems, table, column, label_cells) for column in names]
     if problems:
         return Labelled(problems=problems)
-    *cells, labels = columns
-    rows = _with_labelled_parts(table, label, labels, parts, missing)
-    for column, values in ((label, labels), *zip(contents, cells, strict=True)):
-        empty = [row for row in rows if missing(values[row])]
-        if column == label and not missing.are_given:
-            problems += _unsure(table, label, labels, empty)
+    rows = _with_labelled_parts(table, names[0], labels[0], parts, missing)
+    for column, values in (*zip(names, labels, strict=True), *zip(contents, columns, strict=True)):
+        empty = [row for row in rows if isinstance(values[row], str) and missing(values[row])]
+        if column in names and not missing.are_given:
+            problems += _unsure(table, column, values, empty)
         if problems:
             return Labelled(problems=problems)
         if empty:
             _tell_empty(table, column, values, empty, missing)
             left = set(empty)
             rows = [row for row in rows if row not in left]
-    names = in_one_form([labels[row] for row in rows], table.name)
     if not rows:
-        problems.append(f"{table.name} has no row with a value in each column of {listed([*contents, label])}.")
-    elif numbers := real_values(names):
-        problems.append(
-            f"{table.name} has fractions as labels in column {label!r}, {len(set(names))} different ones among "
-            f"{len(names)} rows, from {min(numbers):g} to {max(numbers):g}. Predicting a number is a regression, not a "
-            "choice among classes: name a column of classes, or group the numbers into a few of them."
-        )
+        problems.append(f"{table.name} has no row with a value in each column of {listed([*contents, *names])}.")
+    if isinstance(label, str):
+        cells = _as_names([labels[0][row] for row in rows], table.name)
+    else:
+        cells = [tuple((name, values[row]) for name, values in zip(names, labels, strict=True)) for row in rows]
+    kept = [[values[row] for row in rows] for values in columns]
+    return Labelled(rows, kept, cells, [parts[row] for row in rows], problems)
+
+
+def label_cells(table: Table, column: str) -> list[Cell]:
+    """A column's cells as text (see `cells.texts`), and lists of them as tuples of texts."""
+    found = list(table[column])
+    lists = {row for row, value in enumerate(found) if isinstance(value, (list, tuple, np.ndarray))}
+    plain = ["" if row in lists else value for row, value in enumerate(found)]
+    made: list[Cell] = list(texts(replace(table, columns={normal(column): plain}), column))
+    for row in lists:
+        words = [as_text(value) for value in found[row]]
+        if None in words:
+            raise InputError(
+                f"{table.name} has lists in column {column!r} that hold more than texts and numbers, "
+                f"{table.where([row])}: the labels of an example are a list of names."
+            )
+        made[row] = tuple(words)
+    return made
+
+
+def _as_names(cells: list[Cell], where: str) -> list[Cell]:
+    """With the same name written in the same way wherever it stands."""
+    if not all(isinstance(cell, str) for cell in cells):
+        return [tuple(unicodedata.normalize("NFC", word) for word in _words(cell)) for cell in cells]
+    names = in_one_form(cells, where)
     made = whole_numbers(names)
     merged = sorted({old for old, new in zip(names, made, strict=True) if old != new and new in names})
     if merged:
-        _log.warning("Labels %s of %s are read as the whole numbers that others are.", listed(merged, 5), table.name)
-    kept = [[values[row] for row in rows] for values in cells]
-    return Labelled(rows, kept, made, [parts[row] for row in rows], problems)
+        _log.warning("Labels %s of %s are read as the whole numbers that others are.", listed(merged, 5), where)
+    return list(made)
+
+
+def _words(cell: Cell) -> Sequence[str]:
+    return (cell,) if isinstance(cell, str) else cell
 
 
 def part_names(table: Table, column: str | None, missing: Missing) -> tuple[list[str], list[str]]:
@@ -100,9 +134,11 @@ def column_values(
     return {column: whole_numbers(values) for column, values in cells.items()}, []
 
 
-def _collected(problems: list[str], table: Table, column: str) -> list[str]:
+def _collected(
+    problems: list[str], table: Table, column: str, read: Callable[[Table, str], list[Any]] = texts
+) -> list[Any]:
     try:
-        return texts(table, column)
+        return read(table, column)
     except InputError as error:
         problems += error.messages
         return []
@@ -117,7 +153,7 @@ def _with_labelled_parts(
     kept_back = _KEPT_BACK if not trained & _KEPT_BACK else set()
     for part in ("val", "test"):
         members = [row for row in rows if parts[row] == part]
-        if members and trained and all(missing(labels[row]) or labels[row] in kept_back for row in members):
+        if members and trained and all(_is_absent(labels[row], missing) or labels[row] in kept_back for row in members):
             _log.warning(
                 "%d of %d rows of %s, all of its part %s, have no label in column %r (%s). They are set aside, and %s "
                 "is drawn from the other rows.",
@@ -126,6 +162,10 @@ def _with_labelled_parts(
             )
             rows = [row for row in rows if parts[row] != part]
     return rows
+
+
+def _is_absent(cell: Cell, missing: Callable[[str], bool]) -> bool:
+    return isinstance(cell, str) and missing(cell)
 
 
 def _unsure(table: Table, label: str, labels: Sequence[str], empty: Sequence[int]) -> list[str]:

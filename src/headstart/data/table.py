@@ -3,9 +3,10 @@
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from headstart.errors import InputError, unknown
+from headstart.errors import InputError, collect, unknown
 from headstart.names import listed
 
 
@@ -42,6 +43,13 @@ class Table:
         ]
         if problems:
             raise InputError(*problems)
+
+    def require_all(self, setting: str, names: str | Sequence[str]) -> None:
+        """The same for one setting that names several columns."""
+        listed_names = [names] if isinstance(names, str) else names
+        if not listed_names or len(set(listed_names)) < len(listed_names):
+            raise InputError(f"{setting} must name one column or several different ones, but is {names!r}.")
+        collect([partial(self.require, **{setting: name}) for name in listed_names])
 
     def __getitem__(self, column: str) -> Sequence[Any]:
         return self.columns[normal(column)]

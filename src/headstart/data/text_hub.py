@@ -10,7 +10,7 @@ from headstart.data.cells import Missing, Words, narrow
 from headstart.data.labelled import PARTS, labelled, part_names
 from headstart.data.names import folder_name
 from headstart.data.table import Table
-from headstart.data.text_sources import LabelledTexts, TextSource
+from headstart.data.text_sources import LabelledTexts, TextSource, text_columns
 from headstart.errors import InputError, unknown
 from headstart.names import listed
 from headstart.system.cache import cache_dir, stamp
@@ -42,8 +42,8 @@ class TextHub(TextSource):
         dataset: str,
         subset: str | None = None,
         revision: str | None = None,
-        text_column: str = "text",
-        label_column: str = "label",
+        text_column: str | list[str] = "text",
+        label_column: str | list[str] = "label",
         pair_column: str | None = None,
         max_length: Tokens | None = None,
         shifts: dict[str, str] | None = None,
@@ -55,7 +55,7 @@ class TextHub(TextSource):
         own = folder_name(place) if place.is_dir() else dataset
         self.name = name or (own if subset is None else f"{own}/{subset}")
         self._place = (dataset, subset, revision)
-        self._columns = (text_column, label_column, pair_column)
+        self._columns = (*text_columns(text_column, pair_column), label_column)
         self._missing, self._missing_values = Missing.of(missing_values), missing_values
         self._shift_splits = dict(shifts or {})
         self._splits: Mapping[str, Any] | None = None
@@ -79,18 +79,19 @@ class TextHub(TextSource):
 
     def _gathered(self, chosen: Mapping[str, str]) -> LabelledTexts:
         """The texts of the chosen splits, in one; `chosen` says of which part each is."""
-        text, label, pair = self._columns
+        text, pair, label = self._columns
+        labels = [label] if isinstance(label, str) else label
         tables = {split: self._loaded()[split] for split in chosen}
         common = set.intersection(*(set(table.column_names) for table in tables.values()))
-        wanted = {name for name in (*self._columns, *self.asked.values()) if name in common}
+        wanted = {name for name in (text, pair, *labels, *self.asked.values()) if name in common}
         columns = {
             name: [value for table in tables.values() for value in _values(table, name)] if name in wanted else ()
             for name in sorted(common)
         }
         ids = [f"{split}/{row}" for split, table in tables.items() for row in range(len(table))]
         table = Table(self.name, columns, ids, "row")
-        named = {"data.text_column": text, "data.label_column": label, "data.pair_column": pair}
-        table.require(**named, **self.asked)
+        table.require(**{"data.text_column": text, "data.pair_column": pair}, **self.asked)
+        table.require_all("data.label_column", label)
         parts, problems = part_names(table, self.parts_column, self._missing)
         if self.parts_column is None:
             parts = [part for split, part in chosen.items() for _ in range(len(tables[split]))]
@@ -99,7 +100,7 @@ class TextHub(TextSource):
 
     def _shifted(self) -> Mapping[str, TextSource]:
         dataset, subset, revision = self._place
-        text, label, pair = self._columns
+        text, pair, label = self._columns
         made: dict[str, TextSource] = {}
         for name, split in self._shift_splits.items():
             made[name] = shift = TextHub(
@@ -169,6 +170,9 @@ def _values(table: Any, column: str) -> list[Any]:
     """Cells of a split's column: numbers that stand for classes by the names the dataset gives them."""
     feature = table.features[column]
     names, values = getattr(feature, "names", None), list(table[column])
+    of_each = getattr(getattr(feature, "feature", None), "names", None)
+    if of_each is not None:  # a list of classes
+        return [None if value is None else [of_each[one] for one in value] for value in values]
     if names is not None:
         return [None if value is None or value < 0 else names[value] for value in values]
     return narrow(values) if getattr(feature, "dtype", None) in ("float16", "float32") else values

@@ -15,11 +15,10 @@ from headstart.data.cells import Missing, Words
 from headstart.data.file_check import content_fingerprint
 from headstart.data.labelled import Labelled, column_values, labelled, part_names
 from headstart.data.records import read_records, table_name
-from headstart.data.source import Source
+from headstart.data.source import Cell, Source
 from headstart.data.table import Table
 from headstart.data.texts import Texts, Tokenizer, text_contents
 from headstart.errors import InputError, collect
-from headstart.names import listed
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class LabelledTexts:
     ids: tuple[str, ...]
     texts: tuple[str, ...]
     pairs: tuple[str, ...] | None
-    names: tuple[str, ...]
-    """Class name of each text."""
+    cells: tuple[Cell, ...]
+    """What stands as the label of each text."""
     parts: tuple[str, ...] | None
     problems: tuple[str, ...] = ()
 
@@ -55,7 +54,7 @@ class LabelledTexts:
             tuple(table.ids[row] for row in used.rows),
             texts,
             pairs[0] if pairs else None,
-            tuple(used.names),
+            tuple(used.cells),
             parts,
             (*problems, *used.problems),
             columns,
@@ -66,8 +65,6 @@ class TextSource(Source):
     """Subclasses say which texts there are, and what their shifts are."""
 
     modality: Literal["vision", "text", "audio"] = "text"
-    _known_classes: tuple[str, ...] | None = None
-    """The classes of the source that this one is a shift of."""
 
     def __init__(self, max_length: int | None) -> None:
         self.max_length = max_length
@@ -81,21 +78,24 @@ class TextSource(Source):
         return {}
 
     def check(self) -> None:
-        collect([self._check_own, lambda: collect([shift.check for shift in self.shifts.values()])])
+        collect([lambda: self.encoded, lambda: collect([shift.check for shift in self.shifts.values()])])
 
     @cached_property
     def content(self) -> LabelledTexts:
         """The texts; the first look reads them."""
         return self._read()
 
-    @cached_property
-    def classes(self) -> tuple[str, ...]:
-        return self._known_classes or tuple(sorted(set(self.content.names)))
+    @property
+    def cells(self) -> Sequence[Cell]:
+        return self.content.cells
 
-    @cached_property
-    def labels(self) -> np.ndarray:
-        places = {name: label for label, name in enumerate(self.classes)}
-        return np.array([places[name] for name in self.content.names], dtype=np.int64)
+    @property
+    def problems(self) -> Sequence[str]:
+        return self.content.problems
+
+    @property
+    def where(self) -> str:
+        return self.content.where
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -113,7 +113,7 @@ class TextSource(Source):
     def fingerprint(self) -> str:
         content = self.content
         pairs, parts = content.pairs or ("",) * len(content.ids), content.parts or ("",) * len(content.ids)
-        return content_fingerprint(list(zip(content.ids, content.texts, pairs, content.names, parts, strict=True)))
+        return content_fingerprint(list(zip(content.ids, content.texts, pairs, content.cells, parts, strict=True)))
 
     @cached_property
     def contents(self) -> list[str]:
@@ -124,7 +124,7 @@ class TextSource(Source):
         made = self._shifted()
         for name, shift in made.items():
             shift.name = name
-            shift._known_classes = self.classes
+            shift.origin, shift.encode = self, self.encode
         return made
 
     @property
@@ -149,20 +149,19 @@ class TextSource(Source):
         columns, unread = column_values(table, self.asked.values(), used.rows, missing)
         return LabelledTexts.of(table, used, parts, [*problems, *unread], columns)
 
-    def _check_own(self) -> None:
-        content, problems = self.content, list(self.content.problems)
-        found = set(content.names)
-        if self._known_classes is not None:
-            strange = sorted(found - set(self._known_classes))
-            if strange:
-                problems.append(
-                    f"{content.where} has classes that the training data lacks: {listed(strange)}. A shift must have "
-                    f"the same classes: {listed(list(self._known_classes))}."
-                )
-        elif not problems and len(found) < 2:
-            problems.append(f"{content.where} has one class, {listed(sorted(found))}: at least two are needed.")
-        if problems:
-            raise InputError(*problems)
+
+def text_columns(text: str | list[str], pair: str | None) -> tuple[str, str | None]:
+    """The column of texts, and that of second texts or `None`."""
+    if isinstance(text, str):
+        return text, pair
+    if len(text) == 1:
+        return text[0], pair
+    if len(text) != 2 or pair is not None:
+        raise InputError(
+            f"data.text_column must name one column, or two for pairs of texts, but is {text}"
+            + (f", beside data.pair_column={pair}." if pair else ".")
+        )
+    return text[0], text[1]
 
 
 class TextCsv(TextSource):
@@ -170,9 +169,9 @@ class TextCsv(TextSource):
 
     Args:
         path: The table.
-        text_column: Column with the text.
-        label_column: Column with the class.
-        pair_column: Column with a second text that belongs to the first (question and answer); `None` for none.
+        text_column: Column with the text; two for pairs of texts that belong together (question and answer).
+        label_column: Column with the label; several where each holds 0 or 1, or a number (see the task).
+        pair_column: Column with a second text, in place of the second one of `text_column`; `None` for none.
         max_length: Most tokens of a text, what is longer is cut off; `None` for the backbone's own.
         shifts: Extra test sets by name, each a table with the same columns.
         missing_values: Words that mean a missing value, as the empty cell does, in whatever case; `None` for those of
@@ -184,8 +183,8 @@ class TextCsv(TextSource):
     def __init__(
         self,
         path: str,
-        text_column: str = "text",
-        label_column: str = "label",
+        text_column: str | list[str] = "text",
+        label_column: str | list[str] = "label",
         pair_column: str | None = None,
         max_length: Tokens | None = None,
         shifts: dict[str, str] | None = None,
@@ -196,20 +195,16 @@ class TextCsv(TextSource):
         super().__init__(max_length)
         self._path = Path(path).expanduser()
         self.name = name or table_name(self._path)
-        self._columns = (text_column, label_column, pair_column)
+        self._columns = (*text_columns(text_column, pair_column), label_column)
         self._shift_places = dict(shifts or {})
         self._missing, self._cells = Missing.of(missing_values), (missing_values, encoding)
         self._setting = "data.path"
 
     def _read(self) -> LabelledTexts:
-        text, label, pair = self._columns
+        text, pair, label = self._columns
         table = read_records(self._path, self._setting, self._cells[1])
-        named = {
-            "data.text_column": text,
-            "data.label_column": label,
-            "data.pair_column": pair,
-        }
-        table.require(**named, **self.asked)
+        table.require(**{"data.text_column": text, "data.pair_column": pair}, **self.asked)
+        table.require_all("data.label_column", label)
         parts, problems = part_names(table, self.parts_column, self._missing)
         contents = [text] if pair is None else [text, pair]
         used = labelled(table, contents, label, parts, self._missing)
@@ -217,7 +212,7 @@ class TextCsv(TextSource):
         return self._used(table, used, given, self._missing, problems)
 
     def _shifted(self) -> Mapping[str, TextSource]:
-        text, label, pair = self._columns
+        text, pair, label = self._columns
         missing_values, encoding = self._cells
         made = {
             name: TextCsv(place, text, label, pair, missing_values=missing_values, encoding=encoding)

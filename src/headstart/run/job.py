@@ -150,7 +150,7 @@ class Job(Draft):
         shifts = {name: shift.contents for name, shift in source.shifts.items() if not source.paired_shifts}
         known = {name: copied for name, copied in shifts.items() if copied is not None}
         key = _key(self.identity["data"], self.identity["shifts"], self.split.sha256)
-        return _remember("duplicates", key, lambda: find_duplicates(contents, source.labels, self.split, known))
+        return _remember("duplicates", key, lambda: find_duplicates(contents, source.cells, self.split, known))
 
     @property
     def examples(self) -> Examples:
@@ -206,7 +206,7 @@ def _prepared(cfg: DictConfig, here: bool) -> Job:
             partial(_check_modalities, parts),
             partial(_check_tracker, parts["logger"]),
             partial(_check_views, parts["augmentation"], settings.reuse_views),
-            lambda: found.update(source=_checked_source(parts["data"], nodes["data"])),
+            lambda: found.update(source=_checked_source(parts["data"], nodes["data"], nodes["task"])),
             lambda: found.update(weights=_checked_weights(factory, nodes["backbone"], strategy.pretrained)),
             lambda: found.update(sketch=_sketch(factory, nodes["backbone"], strategy)),
         ]
@@ -214,7 +214,7 @@ def _prepared(cfg: DictConfig, here: bool) -> Job:
     source, sketch = found["source"], found["sketch"]
     collect(
         [
-            lambda: found.update(split=_split(source, cfg, parts["split"])),
+            lambda: found.update(split=_split(source, cfg, parts["split"], parts["task"])),
             partial(_check_overrides, source, factory.reading()),
             lambda: found.update(plan=_plan(sketch, parts, cfg)),
         ]
@@ -273,8 +273,8 @@ def _bound(cfg: DictConfig) -> tuple[dict[str, Any], BackboneFactory, dict[str, 
     """Parts, the backbone's factory at the data's size, and the resolved nodes that they were made from."""
     mend_torchvision()
     parts = binding.bind(cfg)
-    ask(parts["data"], parts["split"])
-    nodes = {"data": OmegaConf.to_container(cfg.data, resolve=True)}
+    ask(parts["data"], parts["split"], parts["task"])
+    nodes = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in ("data", "task")}
     size = getattr(parts["data"], "size", None)
     nodes["backbone"] = [OmegaConf.to_container(cfg.backbone, resolve=True), size]
     factory: BackboneFactory = parts["backbone"]
@@ -360,14 +360,14 @@ def _check_views(augmentation: Augmentation, reuse: bool) -> None:
         )
 
 
-def _checked_source(source: Source, node: Mapping[str, Any]) -> Source:
+def _checked_source(source: Source, node: Mapping[str, Any], task: Any) -> Source:
 
     def check() -> Source:
         source.check()
         check_columns(source)
         return source
 
-    return _remember("source", _key(node, dict(source.asked), source.parts_column), check)
+    return _remember("source", _key(node, task, dict(source.asked), source.parts_column), check)
 
 
 def _checked_weights(factory: BackboneFactory, node: Any, pretrained: bool) -> dict[str, Any]:
@@ -423,12 +423,13 @@ def _most(limit: float) -> float:
     return limit if isinstance(limit, int) else math.floor(limit * 1000) / 1000
 
 
-def _split(source: Source, cfg: DictConfig, splitter: Splitter) -> Split:
+def _split(source: Source, cfg: DictConfig, splitter: Splitter, task: Task) -> Split:
     def divide() -> Split:
-        return splitter.split(pool_of(source, splitter), int(cfg.seed), source.columns)
+        return splitter.split(pool_of(source, splitter, task), int(cfg.seed), source.columns)
 
-    node = OmegaConf.to_container(cfg.split, resolve=True)
-    return _remember("split", _key(source.fingerprint, columns_identity(source), node, int(cfg.seed)), divide, kept=64)
+    nodes = [OmegaConf.to_container(node, resolve=True) for node in (cfg.split, cfg.task)]
+    known = _key(source.fingerprint, columns_identity(source), *nodes, int(cfg.seed))
+    return _remember("split", known, divide, kept=64)
 
 
 def _check_copies(job: Job) -> None:
@@ -497,7 +498,7 @@ def _remarks(job: Job, found: Duplicates) -> list[str]:
     remedy = "Remove them, or put all copies of one into the same part."
     if splitter.duplicates == "keep" and not is_given:
         remedy = "split.duplicates=group keeps all copies of one in the same part."
-    return remarks(found, source.name, source.ids, source.labels, source.classes, job.split, how, remedy)
+    return remarks(found, source.name, source.ids, source.cells, job.split, how, remedy)
 
 
 def _key(*values: Any) -> str:

@@ -12,18 +12,14 @@ from headstart.errors import InputError
 from headstart.names import listed
 from headstart.splits.splitter import Pool, Split, Splitter
 from headstart.splits.units import spread, units
+from headstart.tasks.task import Targets, Task
 
 log = logging.getLogger(__name__)
 
 
-def strata(source: Source) -> np.ndarray:
-    """What every part of a split is to have its share of: the class of each example `(N,)`."""
-    return source.labels
-
-
-def ask(source: Source, splitter: Splitter) -> None:
-    """Have the source bring the columns that the split needs; before it reads anything."""
-    source.asked, source.parts_column = splitter.columns, splitter.parts_column
+def ask(source: Source, splitter: Splitter, task: Task) -> None:
+    """Have the source read labels as the task says, and bring the columns that the split needs; before it reads."""
+    source.asked, source.parts_column, source.encode = splitter.columns, splitter.parts_column, task.encode
 
 
 def check_columns(source: Source) -> None:
@@ -41,7 +37,7 @@ def check_columns(source: Source) -> None:
         if setting == "split.group_column":
             log.warning(
                 "%d of %d examples of %s have no value in column %r: each of them is a group of its own.",
-                *(gaps, len(source.labels), source.name, column),
+                *(gaps, len(source.ids), source.name, column),
             )
         else:
             problems.append(
@@ -52,7 +48,7 @@ def check_columns(source: Source) -> None:
         raise InputError(*problems)
 
 
-def pool_of(source: Source, splitter: Splitter, with_copies: bool = True) -> Pool:
+def pool_of(source: Source, splitter: Splitter, task: Task, with_copies: bool = True) -> Pool:
     """The examples that are divided; to find copies among them (`with_copies`), they have to be read.
 
     Raises:
@@ -72,8 +68,9 @@ def pool_of(source: Source, splitter: Splitter, with_copies: bool = True) -> Poo
     copies = source.contents if with_copies and splitter.duplicates == "group" else None
     if groups is not None and fixed is not None:
         copies = None  # of two groups in two given parts: neither could follow the other
-    together = units(len(source.labels), groups, copies)
-    return Pool(strata(source), source.classes, together, source.parts, source.fractions)
+    together = units(len(source.ids), groups, copies)
+    labels, kinds = task.strata(Targets(source.labels, source.classes))
+    return Pool(labels, kinds, together, source.parts, source.fractions)
 
 
 def groups_of(source: Source, splitter: Splitter) -> Sequence[str | None] | None:

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from headstart.splits.splitter import Split
 
 Contents = Sequence[str]
@@ -41,15 +39,17 @@ class Duplicates:
         return {**counts, "in_shifts": dict(self.in_shifts)}
 
 
-def find_duplicates(contents: Contents, labels: np.ndarray, split: Split, shifts: Mapping[str, Contents]) -> Duplicates:
-    """Count the copies among examples with `contents` and `labels` `(N,)`, and those that `shifts` have of them."""
+def find_duplicates(
+    contents: Contents, labels: Sequence[Any], split: Split, shifts: Mapping[str, Contents]
+) -> Duplicates:
+    """Count the copies among examples with `contents` and `labels`, and those that `shifts` have of them."""
     first: dict[str, int] = {}
     pairs = [
         (first[content], place) for place, content in enumerate(contents) if first.setdefault(content, place) != place
     ]
     torn: dict[int, tuple[int, int]] = {}
     for one, other in pairs:
-        if not np.array_equal(labels[one], labels[other]):
+        if labels[one] != labels[other]:
             torn.setdefault(one, (one, other))
     train, val = ({*map(contents.__getitem__, part.tolist())} for part in (split.train, split.val))
     seen = train | val
@@ -69,8 +69,7 @@ def remarks(
     found: Duplicates,
     name: str,
     ids: Sequence[str],
-    labels: np.ndarray,
-    classes: Sequence[str],
+    labels: Sequence[Any],
     split: Split,
     how: str,
     remedy: str,
@@ -96,7 +95,7 @@ def remarks(
         )
     if found.num_two_labels:
         shown = ", ".join(
-            f"{ids[one]} ({classes[labels[one]]}) = {ids[other]} ({classes[labels[other]]})"
+            f"{ids[one]} ({_said(labels[one])}) = {ids[other]} ({_said(labels[other])})"
             for one, other in found.two_labels
         )
         times = "once" if found.num_two_labels == 1 else f"{found.num_two_labels:,} times"
@@ -109,3 +108,10 @@ def remarks(
         if count
     ]
     return said
+
+
+def _said(label: Any) -> str:
+    """A label as it is shown: one text, several, or pairs of a column and what it holds."""
+    if isinstance(label, str):
+        return label
+    return ", ".join("=".join(part) if isinstance(part, tuple) else str(part) for part in label)
