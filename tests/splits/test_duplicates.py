@@ -39,7 +39,7 @@ def counted_by_hand(contents, labels, parts, shifts):
 def test_copies_are_counted_as_by_hand(seed):
     dice = np.random.default_rng(seed)
     contents = [str(number) for number in dice.integers(0, 3 + 4 * seed, 40)]
-    labels = dice.integers(0, 3, 40)
+    labels = dice.integers(0, 3, 40).tolist()
     order = dice.permutation(40)
     parts = split(order[:22], order[22:30], order[30:38])
     shifts = {"dark": [str(number) for number in dice.integers(0, 100, 15)]}
@@ -47,9 +47,9 @@ def test_copies_are_counted_as_by_hand(seed):
 
 
 def test_what_is_said_names_some_and_counts_all():
-    labels, parts = np.array([0, 0, 1, 1, 0, 1, 1]), split([0, 2, 5], [1], [3, 4, 6])
+    labels, parts = ["no", "no", "yes", "yes", "no", "yes", "yes"], split([0, 2, 5], [1], [3, 4, 6])
     found = find_duplicates(list("aabbbcd"), labels, parts, {})
-    said = remarks(found, "toys", list("ABCDEFG"), labels, ("no", "yes"), parts, "seed 3", "Remove them.")
+    said = remarks(found, "toys", list("ABCDEFG"), labels, parts, "seed 3", "Remove them.")
     assert said == [
         "3 of 7 examples of toys are exact copies of others (A = B, C = D, C = E). As split by seed 3, 2 of 3 test "
         "examples have a copy in train or val and 1 of 1 val examples one in train: such scores are too high. Remove "
