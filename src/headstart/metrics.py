@@ -8,7 +8,18 @@ from typing import Any, Literal
 import numpy as np
 
 SMALLER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "perplexity", "calibration_error", "ece")
-SHARES = ("accuracy", "f1", "auroc", "precision", "recall", "specificity", "average_precision", "map", "exact_match")
+SHARES = (
+    "accuracy",
+    "f1",
+    "auroc",
+    "precision",
+    "recall",
+    "specificity",
+    "average_precision",
+    "map",
+    "exact_match",
+    "share",
+)
 """Endings of the names of metrics that are shares of 1, written as percentages."""
 WORDS = {"f1": "F1", "auroc": "AUROC", "rmse": "RMSE", "mae": "MAE", "mse": "MSE", "r2": "R²", "pearson": "Pearson's r",
          "spearman": "Spearman's ρ"}  # fmt: skip
@@ -28,6 +39,11 @@ def sign(metric: str) -> int:
 def is_share(metric: str) -> bool:
     """Whether it is a share of 1, written as a percentage."""
     return _is_one_of(metric, SHARES)
+
+
+def counts_right(metric: str) -> bool:
+    """Whether it is the share of examples that were answered rightly."""
+    return metric.rpartition("/")[2] in ("accuracy", "exact_match")
 
 
 def title(metric: str) -> str:

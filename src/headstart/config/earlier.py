@@ -36,6 +36,10 @@ _SPLITS = {
 """By choice of the group `split`, its class and what a setting of earlier versions became in it."""
 
 
+FIRST_MONITOR = "val/accuracy"
+"""What the epoch was selected by before a run could say."""
+
+
 def renamed(key: str) -> str | None:
     """What to say of a setting by its old name; `None` for others."""
     new = (RENAMED | OF_THE_TASK).get(key)
@@ -88,7 +92,7 @@ def _with_task(config: Any) -> Any:
     """With the task that every run had before there were others, where none is named."""
     if not isinstance(config, Mapping) or "task" in config or not isinstance(config.get("trainer"), Mapping):
         return config
-    trainer, first = dict(config["trainer"]), "val/accuracy"
+    trainer, first = dict(config["trainer"]), FIRST_MONITOR
     own = {new.partition(".")[2]: trainer.pop(old.partition(".")[2], None) for old, new in OF_THE_TASK.items()}
     given = {name: value for name, value in own.items() if value is not None}
     task = {"_target_": "headstart.tasks.multiclass.Multiclass", **given, "monitor": first}

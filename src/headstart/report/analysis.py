@@ -11,7 +11,7 @@ from headstart.report import statistics
 from headstart.report.crossover import AtSize, Crossover, crossover, turned
 from headstart.report.design import Cell, Contender, Design, Scene
 from headstart.report.evidence import BETTER, LEVEL, OPEN, resampled_interval, verdict
-from headstart.report.metric import Metric
+from headstart.report.metric import Metric, is_baseline
 from headstart.report.pairs import Pairs, adjust, make_pairs
 from headstart.report.reading import Run
 from headstart.report.statistics import Interval, RankTest
@@ -23,8 +23,6 @@ COSTS = (
     "train_seconds", "feature_seconds", "train_flops", "feature_flops", "trainable_parameters", "peak_memory_bytes",
     "total_seconds",
 )  # fmt: skip
-BESIDE = ("accuracy", "balanced_accuracy", "macro_f1", "majority_accuracy")
-"""Measures of the test set that are shown beside the one that runs are compared by."""
 WITH_FEATURES = {"seconds": ("train_seconds", "feature_seconds"), "flops": ("train_flops", "feature_flops")}
 """Costs of a run as if it had computed its frozen features alone: whoever shares them pays less, none pays more."""
 MARGIN = 0.01
@@ -282,11 +280,16 @@ def _training_share(runs: Sequence[Run]) -> float:
 
 
 def _beside(runs: Sequence[Run], metric: Metric) -> dict[str, float]:
-    found = {
-        name: [run.metrics[f"test/{name}"] for run in runs if f"test/{name}" in run.metrics]
-        for name in BESIDE
-        if name != metric.name
-    }
+    """Measures of the test set that stand beside the one that runs are compared by: those that are also followed on
+    val, and what one constant answer would score."""
+    names = dict.fromkeys(
+        name
+        for run in runs
+        for key in run.metrics
+        if (name := key[4:]) not in ("loss", metric.name) and key.startswith("val/")
+    )
+    names |= dict.fromkeys(key[5:] for run in runs for key in run.metrics if is_baseline(key))
+    found = {name: [run.metrics[f"test/{name}"] for run in runs if f"test/{name}" in run.metrics] for name in names}
     return {name: fmean(values) for name, values in found.items() if values}
 
 

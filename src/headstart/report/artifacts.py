@@ -8,7 +8,7 @@ import io
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +62,19 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """A run's answers on a test set: ids (N,), labels (N,), probabilities (N, C), and the classes decided for (N,)."""
+    """A run's answers on a test set: ids (N,), labels and answers (N,) or (N, O), and probabilities (N, C) if any."""
 
     ids: np.ndarray
     labels: np.ndarray
-    probabilities: np.ndarray
+    probabilities: np.ndarray | None
     answers: np.ndarray
 
     @property
-    def right(self) -> np.ndarray:
-        """Whether each answer is right, (N,) bool."""
-        return self.answers == self.labels
+    def right(self) -> np.ndarray | None:
+        """Whether each answer is right, (N,) bool; `None` for numbers, which are never quite."""
+        if self.labels.dtype.kind == "f":
+            return None
+        return (self.answers == self.labels).reshape(len(self.ids), -1).all(axis=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ class Details:
     classes: list[str]
     counts: np.ndarray | None
     accuracy: list[float]
+    by_output: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Where an example has several labels, or numbers: for each of them measures by name."""
 
     @property
     def totals(self) -> np.ndarray:
@@ -181,13 +185,14 @@ def read_predictions(run: Run, part: str = "test") -> Predictions | None:
         arrays = bounded.arrays(path)
         if f"{part}/id" not in arrays:
             return None
-        probabilities = arrays[f"{part}/probability"]
+        probabilities = arrays.get(f"{part}/probability")
         answers = arrays.get(f"{part}/predicted")
         if answers is None:  # of older runs: halves keep three digits, so near ties may fall the other way
-            answers = probabilities.argmax(axis=1)
+            answers = arrays[f"{part}/probability"].argmax(axis=1)
         found = Predictions(arrays[f"{part}/id"].astype(str), arrays[f"{part}/label"], probabilities, answers)
-        shapes = found.ids.shape, found.labels.shape, found.answers.shape, found.probabilities.shape[:1]
-        if found.probabilities.ndim != 2 or len(set(shapes)) != 1 or not len(found.ids):
+        sizes = {len(array) for array in (found.ids, found.labels, probabilities) if array is not None}
+        flat = probabilities is not None and probabilities.ndim != 2
+        if flat or found.answers.shape != found.labels.shape or len(sizes) != 1 or not len(found.ids):
             raise ValueError("its arrays do not fit one another")
     return found
 
@@ -199,6 +204,9 @@ def read_details(run: Run) -> Details | None:
         details = read_json(path).get("details")
         if not isinstance(details, dict) or not details:
             return None
+        if isinstance(by_output := details.get("by_output"), dict):
+            rows = {str(name): {str(k): _float(v) for k, v in dict(row).items()} for name, row in by_output.items()}
+            return Details(list(rows), None, [], rows) if rows else None
         per_class = details.get("per_class_accuracy")
         per_class = per_class if isinstance(per_class, dict) else {}
         classes = [str(name) for name in details.get("classes") or per_class]

@@ -191,7 +191,7 @@ def spread(analysis: Analysis, row: Summary) -> str | None:
         by_split.setdefault(runs[number].split, []).append(score)
     tests = [run.sizes.get("test", 0.0) for run in runs.values()]
     drawn = None
-    if metric.name == "accuracy" and min(tests) > 0 and 0 < row.interval.mean < 1:
+    if metric.counts_right and min(tests) > 0 and 0 < row.interval.mean < 1:
         drawn = sqrt(row.interval.mean * (1 - row.interval.mean) / fmean(tests))
     if len(by_split) == 1 and "" not in by_split:
         text += ", all on one split"

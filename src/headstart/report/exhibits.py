@@ -93,8 +93,10 @@ def _show_best(exhibits: Exhibits, analysis: Analysis, scene: Scene) -> None:
 
 def _hardest(predictions: Predictions, details: Details | None) -> list[Hard]:
     """The examples whose own class got the lowest probability, by name alone."""
-    n, width = predictions.probabilities.shape
     labels = predictions.labels
+    if predictions.probabilities is None or labels.ndim != 1:
+        return []
+    n, width = predictions.probabilities.shape
     if not ((labels >= 0) & (labels < width)).all():
         return []
     own = predictions.probabilities[np.arange(n), labels.astype(int)].astype(float)
@@ -130,11 +132,13 @@ def _compare(exhibits: Exhibits, first: Summary, second: Summary, analysis: Anal
                 f"The runs of {repeats.name(seed)} were tested on other examples and were not compared by them."
             )
             continue
-        right = [predictions.right[places] for predictions, places in zip(kept, order, strict=True)]
+        if kept[0].right is None or kept[1].right is None:
+            continue
+        right = [kept[0].right[order[0]], kept[1].right[order[1]]]
         tested.setdefault(tuple(kept[0].ids[order[0]]), []).append(right[0].astype(float) - right[1])
         if len(exhibits.examples) < MOST_SEEDS:
             exhibits.examples[seed] = compare_examples(*right)
-    if len(tested) == 1 and analysis.design.metric.name == "accuracy":
+    if len(tested) == 1 and analysis.design.metric.counts_right:
         (found,) = tested.values()
         if len(found) == len(shared):
             gaps = np.array(found)

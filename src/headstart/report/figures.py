@@ -9,7 +9,7 @@ import numpy as np
 
 from headstart.report.analysis import AcrossData, Analysis, Summary
 from headstart.report.design import Contender, Scene
-from headstart.report.metric import Metric, p_equals, plural, scaled, seconds_text
+from headstart.report.metric import Metric, baseline, p_equals, plural, scaled, seconds_text
 from headstart.report.style import INK, MUTED, Drawing, Look, draw, shorten
 
 MOST_ROWS = 16
@@ -42,7 +42,7 @@ def scores(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawing
     """Mean, 95% t-interval and every replicate for each contender."""
     metric, unit = analysis.design.metric, analysis.design.replicates.unit
     rows, note = _best_rows(analysis.summaries[scene])
-    chance = rows[0].beside.get("majority_accuracy") if metric.name == "accuracy" else None
+    chance = baseline(rows[0].beside, metric)
     if chance is not None:
         note = f" Dotted line: always answering the most frequent class.{note}"
 

@@ -1,14 +1,12 @@
 """The measure that a report compares runs by, and how its values are written."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, isnan
 
 from headstart import metrics
 from headstart.report.reading import Run
-
-PREFERRED = ("accuracy", "macro_f1", "balanced_accuracy", "auroc", "loss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +24,11 @@ class Metric:
     def share(self) -> bool:
         """Whether the measure is a share of 1, written as a percentage."""
         return metrics.is_share(self.name)
+
+    @property
+    def counts_right(self) -> bool:
+        """Whether the measure is the share of examples that were answered rightly."""
+        return metrics.counts_right(self.name)
 
     @property
     def title(self) -> str:
@@ -97,7 +100,7 @@ class Metric:
 def choose_metric(runs: Sequence[Run]) -> tuple[Metric, list[str]]:
     """The measure that most completed runs have on both val and test; and what that leaves out, in words.
 
-    Of several, the one that all runs selected their epoch by, if it is a share of 1; else accuracy.
+    Of several, the one that all runs selected their epoch by, unless that is the loss; else the one of their task.
     """
     counts: Counter[str] = Counter()
     completed = [run for run in runs if run.completed]
@@ -107,11 +110,12 @@ def choose_metric(runs: Sequence[Run]) -> tuple[Metric, list[str]]:
         for run in completed:
             counts.update(key[5:] for key in run.metrics if key.startswith("test/"))
     if not counts:
-        return Metric("accuracy"), []
+        return Metric(next((run.score for run in runs if run.score), "loss")), []
     monitors = {run.monitor.removeprefix("val/") for run in completed}
-    monitored = [name for name in monitors if len(monitors) == 1 and metrics.is_share(name)]
-    order = {name: i for i, name in enumerate([*monitored, *(name for name in PREFERRED if name not in monitored)])}
-    name = min(counts, key=lambda key: (-counts[key], order.get(key, len(order)), key))
+    monitored = [name for name in monitors if len(monitors) == 1 and name != "loss"]
+    own = [name for name, _ in Counter(run.score for run in completed).most_common()]
+    order = {name: i for i, name in enumerate(dict.fromkeys([*monitored, *own]))}
+    name = min(counts, key=lambda key: (-counts[key], order.get(key, len(order)), key == "loss", key))
     metric, notes = Metric(name), []
     without = [run for run in completed if metric.test(run) is None]
     if without:
@@ -122,6 +126,20 @@ def choose_metric(runs: Sequence[Run]) -> tuple[Metric, list[str]]:
             f"{len(completed) - len(without)} of {len(completed)} completed runs have; left out: {listing}."
         )
     return metric, notes
+
+
+BASELINES = ("majority_", "baseline_")
+"""Beginnings of the names of what one constant answer, the best for training, would score."""
+
+
+def is_baseline(key: str) -> bool:
+    """Whether a metric of the test set tells of one constant answer."""
+    return key.startswith(tuple(f"test/{beginning}" for beginning in BASELINES))
+
+
+def baseline(beside: Mapping[str, float], metric: Metric) -> float | None:
+    """What one constant answer would score by a measure, among those that stand beside it."""
+    return next((value for key, value in beside.items() if key in [f"{b}{metric.name}" for b in BASELINES]), None)
 
 
 def _signed(value: float | None, sign: int) -> float | None:

@@ -11,7 +11,7 @@ from headstart.report.crossover import WIDEST_STEP, Crossover
 from headstart.report.design import Contender, Scene
 from headstart.report.evidence import BETTER, EQUAL, LEVEL
 from headstart.report.factors import interactions, turns
-from headstart.report.metric import Metric, number, p_equals, plural, scaled, seconds_text
+from headstart.report.metric import BASELINES, Metric, number, p_equals, plural, scaled, seconds_text
 from headstart.report.reading import STATUSES, Ledger, Run
 
 
@@ -202,17 +202,27 @@ def phases(analysis: Analysis) -> str | None:
 
 
 def majority(rows: Sequence[Summary], metric: Metric) -> str | None:
-    """What always giving the most frequent answer would score, and who is not above that."""
-    known = [(row, row.beside["majority_accuracy"]) for row in rows if "majority_accuracy" in row.beside]
-    if not known:
+    """What one constant answer would score, and who is not above that."""
+    names = dict.fromkeys(name for row in rows for name in row.beside if name.startswith(BASELINES))
+    # by the measure that runs are compared by, or else the first there is
+    name = next((name for name in names if name.partition("_")[2] == metric.name), next(iter(names), None))
+    if name is None:
         return None
-    text = f"Always answering the class that is most frequent in training would be right in {known[0][1]:.1%}"
-    below = [
-        row.cell.contender.label
-        for row, score in known
-        if (row.interval.mean if metric.name == "accuracy" else row.beside.get("accuracy", inf)) <= score
-    ]
-    return text + (f"; no more accurate than that: {listing(below)}." if below else ".")
+    known, other = [(row, row.beside[name]) for row in rows if name in row.beside], Metric(name.partition("_")[2])
+    value = other.text(other.sign * known[0][1])
+    below = [row.cell.contender.label for row, score in known if _own(row, metric, other) <= other.sign * score]
+    if name.startswith("majority_"):
+        text = f"Always answering the class that is most frequent in training would be right in {value}"
+        return text + (f"; no more accurate than that: {listing(below)}." if below else ".")
+    text = f"One and the same answer, the best for training, would come to {other.title} {value}"
+    return text + (f"; no better than that: {listing(below)}." if below else ".")
+
+
+def _own(row: Summary, metric: Metric, other: Metric) -> float:
+    """A row's score by another measure than it is compared by, more being better."""
+    if other.name == metric.name:
+        return row.interval.mean
+    return other.sign * row.beside[other.name] if other.name in row.beside else inf
 
 
 def _settings_selection(analysis: Analysis, rows: Sequence[Summary]) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from sys import intern
 from typing import Any
 
-from headstart.config.earlier import RENAMED, settings_up_to_date
+from headstart.config.earlier import FIRST_MONITOR, RENAMED, settings_up_to_date
 from headstart.errors import InputError
 from headstart.names import safe_command
 from headstart.record.directory import LISTING, RESULT, RunDirectory, SweepDirectory
@@ -48,6 +48,8 @@ class Run:
     sizes: Mapping[str, float] = field(default_factory=dict)
     copies: Mapping[str, float] = field(default_factory=dict)
     """Exact copies among the examples, counted by where they lie (see `data.duplicates` of a result)."""
+    score: str = ""
+    """The metric that runs of its task are compared by, unless they select their epoch by another."""
     num_classes: int | None = None
     weights: str = ""
     weights_content: str = ""
@@ -233,7 +235,8 @@ def _take_identity(run: Run, entry: Mapping[str, Any]) -> None:
 def _take_outcome(run: Run, result: Result) -> None:
     run.status, run.metrics, run.cost = result.status, _numbers(result.metrics), _shared_out(_numbers(result.cost))
     # what does not say so is older, and was selected by accuracy whatever it monitored
-    run.monitor = intern(_text((result.selection or Selection()).metric) or "val/accuracy")
+    run.monitor = intern(_text((result.selection or Selection()).metric) or FIRST_MONITOR)
+    run.score = intern(_text(result.score))
     run.phases = _phases(result.phases)
     data, weights, git = result.data or Data(), result.weights or Weights(), result.git or {}
     run.split, run.sizes = intern(_text(data.split_sha256)), _numbers(data.sizes)

@@ -129,7 +129,9 @@ def notes(ledger: Ledger) -> Table | None:
 
 
 def per_class(details: Details, label: str) -> Table:
-    """Accuracy by class, the worst first."""
+    """Accuracy by class, the worst first; where an example has several labels, or numbers, measures of each."""
+    if details.by_output:
+        return _by_output(details, label)
     columns = [Column("class", "Class"), Column("accuracy", "Accuracy", True),
                Column("examples", "Test examples", True), Column("taken_for", "Most often taken for")]  # fmt: skip
     table = Table("per-class", f"Accuracy by class, {label}", columns, shown=60)
@@ -137,12 +139,27 @@ def per_class(details: Details, label: str) -> Table:
     mistakes: dict[str, str] = {}
     for true, predicted, count in confused(details, most=None):
         mistakes.setdefault(true, f"{predicted} ({count:g})")
-    share = Metric("accuracy")
+    share = Metric("share")
     for i in sorted(
         range(len(details.classes)), key=lambda i: (details.accuracy[i] != details.accuracy[i], details.accuracy[i])
     ):
         name, accuracy, total = details.classes[i], details.accuracy[i], float(totals[i])
         table.add(name, Cell(share.text(accuracy), accuracy * 100), Cell(number(total), total), mistakes.get(name, "–"))
+    return table
+
+
+def _by_output(details: Details, label: str) -> Table:
+    names = list(dict.fromkeys(name for row in details.by_output.values() for name in row))
+    titles = {name: Metric(name).title for name in names}
+    columns = [Column("name", "Name"), *(Column(n, t[:1].upper() + t[1:], True) for n, t in titles.items())]
+    table = Table("per-class", f"Measures by what is predicted, {label}", columns, shown=60)
+    for output, row in details.by_output.items():
+        values = [row.get(name, float("nan")) for name in names]
+        cells = [
+            Cell(Metric(name).text(Metric(name).sign * value), Metric(name).raw(Metric(name).sign * value))
+            for name, value in zip(names, values, strict=True)
+        ]
+        table.add(output, *cells)
     return table
 
 
@@ -163,7 +180,7 @@ def example_tests(found: Mapping[int, ExampleTest], first: Contender, second: Co
         Column("p_mcnemar", "McNemar p", True, "exact, two-sided"),
     ]  # fmt: skip
     table = Table("examples", f"{first.label} against {second.label} on the same test examples", columns)
-    share = Metric("accuracy")
+    share = Metric("share")
     for seed, test in sorted(found.items()):
         counts = (test.num_examples, test.both, test.only_first, test.only_second, test.neither)
         table.add(

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from math import inf, isfinite, nan
 
-from headstart.report.analysis import BESIDE, Analysis, BySize, Difference, Summary
+from headstart.report.analysis import Analysis, BySize, Difference, Summary
 from headstart.report.design import Contender, Scene
 from headstart.report.evidence import BETTER, EQUAL, effect_size
 from headstart.report.factors import cells, marginal
 from headstart.report.figures import place_text
-from headstart.report.metric import Metric, number, p_text, scaled, seconds_text
+from headstart.report.metric import BASELINES, Metric, number, p_text, scaled, seconds_text
 from headstart.report.qualifications import listing
 from headstart.report.reading import Run
 from headstart.report.replicates import KINDS
@@ -24,12 +24,6 @@ COST_COLUMNS = (
     Column("peak_memory_bytes", "Memory", True, "peak memory of one run", detail=True),
     Column("total_seconds", "In all", True, "seconds of all runs of this row, failed ones too", detail=True),
 )  # fmt: skip
-BESIDE_COLUMNS = {
-    "accuracy": ("Accuracy", "test accuracy, mean over runs"),
-    "balanced_accuracy": ("Balanced", "balanced accuracy on test: the mean over classes"),
-    "macro_f1": ("Macro F1", "on test: the mean over classes"),
-    "majority_accuracy": ("Majority", "test accuracy of always answering the class most frequent in training"),
-}
 SETTINGS = ("optimizer.lr", "optimizer.weight_decay", "trainer.max_epochs", "trainer.batch_size", "data.size")
 """Settings that a reader looks for first; those in which contenders differ come besides."""
 MOST_SETTINGS = 12
@@ -66,11 +60,8 @@ def comparison(analysis: Analysis) -> Table:
             ("val_mean", "Val mean", "what settings were selected on"),
         )),
     ]  # fmt: skip
-    beside = [
-        name for name in BESIDE if any(name in row.beside for rows in analysis.summaries.values() for row in rows)
-    ]
-    columns += [Column(name, title, True, about, "percent", True) for name in beside
-                for title, about in [BESIDE_COLUMNS[name]]]  # fmt: skip
+    beside = list(dict.fromkeys(name for rows in analysis.summaries.values() for row in rows for name in row.beside))
+    columns += [_beside_column(name) for name in beside]
     columns += [Column("selected", "Settings", detail=True), Column("tried", "Tried", True, "settings", detail=True)]
     columns += COST_COLUMNS
     table = Table("comparison", f"Test {metric.heading} of the selected settings, with cost", columns, shown=400)
@@ -84,7 +75,7 @@ def comparison(analysis: Analysis) -> Table:
                 scene.dataset, Cell(scene.size_text, scene.size_text if scene.n == inf else scene.n),
                 interval_cell(metric, row.interval.low, row.interval.high),
                 *(Cell(metric.cell(value), metric.raw(value)) for value in (row.median, row.best, row.worst, row.val)),
-                *(_share_cell(row.beside.get(name, nan)) for name in beside),
+                *(_beside_cell(name, row.beside.get(name, nan)) for name in beside),
                 _selected(row), Cell(str(row.num_tried), row.num_tried), *_cost_cells(row),
             )  # fmt: skip
     table.note = (
@@ -176,9 +167,16 @@ def _setting_cell(value: object) -> Cell:
     return Cell(f"{value:g}", float(value)) if isinstance(value, int | float) else Cell(str(value))
 
 
-def _share_cell(value: float) -> Cell:
-    share = Metric("accuracy")
-    return Cell(share.cell(value), share.raw(value))
+def _beside_column(name: str) -> Column:
+    other = Metric(name)
+    title = other.title[:1].upper() + other.title[1:]
+    about = "on test, of the one constant answer that is best for training"
+    return Column(name, title, True, about if name.startswith(BASELINES) else "on test", unit(other), True)
+
+
+def _beside_cell(name: str, value: float) -> Cell:
+    other = Metric(name)
+    return Cell(other.cell(other.sign * value), other.raw(other.sign * value))
 
 
 def interval_cell(metric: Metric, low: float, high: float) -> Cell:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from headstart.config.earlier import FIRST_MONITOR
 from headstart.errors import InputError
 from headstart.metrics import shown
 from headstart.names import in_console, safe_command
@@ -189,7 +190,7 @@ def _show_running(
     for entry in running[:MOST_ROWS]:
         directory, total = ledger.run(entry["run_id"]), entry["settings"].get("trainer.max_epochs")
         total = total if isinstance(total, int) else 0
-        monitor = str(entry["settings"].get("trainer.monitor", "val/accuracy"))
+        monitor = str(entry["settings"].get("trainer.monitor", FIRST_MONITOR))
         done, rest = _epochs(_last_row(directory.history), total, monitor)
         label = in_console(labels[entry["run_id"]])
         text = f"[cyan]▶[/] {label}  epoch {done} of {total} {bar(done / max(total, 1), 10)}{rest}"
