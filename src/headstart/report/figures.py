@@ -44,7 +44,7 @@ def scores(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawing
     rows, note = _best_rows(analysis.summaries[scene])
     chance = baseline(rows[0].beside, metric)
     if chance is not None:
-        note = f" Dotted line: always answering the most frequent class.{note}"
+        note = f" Dotted line: one and the same answer, the best for training.{note}"
 
     def paint(figure: Any) -> None:
         axes = figure.subplots()
@@ -61,7 +61,7 @@ def scores(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawing
             )
         _name_rows(axes, [row.cell.contender.label for row in rows])
         if chance is not None:
-            axes.axvline(metric.raw(chance), color=MUTED, lw=0.8, ls=(0, (1, 1.5)))
+            axes.axvline(metric.raw(metric.sign * chance), color=MUTED, lw=0.8, ls=(0, (1, 1.5)))
         axes.set_xlabel(axis_name(metric))
 
     spread = "; ".join(
