@@ -91,7 +91,7 @@ def page(draft: Draft, width: int) -> str:
     title = f"{parts['backbone'].name}: {_short(total)} parameters in {len(plan.groups)} depth groups, {epochs}"
     classes = found["num_classes"]
     notes = [
-        f"Trained: with a head for {classes or UNKNOWN_CLASSES} classes"
+        f"Trained: with a head for {classes or UNKNOWN_CLASSES} {parts['task'].outputs}"
         + ("." if classes else "; the data's own are not known before it is read."),
         "Work: floating-point operations, forward and backward.",
     ]

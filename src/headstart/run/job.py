@@ -224,7 +224,7 @@ def _prepared(cfg: DictConfig, here: bool) -> Job:
         [
             partial(check_strategy_name, cfg, strategy, job_plan, sketch.kinds),
             partial(_check_monitors, cfg, parts["task"], job_plan),
-            partial(_check_solver, parts["head"].solver, job_plan),
+            partial(_check_solver, parts["head"].solver, parts["task"], job_plan),
         ]
     )
     _note_idle(parts["augmentation"])
@@ -239,6 +239,7 @@ def _prepared(cfg: DictConfig, here: bool) -> Job:
     _check_copies(job)
     _check_steps(job)
     _note_random(job)
+    _say_of_targets(job)
     copies = _key(what["data"], what["shifts"], job.splitter.duplicates)
     _remember("copies", copies, lambda: _say_copies(job))
     rules = _rules(job)
@@ -338,6 +339,13 @@ def _check_modalities(parts: Mapping[str, Any]) -> None:
 def _note_idle(augmentation: Augmentation) -> None:
     if augmentation.is_idle:
         log.warning("The augmentation changes nothing at these settings: it does what augmentation=none does.")
+
+
+def _say_of_targets(job: Job) -> None:
+    parts = {"train": job.split.train, "val": job.split.val, "test": job.split.test}
+    values = {part: job.targets.values[places] for part, places in parts.items()}
+    for remark in job.task.remarks(values, job.targets.names):
+        log.warning("%s", remark)
 
 
 def _note_random(job: Job) -> None:

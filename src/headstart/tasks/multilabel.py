@@ -58,6 +58,12 @@ class Multilabel(Task):
                 f"{where} has one label, {shown(names)}. Several are separated by {self.separator!r} "
                 "(task.separator). If each example has one class, use task=multiclass."
             )
+        if known is None and not columns and all(len(found) == 1 for found in labels):
+            raise InputError(
+                f"{where} has exactly one label to each example, such as {shown(sorted(labels[0]))!r}: use "
+                "task=multiclass. If a cell holds several, say what stands between them (task.separator); class "
+                "folders hold one class a file, so several labels need a table."
+            )
         places = {name: place for place, name in enumerate(names)}
         values = np.zeros((len(cells), len(names)), dtype=np.float32)
         for row, found in enumerate(labels):
@@ -82,6 +88,18 @@ class Multilabel(Task):
 
     def strata(self, targets: Targets) -> tuple[np.ndarray, tuple[str, ...]]:
         return targets.values, targets.names
+
+    def remarks(self, parts: Mapping[str, np.ndarray], names: tuple[str, ...]) -> list[str]:
+        """Labels that no example of a part has: nothing is learned of them, or said of how well they are found."""
+        said = []
+        for part, values in parts.items():
+            absent = [name for name, count in zip(names, values.sum(0), strict=True) if not count]
+            if absent:
+                said.append(
+                    f"{len(absent)} of {len(names)} labels have no example in {part}: {shown(absent, 5)}. Averages over "
+                    "labels leave them out there."
+                )
+        return said
 
     def fitted(self, train: np.ndarray, num_outputs: int) -> "Multilabel":
         found = copy(self)

@@ -89,6 +89,10 @@ class Regression(Task):
         found.spread = tuple(np.where(spread > 0, spread, 1.0).tolist())
         return found
 
+    def check_exact(self) -> None:
+        if self.objective_name == "l1":
+            raise InputError("head.solver=lbfgs needs a smooth loss: use task.objective=mse or huber, not l1.")
+
     def _standardised(self, targets: Tensor, outputs: Tensor) -> Tensor:
         targets = targets.to(outputs.dtype)
         return (targets - on(self.mean, outputs)) / on(self.spread, outputs)
@@ -123,8 +127,6 @@ class Regression(Task):
 
     def objective(self, inputs: Tensor, targets: Tensor, num_outputs: int, l2: float) -> Objective:
         """Of standardised targets: for `mse` as scikit-learn's `Ridge(alpha=l2)`, for `huber` half its square part."""
-        if self.objective_name == "l1":
-            raise InputError("head.solver=lbfgs needs a smooth loss: use task.objective=mse or huber, not l1.")
         delta = float("inf") if self.objective_name == "mse" else self.delta
         wanted = self._standardised(targets.to(inputs.device), inputs)
         num_examples = len(wanted)

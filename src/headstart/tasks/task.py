@@ -85,6 +85,13 @@ class Task(ABC):
         """This task, with what it takes from the targets of the training part: weights of classes, mean and spread."""
         return copy(self)
 
+    def remarks(self, parts: Mapping[str, np.ndarray], names: tuple[str, ...]) -> list[str]:
+        """What is to be said of the targets by part (`train`, `val`, `test`), in words."""
+        return []
+
+    def check_exact(self) -> None:
+        """Raise `InputError` if there is no exact solution with these settings."""
+
     @property
     def kind(self) -> tuple[Any, ...]:
         """Tasks of equal kind can be trained as one stack."""
@@ -117,11 +124,7 @@ class Task(ABC):
 
     @abstractmethod
     def objective(self, inputs: Tensor, targets: Tensor, num_outputs: int, l2: float) -> Objective:
-        """Of a linear head with an L2 penalty on centred inputs `(N, D)`, in double precision; it must be convex.
-
-        Raises:
-            InputError: if these settings have no smooth one.
-        """
+        """Of a linear head with an L2 penalty on centred inputs `(N, D)`, in double precision; it must be convex."""
 
     @abstractmethod
     def scores(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
