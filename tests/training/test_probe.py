@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from headstart.data.batches import Batches
 from headstart.tasks.multiclass import Multiclass
+from headstart.tasks.multilabel import Multilabel
+from headstart.tasks.regression import Regression
 from headstart.training import stacked_heads
 from headstart.training.heads import MLP, Linear
 from headstart.training.probe import fusion_key, train_probes
@@ -112,6 +114,33 @@ def test_the_bits_also_hold_with_class_weights_clipping_accumulation_and_early_s
     assert len({len(outcome.history) for outcome in together}) > 1, "some should stop before others"
     for each, outcome in zip(probes, together, strict=True):
         assert same_numbers(train_probes(features, labels, [each], 3)[0], outcome)
+
+
+@pytest.mark.parametrize("num_outputs", [1, 2, 13])
+@pytest.mark.parametrize("kind", ["multilabel", "regression"])
+def test_the_bits_also_hold_for_other_tasks_each_with_its_own_settings(threads, kind, num_outputs):
+    features, labels = problem(num_classes=max(2, num_outputs))
+    dice = torch.Generator().manual_seed(2)
+    if kind == "multilabel":
+        targets = (torch.rand(150, num_outputs, generator=dice) < 0.4).float()
+        tasks = [Multilabel(), Multilabel(positive_weights="balanced"), Multilabel(threshold=0.3)]
+    else:
+        targets = features[:, :num_outputs] * 3 + 50 + torch.randn(150, num_outputs, generator=dice)
+        tasks = [Regression(objective=name, delta=0.5) for name in ("mse", "huber", "l1")]
+    probes = []
+    for number, each in enumerate((0, 1, 2, 0, 1)):
+        one = probe(num_classes=num_outputs, seed=number // 3, rule=ADAMW[number % 3], max_epochs=2 + number % 2)
+        probes.append(replace(one, task=tasks[each].fitted(targets[one.train].numpy(), num_outputs)))
+    together = train_probes(features, targets, probes, num_outputs)
+    assert {outcome.num_together for outcome in together} == {5}
+    for each, outcome in zip(probes, together, strict=True):
+        assert same_numbers(train_probes(features, targets, [each], num_outputs)[0], outcome)
+    best = together[0].history[together[0].best_epoch]
+    probes[0].head.load_state_dict(together[0].best_state)
+    with torch.no_grad():
+        found = probes[0].task.scores(probes[0].head(features[probes[0].val]), targets[probes[0].val])
+    for name in probes[0].task.of_epoch:
+        assert best[f"val/{name}"] == pytest.approx(found[name], rel=1e-5)
 
 
 def test_the_bits_also_hold_where_products_are_large_enough_for_all_threads(threads):

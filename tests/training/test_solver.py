@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from torch.nn import functional
 
 from headstart.tasks.multiclass import Multiclass
+from headstart.tasks.multilabel import Multilabel
+from headstart.tasks.regression import Regression
 from headstart.training import solver
 
 
@@ -87,3 +89,37 @@ def test_the_loss_is_the_criterion_without_the_penalty(problem):
     weights = torch.tensor([1.0, 2.0, 3.0, 4.0])
     loss = functional.cross_entropy(scores, labels[train], weights, label_smoothing=0.1).item()
     assert outcome.history[0]["train/loss"] == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("l2", [10.0, 0.1])
+def test_numbers_are_solved_for_as_by_ridge_regression(problem, l2):
+    features, _, train, val = problem
+    noise = torch.randn(200, 2, generator=torch.Generator().manual_seed(1))
+    targets = 40 + 9 * (features @ torch.randn(30, 2, generator=torch.Generator().manual_seed(2)) + noise)
+    task = Regression().fitted(targets[train].numpy(), 2)
+    outcome = solver.solve(features, targets, train, val, 2, l2, task)
+    standardised = (targets[train].double().numpy() - task.mean) / task.spread
+    oracle = Ridge(alpha=l2).fit(features[train].double().numpy(), standardised)
+    torch.testing.assert_close(
+        outcome.best_state["weight"].double(), torch.from_numpy(oracle.coef_), rtol=1e-4, atol=1e-5
+    )
+    said = oracle.predict(features[val].double().numpy()) * task.spread + task.mean
+    rmse = np.sqrt(((said - targets[val].numpy()) ** 2).mean(0)).mean()
+    assert outcome.history[0]["val/rmse"] == pytest.approx(rmse, rel=1e-4)
+
+
+@pytest.mark.parametrize("weights", [None, (3.0, 1.0, 0.5)], ids=["unweighted", "weighted"])
+def test_several_labels_are_solved_for_one_against_the_rest(problem, weights):
+    features, _, train, val = problem
+    dice = torch.Generator().manual_seed(3)
+    chances = torch.sigmoid(features @ torch.randn(30, 3, generator=dice) / 5)
+    targets = torch.bernoulli(chances, generator=dice)
+    task = Multilabel()
+    task.weights = weights
+    state = solver.solve(features, targets, train, val, 3, 0.5, task).best_state
+    for label in range(3):
+        own = None if weights is None else {0: 1.0, 1: weights[label]}
+        oracle = LogisticRegression(C=1 / 0.5, tol=1e-10, max_iter=100_000, class_weight=own)
+        oracle.fit(features[train].double().numpy(), targets[train, label].numpy())
+        expected = torch.from_numpy(oracle.coef_[0])
+        torch.testing.assert_close(state["weight"][label].double(), expected, rtol=1e-3, atol=1e-4)

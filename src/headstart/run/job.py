@@ -344,7 +344,7 @@ def _note_idle(augmentation: Augmentation) -> None:
 def _say_of_targets(job: Job) -> None:
     parts = {"train": job.split.train, "val": job.split.val, "test": job.split.test}
     values = {part: job.targets.values[places] for part, places in parts.items()}
-    for remark in job.task.remarks(values, job.targets.names):
+    for remark in job.parts["task"].remarks(values, job.targets.names):
         log.warning("%s", remark)
 
 

@@ -96,8 +96,8 @@ class Multilabel(Task):
             absent = [name for name, count in zip(names, values.sum(0), strict=True) if not count]
             if absent:
                 said.append(
-                    f"{len(absent)} of {len(names)} labels have no example in {part}: {shown(absent, 5)}. Averages over "
-                    "labels leave them out there."
+                    f"{len(absent)} of {len(names)} labels have no example in {part}: {shown(absent, 5)}. Averages "
+                    "over labels leave them out there."
                 )
         return said
 

@@ -89,7 +89,7 @@ class Task(ABC):
         """What is to be said of the targets by part (`train`, `val`, `test`), in words."""
         return []
 
-    def check_exact(self) -> None:
+    def check_exact(self) -> None:  # noqa: B027
         """Raise `InputError` if there is no exact solution with these settings."""
 
     @property
