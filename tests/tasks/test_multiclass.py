@@ -69,5 +69,5 @@ def test_labels_of_another_task_are_refused_with_its_name(cells, words):
 
 def test_a_monitor_must_be_a_metric_of_the_task():
     Multiclass().check_monitor("val/quadratic_kappa", "trainer.monitor")
-    with pytest.raises(InputError, match="task=multiclass.*val/rmse.*Choices.*val/auroc"):
+    with pytest.raises(InputError, match=r"task=multiclass.*val/rmse.*Choices.*val/auroc"):
         Multiclass().check_monitor("val/rmse", "trainer.monitor")

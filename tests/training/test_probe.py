@@ -119,7 +119,7 @@ def test_the_bits_also_hold_with_class_weights_clipping_accumulation_and_early_s
 @pytest.mark.parametrize("num_outputs", [1, 2, 13])
 @pytest.mark.parametrize("kind", ["multilabel", "regression"])
 def test_the_bits_also_hold_for_other_tasks_each_with_its_own_settings(threads, kind, num_outputs):
-    features, labels = problem(num_classes=max(2, num_outputs))
+    features, _ = problem(num_classes=max(2, num_outputs))
     dice = torch.Generator().manual_seed(2)
     if kind == "multilabel":
         targets = (torch.rand(150, num_outputs, generator=dice) < 0.4).float()
