@@ -100,9 +100,8 @@ def test_numbers_are_solved_for_as_by_ridge_regression(problem, l2):
     outcome = solver.solve(features, targets, train, val, 2, l2, task)
     standardised = (targets[train].double().numpy() - task.mean) / task.spread
     oracle = Ridge(alpha=l2).fit(features[train].double().numpy(), standardised)
-    torch.testing.assert_close(
-        outcome.best_state["weight"].double(), torch.from_numpy(oracle.coef_), rtol=1e-4, atol=1e-5
-    )
+    weight = outcome.best_state["weight"].double()
+    torch.testing.assert_close(weight, torch.from_numpy(oracle.coef_), rtol=1e-4, atol=1e-5)
     said = oracle.predict(features[val].double().numpy()) * task.spread + task.mean
     rmse = np.sqrt(((said - targets[val].numpy()) ** 2).mean(0)).mean()
     assert outcome.history[0]["val/rmse"] == pytest.approx(rmse, rel=1e-4)
