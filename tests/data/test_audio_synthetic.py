@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dividing import divided
 from headstart.data.audio_synthetic import SyntheticAudio
 from headstart.data.tones import SAMPLE_RATE, SHAPES, generate
 from headstart.seeding import stream
@@ -45,7 +46,7 @@ def test_too_few_clips_to_split_are_refused():
     from headstart.errors import InputError
 
     with pytest.raises(InputError, match="needs at least 3 examples"):
-        small(clips_per_class=2).check()
+        divided(small(clips_per_class=2))
 
 
 def test_other_sample_rates_give_the_same_sound():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dividing import asking
 from headstart.data.audio_synthetic import SyntheticAudio
 from headstart.data.openmoji import OpenMoji
 from headstart.data.text_sources import OpenMojiNames
@@ -136,7 +137,7 @@ def test_a_seed_of_the_split_draws_as_it_always_did():
 @pytest.mark.parametrize("source", [OpenMoji, OpenMojiNames, SyntheticAudio])
 def test_the_embedded_data_are_split_as_they_always_were(source):
     drawn = {"vision": "8ef93c98b768d1c1 d6ffbd74417a0a85", "audio": "3cc282b5d6ccfad6 40d256ee3f646bdd"}
-    data = source()
+    data = asking(source(), Holdout())
     expected = drawn["audio" if data.modality == "audio" else "vision"].split()
     one = Pool(data.labels, data.classes, np.arange(len(data.labels)), data.parts, data.fractions)
     assert Holdout().split(one, 0).sha256[:16] == expected[0]

@@ -60,8 +60,7 @@ def list_table(
         InputError: if the table lacks a column; other problems go into the listing.
     """
     file_column, label_column = columns
-    table.require(**{file_setting: file_column, **asked})
-    table.require_all("data.label_column", label_column)
+    table.require(**{file_setting: file_column, "data.label_column": label_column, **asked})
     parts, problems = part_names(table, parts_column, missing)
     used = labelled(table, [file_column], label_column, parts, missing)
     values, unread = column_values(table, asked.values(), used.rows, missing)

@@ -3,10 +3,9 @@
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from headstart.errors import InputError, collect, unknown
+from headstart.errors import InputError, unknown
 from headstart.names import listed
 
 
@@ -24,32 +23,33 @@ class Table:
     doubled: frozenset[str] = frozenset()
     """Names that more than one column has."""
 
-    def require(self, **names: str | None) -> None:
-        """Check that the columns exist, each named by the setting that asks for it.
+    def require(self, **names: str | Sequence[str] | None) -> None:
+        """Check that the columns exist, each named by the setting that asks for it, which may name several.
 
         Raises:
             InputError: naming every one that is absent or there twice, with the columns there are.
         """
-        wanted = {setting: normal(name) for setting, name in names.items() if name is not None}
+        several = [
+            (key, [value] if isinstance(value, str) else value) for key, value in names.items() if value is not None
+        ]
+        wanted = [(setting, normal(name)) for setting, values in several for name in values]
         problems = [
             f"{self.name} has no column {name!r}, which {setting} names. {unknown('column', name, self.columns)}"
-            for setting, name in wanted.items()
+            for setting, name in wanted
             if name not in self.columns
         ]
         problems += [
             f"{self.name} names a column twice, {name!r}, which {setting} asks for: give one of them another name."
-            for setting, name in wanted.items()
+            for setting, name in wanted
             if name in self.doubled
+        ]
+        problems += [
+            f"{setting} must name one column, or several different ones, but is {list(values)}."
+            for setting, values in several
+            if not values or len({*map(normal, values)}) < len(values)
         ]
         if problems:
             raise InputError(*problems)
-
-    def require_all(self, setting: str, names: str | Sequence[str]) -> None:
-        """The same for one setting that names several columns."""
-        listed_names = [names] if isinstance(names, str) else names
-        if not listed_names or len(set(listed_names)) < len(listed_names):
-            raise InputError(f"{setting} must name one column or several different ones, but is {names!r}.")
-        collect([partial(self.require, **{setting: name}) for name in listed_names])
 
     def __getitem__(self, column: str) -> Sequence[Any]:
         return self.columns[normal(column)]

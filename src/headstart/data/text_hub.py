@@ -90,8 +90,8 @@ class TextHub(TextSource):
         }
         ids = [f"{split}/{row}" for split, table in tables.items() for row in range(len(table))]
         table = Table(self.name, columns, ids, "row")
-        table.require(**{"data.text_column": text, "data.pair_column": pair}, **self.asked)
-        table.require_all("data.label_column", label)
+        named = {"data.text_column": text, "data.label_column": label, "data.pair_column": pair}
+        table.require(**named, **self.asked)
         parts, problems = part_names(table, self.parts_column, self._missing)
         if self.parts_column is None:
             parts = [part for split, part in chosen.items() for _ in range(len(tables[split]))]

@@ -203,8 +203,8 @@ class TextCsv(TextSource):
     def _read(self) -> LabelledTexts:
         text, pair, label = self._columns
         table = read_records(self._path, self._setting, self._cells[1])
-        table.require(**{"data.text_column": text, "data.pair_column": pair}, **self.asked)
-        table.require_all("data.label_column", label)
+        named = {"data.text_column": text, "data.label_column": label, "data.pair_column": pair}
+        table.require(**named, **self.asked)
         parts, problems = part_names(table, self.parts_column, self._missing)
         contents = [text] if pair is None else [text, pair]
         used = labelled(table, contents, label, parts, self._missing)

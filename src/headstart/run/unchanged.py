@@ -33,7 +33,7 @@ def _changed_data(job: Job) -> list[str]:
     with notes.quiet():
         try:
             source = binding.bind(job.cfg)["data"]
-            ask(source, job.splitter)
+            ask(source, job.splitter, job.parts["task"])
             source.check()
             found: dict[str, Any] = {name: shift.fingerprint for name, shift in source.shifts.items()}
             same = source.fingerprint == job.identity["data"]
