@@ -301,8 +301,11 @@ def outline(factory: BackboneFactory) -> Backbone:
         return factory.build(False)
 
 
-def _check_solver(solver: str, plan: Plan) -> None:
-    if solver == "lbfgs" and not plan.head_only():
+def _check_solver(solver: str, task: Task, plan: Plan) -> None:
+    if solver != "lbfgs":
+        return
+    task.check_exact()
+    if not plan.head_only():
         raise InputError(
             "head.solver=lbfgs solves for a head on frozen features, but the strategy trains the backbone too. "
             "Use head.solver=gradient, or strategy=feature_extraction."

@@ -53,7 +53,7 @@ class FinishedRun:
     reading: Reading
     """Arguments of a source's `examples`, and what describes them."""
     classes: tuple[str, ...]
-    """Output `i` is for `classes[i]`."""
+    """Output `i` is for `classes[i]`: a class, or a number that was learned in standard deviations from its mean."""
 
     def predict(self, batches: Iterable[Mapping[str, Any]], device: str = "cpu") -> Tensor:
         """Logits `(N, C)` of batches that have `inputs`, in the precision that the run was scored in."""
@@ -78,7 +78,7 @@ def load(path: Path) -> FinishedRun:
     size = getattr(parts["data"], "size", None)
     factory: BackboneFactory = parts["backbone"] if size is None else parts["backbone"].resized(size)
     backbone = _backbone(factory, parts["strategy"], int(cfg.seed), _below(state, "backbone."), done, directory)
-    classes = tuple(map(str, (done.data and done.data.classes) or ()))
+    classes = tuple(map(str, (done.data and (done.data.classes or done.data.targets)) or ()))
     head = parts["head"].build(backbone.num_features, len(classes))
     _fill(head, _below(state, "head."), directory)
     reading, own = factory.reading(), parts["data"].overrides
