@@ -215,13 +215,21 @@ class StackedMultilabel(Stack):
         self.weights = torch.tensor(rows, device=device).unsqueeze(-1)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        truth = targets.transpose(1, 2)
-        num_labels, num_examples = outputs.shape[1:]
+        # a head at a time: exp rounds differently in a vector's body and in its tail, so that a head's bits would
+        # depend on where it lies in the stack
+        found = [self._of_one(*one) for one in zip(self.weights, outputs, targets, strict=True)]
+        losses, gradients = zip(*found, strict=True)
+        return torch.stack(losses), torch.stack(gradients)
+
+    @staticmethod
+    def _of_one(weights: Tensor, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses `(B,)` and gradient `(O, B)` of one head."""
+        truth = targets.T.contiguous()
         # as torch has it: (1 - y) x + (1 + (w - 1) y) softplus(-x)
-        factor = 1 + (self.weights - 1) * truth
+        factor = 1 + (weights - 1) * truth
         losses = (1 - truth) * outputs + factor * F.softplus(-outputs)
         gradient = (1 - truth) - factor * torch.sigmoid(-outputs)
-        return losses.mean(1), gradient.div_(num_labels * num_examples)
+        return losses.mean(0), gradient.div_(outputs.numel())
 
     def keep(self, members: Sequence[int]) -> None:
         super().keep(members)
