@@ -380,3 +380,20 @@ def test_one_test_set_has_an_interval_for_other_examples_from_the_predictions(wr
     assert exhibits.crossed.mean == pytest.approx(right[FT].mean() - right[FE].mean())
     text = dict(answer(analysis, ledger, exhibits).points)["How sure"]
     assert "On other examples like these: 95% interval" in text
+
+
+@pytest.mark.usefixtures("quick_drawing")
+def test_a_measure_that_is_no_share_has_no_margin_unless_one_is_given(write_sweep, tmp_path):
+    runs = both(0.700 + noise(0), 0.700 + noise(1))
+    for run in runs:
+        run["metrics"] = {
+            "val/accuracy": None,
+            "test/accuracy": None,
+            "val/loss": run["test"],
+            "test/loss": run["test"],
+        }
+    sweep = write_sweep(tmp_path / "s", runs)
+    made = build([sweep])
+    assert made.answer[0].startswith("It cannot be told whether")
+    assert "nothing is called practically equal" in made.page.read_text()
+    assert "are practically equal on d0 (within 0.01)" in build([sweep], margin=0.01).answer[0]

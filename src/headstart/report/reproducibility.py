@@ -57,14 +57,18 @@ def _error_bars(analysis: Analysis) -> list[str]:
 
 
 def _tests(analysis: Analysis) -> list[str]:
+    margin = "No margin is known for this measure, so nothing is called practically equal."
+    if analysis.margin is not None:
+        margin = (
+            "Practically equal means that two one-sided t-tests at 5%, shared out over a table's comparisons, place "
+            f"the difference within {analysis.design.metric.margin_text(analysis.margin)}."
+        )
     return [
         f"Differences are paired by {analysis.design.replicates.unit} and split; p is two-sided from the paired "
         "sign-flip test, exact up to 14 replicates, adjusted by Westfall and Young's step-down for "
         f"{analysis.num_comparisons:,} comparisons in {plural(analysis.num_tables, 'table')} (of data and size) "
-        "together; shifted test sets are a family of their own. Practically equal means that two one-sided t-tests at "
-        "5%, shared out over a table's comparisons, "
-        f"place the difference within {analysis.design.metric.margin_text(analysis.margin)}. Intervals of differences "
-        "are 95% t-intervals, not adjusted."
+        f"together; shifted test sets are a family of their own. {margin} Intervals of differences are 95% "
+        "t-intervals, not adjusted."
     ]
 
 
