@@ -149,7 +149,7 @@ def results(name: str) -> list[dict[str, Any]]:
 def common(*words: str) -> Any:
     """The job that our side runs, for the peers to take its model, data and split from."""
     from headstart.cli.hydra_app import compose
-    from headstart.run.job import job_config, prepare
+    from headstart.run.prepare import job_config, prepare
 
     return prepare(job_config(compose([*words, "logger=none"])))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from headstart.cli.hydra_app import compose
 from headstart.config.composer import conf_dir
-from headstart.run.job import draft, job_config
+from headstart.run.prepare import draft, job_config
 from headstart.strategies.drawing import svg
 
 EPOCHS = 10
@@ -19,7 +19,7 @@ def draw(strategy: str) -> str:
     words = [f"strategy={strategy}", f"trainer.max_epochs={EPOCHS}", "backbone.weights=none"]
     drafted = draft(job_config(compose(words)))
     parts = drafted.parts
-    return svg(drafted.plan, parts["scheduler"], parts["optimizer"].keywords["lr"])
+    return svg(drafted.plan, parts.scheduler, parts.rate)
 
 
 def main(folder: Path) -> None:

@@ -22,7 +22,7 @@ from headstart.record import result
 from headstart.record.directory import RunDirectory
 from headstart.report import artifacts
 from headstart.report.reading import read_sweeps
-from headstart.run.job import prepare
+from headstart.run.prepare import prepare
 from headstart.sweep.ledger import Ledger
 from headstart.system import bounded, lock
 from headstart.training.checkpoints import DamagedCheckpointError, read_checkpoint

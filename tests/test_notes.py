@@ -8,7 +8,8 @@ import pytest
 
 from headstart import notes
 from headstart.cli.main import main
-from headstart.run import job
+from headstart.run import prepare
+from headstart.run.findings import Findings
 from pictures import tiny, write_folder
 
 
@@ -39,9 +40,10 @@ def test_what_is_remembered_says_again_what_was_said_when_it_was_made():
         logging.getLogger("headstart.data").warning("half of it is guessed")
         return 7
 
+    findings = Findings()
     for _ in range(2):
         with notes.listening() as heard:
-            assert job._remember("a test", "key", make) == 7
+            assert findings.get("a test", "key", make) == 7
         assert heard.messages == ["half of it is guessed"]
 
 
@@ -58,7 +60,7 @@ def test_notes_of_preparing_and_of_running_stand_in_the_record(
 
         return call
 
-    monkeypatch.setattr(job, "_checked_source", said(job._checked_source, "said while preparing"))
+    monkeypatch.setattr(prepare, "_checked_source", said(prepare._checked_source, "said while preparing"))
     monkeypatch.setattr(experiment, "build_head", said(experiment.build_head, "said while running"))
     notes.show().shown.clear()
     pictures = write_folder(at_home / "pictures")

@@ -18,7 +18,7 @@ from headstart.cli.plan import forecast
 from headstart.config.composer import conf_dir
 from headstart.errors import InputError
 from headstart.features.store import FeatureStore
-from headstart.run.job import draft, job_config
+from headstart.run.prepare import draft, job_config
 from pictures import tiny, write_folder
 
 STRATEGIES = sorted(path.stem for path in (conf_dir() / "strategy").glob("*.yaml"))

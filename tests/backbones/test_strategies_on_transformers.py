@@ -13,7 +13,7 @@ from headstart.cli.main import main
 from headstart.cli.plan import forecast
 from headstart.compat import mend_torchvision
 from headstart.config.composer import conf_dir
-from headstart.run.job import draft, job_config
+from headstart.run.prepare import draft, job_config
 from headstart.training.module import TransferModule
 from headstart.training.probe_loop import ProbeLoop
 from pictures import tiny, write_folder
@@ -162,7 +162,7 @@ def test_what_is_frozen_keeps_every_bit_and_what_trains_moves(at_home, places, f
         assert not trained  # the head alone is kept
         return
     from headstart.config.recorded import load
-    from headstart.run.job import prepare
+    from headstart.run.prepare import prepare
     from headstart.training.rows import rows
 
     factory, phase = prepare(load(Path("run"))).factory, done["metrics"]["best_epoch"]

@@ -13,7 +13,7 @@ from headstart.cli.hydra_app import compose
 from headstart.cli.main import COMMANDS, main
 from headstart.config.identity import settings
 from headstart.config.recorded import dumped
-from headstart.run.job import job_config, prepare
+from headstart.run.prepare import job_config, prepare
 from pictures import tiny, write_folder
 
 

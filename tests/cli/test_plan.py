@@ -6,7 +6,7 @@ import pytest
 
 from headstart.cli.hydra_app import compose, plan
 from headstart.cli.plan import forecast, page
-from headstart.run.job import draft, job_config
+from headstart.run.prepare import draft, job_config
 
 BY_STAGE = ["strategy=gradual_unfreeze", "strategy.granularity=stages", "unfreeze.every=1"]
 RESNET = ["backbone=resnet18", "backbone.weights=hub", "trainer.max_epochs=8"]

@@ -17,7 +17,7 @@ from headstart.data.text_hub import load_splits
 from headstart.errors import InputError
 from headstart.record import environment
 from headstart.record.trackers import Tracker
-from headstart.run.job import job_config
+from headstart.run.prepare import job_config
 from pictures import tiny, write_folder
 
 SECRET = "c4n4ry"
@@ -464,7 +464,7 @@ def test_an_alias_bomb_in_a_record_is_refused(home: Path, pictures: Path):
 def test_nothing_is_written_through_a_link(
     home: Path, pictures: Path, capsys: pytest.CaptureFixture[str], inside: str | None, mode: list[str]
 ):
-    from headstart.run.job import prepare
+    from headstart.run.prepare import prepare
 
     words = tiny(pictures, "strategy=feature_extraction", "name=few")
     run_id = prepare(job_config(compose(words))).run_id

@@ -17,7 +17,7 @@ from headstart.config.composer import Composer
 from headstart.config.explanation import explained
 from headstart.config.overrides import in_shell, literal, values, words
 from headstart.record.result import as_command, repeat_command
-from headstart.run.job import job_config
+from headstart.run.prepare import job_config
 
 ODD = [
     "my photos, 2024", "café/naïve 日本", "it's", 'a "b" c', "it's a \"b\"", "~/p", "ré", "x#1", "a!b", "(old)", "x[0]",

@@ -15,7 +15,7 @@ from headstart.data.images import ImageCsv, ImageFolder
 from headstart.data.text_hub import TextHub
 from headstart.data.text_sources import TextCsv
 from headstart.errors import InputError
-from headstart.run.job import job_config, prepare
+from headstart.run.prepare import job_config, prepare
 from pictures import tiny, write_folder
 
 C, D = "caf\u00e9", "cafe\u0301"

@@ -13,7 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from headstart.cli.hydra_app import compose
 from headstart.cli.main import main
-from headstart.run.job import job_config, prepare
+from headstart.run.prepare import job_config, prepare
 from pictures import CLASSES, tiny, write_folder
 
 STRATEGIES = ("feature_extraction", "fine_tune")

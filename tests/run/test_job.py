@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from headstart.cli.main import main
-from headstart.run import job
+from headstart.run import prepare
 from pictures import tiny, write_folder
 
 
 def test_a_run_is_prepared_once(at_home: Path, monkeypatch: pytest.MonkeyPatch):
-    prepared, real = [], job._prepared
-    monkeypatch.setattr(job, "_prepared", lambda *words: prepared.append(1) or real(*words))
+    prepared, real = [], prepare._prepared
+    monkeypatch.setattr(prepare, "_prepared", lambda *words: prepared.append(1) or real(*words))
     words = tiny(write_folder(at_home / "pictures"), "strategy=feature_extraction", "trainer.max_epochs=1")
     assert main(["train", *words]) == 0
     assert len(prepared) == 1

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from headstart.backbones.timm import Timm
+from headstart.cli import hydra_app
 from headstart.cli.main import main
 from headstart.errors import InputError
-from headstart.run import experiment, job, rank
+from headstart.run import experiment, rank
 from pictures import tiny, write_folder
 
 STRATEGIES = ("feature_extraction", "fine_tune")
@@ -20,7 +21,7 @@ STRATEGIES = ("feature_extraction", "fine_tune")
 @pytest.fixture
 def home(at_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HEADSTART_CACHE", str(at_home / "cache"))
-    monkeypatch.setattr(job, "_MEMORY", {})
+    hydra_app.findings.cache_clear()
     write_folder(at_home / "pictures", per_class=8)
     return at_home
 
@@ -114,7 +115,7 @@ def test_features_are_not_made_of_a_damaged_cache(home: Path, capsys: pytest.Cap
     assert not list((home / "cache").glob("features/[0-9a-f]*"))
     shutil.rmtree(home / "run")
     for _ in range(2):  # made of the repaired pictures, and from the store
-        job._MEMORY.clear()  # as in another process
+        hydra_app.findings.cache_clear()  # as in another process
         assert main(words(home, "feature_extraction")) == 0
         done = json.loads((home / "run" / "result.json").read_text())
         assert done["metrics"] == expected

@@ -9,7 +9,7 @@ from headstart.cli.hydra_app import compose
 from headstart.config import recorded
 from headstart.config.composer import Composer
 from headstart.errors import InputError
-from headstart.run.job import job_config, prepare
+from headstart.run.prepare import job_config, prepare
 from pictures import tiny, write_folder
 
 

@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from headstart.cli import commands
+from headstart.cli import commands, hydra_app
 from headstart.cli.hydra_app import compose
 from headstart.cli.main import main
 from headstart.config.overrides import in_shell
 from headstart.features.store import FeatureStore
 from headstart.run import experiment
-from headstart.run import job as preparation
-from headstart.run.job import job_config, prepare
+from headstart.run.prepare import job_config, prepare
 from headstart.sweep.ledger import Ledger
 from pictures import tiny, write_folder
 
@@ -259,7 +258,7 @@ def test_data_that_changed_during_a_comparison_fail_the_runs_that_they_make_othe
     def changing(job: Any, record: Any) -> Any:
         first = next(path for path in sorted(own.rglob("*.png")))
         shutil.copy(first, first.with_name("another.png"))
-        preparation._MEMORY.clear()  # as in another process
+        hydra_app.findings.cache_clear()  # as in another process
         return real(job, record)
 
     monkeypatch.setattr(experiment, "train", changing)

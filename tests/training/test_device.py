@@ -15,7 +15,7 @@ from headstart.errors import InputError
 from headstart.record.directory import RunDirectory
 from headstart.run import experiment
 from headstart.run.experiment import CHANGES, NOISE
-from headstart.run.job import job_config, prepare
+from headstart.run.prepare import job_config, prepare
 from headstart.training.device import check_precision
 from pictures import tiny, write_folder
 

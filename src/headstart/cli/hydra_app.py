@@ -4,7 +4,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from headstart.system.lock import Lock
 from headstart.system.places import check_no_links, writable
 
 if TYPE_CHECKING:
+    from headstart.run.findings import Findings
     from headstart.run.job import Job
 
 NOT_OURS = ("config_path", "experimental_rerun")
@@ -46,9 +47,9 @@ class Application(Hydra):
 
     def run_id(self, cfg: DictConfig) -> str:
         """What `${run_id:}` stands for in a config."""
-        from headstart.run.job import job_config, prepare
+        from headstart.run.prepare import job_config, prepare
 
-        return prepare(job_config(cfg)).run_id if self.job is None else self.job.run_id
+        return prepare(job_config(cfg), findings=findings()).run_id if self.job is None else self.job.run_id
 
     def compose_config(
         self,
@@ -83,10 +84,10 @@ class Application(Hydra):
         with_log_configuration: bool = True,
     ) -> JobReturn:
         """One run; raises `InputError` before its directory is made if anything is wrong with it."""
-        from headstart.run import job as preparation
+        from headstart.run.prepare import job_config, prepare
 
         cfg = self.compose_config(config_name, overrides, RunMode.RUN, with_log_configuration=True)
-        job = self.job = preparation.prepare(preparation.job_config(cfg))
+        job = self.job = prepare(job_config(cfg), findings=findings())
         check_no_links(Path(cfg.hydra.run.dir))
         retry = bool(OmegaConf.select(cfg, "hydra.sweeper.retry_failed"))
         outcome = _outcome_before(RunDirectory(Path(cfg.hydra.run.dir)), job.run_id, retry)
@@ -120,7 +121,7 @@ class Application(Hydra):
         from headstart.sweep.sweeper import Sweep
 
         context = HydraContext(config_loader=self.config_loader, callbacks=Callbacks())
-        done = Sweep(context, task_function, cfg).run(as_written(cfg.hydra.overrides.task))
+        done = Sweep(context, task_function, cfg, findings()).run(as_written(cfg.hydra.overrides.task))
         if not OmegaConf.select(cfg, "hydra.sweeper.dry_run"):
             from headstart.cli.commands import conclude
 
@@ -146,7 +147,7 @@ def plan(words: list[str]) -> int:
     cfg = compose(rest)
 
     from headstart.cli.plan import show
-    from headstart.run.job import draft, job_config
+    from headstart.run.prepare import draft, job_config
 
     show(draft(job_config(cfg)), as_json)
     return 0
@@ -256,7 +257,15 @@ def execute(cfg: DictConfig, job: "Job | None" = None) -> bool:
     """
     from headstart.run import experiment
 
-    return experiment.execute(cfg, job)
+    return experiment.execute(cfg, findings(), job)
+
+
+@cache
+def findings() -> "Findings":
+    """What this process has found of the runs that it checks and carries out, for the next of them."""
+    from headstart.run.findings import Findings
+
+    return Findings()
 
 
 def _outcome_before(directory: RunDirectory, run_id: str, retry: bool) -> bool | None:

@@ -12,8 +12,9 @@ from torch import nn
 
 from headstart.errors import InputError
 from headstart.names import plain_lines
-from headstart.run.job import Draft, outline
+from headstart.run.job import Draft
 from headstart.run.pools import check_columns, pool_of
+from headstart.run.sketch import outline
 from headstart.splits.splitter import Split
 from headstart.strategies import drawing
 from headstart.strategies.plan import HEAD
@@ -41,15 +42,15 @@ def forecast(draft: Draft) -> dict[str, Any]:
     stored, where there is one. Both are `None` where the inputs' shape is not known beforehand.
     """
     sketch, plan, parts = draft.sketch, draft.plan, draft.parts
-    base_rate = float(parts["optimizer"].keywords["lr"])
+    base_rate = parts.rate
     num_classes, division = _counts(draft)
     num_examples = None if division is None else len(division.train)
     with torch.device("meta"):
-        head = parts["head"].build(sketch.num_features, num_classes or UNKNOWN_CLASSES)
+        head = parts.head.build(sketch.num_features, num_classes or UNKNOWN_CLASSES)
     head_size = sum(parameter.numel() for parameter in head.parameters())
     begun, work = _work(draft, head, division)
     epochs = pairwise([*plan.earliest, plan.max_epochs])
-    phases = []
+    phases: list[dict[str, Any]] = []
     for index, (phase, (start, end)) in enumerate(zip(plan.phases, epochs, strict=True)):
         trained = sum(count for row, count in sketch.parameters.items() if phase.trains(*row))
         flops = None if work is None else work[index]
@@ -71,7 +72,7 @@ def forecast(draft: Draft) -> dict[str, Any]:
         "schema": 1,
         "plan": plan.to_dict(),
         "base_rate": base_rate,
-        "rates": {g: [base_rate * r for r in row] for g, row in drawing.rates(plan, parts["scheduler"]).items()},
+        "rates": {g: [base_rate * r for r in row] for g, row in drawing.rates(plan, parts.scheduler).items()},
         "parameters": {**sizes, HEAD: head_size},
         "total_parameters": sketch.total_parameters + head_size,
         "num_classes": num_classes,
@@ -85,13 +86,13 @@ def forecast(draft: Draft) -> dict[str, Any]:
 def page(draft: Draft, width: int) -> str:
     """The plan for a terminal of `width` columns."""
     plan, parts, found = draft.plan, draft.parts, forecast(draft)
-    picture = drawing.text(plan, parts["scheduler"], width, found["base_rate"])
+    picture = drawing.text(plan, parts.scheduler, width, found["base_rate"])
     total = found["total_parameters"]
     epochs = f"{plan.max_epochs} epoch{'s' if plan.max_epochs > 1 else ''}"
-    title = f"{parts['backbone'].name}: {_short(total)} parameters in {len(plan.groups)} depth groups, {epochs}"
+    title = f"{parts.backbone.name}: {_short(total)} parameters in {len(plan.groups)} depth groups, {epochs}"
     classes = found["num_classes"]
     notes = [
-        f"Trained: with a head for {classes or UNKNOWN_CLASSES} {parts['task'].outputs}"
+        f"Trained: with a head for {classes or UNKNOWN_CLASSES} {parts.task.outputs}"
         + ("." if classes else "; the data's own are not known before it is read."),
         "Work: floating-point operations, forward and backward.",
     ]
@@ -104,7 +105,7 @@ def page(draft: Draft, width: int) -> str:
                 f"Phase {index} starts from what {phase['starts_after']} gives, stored once, if the model can be cut "
                 "there exactly; that pass comes on top."
             )
-    if remark := parts["unfreeze"].remark(plan):
+    if remark := parts.unfreeze.remark(plan):
         notes.append(remark)
     if plan.frozen_norm != "eval" or plan.thawed_norm != "train":
         notes.append(f"Norm layers: {plan.frozen_norm} where frozen, {plan.thawed_norm} where they train.")
@@ -141,8 +142,8 @@ def _table(found: Mapping[str, Any]) -> list[str]:
 
 def _work(draft: Draft, head: nn.Module, division: Split | None) -> tuple[dict[int, str], list[float] | None]:
     """By phase, the group whose stored activations it starts from, and operations per example."""
-    strategy = draft.parts["strategy"]
-    reading = {**draft.factory.reading().arguments, **draft.parts["data"].overrides}
+    strategy = draft.parts.strategy
+    reading = {**draft.factory.reading().arguments, **draft.parts.data.overrides}
     inputs = draft.factory.shapes(max(2, draft.cfg.trainer.batch_size), **reading)
     if inputs is None:
         return {}, None
@@ -152,9 +153,9 @@ def _work(draft: Draft, head: nn.Module, division: Split | None) -> tuple[dict[i
             strategy.adapter.inject(backbone)
     groups = backbone.groups(strategy.granularity)
     sizes = USUAL_SIZES if division is None else tuple(map(len, (division.train, division.val, division.test)))
-    augmentation, reused = draft.parts["augmentation"], draft.cfg.trainer.reuse_views
+    augmentation, reused = draft.parts.augmentation, draft.cfg.trainer.reuse_views
     views = augmentation.views if augmentation.changes_examples else 1
-    num_examples = len(draft.parts["data"].ids) if division is not None else sum(sizes)
+    num_examples = len(draft.parts.data.ids) if division is not None else sum(sizes)
     stored = Stored(inputs, views * num_examples, views * num_examples / sum(sizes[:2]))
     room = STORED_SHARE * draft.cfg.features.budget_gb * 1e9
     try:
@@ -170,12 +171,12 @@ def _work(draft: Draft, head: nn.Module, division: Split | None) -> tuple[dict[i
 
 def _counts(draft: Draft) -> tuple[int | None, Split | None]:
     """The number of classes and a split, where a listing tells them; no example is read for it."""
-    data, splitter = draft.parts["data"], draft.parts["split"]
+    data, splitter = draft.parts.data, draft.parts.split
     if not draft.factory.reads_one_size:
         return None, None
     try:
         check_columns(data)
-        pool = pool_of(data, splitter, draft.parts["task"], with_copies=False)
+        pool = pool_of(data, splitter, draft.parts.task, with_copies=False)
         return len(data.classes), splitter.split(pool, int(draft.cfg.seed), data.columns)
     except (InputError, OSError):
         return None, None

@@ -3,7 +3,7 @@ anything slow. A config from a stranger can build parts of the allowed packages 
 
 import inspect
 import types
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib import import_module
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
@@ -17,8 +17,8 @@ from headstart.config.schema import GROUPS, check_spine
 from headstart.errors import InputError, collect, unknown
 
 
-def bind(cfg: DictConfig, groups: Collection[str] = tuple(GROUPS)) -> dict[str, Any]:
-    """Build the part of each group from its node; the optimizer's comes as a `partial` that lacks its parameters.
+def bind(cfg: DictConfig) -> dict[str, Any]:
+    """Build the part of every group from its node; the optimizer's comes as a `partial` that lacks its parameters.
 
     Raises:
         InputError: with every problem of every group, each naming the full key, the value and the remedy.
@@ -27,11 +27,7 @@ def bind(cfg: DictConfig, groups: Collection[str] = tuple(GROUPS)) -> dict[str, 
     assert isinstance(container, dict)
     parts: dict[str, Any] = {}
     checks = [partial(check_spine, cast(dict[str, Any], container))]
-    checks += [
-        partial(_bind_group, parts, group, kind, container.get(group, {}))
-        for group, kind in GROUPS.items()
-        if group in groups
-    ]
+    checks += [partial(_bind_group, parts, group, kind, container.get(group, {})) for group, kind in GROUPS.items()]
     collect(checks)
     return parts
 

@@ -27,7 +27,8 @@ from headstart.record.environment import environment, git
 from headstart.record.recorder import PeakMemory, Recorder
 from headstart.record.result import Data, Failure, Result
 from headstart.record.writing import write_bytes, write_json
-from headstart.run.job import Job, job_config, prepare
+from headstart.run.findings import Findings
+from headstart.run.job import Job
 from headstart.run.parts import (
     build_backbone,
     build_head,
@@ -39,6 +40,7 @@ from headstart.run.parts import (
     stored_views,
 )
 from headstart.run.pools import record_of
+from headstart.run.prepare import job_config, prepare
 from headstart.run.scores import conclude, conclude_probe, count_parameters, keep_adapter, score
 from headstart.run.unchanged import check_unchanged
 from headstart.strategies import drawing
@@ -174,10 +176,10 @@ def _fit(job: Job, directory: RunDirectory, on_row: Callable[[Mapping[str, Any]]
         build_optimizer(job),
         job.seed,
         [name.removeprefix("val/") for name in job.history[4:]],
-        job.parts["augmentation"],
+        job.parts.augmentation,
         job.strategy.regularizer,
     )
-    thaw = Thaw(job.plan, job.parts["scheduler"], groups)
+    thaw = Thaw(job.plan, job.parts.scheduler, groups)
     rows, flops = EpochRows(thaw, on_row, progress), FlopMeter(thaw)
     callbacks = [thaw, PlateauThaw(thaw, directory.plateau, job.run_id), rows, flops]
     callbacks += keepers(directory.best, directory.last, rows, settings.monitor)
@@ -227,10 +229,11 @@ def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[Result
     return results
 
 
-def execute(cfg: DictConfig, prepared: Job | None = None) -> bool:
+def execute(cfg: DictConfig, findings: Findings, prepared: Job | None = None) -> bool:
     """What a launcher calls for one composed config and its companions; true if all their runs are completed.
 
-    `prepared` is the job of a config that was checked just now, so that it need not be again.
+    `findings` are of the runs that this process did before; `prepared` is the job of a config that was checked just
+    now, so that it need not be again.
 
     Each run is worked on by one process at a time; those that are done, or that another is at, are left alone.
     """
@@ -249,7 +252,7 @@ def execute(cfg: DictConfig, prepared: Job | None = None) -> bool:
         if mine:
             with notes.quiet():  # what there is to say was shown when the runs were drawn up
                 if prepared is None:
-                    jobs = {path: prepare(job_config(configs[path], hydra)) for path in mine}
+                    jobs = {path: prepare(job_config(configs[path], hydra), findings=findings) for path in mine}
                 else:
                     jobs = dict.fromkeys(mine, prepared)
                     notes.say_again(prepared.notes)  # for the log, which has been opened since
@@ -288,7 +291,7 @@ def _open(job: Job, directory: RunDirectory, heard: notes.Notes, share: float = 
     write_json(directory.plan, job.plan.to_dict())
     write_bytes(
         directory.drawing,
-        drawing.svg(job.plan, job.parts["scheduler"], job.parts["optimizer"].keywords["lr"]).encode(),
+        drawing.svg(job.plan, job.parts.scheduler, job.parts.rate).encode(),
     )
     source = job.source
     base = {
@@ -311,7 +314,7 @@ def _open(job: Job, directory: RunDirectory, heard: notes.Notes, share: float = 
         "git": git(str(Path.cwd())),
         "rerun": result.repeat_command(directory.path),
     }
-    return Recorder(directory, base, job.cfg.name, job.parts["logger"], [job.notes, heard.messages], share)
+    return Recorder(directory, base, job.cfg.name, job.parts.logger, [job.notes, heard.messages], share)
 
 
 def _settle(settings: TrainerConfig) -> None:

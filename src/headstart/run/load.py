@@ -15,12 +15,12 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from headstart.backbones.backbone import Backbone, BackboneFactory, Inputs, Reading
-from headstart.compat import mend_torchvision
-from headstart.config import binding, guard, recorded
+from headstart.config import guard, recorded
 from headstart.errors import InputError
 from headstart.record import result
 from headstart.record.directory import RunDirectory
 from headstart.record.result import Result
+from headstart.run.chosen import parts_of
 from headstart.run.parts import backbone_of
 from headstart.strategies.strategy import Strategy
 from headstart.system.bounded import DamagedError
@@ -72,16 +72,14 @@ def load(path: Path) -> FinishedRun:
     done = _completed(directory)
     cfg = recorded.load(directory.config)
     guard.forget_places(cfg)
-    mend_torchvision()
-    parts = binding.bind(cfg, ("backbone", "strategy", "head", "data"))
+    parts = parts_of(cfg)
     state = _weights(directory, done)
-    size = getattr(parts["data"], "size", None)
-    factory: BackboneFactory = parts["backbone"] if size is None else parts["backbone"].resized(size)
-    backbone = _backbone(factory, parts["strategy"], int(cfg.seed), _below(state, "backbone."), done, directory)
+    factory = parts.sized_backbone
+    backbone = _backbone(factory, parts.strategy, int(cfg.seed), _below(state, "backbone."), done, directory)
     classes = tuple(map(str, (done.data and (done.data.classes or done.data.targets)) or ()))
-    head = parts["head"].build(backbone.num_features, len(classes))
+    head = parts.head.build(backbone.num_features, len(classes))
     _fill(head, _below(state, "head."), directory)
-    reading, own = factory.reading(), parts["data"].overrides
+    reading, own = factory.reading(), parts.data.overrides
     reading = Reading({**reading.arguments, **own}, {**reading.description, **own}, reading.limits)
     return FinishedRun(
         directory, done, cfg, TrainedModel(backbone, head).eval().requires_grad_(False), reading, classes

@@ -37,7 +37,7 @@ UPDATES = frozenset({"fused", "foreach", "capturable", "differentiable"})
 
 def data_module(job: Job) -> DataModule:
     source, settings = job.source, job.cfg.trainer
-    augmentation = job.parts["augmentation"]
+    augmentation = job.parts.augmentation
     shifts = {
         name: ShiftSet(shift.examples(**job.reading.arguments), job.shift_targets[name], shifted_indices(job, shift))
         for name, shift in source.shifts.items()
@@ -129,7 +129,7 @@ def stored_views(
     """The features of all examples of the job's data, or what `group` gives, from the store; in views if augmented."""
     known = job.source.fingerprint, job.reading.description
     name = {**job.augmentation_name, "torchvision": versions("torchvision")}  # which augments pictures
-    return frozen.views(job.examples, *known, job.parts["augmentation"], name, group, positions)
+    return frozen.views(job.examples, *known, job.parts.augmentation, name, group, positions)
 
 
 def _positions(examples: Examples, backbone: Backbone) -> np.ndarray | None:
@@ -139,7 +139,7 @@ def _positions(examples: Examples, backbone: Backbone) -> np.ndarray | None:
 
 def _stored(job: Job, backbone: Backbone) -> Stored | None:
     """What activations can be stored of: examples that stay as they are, or come in the same views again and again."""
-    examples, augmentation = job.examples, job.parts["augmentation"]
+    examples, augmentation = job.examples, job.parts.augmentation
     if augmentation.changes_examples and not job.cfg.trainer.reuse_views:
         return None
     views = augmentation.views if augmentation.changes_examples else 1
@@ -161,12 +161,12 @@ def _room(job: Job, store: Path, device: torch.device) -> tuple[float, float]:
 
 def build_head(job: Job, num_features: int) -> nn.Module:
     torch.manual_seed(seed_for(job.seed, "head"))
-    return job.parts["head"].build(num_features, job.num_outputs)
+    return job.parts.head.build(num_features, job.num_outputs)
 
 
 def build_optimizer(job: Job) -> Callable[..., torch.optim.Optimizer]:
     """The optimizer, still without parameters; it updates all of them in one pass over memory where it can."""
-    chosen, settings = job.parts["optimizer"], job.cfg.trainer
+    chosen, settings = job.parts.optimizer, job.cfg.trainer
     # SGD has it too, but fails where parameters of a group get their first gradients at different steps
     can = chosen.func in (torch.optim.Adam, torch.optim.AdamW) and not chosen.keywords.keys() & UPDATES
     # Lightning refuses to clip before such an update in mixed precision, and float16's scaling is undone within it
@@ -185,7 +185,7 @@ def fitted_heads(
 ) -> list[ProbeOutcome]:
     """Heads trained on `views` of the features, together; where an exact solution was asked for, on the first view."""
     features, targets = views[0], torch.from_numpy(jobs[0].targets.values)
-    exact = [place for place, job in enumerate(jobs) if job.parts["head"].solver == "lbfgs"]
+    exact = [place for place, job in enumerate(jobs) if job.parts.head.solver == "lbfgs"]
     others = [place for place in range(len(jobs)) if place not in exact]
     outcomes = {place: _solved(jobs[place], features, targets) for place in exact}
     report = lambda place, row: progress.epoch(row) if place == 0 else None  # noqa: E731
@@ -204,14 +204,14 @@ def _solved(job: Job, features: Tensor, targets: Tensor) -> ProbeOutcome:
         job.split.train,
         job.split.val,
         job.num_outputs,
-        job.parts["head"].l2,
+        job.parts.head.l2,
         job.task,
         monitor=job.cfg.trainer.monitor,
     )
 
 
 def _probe(job: Job, head: nn.Module) -> Probe:
-    settings, optimizer = job.cfg.trainer, job.parts["optimizer"]
+    settings, optimizer = job.cfg.trainer, job.parts.optimizer
     lengths = job.examples.lengths
     stop = EarlyStopping(settings.patience, settings.min_delta) if settings.patience else None
     options = dict(optimizer.keywords)
@@ -226,7 +226,7 @@ def _probe(job: Job, head: nn.Module) -> Probe:
         max_epochs=settings.max_epochs,
         max_steps=settings.max_steps,
         lengths=None if lengths is None else lengths[job.split.train],
-        schedule=job.parts["scheduler"].factor,
+        schedule=job.parts.scheduler.factor,
         plan=job.plan,
         monitor=settings.monitor,
         early_stopping=stop,

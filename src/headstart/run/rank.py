@@ -16,7 +16,7 @@ def main(directory: Path, run_id: str) -> None:
     from headstart.errors import InputError
     from headstart.record.directory import RunDirectory
     from headstart.run import experiment
-    from headstart.run.job import prepare
+    from headstart.run.prepare import prepare
 
     run = RunDirectory(directory)
     job = prepare(recorded.load(run.config))

@@ -33,7 +33,7 @@ def repeat(original: RunDirectory, fresh: RunDirectory) -> list[str]:
     writable(str(fresh.path), "The repetition's folder")
 
     from headstart.run import experiment
-    from headstart.run.job import prepare
+    from headstart.run.prepare import prepare
 
     job = prepare(cfg)
     after = experiment.run([job], [fresh])[0]

@@ -159,7 +159,7 @@ def conclude(
         reading={
             **job.reading.description,
             **job.examples.statistics(),
-            "views": job.parts["augmentation"].views,
+            "views": job.parts.augmentation.views,
             "kept": {str(phase): boundary for phase, boundary in (kept or {}).items()},
         },
     )

@@ -3,10 +3,10 @@
 from typing import Any
 
 from headstart import notes
-from headstart.config import binding
 from headstart.errors import InputError
+from headstart.run.chosen import parts_of
 from headstart.run.job import Job
-from headstart.run.pools import ask, columns_identity
+from headstart.run.pools import columns_identity
 
 
 def check_unchanged(job: Job) -> None:
@@ -32,8 +32,7 @@ def check_weights(job: Job) -> None:
 def _changed_data(job: Job) -> list[str]:
     with notes.quiet():
         try:
-            source = binding.bind(job.cfg)["data"]
-            ask(source, job.splitter, job.parts["task"])
+            source = parts_of(job.cfg).data
             source.check()
             found: dict[str, Any] = {name: shift.fingerprint for name, shift in source.shifts.items()}
             same = source.fingerprint == job.identity["data"]

@@ -33,5 +33,5 @@ def features_of(job: Job) -> str | None:
     settings = job.cfg.trainer
     shared = [job.features_identity, job.identity["data"], job.identity["shifts"], job.reading.description]
     shared += [job.targets.sha256]
-    own = [job.augmentation_name, job.parts["augmentation"].views, settings.precision, settings.accelerator]
+    own = [job.augmentation_name, job.parts.augmentation.views, settings.precision, settings.accelerator]
     return json.dumps([*shared, *own, settings.threads, settings.deterministic], sort_keys=True, default=str)

@@ -26,7 +26,9 @@ from headstart.errors import InputError, disk_is_full
 from headstart.progress import duration
 from headstart.record import result
 from headstart.record.directory import ATTEMPTS, SweepDirectory
-from headstart.run.job import Job, job_config, prepare
+from headstart.run.findings import Findings
+from headstart.run.job import Job
+from headstart.run.prepare import job_config, prepare
 from headstart.sweep.fuse import Unit, features_of, units
 from headstart.sweep.gpus import OwnGpu
 from headstart.sweep.grid import Line, expand
@@ -88,11 +90,18 @@ class Planned(ListedRun):
 class Sweep:
     """Draws up, checks and carries out the runs of one comparison; see `composition.SweeperConfig` for its options."""
 
-    def __init__(self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def __init__(
+        self,
+        hydra_context: HydraContext,
+        task_function: TaskFunction,
+        config: DictConfig,
+        findings: Findings | None = None,
+    ) -> None:
         self.context, self.task_function, self.config = hydra_context, task_function, config
         self.params, self.paired, self.runs = (_written(config, name) for name in ("params", "zip", "runs"))
         self.dry_run, self.retry_failed = config.hydra.sweeper.dry_run, config.hydra.sweeper.retry_failed
         self.ledger = Ledger(Path(config.hydra.sweep.dir))
+        self.findings = Findings() if findings is None else findings
         self.completed: set[str] = set()
         self.damaged: dict[str, str] = {}
         self.idle = 0
@@ -142,7 +151,7 @@ class Sweep:
         here = self._launcher_class.endswith(ON_THIS_MACHINE)
         for line in lines:
             try:
-                job = prepare(job_config(*composer.compose(line)), here)
+                job = prepare(job_config(*composer.compose(line)), here, self.findings)
                 if job.run_id not in plans:
                     plans[job.run_id] = self._planned(job)
             except COMPOSITION_ERRORS as error:

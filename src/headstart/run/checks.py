@@ -1,0 +1,89 @@
+"""What can be wrong with a run's parts, each by itself and with one another: `InputError` says what, and the remedy."""
+
+import math
+from functools import partial
+from importlib.util import find_spec
+
+from omegaconf import DictConfig
+
+from headstart.backbones.backbone import Reading
+from headstart.data.augmentation import Augmentation
+from headstart.data.source import Source
+from headstart.errors import InputError, collect
+from headstart.record.directory import HISTORY, RESULT
+from headstart.record.trackers import Tracker
+from headstart.run.chosen import Parts
+from headstart.strategies.plan import Plan
+from headstart.tasks.task import Task
+
+
+def check_solver(solver: str, task: Task, plan: Plan) -> None:
+    if solver != "lbfgs":
+        return
+    task.check_exact()
+    if not plan.head_only():
+        raise InputError(
+            "head.solver=lbfgs solves for a head on frozen features, but the strategy trains the backbone too. "
+            "Use head.solver=gradient, or strategy=feature_extraction."
+        )
+
+
+def check_tracker(tracker: Tracker) -> None:
+    if tracker.package is not None and find_spec(tracker.package) is None:
+        raise InputError(
+            f"logger needs the package {tracker.package!r}, which is not installed. Install it (pip install "
+            f"'headstart[{tracker.package}]'), or use logger=none: {HISTORY} and {RESULT} are always kept."
+        )
+
+
+def check_modalities(parts: Parts) -> None:
+    data, backbone, augmentation = (part.modality for part in (parts.data, parts.backbone, parts.augmentation))
+    if data != backbone:
+        raise InputError(
+            f"The backbone must read what the data holds, but data is {data} and backbone is for {backbone}. "
+            f"Choose a backbone for {data}, or other data."
+        )
+    if augmentation not in (data, "any"):
+        raise InputError(
+            f"augmentation must be for {data}, but the one chosen is for {augmentation}. Use augmentation=none."
+        )
+    unread = parts.augmentation.adds - parts.backbone.optional_inputs
+    if unread:
+        raise InputError(
+            f"The backbone must read what the augmentation adds, but {parts.backbone.name} does not read "
+            f"{', '.join(sorted(unread))}. Use augmentation=none, or another backbone."
+        )
+
+
+def check_views(augmentation: Augmentation, reuse: bool) -> None:
+    if reuse and augmentation.changes_examples and augmentation.views < 2:
+        raise InputError(
+            "With trainer.reuse_views, augmentation.views must be at least 2, as the first is the example as it is, "
+            f"but is {augmentation.views}. Raise it, or set trainer.reuse_views=false."
+        )
+
+
+def monitors(cfg: DictConfig, plan: Plan) -> list[str]:
+    """Metrics that something follows: the choice of an epoch, the end of training, plateaus."""
+    return [cfg.trainer.monitor, *(phase.until.monitor for phase in plan.phases if phase.until is not None)]
+
+
+def check_monitors(cfg: DictConfig, task: Task, plan: Plan) -> None:
+    first, *others = monitors(cfg, plan)
+    checks = [partial(task.check_monitor, first, "trainer.monitor")]
+    collect([*checks, *(partial(task.check_monitor, other, "unfreeze.monitor") for other in others)])
+
+
+def check_overrides(source: Source, reading: Reading) -> None:
+    too_much = [
+        f"data.{name} must be at most {_most(reading.limits[name])} for this backbone, but is {value}."
+        for name, value in source.overrides.items()
+        if name in reading.limits and value > reading.limits[name]
+    ]
+    if too_much:
+        raise InputError(*too_much)
+
+
+def _most(limit: float) -> float:
+    """A limit as it is said: never more than it is."""
+    return limit if isinstance(limit, int) else math.floor(limit * 1000) / 1000

@@ -1,0 +1,66 @@
+"""The parts of a run that its config chooses, one of each group."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from omegaconf import DictConfig
+
+from headstart.backbones.backbone import BackboneFactory
+from headstart.compat import mend_torchvision
+from headstart.config import binding
+from headstart.data.augmentation import Augmentation
+from headstart.data.source import Source
+from headstart.record.trackers import Tracker
+from headstart.run.pools import ask
+from headstart.splits.splitter import Splitter
+from headstart.strategies.schedule import Schedule
+from headstart.strategies.strategy import Strategy
+from headstart.strategies.unfreeze import Unfreeze
+from headstart.tasks.task import Task
+from headstart.training.heads import HeadFactory
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What each config group comes to, bound and checked against its constructor; nothing is read or built yet."""
+
+    backbone: BackboneFactory
+    strategy: Strategy
+    unfreeze: Unfreeze
+    augmentation: Augmentation
+    optimizer: "partial[torch.optim.Optimizer]"
+    """It lacks its parameters."""
+    scheduler: Schedule
+    head: HeadFactory
+    task: Task
+    data: Source
+    split: Splitter
+    logger: Tracker
+
+    @property
+    def rate(self) -> float:
+        """The base rate."""
+        return float(self.optimizer.keywords["lr"])
+
+    @property
+    def size(self) -> int | None:
+        """Side of the pictures that the data gives, where it gives pictures."""
+        return getattr(self.data, "size", None)
+
+    @property
+    def sized_backbone(self) -> BackboneFactory:
+        """The backbone for examples of the data's size."""
+        return self.backbone if self.size is None else self.backbone.resized(self.size)
+
+
+def parts_of(cfg: DictConfig) -> Parts:
+    """The parts that a config chooses.
+
+    Raises:
+        InputError: with every problem of every group.
+    """
+    mend_torchvision()
+    parts = Parts(**binding.bind(cfg))
+    ask(parts.data, parts.split, parts.task)
+    return parts

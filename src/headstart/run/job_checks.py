@@ -1,0 +1,105 @@
+"""What is wrong with a job as a whole, what of it has to be said, and what its numbers follow from."""
+
+import logging
+
+from headstart.data.augmentation import Augmentation
+from headstart.data.batches import Batches
+from headstart.errors import InputError
+from headstart.run.job import Job
+from headstart.splits.duplicates import Duplicates, remarks
+from headstart.strategies.plan import HEAD
+
+log = logging.getLogger(__name__)
+
+
+def note_idle(augmentation: Augmentation) -> None:
+    if augmentation.is_idle:
+        log.warning("The augmentation changes nothing at these settings: it does what augmentation=none does.")
+
+
+def say_of_targets(job: Job) -> None:
+    parts = {"train": job.split.train, "val": job.split.val, "test": job.split.test}
+    values = {part: job.targets.values[places] for part, places in parts.items()}
+    for remark in job.parts.task.remarks(values, job.targets.names):
+        log.warning("%s", remark)
+
+
+def note_random(job: Job) -> None:
+    """Say it where parts of a backbone that was to be pretrained stay at random weights."""
+    total = job.sketch.total_parameters
+    frozen = total - job.num_trainable(len(job.plan.phases))
+    if job.strategy.pretrained and job.identity["weights"]["weights"] is None and frozen:
+        log.warning(
+            "The backbone's weights are random (backbone.weights=none), and %s of its %s parameters never train: what "
+            "they compute stays random.",
+            *(f"{frozen:,}", f"{total:,}"),
+        )
+
+
+def check_copies(job: Job) -> None:
+    found = job.duplicates
+    if found is None or job.splitter.duplicates != "error" or not (found.copies or any(found.in_shifts.values())):
+        return
+    raise InputError(
+        "The data must hold no exact copies of examples, as split.duplicates=error says: remove them, or use "
+        "split.duplicates=group, which keeps all copies of one in the same part.",
+        *_remarks(job, found),
+    )
+
+
+def check_steps(job: Job) -> None:
+    """Raise `InputError` if `trainer.max_steps` ends training before the plan's last phase begins."""
+    settings, begins = job.cfg.trainer, job.plan.earliest[-1]
+    if settings.max_steps is None or not begins:
+        return
+    num_batches = len(Batches(job.split.train, settings.batch_size, job.seed, world=settings.devices))
+    num_batches = min(num_batches, settings.limit_batches or num_batches)
+    steps_before = begins * -(-num_batches // settings.accumulate_grad_batches)
+    if settings.max_steps <= steps_before:
+        raise InputError(
+            f"trainer.max_steps must reach the last phase of the plan, which begins after {steps_before} steps "
+            f"({begins} epochs) at the earliest, but is {settings.max_steps}. Raise it, or thaw earlier."
+        )
+
+
+def rules(job: Job) -> list[str]:
+    """What this run's numbers follow from beside its settings; their ids tell runs of before that did it otherwise."""
+    settings, is_exact = job.cfg.trainer, job.parts.head.solver == "lbfgs"
+    rules = {
+        "the epoch is selected by the monitor": settings.monitor != "val/accuracy" and not is_exact,
+        "patience counts in the last phase": settings.patience is not None and len(job.plan.phases) > 1,
+        "improvements beyond min_delta are counted in double precision": settings.patience is not None
+        and settings.min_delta > 0
+        and not job.is_probe,
+        "a head on features trains at the rates of its plan": job.is_probe
+        and not is_exact
+        and (
+            (job.plan.restart and len(job.plan.phases) > 1)
+            or any(rate != 1 for phase in job.plan.phases for rate in phase.rates[HEAD].values())
+        ),
+        "a head on features reads the batches of other strategies": job.is_probe
+        and not is_exact
+        and (_may_differ_in_length(job) or settings.devices > 1),
+    }
+    return [rule for rule, holds in rules.items() if holds]
+
+
+def _may_differ_in_length(job: Job) -> bool:
+    return job.source.modality != "vision" and job.reading.arguments.get("padding") != "fixed"
+
+
+def say_copies(job: Job) -> None:
+    """Said once for a data set, of the split that comes first; what holds for each is in its record."""
+    found = job.duplicates
+    for remark in () if found is None else _remarks(job, found):
+        log.warning("%s", remark)
+
+
+def _remarks(job: Job, found: Duplicates) -> list[str]:
+    source, splitter = job.source, job.splitter
+    is_given = source.parts is not None and bool({"val", "test"} & {*source.parts.tolist()})
+    how = "the data themselves" if is_given else splitter.described(job.seed)
+    remedy = "Remove them, or put all copies of one into the same part."
+    if splitter.duplicates == "keep" and not is_given:
+        remedy = "split.duplicates=group keeps all copies of one in the same part."
+    return remarks(found, source.name, source.ids, source.cells, job.split, how, remedy)

@@ -1,0 +1,179 @@
+"""From a config to a job that is known to work: everything that can be wrong with it is said here, all at once."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from headstart import notes
+from headstart.backbones.backbone import BackboneFactory
+from headstart.config import identity, schema
+from headstart.config.overrides import as_written, literal
+from headstart.config.text_settings import keep_texts
+from headstart.data.source import Source
+from headstart.errors import InputError, collect
+from headstart.run.checks import (
+    check_modalities,
+    check_monitors,
+    check_overrides,
+    check_solver,
+    check_tracker,
+    check_views,
+)
+from headstart.run.chosen import Parts, parts_of
+from headstart.run.false_names import check_strategy_name
+from headstart.run.findings import Findings, key_of
+from headstart.run.job import Draft, Job
+from headstart.run.job_checks import (
+    check_copies,
+    check_steps,
+    note_idle,
+    note_random,
+    rules,
+    say_copies,
+    say_of_targets,
+)
+from headstart.run.pools import check_columns, columns_identity, pool_of
+from headstart.run.sketch import Sketch, sketch_of
+from headstart.splits.splitter import Split
+from headstart.strategies.plan import Plan
+from headstart.training.device import check_precision
+from headstart.training.ranks import check_devices
+
+
+def prepare(cfg: DictConfig, here: bool = True, findings: Findings | None = None) -> Job:
+    """Bind and check a composed config; nothing is written and nothing trained.
+
+    `here`: whether it will run on this machine, so that it must have what the run needs. `findings`: what was found of
+    other runs, where several are prepared.
+
+    Raises:
+        InputError: with every problem that was found.
+    """
+    with notes.listening() as heard:
+        job = _prepared(cfg, here, Findings() if findings is None else findings)
+    return replace(job, notes=tuple(heard.messages))
+
+
+def _prepared(cfg: DictConfig, here: bool, findings: Findings) -> Job:
+    parts, factory, nodes = _bound(cfg)
+    settings, strategy = cfg.trainer, parts.strategy
+    found: dict[str, Any] = {}
+    collect(
+        [
+            *([partial(check_devices, settings.devices, settings.accelerator)] if here else []),
+            partial(check_precision, settings.precision, settings.accelerator, here),
+            partial(check_modalities, parts),
+            partial(check_tracker, parts.logger),
+            partial(check_views, parts.augmentation, settings.reuse_views),
+            lambda: found.update(source=_checked_source(parts.data, nodes["data"], nodes["task"], findings)),
+            lambda: found.update(weights=_checked_weights(factory, nodes["backbone"], strategy.pretrained, findings)),
+            lambda: found.update(sketch=sketch_of(factory, nodes["backbone"], strategy, findings)),
+        ]
+    )
+    source, sketch = found["source"], found["sketch"]
+    collect(
+        [
+            lambda: found.update(split=_split(source, cfg, parts, findings)),
+            partial(check_overrides, source, factory.reading()),
+            lambda: found.update(plan=_plan(sketch, parts, cfg)),
+        ]
+    )
+    job_plan: Plan = found["plan"]
+    collect(
+        [
+            partial(check_strategy_name, cfg, strategy, job_plan, sketch.kinds),
+            partial(check_monitors, cfg, parts.task, job_plan),
+            partial(check_solver, parts.head.solver, parts.task, job_plan),
+        ]
+    )
+    note_idle(parts.augmentation)
+    what = {
+        "settings": identity.settings(cfg),
+        "data": source.fingerprint,
+        "shifts": {name: shifted.fingerprint for name, shifted in source.shifts.items()},
+        "weights": found["weights"],
+        **({"columns": columns_identity(source)} if source.columns else {}),
+    }
+    job = Job(cfg, parts, factory, sketch, job_plan, source, found["split"], what, findings)
+    check_copies(job)
+    check_steps(job)
+    note_random(job)
+    say_of_targets(job)
+    copies = key_of(what["data"], what["shifts"], job.splitter.duplicates)
+    findings.get("copies", copies, lambda: say_copies(job))
+    found_rules = rules(job)
+    return replace(job, identity={**what, "rules": found_rules}) if found_rules else job
+
+
+def job_config(cfg: DictConfig, hydra: Any = None) -> DictConfig:
+    """The part of a composed config that is ours, with the choices and overrides that led to it noted down."""
+    hydra = cfg.get("hydra") if hydra is None else hydra
+    ours = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]) if "hydra" in cfg else cfg
+    if hydra is None:
+        return ours
+    groups = (*schema.GROUPS, "trainer", "experiment")
+    chosen = {name.partition("@")[0]: choice for name, choice in hydra.runtime.choices.items()}
+    with open_dict(ours):
+        ours.choices = ours.choices or {name: chosen[name] for name in groups if chosen.get(name) is not None}
+        ours.overrides = as_written(ours.overrides) or literal(as_written(hydra.overrides.task))
+    keep_texts(ours)
+    return ours
+
+
+def draft(cfg: DictConfig) -> Draft:
+    """What a config comes to as far as it can be said without looking at data or weights."""
+    parts, factory, nodes = _bound(cfg)
+    sketch = sketch_of(factory, nodes["backbone"], parts.strategy, Findings())
+    plan = _plan(sketch, parts, cfg)
+    check_strategy_name(cfg, parts.strategy, plan, sketch.kinds)
+    return Draft(cfg, parts, factory, sketch, plan)
+
+
+def _bound(cfg: DictConfig) -> tuple[Parts, BackboneFactory, dict[str, Any]]:
+    """Parts, the backbone's factory at the data's size, and the resolved nodes that they were made from."""
+    parts = parts_of(cfg)
+    nodes = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in ("data", "task")}
+    nodes["backbone"] = [OmegaConf.to_container(cfg.backbone, resolve=True), parts.size]
+    return parts, parts.sized_backbone, nodes
+
+
+def _plan(sketch: Sketch, parts: Parts, cfg: DictConfig) -> Plan:
+    rate = parts.backbone.rate
+    plan: Plan = parts.strategy.plan(sketch.kinds, parts.unfreeze, cfg.trainer.max_epochs, rate)
+    for (group, kind), setting in sketch.unset.items():
+        if not any(phase.trains(group, kind) for phase in plan.phases):
+            raise InputError(
+                f"{setting} brings parameters of its own (kind {kind}, in the group {group}) that must train, but this "
+                "strategy never trains them. Use a strategy that does, such as strategy=fine_tune or strategy=partial "
+                f"strategy.last_k=null strategy.groups=[{group}], or leave {setting} out."
+            )
+    return plan
+
+
+def _checked_source(source: Source, node: Mapping[str, Any], task: Any, findings: Findings) -> Source:
+    def check() -> Source:
+        source.check()
+        check_columns(source)
+        return source
+
+    return findings.get("source", key_of(node, task, dict(source.asked), source.parts_column), check)
+
+
+def _checked_weights(factory: BackboneFactory, node: Any, pretrained: bool, findings: Findings) -> dict[str, Any]:
+    def check() -> dict[str, Any]:
+        factory.check(pretrained)
+        return factory.identity(pretrained)
+
+    return findings.get("weights", key_of(node, pretrained), check)
+
+
+def _split(source: Source, cfg: DictConfig, parts: Parts, findings: Findings) -> Split:
+    def divide() -> Split:
+        return parts.split.split(pool_of(source, parts.split, parts.task), int(cfg.seed), source.columns)
+
+    nodes = [OmegaConf.to_container(node, resolve=True) for node in (cfg.split, cfg.task)]
+    known = key_of(source.fingerprint, columns_identity(source), *nodes, int(cfg.seed))
+    return findings.get("split", known, divide, kept=64)
