@@ -12,8 +12,9 @@ import torch
 
 from headstart.cli.main import main
 from headstart.compat import mend_torchvision
-from headstart.config import binding, recorded
+from headstart.config import recorded
 from headstart.errors import InputError
+from headstart.run.chosen import parts_of
 from headstart.run.load import FinishedRun, load
 from pictures import tiny, write_folder
 
@@ -57,7 +58,7 @@ def words(tmp_path_factory, tiny_models) -> dict[str, list[str]]:
 
 def predicted(run: FinishedRun) -> dict[str, np.ndarray]:
     """Probabilities of the run's own test examples, by their ids."""
-    source = binding.bind(recorded.load(run.directory.config))["data"]
+    source = parts_of(recorded.load(run.directory.config)).data
     source.check()
     with np.load(run.directory.predictions) as kept:
         wanted = kept["test/id"].tolist()
