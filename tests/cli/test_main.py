@@ -121,7 +121,7 @@ def test_smoke_runs_one_batch_of_everything(at_home: Path, pictures: Path):
         (["optimizer._target_=torch.optim.lr_scheduler.StepLR"], "must be a Optimizer"),
         (["hydra.job_logging.handlers.file.class=x", "+hydra.callbacks.x._target_=os.system"], "os.system"),
         (["strategy=feature_extraction", "unfreeze=at_start"], "unfreeze=AtStart would thaw it"),
-        (["strategy=fine_tune", "unfreeze=gradual"], "must thaw before training ends"),
+        (["strategy=fine_tune", "unfreeze=gradual", "unfreeze.every=9"], "must thaw before training ends"),
         (["strategy=fine_tune", "head.solver=lbfgs"], "head.solver=lbfgs"),
         (["strategy=a,b"], "add -m"),
     ],
