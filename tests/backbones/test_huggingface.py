@@ -303,7 +303,7 @@ def test_whether_texts_are_put_in_lower_case_is_read_or_guessed_aloud(tmp_path, 
     guessed = "does not say whether its texts are put in lower case"
     assert [record.getMessage() for record in caplog.records if guessed in record.getMessage()] == (
         [f"{tmp_path} {guessed} (do_lower_case in tokenizer_config.json). Taken is the default of transformers' "
-         "BertTokenizer: they are."] if lower is None else []
+         f"BertTokenizer: {'they are' if lowered else 'they are not'}."] if lower is None else []
     )  # fmt: skip
 
 
