@@ -34,7 +34,7 @@ COUNTED = [
     ("trainer.threads=100000", "trainer.threads must be less than or equal to 1024"),
     ("trainer.num_workers=100000", "trainer.num_workers must be less than or equal to 512"),
     ("augmentation=rand_augment augmentation.num_ops=100000000", "augmentation.num_ops must be less"),
-    ("augmentation=light augmentation.views=1000000000", "augmentation.views must be less than or equal to 1000"),
+    ("augmentation=light augmentation.views=1000000000", "augmentation.views must be less than or equal to 1000000000"),
     ("data.size=100000", "data.size must be less than or equal to 4096"),
     ("data.size=1", "data.size must be greater than or equal to 8"),
     ("head=mlp head.num_hidden_layers=100000000", "head.num_hidden_layers must be less"),
@@ -161,7 +161,7 @@ NAMES = [
 ]
 WEIGHTS = [
     ("backbone.weights=/", "/ must hold one weights file, but holds over 10000 files"),
-    ("backbone.weights=", "there is no file ''"),
+    ("backbone.weights=", "backbone.weights must not be empty"),
     ("backbone.weights=null", "backbone.weights must be a valid string"),
     ("backbone.weights=/etc/passwd", "The weights file /etc/passwd cannot be read"),
     ("backbone.weights=/dev/zero", "there is no file '/dev/zero'"),
@@ -171,11 +171,46 @@ WEIGHTS = [
     ("backbone.weights=package:nowhere", "which is not installed"),
     ("backbone.weights=package:headstart", "must hold exactly one weights file"),
     ("backbone.weights=hub backbone=timm backbone.model=resnet18 backbone.weights=hub", "cannot be had from the hub"),
-    ("backbone=timm backbone.model=", "Unknown backbone.model ''"),
+    ("backbone=timm backbone.model=", "backbone.model must not be empty"),
     ("backbone=timm backbone.model=null", "backbone.model must be a valid string"),
     ("backbone=timm", "backbone.model must be given"),
 ]
+KINDS = [
+    ("'data.shifts={a: 1}'", "data.shifts: a list and settings by name ({NAME: VALUE}) cannot stand for each other"),
+    ("trainer.precision=[1]", "trainer.precision: Cannot convert 'list' to string"),
+    ("'name={a: 1}'", "name: Cannot convert 'dict' to string"),
+    ("trainer.deterministic=-1", "trainer.deterministic must be true or false, but is -1"),
+    ("trainer.reuse_views=1000000", "trainer.reuse_views must be true or false"),
+    ("trainer=[]", "trainer=[] must list names of configs: default, gpu, smoke"),
+    ("optimizer=[]", "optimizer=[] must list names of configs"),
+    ("logger.project=", "logger.project must not be empty"),
+    ("data=image_folder data.root=", "data.root must not be empty"),
+    ("data=image_folder data.root=/", "data.root must name a folder of class folders, but / is /"),
+    ("data=image_folder data.root=/proc/self", "which is the system's own"),
+    ("data=image_csv data.path=x.csv data.encoding=", "data.encoding must not be empty"),
+    ("backbone.weights=none backbone.weights_key=teacher", "backbone.weights=none reads none"),
+    (
+        "data=openmoji_names backbone=minilm backbone.model=-1",
+        "backbone.model=-1 is neither in the local cache nor to be had from the hub",
+    ),
+    ("data=openmoji_names backbone=minilm data.max_length=2", "it must be at least 3, but is 2"),
+    ("data=openmoji_names backbone=minilm backbone.max_length=2", "backbone.max_length must leave room for words"),
+    ("optimizer.weight_decay=1e30", "optimizer.weight_decay must be less than or equal to 10000"),
+    ("scheduler=one_cycle scheduler.start_divisor=1e30", "scheduler.start_divisor must be less"),
+    ("head.l2=1e30", "head.l2 must be less than or equal to 1000000000"),
+    ("trainer.patience=1000000000", "trainer.patience must be less than or equal to 100000"),
+    ("trainer.max_steps=1000000000000", "trainer.max_steps must be less than or equal to 1000000000"),
+    ("trainer.batch_size=1000000000000", "trainer.batch_size must be less than or equal to 1000000000"),
+    ("trainer.min_delta=1e30", "trainer.min_delta must be less than or equal to 1000"),
+]
 MACHINE = [
+    ("data.size=4096", "A step must fit into memory, but on a batch of 32 examples of 4096 px it takes at least"),
+    ("data.size=4096 strategy=feature_extraction", "but on a batch of 64 examples of 4096 px it takes at least"),
+    (
+        "data=synthetic_audio backbone=spectrogram_efficientnet_lite0 backbone.weights=none backbone.size=4096",
+        "A step must fit into memory, but on a batch of 32 examples",
+    ),
+    ("head=mlp head.hidden=65536 head.num_hidden_layers=100", "A step must fit into memory"),
     ("trainer=gpu", "trainer.accelerator must be one that is here, but gpu asks for GPUs"),
     ("trainer.accelerator=cuda", "trainer.accelerator must be one that is here"),
     ("trainer.accelerator=mps", "trainer.accelerator must be one that is here"),
@@ -186,6 +221,9 @@ MACHINE = [
     ("trainer.devices=0", "trainer.devices must be greater than or equal to 1"),
 ]
 PLACES = [
+    ("features.root=/etc/passwd", "features.root must be a folder that can be made or written to, but is /etc/passwd"),
+    ("features.root=/etc/passwd/x", "/etc/passwd is no folder"),
+    ("features.root=", "features.root must name a folder, but is ''"),
     ("hydra.run.dir=/etc/passwd", "/etc/passwd is no folder"),
     ("hydra.run.dir=/etc/passwd/x", "/etc/passwd is no folder"),
     ("hydra.run.dir=/proc/x", "cannot be written"),
@@ -221,7 +259,7 @@ def said_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("line", "expected"), [*SETTINGS, *WORDS, *COUNTED, *OPTIMIZERS, *NAMES, *WEIGHTS, *MACHINE, *PLACES]
+    ("line", "expected"), [*SETTINGS, *WORDS, *COUNTED, *OPTIMIZERS, *NAMES, *WEIGHTS, *KINDS, *MACHINE, *PLACES]
 )
 def test_bad_settings_are_refused(at_home: Path, capsys: pytest.CaptureFixture[str], line: str, expected: str):
     assert expected in said_of(["train", *shlex.split(line)], capsys)
@@ -232,6 +270,9 @@ def test_bad_settings_are_refused(at_home: Path, capsys: pytest.CaptureFixture[s
     [
         ("strategy=discriminative strategy.layer_decay=1.0", "does what strategy=fine_tune does"),
         ("augmentation=light augmentation.min_scale=1 augmentation.flip=0", "does what augmentation=none does"),
+        ("trainer.batch_size=100000000", "is far more than the 823 training examples: every epoch is one step"),
+        ("trainer.num_workers=512", "trainer.num_workers=512 starts so many processes that read data"),
+        ("trainer.accumulate_grad_batches=1000", "is more than the 26 batches of an epoch: every epoch is one step"),
     ],
 )
 def test_numbers_at_which_a_choice_does_nothing_are_noted(

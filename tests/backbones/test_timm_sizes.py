@@ -64,6 +64,13 @@ def test_a_size_that_a_model_cannot_have_is_refused_with_those_it_can(name, size
         Timm(name, weights="none", size=size).check(False)
 
 
+def test_a_size_at_which_a_model_looks_up_what_is_not_there_is_refused():
+    """On the meta device it passes: there no place is out of range."""
+    with pytest.raises(InputError, match="for pictures of 100 px: index 23 is out of bounds"):
+        Timm("mvitv2_tiny", weights="none", size=100).check(False)
+    Timm("swin_tiny_patch4_window7_224", weights="none", size=100).check(False)
+
+
 def test_an_argument_that_is_wrong_is_not_taken_for_a_wrong_size():
     with pytest.raises(InputError) as error:
         Timm("test_vit", weights="none", size=64, arguments={"nonsense": 1}).check(False)

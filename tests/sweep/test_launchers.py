@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from headstart.errors import InputError
 from headstart.sweep import gpus
 from pictures import tiny, write_folder
 
@@ -137,3 +138,12 @@ def test_processes_spread_over_the_gpus(tmp_path: Path, monkeypatch: pytest.Monk
     assert gpus.take_gpu([], tmp_path) is None
     for lock in gpus._held:
         lock.__exit__(None, None, None)
+
+
+def test_several_gpus_for_a_run_are_refused_where_each_process_has_one(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("headstart.training.ranks.devices_here", lambda _: ("GPUs", 4))
+    gpus.check_one_gpu(1, "gpu")
+    with pytest.raises(InputError, match=r"trainer\.devices must be 1 with hydra/launcher=joblib"):
+        gpus.check_one_gpu(2, "gpu")
+    monkeypatch.setattr("headstart.training.ranks.devices_here", lambda _: ("CPU cores", 4))
+    gpus.check_one_gpu(2, "cpu")

@@ -53,7 +53,13 @@ def find(repository: str, filenames: Sequence[str]) -> HubFile:
     The local cache (`HF_HUB_CACHE`, `HF_HOME`) is asked first and then no request is made, so that a cached model
     stays at its commit. `HF_HUB_OFFLINE` and `HF_ENDPOINT` are respected. Raises `InputError` within seconds.
     """
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
     repository, _, revision = repository.partition("@")
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise InputError(f"{repository!r} is no name that a model of the hub can have: {error}") from error
     return _in_cache(repository, filenames, revision or None) or _on_hub(repository, filenames, revision or None)
 
 

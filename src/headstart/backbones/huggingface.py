@@ -157,6 +157,7 @@ class HuggingFace(BackboneFactory):
         }
 
     def _check_weights(self, pretrained: bool) -> None:
+        weights_files.check_key(self.weights_key, self.weights)
         if not pretrained or self.weights == "none":
             return
         if self._file is not None:

@@ -31,6 +31,10 @@ class TextTokenizer:
         self.limit: int | None = tokenizer.model_max_length if tokenizer.model_max_length < 10**6 else None
         """Most tokens by the tokenizer's own account."""
 
+    def least_length(self, with_pairs: bool) -> int:
+        """Tokens that it takes to read one word of each text beside the special tokens."""
+        return int(self._tokenizer.num_special_tokens_to_add(pair=with_pairs)) + (2 if with_pairs else 1)
+
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> dict[str, Any]:
         """For each text (with its second text): `ids`, `types`, `special` (1: no word of the text), all of at most
         `max_length` tokens (the longer text of a pair is shortened first), and `full`, the number before that."""

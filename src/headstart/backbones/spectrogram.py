@@ -18,7 +18,7 @@ from headstart.backbones.spectrogram_model import SpectrogramBackbone, one_chann
 from headstart.backbones.timm import Timm
 from headstart.backbones.timm_create import Created, create, skipped_init
 from headstart.backbones.waveforms import sound_shapes
-from headstart.config.ranges import Multiplier, NonNegative, Positive, ProperFraction, Seconds, Side
+from headstart.config.ranges import Multiplier, NonNegative, Positive, ProperFraction, Seconds, Side, Spread
 from headstart.errors import InputError
 
 SampleRate = Annotated[int, Ge(1000), Le(1_000_000)]
@@ -69,7 +69,7 @@ class Spectrogram(BackboneFactory):
         f_max: Positive | None = None,
         top_db: Floor = 80.0,
         mean: float | None = None,
-        std: Positive | None = None,
+        std: Spread | None = None,
         channels_last: bool = True,
         arguments: dict[str, Any] | None = None,
         rate: Multiplier = 1.0,

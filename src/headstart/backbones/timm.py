@@ -15,7 +15,7 @@ from headstart.backbones.timm_create import Created, create, skipped_init
 from headstart.backbones.timm_model import CropMode, Interpolation, Preprocessing, TimmBackbone
 from headstart.backbones.timm_trial import Trial, TrialError, try_out
 from headstart.compat import mend_torchvision
-from headstart.config.ranges import Fraction, Multiplier, Positive, ProperFraction, Side
+from headstart.config.ranges import Fraction, Multiplier, ProperFraction, Side, Spread
 from headstart.errors import InputError, unknown
 
 _OURS = frozenset(
@@ -51,7 +51,7 @@ class Timm(BackboneFactory):
         drop_path_rate: ProperFraction = 0.0,
         size: Side | None = None,
         mean: list[Fraction] | None = None,
-        std: list[Positive] | None = None,
+        std: list[Spread] | None = None,
         interpolation: Interpolation | None = None,
         crop_pct: CropShare | None = None,
         channels_last: bool = True,
@@ -83,6 +83,7 @@ class Timm(BackboneFactory):
 
     def check(self, pretrained: bool) -> None:
         self.probe  # noqa: B018
+        weights.check_key(self.weights_key, self.weights)
         if not pretrained or self.weights == "none":
             return
         if not isinstance(self._located, hub.HubFile) or self._located.path is not None:  # nothing is downloaded here
@@ -218,7 +219,7 @@ class Timm(BackboneFactory):
         return trial
 
     def _tried(self, size: int) -> Trial:
-        return try_out(partial(self._create, size, without_init=True), size)
+        return try_out(partial(self._create, size, without_init=True), size, is_own=size == self._config.input_size[-1])
 
     def _other_sizes(self, step: int) -> str:
         """Advice: the sizes nearest to the one asked for that the model reads in full, and that of its weights."""

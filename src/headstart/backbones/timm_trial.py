@@ -38,18 +38,23 @@ class TrialError(Exception):
         self.step = step
 
 
-def try_out(make: Callable[[], Created], size: int) -> Trial:
+def try_out(make: Callable[[], Created], size: int, is_own: bool = False) -> Trial:
     """Make a model and let it read a square picture of `size` pixels; nothing is computed where that can be avoided.
+
+    That cannot be where a model looks values up by their place: on the meta device no place is out of range. `is_own`:
+    whether `size` is that of the model's weights, at which all of them are there.
 
     Raises:
         TrialError: whatever was wrong; timm raises all kinds of exceptions.
     """
     try:
-        return _tried(make, size, torch.device("meta"))
+        trial, looks_up = _tried(make, size, torch.device("meta"))
+        if is_own or not looks_up:
+            return trial
     except TrialError as error:
         if not _needs_values(error.__cause__):
             raise
-        return _tried(make, size, torch.device("cpu"))
+    return _tried(make, size, torch.device("cpu"))[0]
 
 
 def _needs_values(error: BaseException | None) -> bool:
@@ -57,7 +62,8 @@ def _needs_values(error: BaseException | None) -> bool:
     return isinstance(error, NotImplementedError) or (isinstance(error, RuntimeError) and "meta" in str(error))
 
 
-def _tried(make: Callable[[], Created], size: int, device: torch.device) -> Trial:
+def _tried(make: Callable[[], Created], size: int, device: torch.device) -> tuple[Trial, bool]:
+    """The trial, and whether the model looks values up."""
     patching = _Patching(size)
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -68,7 +74,7 @@ def _tried(make: Callable[[], Created], size: int, device: torch.device) -> Tria
             created.model.train()
     except Exception as error:
         raise TrialError(error, patching.patches.step) from error
-    return Trial(created.model, created.filter_fn, tuple(features.shape), patching.patches)
+    return Trial(created.model, created.filter_fn, tuple(features.shape), patching.patches), patching.looks_up
 
 
 class _Patching(TorchFunctionMode):
@@ -83,9 +89,12 @@ class _Patching(TorchFunctionMode):
         self._size = self._side = size
         self._jump, self._reach, self._start = 1, 1, 0
         self._is_over = False
+        self.looks_up = False
+        """Whether values were taken by places that a tensor says."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        self.looks_up |= _looks_up(func, args)
         if not self._is_over:
             if func is torch.conv2d:
                 self._convolution(*args, **kwargs)
@@ -122,6 +131,16 @@ class _Patching(TorchFunctionMode):
         self._reach += (kernel - 1) * self._jump
         self._jump *= stride
         self._side = outputs
+
+
+_LOOK_UPS = frozenset({"embedding", "gather", "index_select", "take_along_dim", "take"})
+
+
+def _looks_up(func: Any, args: Any) -> bool:
+    if func is Tensor.__getitem__:
+        places = args[1] if isinstance(args[1], tuple) else (args[1],)
+        return any(isinstance(place, Tensor) for place in places)
+    return getattr(func, "__name__", "") in _LOOK_UPS
 
 
 _MIXING = frozenset({"scaled_dot_product_attention", "matmul", "bmm", "einsum", "softmax", "linear"})

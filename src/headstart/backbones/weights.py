@@ -47,6 +47,15 @@ def locate(weights: str) -> WeightsFile:
     return WeightsFile(weights, path.resolve())
 
 
+def check_key(key: str | None, weights: str) -> None:
+    """Raise `InputError` for a place in a file where no file is read."""
+    if key is not None and weights == "none":
+        raise InputError(
+            f"backbone.weights_key={key} says where in a file the model is, but backbone.weights=none reads "
+            "none. Leave the key out, or name a file (backbone.weights=PATH)."
+        )
+
+
 def _file_in_package(name: str) -> Path:
     """The one weights file of an installed package, found without importing it."""
     module = name.replace("-", "_")

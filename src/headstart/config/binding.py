@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from headstart.config import guard
 from headstart.config.earlier import renamed
-from headstart.config.ranges import NonNegative, Positive, violations
+from headstart.config.ranges import Penalty, Positive, violations
 from headstart.config.schema import GROUPS, check_spine
 from headstart.errors import InputError, collect, unknown
 
@@ -77,6 +77,8 @@ def _check_arguments(target: type, arguments: Mapping[str, Any], key: str, hints
             messages += [renamed(f"{key}.{name}") or str(unknown("setting", f"{key}.{name}", choices))]
         elif key == "optimizer":
             messages += _optimizer_violations(name, value, parameters[name].default if name in parameters else None)
+        elif name in hints and isinstance(value, str) and not value.strip():
+            messages += [f"{key}.{name} must not be empty: give a value, or leave it out for its default."]
         elif name in hints:
             messages += violations(f"{key}.{name}", value, hints[name])
     for name in names:
@@ -107,7 +109,7 @@ def _optimizer(target: type, arguments: Mapping[str, Any]) -> Callable[..., Any]
 
 def _optimizer_violations(name: str, value: Any, default: Any) -> list[str]:
     """As `violations`, for constructors that are not ours: a value must be like the default."""
-    own = {"lr": Positive, "weight_decay": NonNegative}
+    own = {"lr": Positive, "weight_decay": Penalty}
     if name in own:
         return violations(f"optimizer.{name}", value, own[name])
     if isinstance(default, (bool, int, float)):

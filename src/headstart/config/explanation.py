@@ -32,6 +32,8 @@ def check_overrides(overrides: Sequence[Override], loader: ConfigLoader) -> None
             raise InputError(f"{one.input_line} names no setting: write KEY=VALUE.")
         if one.is_delete() and (key in schema.SPINE or key in schema.GROUPS):
             raise InputError(f"{key} cannot be left out: every run has one. To change it, write {key}=VALUE.")
+        if key in schema.SWITCHES and type(one.value()) in (int, float):
+            raise InputError(f"{key} must be true or false, but is {one.value()}.")
         above = key.rpartition(".")[0]
         if above in schema.SPINE and above not in (*schema.GROUPS, *schema.SECTIONS):
             raise InputError(f"{above} is one value and has no settings below it: write {above}=VALUE.")
@@ -42,7 +44,8 @@ def check_overrides(overrides: Sequence[Override], loader: ConfigLoader) -> None
                 raise InputError(f"{one.input_line} is read as a number: write {in_shell(key, typed)}.")
             raise unknown(key, typed, options)
         chosen = one.value() if is_choice else None
-        if isinstance(chosen, list) and not all(isinstance(name, str) for name in chosen):
+        is_empty = chosen == [] and key != "experiment"
+        if is_empty or (isinstance(chosen, list) and not all(isinstance(name, str) for name in chosen)):
             raise InputError(
                 f"{one.input_line} must list names of configs: {', '.join(loader.get_group_options(key))}."
             )
@@ -89,7 +92,10 @@ def explained(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) 
             f"{key or 'A setting'} cannot be worked out: {str(cause).splitlines()[0].rstrip('.')}. A setting may take "
             "the value of another of its run, as in ${seed} or ${data.root}, or of the environment: ${oc.env:NAME}."
         )
-    reason = next((line for line in text.splitlines() if line.startswith(("Value ", "Invalid "))), None)
+    reason = next((line for line in text.splitlines() if line.startswith(("Value ", "Invalid ", "Cannot "))), None)
+    if reason and reason.startswith("Cannot merge"):
+        reason = "a list and settings by name ({NAME: VALUE}) cannot stand for each other"
+        key = key or " or ".join(word for word in overrides if word.partition("=")[2][:1] in ("[", "{"))
     first = f"{key}: {reason}" if key and reason else str(cause).strip().splitlines()[0]
     return InputError(first if first.endswith(".") else f"{first}.")
 

@@ -5,14 +5,26 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le, Lt
 
+MOST = 10**9
+"""What no count of steps, examples or epochs reaches."""
 Count = Annotated[int, Ge(1)]
 """A whole number from 1."""
+Bytes = Annotated[int, Ge(1), Le(10**15)]
+"""Room on a disk or in memory, to a petabyte."""
 Index = Annotated[int, Ge(0)]
 """A whole number from 0."""
 Positive = Annotated[float, Gt(0)]
 """A number above 0."""
 NonNegative = Annotated[float, Ge(0)]
 """A number from 0."""
+Spread = Annotated[float, Ge(1e-3), Le(1000)]
+"""What values are divided by; a smaller one is 0 to half precision."""
+Delta = Annotated[float, Ge(0), Le(1e9)]
+"""What a better score must be better by."""
+Strength = Annotated[float, Ge(1e-9), Le(1e9)]
+"""Of a penalty that there must be."""
+Penalty = Annotated[float, Ge(0), Le(10_000)]
+"""Strength of a pull towards some weights."""
 Fraction = Annotated[float, Ge(0), Le(1)]
 """A number from 0 to 1."""
 ProperFraction = Annotated[float, Ge(0), Lt(1)]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_type_hints
 from annotated_types import Ge, Gt, Le
 from omegaconf import MISSING
 
-from headstart.config.ranges import violations
+from headstart.config.ranges import MOST, violations
 from headstart.errors import InputError, collect, unknown
 from headstart.system.places import check_name
 
@@ -41,19 +41,19 @@ class TrainerConfig:
     """How long, on what, and by which rules to train."""
 
     max_epochs: int = _ranged(10, Ge(1), Le(100_000))
-    max_steps: int | None = _ranged(None, Ge(1))
-    batch_size: int = _ranged(32, Ge(1))
-    accumulate_grad_batches: int = _ranged(1, Ge(1))
+    max_steps: int | None = _ranged(None, Ge(1), Le(MOST))
+    batch_size: int = _ranged(32, Ge(1), Le(MOST))
+    accumulate_grad_batches: int = _ranged(1, Ge(1), Le(MOST))
     precision: str = _one_of("32-true", "32-true", "bf16-mixed", "16-mixed", "64-true")
     threads: int | None = _ranged(None, Ge(1), Le(1024))
     num_workers: int = _ranged(0, Ge(0), Le(512))
     accelerator: str = _one_of("auto", "auto", "cpu", "gpu", "cuda", "mps")
     devices: int = _ranged(1, Ge(1))
-    gradient_clip_val: float | None = _ranged(None, Gt(0))
-    patience: int | None = _ranged(None, Ge(1))
-    min_delta: float = _ranged(0.0, Ge(0))
+    gradient_clip_val: float | None = _ranged(None, Gt(0), Le(1e9))
+    patience: int | None = _ranged(None, Ge(1), Le(100_000))
+    min_delta: float = _ranged(0.0, Ge(0), Le(1e9))
     monitor: str = "${task.monitor}"
-    limit_batches: int | None = _ranged(None, Ge(1))
+    limit_batches: int | None = _ranged(None, Ge(1), Le(MOST))
     reuse_views: bool = False
     deterministic: bool = True
     keep_checkpoint: bool = True
@@ -100,6 +100,11 @@ SPINE = frozenset(
     + [f"{name}.{item.name}" for name, schema in SECTIONS.items() for item in fields(schema)]
 )
 """Settings that every run has, whatever it chooses."""
+
+SWITCHES = frozenset(
+    f"{name}.{item.name}" for name, schema in SECTIONS.items() for item in fields(schema) if item.type in (bool, "bool")
+)
+"""Those of them that are true or false; a number would be taken for one of these."""
 
 
 def register() -> None:

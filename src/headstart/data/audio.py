@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from headstart.config.ranges import Count, Seconds
+from headstart.config.ranges import Bytes, Seconds
 from headstart.data.array_cache import CacheBytes
 from headstart.data.audio_clips import (
     DEFAULT_SECONDS,
@@ -94,7 +94,7 @@ class AudioFolder(AudioFiles):
         seconds: Seconds | None = None,
         part: Part = "middle",
         shifts: dict[str, str] | None = None,
-        cache_bytes: Count | Literal["auto"] = "auto",
+        cache_bytes: Bytes | Literal["auto"] = "auto",
         name: str | None = None,
     ) -> None:
         super().__init__(seconds, part, shifts, cache_bytes)
@@ -136,7 +136,7 @@ class AudioCsv(AudioFiles):
         seconds: Seconds | None = None,
         part: Part = "middle",
         shifts: dict[str, str] | None = None,
-        cache_bytes: Count | Literal["auto"] = "auto",
+        cache_bytes: Bytes | Literal["auto"] = "auto",
         missing_values: Words | None = None,
         encoding: str | None = None,
         name: str | None = None,

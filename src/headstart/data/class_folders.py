@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from headstart.data.folders import Found, by_suffix, counted, files_in, folders_in
+from headstart.data.folders import Found, by_suffix, check_is_own, counted, files_in, folders_in
 from headstart.data.labelled import PARTS
 from headstart.data.listing import Listing, listing_of
 from headstart.data.names import in_one_form
@@ -35,6 +35,7 @@ def list_folder(root: Path, kind: Kind, setting: str) -> Listing:
     """
     if not root.is_dir():
         raise InputError(f"The folder {root} does not exist: {setting} must name a folder of class folders.")
+    check_is_own(root, setting)
     holders, problems = _holders(root), []
     entries: list[tuple[str, Path, str, str]] = []
     inside, outside = Found(), Found()

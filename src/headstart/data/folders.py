@@ -15,6 +15,8 @@ BESIDE = frozenset(
 )
 """Suffixes of what people and programs leave beside pictures and sounds: notes, tables, marks, thumbnails."""
 NAMES_BESIDE = frozenset({"license", "licence", "readme", "changelog", "authors", "md5sums", "sha256sums", "makefile"})
+SYSTEM = ("/proc", "/sys", "/dev")
+"""Folders of the system itself, which never end."""
 HIDDEN, NO_SUFFIX = "hidden", "no suffix"
 """What stands for a suffix where a name has none."""
 
@@ -34,6 +36,16 @@ class Found:
         for name in ("read", "unread", "other", "problems"):
             getattr(self, name).extend(getattr(more, name))
         return self
+
+
+def check_is_own(folder: Path, setting: str) -> None:
+    """Raise `InputError` for the top of the file system, or what the system shows of itself: nobody's data."""
+    whole = folder.resolve()
+    if whole == Path(whole.anchor) or any(whole.is_relative_to(name) for name in SYSTEM):
+        raise InputError(
+            f"{setting} must name a folder of class folders, but {folder} is {whole}, which is the system's own. Name "
+            "the folder that holds your data."
+        )
 
 
 def folders_in(folder: Path) -> list[str]:
@@ -85,14 +97,15 @@ def _walk(
         return
     here = (stat.st_dev, stat.st_ino)
     if here in above:
-        found.problems.append(
-            f"{folder} is a link to a folder that it lies in, so that following it never ends: remove the link."
-        )
+        found.problems.append(_never_ends(folder))
         return
     for entry in entries:
         if not entry.is_dir():
             _sort(entry, suffixes, found)
         elif below and not _is_hidden(entry.name):
+            if entry.is_symlink() and folder.resolve().is_relative_to(os.path.realpath(entry.path)):
+                found.problems.append(_never_ends(Path(entry.path)))
+                continue
             _walk(Path(entry.path), suffixes, found, above | {here}, below)
 
 
@@ -105,6 +118,10 @@ def _sort(entry: os.DirEntry[str], suffixes: Collection[str], found: Found) -> N
         found.read.append(path)
     else:
         found.unread.append(path)
+
+
+def _never_ends(folder: Path) -> str:
+    return f"{folder} is a link to a folder that it lies in, so that following it never ends: remove the link."
 
 
 def _is_hidden(name: str) -> bool:

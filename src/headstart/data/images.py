@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from headstart.config.ranges import Count, Side
+from headstart.config.ranges import Bytes, Side
 from headstart.data import picture_facts
 from headstart.data.array_cache import CacheBytes
 from headstart.data.cells import Missing, Words
@@ -113,7 +113,7 @@ class ImageFolder(ImageFiles):
         root: str,
         size: Side | None = None,
         shifts: dict[str, str] | None = None,
-        cache_bytes: Count | Literal["auto"] = "auto",
+        cache_bytes: Bytes | Literal["auto"] = "auto",
         value_range: list[float] | None = None,
         name: str | None = None,
     ) -> None:
@@ -155,7 +155,7 @@ class ImageCsv(ImageFiles):
         label_column: str | list[str] = "label",
         size: Side | None = None,
         shifts: dict[str, str] | None = None,
-        cache_bytes: Count | Literal["auto"] = "auto",
+        cache_bytes: Bytes | Literal["auto"] = "auto",
         missing_values: Words | None = None,
         encoding: str | None = None,
         value_range: list[float] | None = None,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from headstart.config.ranges import Side
@@ -171,16 +172,18 @@ def ink(variant: Variant) -> tuple[str, ...]:
 
 
 class Drawings(Examples):
-    """Drawn pictures: `pixels` `(B, 3, size, size)`, uint8; drawn once, then found on disk."""
+    """Drawn pictures: `pixels` `(B, 3, size, size)`, uint8; drawn once, then found on disk.
+
+    Where neither disk nor memory holds them all, each is drawn when it is asked for.
+    """
 
     def __init__(self, codepoints: Sequence[str], fingerprint: str, size: int, variant: Variant) -> None:
         self._codepoints = codepoints
         self._draw = Pen(font_path(), size, variant)
         shape = (len(codepoints), 3, size, size)
         key = hashlib.sha256(f"{fingerprint} {size} {drawers()}".encode()).hexdigest()[:24]
-        kept = decoded("openmoji", key, shape, self._fill, cache_bytes=1 << 40)
-        assert kept is not None
-        self._kept, self._array, self._identity = kept, kept.array, named(key, kept)
+        self._kept = decoded("openmoji", key, shape, self._fill, cache_bytes="auto")
+        self._identity = named(key, self._kept)
 
     def __len__(self) -> int:
         return len(self._codepoints)
@@ -190,10 +193,14 @@ class Drawings(Examples):
         return self._identity
 
     def verify(self) -> None:
-        self._kept.verify()
+        if self._kept is not None:
+            self._kept.verify()
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-        return {"pixels": take(self._array, indices)}
+        if self._kept is not None:
+            return {"pixels": take(self._kept.array, indices)}
+        drawn = [self._draw(int(self._codepoints[index], 16)) for index in indices]
+        return {"pixels": torch.from_numpy(np.stack(drawn))}
 
     def portrait(self, index: int) -> bytes:
         return png(self.batch([index])["pixels"][0])

@@ -52,6 +52,11 @@ class TextHub(TextSource):
     ) -> None:
         super().__init__(max_length)
         place = Path(dataset).expanduser()
+        if place.is_dir() and revision is not None:
+            raise InputError(
+                f"data.revision={revision} names a version of a dataset on the hub, but data.dataset={dataset} is a "
+                "folder, which has none. Leave data.revision out."
+            )
         own = folder_name(place) if place.is_dir() else dataset
         self.name = name or (own if subset is None else f"{own}/{subset}")
         self._place = (dataset, subset, revision)

@@ -90,6 +90,11 @@ class TextSource(Source):
         return self.content.cells
 
     @property
+    def has_pairs(self) -> bool:
+        """Whether each example is two texts."""
+        return self.content.pairs is not None
+
+    @property
     def problems(self) -> Sequence[str]:
         return self.content.problems
 

@@ -75,6 +75,7 @@ def check_monitors(cfg: DictConfig, task: Task, plan: Plan) -> None:
 
 
 def check_overrides(source: Source, reading: Reading) -> None:
+    _check_words_are_read(source, reading)
     too_much = [
         f"data.{name} must be at most {_most(reading.limits[name])} for this backbone, but is {value}."
         for name, value in source.overrides.items()
@@ -82,6 +83,21 @@ def check_overrides(source: Source, reading: Reading) -> None:
     ]
     if too_much:
         raise InputError(*too_much)
+
+
+def _check_words_are_read(source: Source, reading: Reading) -> None:
+    """Raise `InputError` where the tokens that a text is cut to are all the tokenizer's own."""
+    tokenizer = reading.arguments.get("tokenizer")
+    if tokenizer is None:
+        return
+    asked = {**reading.arguments, **source.overrides}["max_length"]
+    least = tokenizer.least_length(getattr(source, "has_pairs", False))
+    if asked < least:
+        group = "data" if "max_length" in source.overrides else "backbone"
+        raise InputError(
+            f"{group}.max_length must leave room for words: with the tokens that this backbone's tokenizer puts around "
+            f"every text it must be at least {least}, but is {asked}."
+        )
 
 
 def _most(limit: float) -> float:

@@ -35,12 +35,13 @@ from headstart.run.job_checks import (
     say_copies,
     say_of_targets,
 )
+from headstart.run.machine import check_machine, check_memory, note_few_steps
 from headstart.run.pools import check_columns, columns_identity, pool_of
 from headstart.run.sketch import Sketch, sketch_of
 from headstart.splits.splitter import Split
 from headstart.strategies.plan import Plan
 from headstart.training.device import check_precision
-from headstart.training.ranks import check_devices
+from headstart.training.memory import note_many
 
 
 def prepare(cfg: DictConfig, here: bool = True, findings: Findings | None = None) -> Job:
@@ -63,7 +64,7 @@ def _prepared(cfg: DictConfig, here: bool, findings: Findings) -> Job:
     found: dict[str, Any] = {}
     collect(
         [
-            *([partial(check_devices, settings.devices, settings.accelerator)] if here else []),
+            *([partial(check_machine, cfg)] if here else []),
             partial(check_precision, settings.precision, settings.accelerator, here),
             partial(check_modalities, parts),
             partial(check_tracker, parts.logger),
@@ -100,6 +101,10 @@ def _prepared(cfg: DictConfig, here: bool, findings: Findings) -> Job:
     job = Job(cfg, parts, factory, sketch, job_plan, source, found["split"], what, findings)
     check_copies(job)
     check_steps(job)
+    if here:
+        check_memory(job)
+        note_many(settings.num_workers)
+    note_few_steps(job)
     note_random(job)
     say_of_targets(job)
     copies = key_of(what["data"], what["shifts"], job.splitter.duplicates)

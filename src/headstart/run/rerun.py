@@ -87,8 +87,11 @@ def _original(directory: RunDirectory) -> tuple[Result, dict[str, np.ndarray]]:
     if not found.is_completed:
         return found, {}
     lacking = [name for name in COMPARED if name in found.missing]
-    if lacking or found.data is None or not (found.data.fingerprint and found.data.split_sha256):
+    facts = () if found.data is None else (found.data.fingerprint, found.data.split_sha256)
+    if lacking or not facts or not all(isinstance(fact, str) and fact for fact in facts):
         raise InputError(f"{directory.result} is damaged: it lacks {', '.join(lacking) or 'what its data were'}.")
+    if not isinstance((found.environment or {}).get("packages", {}), Mapping):
+        raise InputError(f"{directory.result} is damaged: it lacks the versions of packages.")
     try:
         return found, bounded.arrays(directory.predictions)
     except (DamagedError, FileNotFoundError) as error:

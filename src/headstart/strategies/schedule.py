@@ -8,11 +8,11 @@ import math
 from abc import ABC, abstractmethod
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from headstart.config.ranges import Fraction, ProperFraction
 
-Divisor = Annotated[float, Ge(1)]
+Divisor = Annotated[float, Ge(1), Le(1e9)]
 """A number from 1: what the base rate is divided by."""
 
 

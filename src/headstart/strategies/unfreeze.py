@@ -8,7 +8,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
-from headstart.config.ranges import Count, Multiplier, NonNegative
+from headstart.config.ranges import Count, Delta, Multiplier, NonNegative
 from headstart.errors import InputError, collect
 from headstart.strategies.plan import HEAD, Plan, Plateau
 
@@ -131,7 +131,7 @@ class OnPlateau(Unfreeze):
     def __init__(
         self,
         patience: Count = 1,
-        min_delta: NonNegative = 0.0,
+        min_delta: Delta = 0.0,
         num_groups: Count = 1,
         monitor: str = "val/loss",
         restore_best: bool = False,

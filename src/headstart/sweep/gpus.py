@@ -9,10 +9,23 @@ from pathlib import Path
 from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
+from headstart.errors import InputError
 from headstart.system.lock import Lock
 
 _held: list[Lock] = []
 """Kept for as long as this process lives."""
+
+
+def check_one_gpu(devices: int, accelerator: str) -> None:
+    """Raise `InputError` for a run on several GPUs where each process has one (`OwnGpu`)."""
+    from headstart.training.ranks import devices_here
+
+    kind, _ = devices_here(accelerator)
+    if devices > 1 and kind == "GPUs":
+        raise InputError(
+            "trainer.devices must be 1 with hydra/launcher=joblib, whose processes have one GPU each, but is "
+            f"{devices}. Set it to 1, or leave hydra/launcher=joblib out to do one run after the other on several GPUs."
+        )
 
 
 @dataclass(frozen=True)

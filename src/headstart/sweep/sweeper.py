@@ -30,7 +30,7 @@ from headstart.run.findings import Findings
 from headstart.run.job import Job
 from headstart.run.prepare import job_config, prepare
 from headstart.sweep.fuse import Unit, features_of, units
-from headstart.sweep.gpus import OwnGpu
+from headstart.sweep.gpus import OwnGpu, check_one_gpu
 from headstart.sweep.grid import Line, expand
 from headstart.sweep.ledger import Ledger, ListedRun
 from headstart.sweep.screen import show_dry_run, show_failures
@@ -149,9 +149,12 @@ class Sweep:
         plans: dict[str, Planned] = {}
         problems: dict[str, list[str]] = {}
         here = self._launcher_class.endswith(ON_THIS_MACHINE)
+        is_shared = self._launcher_class.endswith("JoblibLauncher")
         for line in lines:
             try:
                 job = prepare(job_config(*composer.compose(line)), here, self.findings)
+                if is_shared:
+                    check_one_gpu(job.cfg.trainer.devices, job.cfg.trainer.accelerator)
                 if job.run_id not in plans:
                     plans[job.run_id] = self._planned(job)
             except COMPOSITION_ERRORS as error:

@@ -44,10 +44,25 @@ def writable(text: str, setting: str) -> Path:
     Raises:
         InputError: if it cannot.
     """
-    if not text.strip():
-        raise InputError(f"{setting} must name a folder, but is {text!r}.")
     if text.startswith("~"):
         raise InputError(f"{setting}={text} would be a folder called ~: write $HOME, which the shell fills in.")
+    place = Path(text)
+    present = check_folder(text, setting)
+    try:
+        with tempfile.TemporaryFile(dir=present):
+            return place
+    except OSError as error:
+        raise InputError(_refusal(place, setting, f"it cannot be written ({error.strerror})")) from error
+
+
+def check_folder(text: str, setting: str) -> Path:
+    """The folder nearest to the one that `text` names that is there; nothing in the way keeps the rest from being made.
+
+    Raises:
+        InputError: if something does, such as a file.
+    """
+    if not text.strip():
+        raise InputError(f"{setting} must name a folder, but is {text!r}.")
     place = Path(text)
     present = place.absolute()
     try:
@@ -60,8 +75,7 @@ def writable(text: str, setting: str) -> Path:
             raise InputError(_refusal(place, setting, f"one of its names has more than {longest} bytes"))
         if not present.is_dir():
             raise InputError(_refusal(place, setting, f"{present} is no folder"))
-        with tempfile.TemporaryFile(dir=present):
-            return place
+        return present
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le
 from torch import nn
 
-from headstart.config.ranges import Positive, ProperFraction
+from headstart.config.ranges import ProperFraction, Strength
 
 Solver = Literal["gradient", "lbfgs"]
 """`gradient`: the run's optimizer and epochs; `lbfgs`: the exact optimum of an L2-regularised loss."""
@@ -31,7 +31,7 @@ class Linear(HeadFactory):
     """One linear layer: multinomial logistic regression on the features."""
 
     def __init__(
-        self, solver: Solver = "gradient", l2: Positive = 1.0, init: Literal["standard", "zeros"] = "standard"
+        self, solver: Solver = "gradient", l2: Strength = 1.0, init: Literal["standard", "zeros"] = "standard"
     ) -> None:
         self.solver = solver
         self.l2 = l2
