@@ -34,7 +34,7 @@ COUNTED = [
     ("trainer.threads=100000", "trainer.threads must be less than or equal to 1024"),
     ("trainer.num_workers=100000", "trainer.num_workers must be less than or equal to 512"),
     ("augmentation=rand_augment augmentation.num_ops=100000000", "augmentation.num_ops must be less"),
-    ("augmentation=light augmentation.views=1000000000", "augmentation.views must be less than or equal to 1000000000"),
+    ("augmentation=light augmentation.views=1000000000", "augmentation.views must be less than or equal to 1000"),
     ("data.size=100000", "data.size must be less than or equal to 4096"),
     ("data.size=1", "data.size must be greater than or equal to 8"),
     ("head=mlp head.num_hidden_layers=100000000", "head.num_hidden_layers must be less"),
@@ -201,7 +201,7 @@ KINDS = [
     ("trainer.patience=1000000000", "trainer.patience must be less than or equal to 100000"),
     ("trainer.max_steps=1000000000000", "trainer.max_steps must be less than or equal to 1000000000"),
     ("trainer.batch_size=1000000000000", "trainer.batch_size must be less than or equal to 1000000000"),
-    ("trainer.min_delta=1e30", "trainer.min_delta must be less than or equal to 1000"),
+    ("trainer.min_delta=1e30", "trainer.min_delta must be less than or equal to 1000000000"),
 ]
 MACHINE = [
     ("data.size=4096", "A step must fit into memory, but on a batch of 32 examples of 4096 px it takes at least"),
