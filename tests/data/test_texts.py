@@ -129,7 +129,7 @@ def test_the_data_module_drops_by_seed_epoch_and_example_in_training_only():
     labels = np.arange(40) % 2
 
     def epoch(number, seed=0, workers=0):
-        module = DataModule(texts, labels, parts, 2, TokenDropout(p=0.5), 8, seed, workers)
+        module = DataModule(texts, labels, parts, TokenDropout(p=0.5), 8, seed, workers)
         loader = module.train_dataloader()
         loader.sampler.set_epoch(number)
         return {int(i): row for b in loader for i, row in zip(b["index"], b["inputs"]["input_ids"], strict=True)}
@@ -138,5 +138,5 @@ def test_the_data_module_drops_by_seed_epoch_and_example_in_training_only():
     assert all(torch.equal(first[i], again[i]) for i in first)
     assert any(not torch.equal(first[i], later[i]) for i in first)
     assert any(not torch.equal(first[i], other[i]) for i in first)
-    val = next(iter(DataModule(texts, labels, parts, 2, TokenDropout(p=0.5), 8).val_dataloader()))
+    val = next(iter(DataModule(texts, labels, parts, TokenDropout(p=0.5), 8).val_dataloader()))
     assert not (val["inputs"]["input_ids"] == MASK).any()

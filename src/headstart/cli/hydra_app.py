@@ -208,6 +208,7 @@ def _refuse_for_plan(args: argparse.Namespace) -> None:
 
 
 def _application(args: argparse.Namespace) -> Application:
+    findings.cache_clear()  # what an earlier command of this process found may have changed, or lain elsewhere
     app = Application("headstart", Loader(search_path(args.config_dir)))
     OmegaConf.register_new_resolver("run_id", lambda *, _root_: app.run_id(_root_), replace=True)
     GlobalHydra.instance().clear()
