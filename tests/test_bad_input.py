@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from headstart import notes
 from headstart.cli.main import main
 from headstart.record.result import Result
 
@@ -278,6 +279,7 @@ def test_bad_settings_are_refused(at_home: Path, capsys: pytest.CaptureFixture[s
 def test_numbers_at_which_a_choice_does_nothing_are_noted(
     at_home: Path, capsys: pytest.CaptureFixture[str], line: str, expected: str
 ):
+    notes.show().shown.clear()  # each is shown once in the life of a process, and another test may have led to it
     assert main(["train", "-m", "--dry-run", "data.size=32", *line.split()]) == 0
     assert expected in capsys.readouterr().err
 
