@@ -165,7 +165,7 @@ def test_what_is_frozen_keeps_every_bit_and_what_trains_moves(at_home, places, f
     from headstart.run.prepare import prepare
     from headstart.training.rows import rows
 
-    factory, phase = prepare(load(Path("run"))).factory, done["metrics"]["best_epoch"]
+    factory, phase = prepare(load(Path("run/config.yaml"))).factory, done["metrics"]["best_epoch"]
     with open("run/history.csv", newline="") as file:
         phase = int(list(csv.DictReader(file))[phase]["phase"])
     backbone = factory.build(strategy != "from_scratch")
