@@ -84,7 +84,6 @@ def test_several_values_without_m_are_one_text_when_quoted(at_home: Path, capsys
         ("seed=null", "seed must have a value, but is null: leave it out for its default"),
         ("trainer.max_epochs=null", "trainer.max_epochs must have a value"),
         ("optimizer.lr=null", "optimizer.lr must be a valid number, but is null"),
-        ("split.val_fraction=null", "split.val_fraction must be a valid number, but is null"),
         ("data=null", "Unknown data 'null'. Choices: audio_csv"),
         ("logger=null", "Choices: mlflow, none"),
         ("backbone=1.5", "Unknown backbone '1.5'"),

@@ -170,7 +170,10 @@ def rig(tmp_path):
     """Sets a run up: `rig(family, strategy, *words, **settings)`; runs of one `folder` go on from each other."""
 
     def set_up(family="cnn", strategy="fine_tune", *words, folder="run", **settings):
-        return build(tmp_path / folder, family, (f"strategy={strategy}", *WORDS.get(strategy, ()), *words), **settings)
+        own = WORDS.get(strategy, [])
+        if any(word.startswith("unfreeze=") for word in words):
+            own = [word for word in own if not word.startswith("unfreeze.every")]
+        return build(tmp_path / folder, family, (f"strategy={strategy}", *own, *words), **settings)
 
     return set_up
 
