@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import pickle
 import shutil
 from pathlib import Path
 
@@ -145,3 +146,69 @@ def test_an_adapter_that_was_folded_in_needs_none(at_home: Path):
     assert adapted == [False, True]
     folded, apart = (run.predict([{"inputs": inputs}]) for run in runs)
     torch.testing.assert_close(folded, apart, atol=1e-4, rtol=1e-4)
+
+
+def values_csv(root: Path, num_targets: int) -> list[str]:
+    """Overrides for a regression on pictures, far from mean 0 and spread 1."""
+    pictures = write_folder(root / "pictures")
+    names = [f"target{number}" for number in range(num_targets)]
+    with (root / "values.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", *names])
+        for place, path in enumerate(sorted(pictures.rglob("*.png"))):
+            rows.writerow([path.relative_to(root), *(1000 * (number + 1) + 7 * place for number in range(num_targets))])
+    columns = names[0] if num_targets == 1 else f"[{','.join(names)}]"
+    own = ["data=image_csv", f"data.path={root / 'values.csv'}", f"data.label_column={columns}", "task=regression"]
+    return [*(word for word in tiny(pictures) if not word.startswith(("data=", "data.root"))), *own]
+
+
+@pytest.mark.parametrize("num_targets", [1, 2])
+@pytest.mark.parametrize("strategy", ["feature_extraction", "fine_tune"])
+def test_numbers_come_back_in_the_units_of_the_data(at_home: Path, strategy: str, num_targets: int):
+    assert main(["train", *values_csv(at_home, num_targets), f"strategy={strategy}", "hydra.run.dir=run"]) == 0
+    run = load(Path("run"))
+    source = parts_of(recorded.load(run.directory.config)).data
+    source.encode = run.parts.task.encode
+    source.check()
+    with np.load("run/predictions.npz") as kept:
+        places = [source.ids.index(name) for name in kept["test/id"].tolist()]
+        batch = source.examples(**run.reading.arguments).batch(places)
+        said = run.task.in_units(run.predict([{"inputs": batch}])).numpy()
+        np.testing.assert_allclose(said, kept["test/predicted"], rtol=1e-5)
+
+
+def test_loading_throws_no_dice(at_home: Path):
+    words = tiny(write_folder(at_home / "pictures"), "strategy=feature_extraction")
+    assert main(["train", *words, "hydra.run.dir=run"]) == 0
+    before = torch.random.get_rng_state()
+    load(Path("run"))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_another_tokenizer_than_the_run_read_with_is_refused(at_home: Path, words, tiny_models):
+    shutil.copytree(words["text"][1].partition("=")[2], "model")
+    mine = ["backbone.model=model" if word.startswith("backbone.model=") else word for word in words["text"]]
+    assert main(["train", *mine, "strategy=fine_tune", "hydra.run.dir=run"]) == 0
+    path = Path("model/tokenizer.json")
+    path.write_text(path.read_text().replace('"dog":', '"fog":'))
+    with pytest.raises(InputError, match="tokenizer was"):
+        load(Path("run"))
+
+
+@pytest.mark.parametrize("modality", ["vision", "text", "audio"])
+@pytest.mark.parametrize("strategy", ["fine_tune", "lora"])
+def test_its_module_takes_tensors_and_can_be_pickled_and_compiled(at_home: Path, words, modality: str, strategy: str):
+    assert main(["train", *words[modality], f"strategy={strategy}", *STRATEGIES[strategy], "hydra.run.dir=run"]) == 0
+    run = load(Path("run"))
+    inputs = {
+        "vision": {"pixels": torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)},
+        "text": {"input_ids": torch.tensor([[2, 5, 6, 3], [2, 7, 3, 1]]),
+                 "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])},
+        "audio": {"waveform": torch.randn(2, 4000), "lengths": torch.tensor([4000, 4000])},
+    }[modality]  # fmt: skip
+    expected = run.predict([{"inputs": inputs}])
+    module = pickle.loads(pickle.dumps(run.module))
+    assert not module.training
+    with torch.inference_mode():
+        torch.testing.assert_close(module(*inputs.values()), expected)
+        torch.testing.assert_close(torch.compile(module, backend="eager")(*inputs.values()), expected)

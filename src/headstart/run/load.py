@@ -4,9 +4,11 @@ The training data are not needed. Of a run that trained a head on frozen feature
 its backbone comes from where its weights came from, and must be the very same.
 """
 
+import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +16,23 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from headstart.backbones.backbone import Backbone, BackboneFactory, Inputs, Reading
+from headstart.backbones.backbone import Backbone, BackboneFactory, Reading
 from headstart.config import guard, recorded
 from headstart.errors import InputError
 from headstart.record import result
 from headstart.record.directory import RunDirectory
 from headstart.record.result import Result
-from headstart.run.chosen import parts_of
+from headstart.run.chosen import Parts, parts_of
 from headstart.run.parts import backbone_of
+from headstart.run.plain_module import plain_module
+from headstart.run.trained import TrainedModel
 from headstart.strategies.strategy import Strategy
 from headstart.system.bounded import DamagedError
+from headstart.tasks.task import Task
 from headstart.training import scoring
 from headstart.training.checkpoints import DamagedCheckpointError, read_checkpoint
 
 log = logging.getLogger(__name__)
-
-
-class TrainedModel(nn.Module):
-    """Inputs → logits `(B, C)`, by the weights of a run's selected epoch, in eval mode on the CPU."""
-
-    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
-        super().__init__()
-        self.backbone, self.head = backbone, head
-
-    def forward(self, inputs: Inputs) -> Tensor:
-        """Logits `(B, C)`; `inputs` are a batch of examples read as the run's `reading` says."""
-        return self.head(self.backbone(inputs))
 
 
 @dataclass(frozen=True)
@@ -49,11 +42,60 @@ class FinishedRun:
     directory: RunDirectory
     result: Result
     cfg: DictConfig
+    parts: Parts
+    factory: BackboneFactory
+    """The backbone's, at the data's size."""
     model: TrainedModel
     reading: Reading
     """Arguments of a source's `examples`, and what describes them."""
+    task: Task
+    """With what it took from the training examples: of regression, the mean and spread of each target."""
     classes: tuple[str, ...]
     """Output `i` is for `classes[i]`: a class, or a number that was learned in standard deviations from its mean."""
+
+    @property
+    def modality(self) -> str:
+        """`vision`, `text` or `audio`."""
+        return self.parts.data.modality
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.model.backbone
+
+    @property
+    def head(self) -> nn.Module:
+        return self.model.head
+
+    @property
+    def preprocessing(self) -> Any:
+        """Of a timm model: `size`, `mean`, `std`, `interpolation`, `crop_pct`, `crop_mode`; else `None`."""
+        return getattr(self.backbone, "preprocessing", None)
+
+    @property
+    def pooling(self) -> str | None:
+        """Of a transformers model: how tokens or frames become one vector; `None` for timm's, which pool themselves."""
+        return getattr(self.backbone, "pooling", None)
+
+    @property
+    def tokenizer(self) -> Any:
+        """Of a text model: its `TextTokenizer`; else `None`."""
+        return self.reading.arguments.get("tokenizer")
+
+    @property
+    def extractor(self) -> Any:
+        """Of a transformers model of sound: how it reads waveforms (`huggingface_extractor.Extractor`); else `None`."""
+        return getattr(self.factory, "extractor", None)
+
+    @property
+    def scales(self) -> dict[str, tuple[float, float]]:
+        """Black and white of pictures with more than 8 bits a value, by kind, as the run's own data were read."""
+        values = (self.result.data.more if self.result.data else {}).get("values") or {}
+        return {kind: tuple(found["read_as"]) for kind, found in values.items()}
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """An ordinary module, from raw uint8 pictures, token ids or waveforms to logits (see `plain_module`)."""
+        return plain_module(self.model, self.modality)
 
     def predict(self, batches: Iterable[Mapping[str, Any]], device: str = "cpu") -> Tensor:
         """Logits `(N, C)` of batches that have `inputs`, in the precision that the run was scored in."""
@@ -73,17 +115,50 @@ def load(path: Path) -> FinishedRun:
     cfg = recorded.load(directory.config)
     guard.forget_places(cfg)
     parts = parts_of(cfg)
-    state = _weights(directory, done)
-    factory = parts.sized_backbone
-    backbone = _backbone(factory, parts.strategy, int(cfg.seed), _below(state, "backbone."), done, directory)
+    task = _task(parts, done, directory)
     classes = tuple(map(str, (done.data and (done.data.classes or done.data.targets)) or ()))
-    head = parts.head.build(backbone.num_features, len(classes))
-    _fill(head, _below(state, "head."), directory)
+    factory = parts.sized_backbone
+    with torch.random.fork_rng(devices=[]):  # whoever loads a model goes on with the dice that they had
+        model = _model(parts, factory, int(cfg.seed), len(classes), done, directory)
+    if cfg.trainer.precision == "64-true":
+        model.double()
     reading, own = factory.reading(), parts.data.overrides
     reading = Reading({**reading.arguments, **own}, {**reading.description, **own}, reading.limits)
-    return FinishedRun(
-        directory, done, cfg, TrainedModel(backbone, head).eval().requires_grad_(False), reading, classes
-    )
+    _check_reading(reading, done, directory)
+    return FinishedRun(directory, done, cfg, parts, factory, model.eval().requires_grad_(False), reading, task, classes)
+
+
+def _check_reading(reading: Reading, done: Result, directory: RunDirectory) -> None:
+    """Raise `InputError` if examples would be read otherwise than the run's own were: another tokenizer, say."""
+    now, known = json.loads(json.dumps(reading.description)), done.reading or {}
+    changed = [name for name, value in now.items() if name in known and known[name] != value]
+    if changed:
+        told = ", ".join(f"{name} was {known[name]} and is {now[name]} now" for name in changed)
+        raise InputError(
+            f"What {directory.path} was trained with read examples otherwise than it does now: {told}. Put the model's "
+            "files (or the library) back as the run used them."
+        )
+
+
+def _task(parts: Parts, done: Result, directory: RunDirectory) -> Task:
+    try:
+        return parts.task.restored(done.details or {})
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{directory.result} does not say what the task took from the training data (the mean and spread of its "
+            f"targets), so that outputs cannot be told in the data's units. Do the run again: headstart rerun "
+            f"{directory.path}."
+        ) from None
+
+
+def _model(
+    parts: Parts, factory: BackboneFactory, seed: int, num_outputs: int, done: Result, directory: RunDirectory
+) -> TrainedModel:
+    state = _weights(directory, done)
+    backbone = _backbone(factory, parts.strategy, seed, _below(state, "backbone."), done, directory)
+    head = parts.head.build(backbone.num_features, num_outputs)
+    _fill(head, _below(state, "head."), directory)
+    return TrainedModel(backbone, head)
 
 
 def _completed(directory: RunDirectory) -> Result:

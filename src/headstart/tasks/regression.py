@@ -89,6 +89,11 @@ class Regression(Task):
         found.spread = tuple(np.where(spread > 0, spread, 1.0).tolist())
         return found
 
+    def restored(self, details: Mapping[str, Any]) -> "Regression":
+        found, known = copy(self), details["standardised"]
+        found.mean, found.spread = tuple(map(float, known["mean"])), tuple(map(float, known["std"]))
+        return found
+
     def check_exact(self) -> None:
         if self.objective_name == "l1":
             raise InputError("head.solver=lbfgs needs a smooth loss: use task.objective=mse or huber, not l1.")

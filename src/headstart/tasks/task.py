@@ -85,6 +85,14 @@ class Task(ABC):
         """This task, with what it takes from the targets of the training part: weights of classes, mean and spread."""
         return copy(self)
 
+    def restored(self, details: Mapping[str, Any]) -> "Task":
+        """This task with what it says of outputs, from a finished run's `details` alone; weights of losses stay out.
+
+        Raises:
+            KeyError, TypeError, ValueError: if it is not told there.
+        """
+        return copy(self)
+
     def remarks(self, parts: Mapping[str, np.ndarray], names: tuple[str, ...]) -> list[str]:
         """What is to be said of the targets by part (`train`, `val`, `test`), in words."""
         return []
