@@ -76,9 +76,9 @@ def main() -> None:
     unknown = sorted(set(chosen) - set(SECTIONS))
     if unknown:
         parser.error(f"unknown sections {unknown}; there are {', '.join(SECTIONS)}")
-    from headstart.compat import mend_torchvision
+    from headstart.compat import declare_torchvision_operators
 
-    mend_torchvision()  # before Lightning looks for it
+    declare_torchvision_operators()  # before Lightning looks for it
     with tempfile.TemporaryDirectory(prefix="headstart-benchmark-") as folder:
         os.environ["HEADSTART_CACHE"] = str(Path(folder) / "cache")
         setting = Setting(options.rounds, options.size, options.epochs, options.probes, options.runs, Path(folder))
@@ -133,7 +133,7 @@ def headstart(*words: str) -> float:
     from headstart.cli import commands
     from headstart.cli.main import main as command_line
 
-    commands.conclude = lambda *_: None
+    commands.finish_comparison = lambda *_: None
     began = time.perf_counter()
     with quietly() as said:
         status = command_line(["train", *words, "logger=none"])
@@ -148,10 +148,10 @@ def results(name: str) -> list[dict[str, Any]]:
 
 def common(*words: str) -> Any:
     """The job that our side runs, for the peers to take its model, data and split from."""
-    from headstart.cli.hydra_app import compose
+    from headstart.cli.hydra_app import compose_config
     from headstart.run.prepare import job_config, prepare
 
-    return prepare(job_config(compose([*words, "logger=none"])))
+    return prepare(job_config(compose_config([*words, "logger=none"])))
 
 
 def tensors(job: Any, indices: Any) -> tuple[Any, Any]:
@@ -623,7 +623,7 @@ def _drawn(directory: Path, count: int) -> list[Any]:
 def _recognised(directory: Path, count: int) -> tuple[float, int]:
     """Seconds of a whole process that finds the comparison finished, without its report, and its peak memory."""
     code = (
-        "import sys; from headstart.cli import commands, main as cli; commands.conclude = lambda *_: None; "
+        "import sys; from headstart.cli import commands, main as cli; commands.finish_comparison = lambda *_: None; "
         "raise SystemExit(cli.main())"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -668,11 +668,11 @@ def _pictures(root: Path, num_classes: int, per_class: int) -> Path:
     import numpy as np
     from PIL import Image
 
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for label in range(num_classes):
         (root / f"class{label}").mkdir(parents=True)
         for number in range(per_class):
-            small = dice.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            small = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
             Image.fromarray(small).resize((256, 256)).save(root / f"class{label}" / f"{number}.jpg")
     return root
 

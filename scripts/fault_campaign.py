@@ -232,15 +232,15 @@ def note_runs(home: Path) -> None:
     from headstart.cli import commands
     from headstart.run import experiment
 
-    real = experiment._open
+    real = experiment.begin_record
 
     def opening(job: Any, *rest: Any) -> Any:
         with (home.parent / "runs.begun").open("a") as file:
             file.write(f"{job.run_id}\n")
         return real(job, *rest)
 
-    experiment._open = opening
-    commands.conclude = lambda *_: None
+    experiment.begin_record = opening
+    commands.finish_comparison = lambda *_: None
 
 
 def ended(process: int) -> int | None:
@@ -377,14 +377,14 @@ class Campaign:
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
-    def cases(self, most: int, dice: random.Random) -> dict[str, list[Case]]:
+    def cases(self, most: int, rng: random.Random) -> dict[str, list[Case]]:
         """At most so many cases of each fault."""
         num = self.num_writes
 
         def places(count: int) -> list[int]:
             """Writes spread over all of them."""
             count = min(count, num)
-            return [1 + int((place + dice.random()) * num / count) for place in range(count)]
+            return [1 + int((place + rng.random()) * num / count) for place in range(count)]
 
         some = max(1, most // 5)
         locks = (errno.ENOLCK, errno.ENOTSUP)
@@ -392,7 +392,7 @@ class Campaign:
         found = {
             "kill": [Case(f"write {k}", [[kill(k)]]) for k in places(most)],
             "twice": [Case(f"writes {k} and {j}", [[kill(k)], [kill(j)]]) for k, j in zip(
-                places(some), dice.sample(range(1, num), min(some, num - 1)), strict=True)],
+                places(some), rng.sample(range(1, num), min(some, num - 1)), strict=True)],
             "full": [Case(f"from write {k}", [[full(k)]]) for k in places(2 * some)],
             "slow": [Case("alone", [[slow]]), Case("two at once", [[slow, slow]], once=True)],
             "clock": [
@@ -465,11 +465,11 @@ def write_inputs(folder: Path) -> None:
     import torch
     from PIL import Image
 
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for label, name in enumerate(("circle", "square", "stripes")):
         (folder / "pictures" / name).mkdir(parents=True)
         for number in range(8):
-            picture = dice.integers(0, 120, (24, 24, 3))
+            picture = rng.integers(0, 120, (24, 24, 3))
             picture[label * 6 : label * 6 + 8, :, label] += 130
             Image.fromarray(picture.astype(np.uint8)).save(folder / "pictures" / name / f"{number}.png")
     torch.manual_seed(0)
@@ -486,9 +486,9 @@ def settings(folder: Path) -> list[str]:
 
 def import_all() -> None:
     """Have every library in this process, so that those it forks begin at once."""
-    from headstart.compat import mend_torchvision
+    from headstart.compat import declare_torchvision_operators
 
-    mend_torchvision()
+    declare_torchvision_operators()
     import peft  # noqa: F401
     import pytorch_lightning  # noqa: F401
     import timm

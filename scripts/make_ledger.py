@@ -60,12 +60,12 @@ def write(options: argparse.Namespace) -> None:
     cells = len(datasets) * len(strategies) * len(options.sizes) * options.seeds
     rates = [round(1e-3 * 3 ** ((-1) ** i * ((i + 1) // 2) / 2), 6) for i in range(math.ceil(options.runs / cells))]
     grid = itertools.product(rates, datasets, options.sizes, range(options.seeds), strategies)
-    dice = np.random.default_rng(7)
+    rng = np.random.default_rng(7)
     entries = []
     for rate, data, n, seed, strategy in itertools.islice(grid, options.runs):
         entry = describe(rate, data, n, seed, strategy)
         entries.append(entry)
-        fate = dice.random()
+        fate = rng.random()
         if fate < options.missing:
             continue
         write_run(sweep / entry["run_id"], entry, sweep, failed=fate > 1 - options.failed)
@@ -157,22 +157,22 @@ def hash_number(text: str) -> int:
     return int(hashlib.sha256(text.encode()).hexdigest()[:6], 16)
 
 
-def cost(epoch_seconds: float, trainable: float, n: int, dice: np.random.Generator) -> dict:
+def cost(epoch_seconds: float, trainable: float, n: int, rng: np.random.Generator) -> dict:
     """Costs that grow with the training set."""
-    train = epoch_seconds * EPOCHS * n / 40 * float(dice.normal(1, 0.04))
+    train = epoch_seconds * EPOCHS * n / 40 * float(rng.normal(1, 0.04))
     return {"total_seconds": train + 4.2, "train_seconds": train, "feature_seconds": 1.9,
             "train_flops": 0.26e9 * n * 8 * EPOCHS * (3 * epoch_seconds / 7.5), "fused_with": None,
             "peak_memory_bytes": (0.4 + epoch_seconds / 9) * 2**30, "trainable_parameters": trainable,
             "total_parameters": 3.41e6}  # fmt: skip
 
 
-def predictions(directory: Path, accuracy: float, dice: np.random.Generator, data: str) -> dict:
+def predictions(directory: Path, accuracy: float, rng: np.random.Generator, data: str) -> dict:
     """Write predictions.npz and the hardest examples; return the details of result.json."""
     labels = np.arange(TEST) % 8
     hardness = np.random.default_rng(hash_number(data)).random(TEST)  # the same examples are hard for every run
-    right = np.argsort(np.argsort(hardness + dice.normal(0, 0.12, TEST))) < round(accuracy * TEST)
-    predicted = np.where(right, labels, (labels + 1 + dice.integers(0, 3, TEST)) % 8)
-    scores = dice.random((TEST, 8))
+    right = np.argsort(np.argsort(hardness + rng.normal(0, 0.12, TEST))) < round(accuracy * TEST)
+    predicted = np.where(right, labels, (labels + 1 + rng.integers(0, 3, TEST)) % 8)
+    scores = rng.random((TEST, 8))
     scores[np.arange(TEST), predicted] += 2.5
     probability = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     ids = np.array([f"1F{i:03X}" for i in range(TEST)])
@@ -215,13 +215,13 @@ def hardest(
     (folder / "hardest.json").write_text(json.dumps(entries))
 
 
-def history(directory: Path, val: float, seconds: float, strategy: str, dice: np.random.Generator) -> None:
+def history(directory: Path, val: float, seconds: float, strategy: str, rng: np.random.Generator) -> None:
     """history.csv with curves that rise to the run's validation score."""
     names = ["epoch", "step", "phase", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "seconds", "lr/head"]
     rows = [",".join(names)]
     for epoch in range(EPOCHS):
         grown = 1 - math.exp(-(epoch + 1) / 2)
-        v, t = val * grown + dice.normal(0, 0.006), min(1.0, (val + 0.08) * grown + dice.normal(0, 0.004))
+        v, t = val * grown + rng.normal(0, 0.006), min(1.0, (val + 0.08) * grown + rng.normal(0, 0.004))
         phase = "head" if strategy == "lp_ft" and epoch < 3 else "all"
         values = [epoch, (epoch + 1) * 10, phase, 2 * (1 - t), t, 2 * (1 - v), v, seconds, 1e-3 * (1 - epoch / EPOCHS)]
         rows.append(",".join(x if isinstance(x, str) else f"{x:.6g}" for x in values))

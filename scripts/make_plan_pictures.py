@@ -6,7 +6,7 @@ python scripts/make_plan_pictures.py [docs/pictures]
 import sys
 from pathlib import Path
 
-from headstart.cli.hydra_app import compose
+from headstart.cli.hydra_app import compose_config
 from headstart.config.composer import conf_dir
 from headstart.run.prepare import draft, job_config
 from headstart.strategies.drawing import svg
@@ -17,7 +17,7 @@ EPOCHS = 10
 def draw(strategy: str) -> str:
     """The plan's picture for the default backbone and 10 epochs."""
     words = [f"strategy={strategy}", f"trainer.max_epochs={EPOCHS}", "backbone.weights=none"]
-    drafted = draft(job_config(compose(words)))
+    drafted = draft(job_config(compose_config(words)))
     parts = drafted.parts
     return svg(drafted.plan, parts.scheduler, parts.rate)
 

@@ -66,23 +66,23 @@ def analysed(scores: np.ndarray, sizes: Sequence[int | None] = (None,), data: Se
     return analyse(read_design(Ledger("s", [], runs, [], [], {})))
 
 
-def binomial(dice: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def binomial(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Shares right of a test set, with what a seed's split gives to all contenders."""
-    chance = np.clip(0.7 + dice.normal(0, 0.02, (*shape[:-2], 1, shape[-1])), 0.05, 0.95)
-    return dice.binomial(TEST, np.broadcast_to(chance, shape)) / TEST
+    chance = np.clip(0.7 + rng.normal(0, 0.02, (*shape[:-2], 1, shape[-1])), 0.05, 0.95)
+    return rng.binomial(TEST, np.broadcast_to(chance, shape)) / TEST
 
 
-def skewed(dice: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def skewed(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Scores with a long tail downwards: a run in ten goes badly."""
-    return binomial(dice, shape) - 0.1 * (dice.random(shape) < 0.1) * dice.random(shape)
+    return binomial(rng, shape) - 0.1 * (rng.random(shape) < 0.1) * rng.random(shape)
 
 
 def null_claims(rounds: int, contenders: int, seeds: int, draw: Callable[..., np.ndarray]) -> Line:
     """In how many comparisons of equals the headline calls one better."""
-    dice = np.random.default_rng([contenders, seeds, rounds])
+    rng = np.random.default_rng([contenders, seeds, rounds])
     false = 0
     for _ in range(rounds):
-        found = analysed(draw(dice, (1, 1, contenders, seeds)))
+        found = analysed(draw(rng, (1, 1, contenders, seeds)))
         assert found.focus is not None
         false += any(claim in headline(found, found.focus) for claim in CLAIMS)
     what = f"the headline calls one of {contenders} equals better ({seeds} seeds, {draw.__name__} scores)"
@@ -91,9 +91,9 @@ def null_claims(rounds: int, contenders: int, seeds: int, draw: Callable[..., np
 
 def null_tables(rounds: int, tables: int, seeds: int) -> Line:
     """In how many reports over many tables anything at all is called better."""
-    dice, false = np.random.default_rng(tables), 0
+    rng, false = np.random.default_rng(tables), 0
     for _ in range(rounds):
-        scores = binomial(dice, (tables, 1, 3, seeds))
+        scores = binomial(rng, (tables, 1, 3, seeds))
         found = analysed(scores, data=[f"d{i}" for i in range(tables)])
         false += any(d.clear for differences in found.differences.values() for d in differences)
     return Line(
@@ -106,10 +106,10 @@ def null_tables(rounds: int, tables: int, seeds: int) -> Line:
 
 def null_crossovers(rounds: int, seeds: int) -> Line:
     """In how many comparisons of equals at five sizes a crossover is claimed."""
-    dice, false, sizes = np.random.default_rng(seeds), 0, (5, 10, 20, 40, 80)
+    rng, false, sizes = np.random.default_rng(seeds), 0, (5, 10, 20, 40, 80)
     for _ in range(rounds):
         growth = np.array([0.06 * log(n / 5) for n in sizes])[None, :, None, None]
-        found = analysed(binomial(dice, (1, 5, 3, seeds)) - 0.2 + growth, sizes)
+        found = analysed(binomial(rng, (1, 5, 3, seeds)) - 0.2 + growth, sizes)
         false += " overtakes " in (with_less_data(found, "d") or "")
     return Line(
         f"a crossover is claimed among 3 equals at 5 sizes ({seeds} seeds)", "at most 5%", false / rounds, rounds
@@ -118,18 +118,18 @@ def null_crossovers(rounds: int, seeds: int) -> Line:
 
 def equal_claims(rounds: int, seeds: int) -> Line:
     """How often two that differ by just the margin are called practically equal."""
-    dice = np.random.default_rng(seeds)
-    hits = sum(practically_equal(dice.normal(0.01, 0.006, seeds), 0.01) for _ in range(rounds))
+    rng = np.random.default_rng(seeds)
+    hits = sum(practically_equal(rng.normal(0.01, 0.006, seeds), 0.01) for _ in range(rounds))
     what = f"two that differ by the margin are called practically equal ({seeds} seeds)"
     return Line(what, "at most 5%", hits / rounds, rounds)
 
 
 def power(rounds: int, contenders: int, seeds: int) -> Line:
     """How often the best of several, 3 points ahead, is told apart from the next."""
-    dice, hits = np.random.default_rng(contenders), 0
+    rng, hits = np.random.default_rng(contenders), 0
     first, second = np.triu_indices(contenders, 1)
     for _ in range(rounds):
-        scores = dice.normal(0, 0.012, (contenders, seeds))
+        scores = rng.normal(0, 0.012, (contenders, seeds))
         scores[0] += 0.03
         hits += bool(step_down(scores[first] - scores[second])[0] <= 0.05)
     return Line(
@@ -141,17 +141,17 @@ def settling(rounds: int, std: float, difference: float) -> Line:
     """How often the number of seeds that the report asks for shows the difference that it names."""
     needed = replicates_needed(std, difference)
     assert needed is not None
-    dice = np.random.default_rng(needed)
-    hits = sum(step_down(dice.normal(difference, std, (1, needed)))[0] <= 0.05 for _ in range(rounds))
+    rng = np.random.default_rng(needed)
+    hits = sum(step_down(rng.normal(difference, std, (1, needed)))[0] <= 0.05 for _ in range(rounds))
     what = f"the seeds asked for ({needed}) show a difference of {difference / std:.2g} standard deviations"
     return Line(what, "80%", hits / rounds, rounds)
 
 
 def seeds_coverage(rounds: int, seeds: int) -> Line:
     """On the same data: the interval over seeds holds the mean over all seeds."""
-    dice, hits = np.random.default_rng(seeds), 0
+    rng, hits = np.random.default_rng(seeds), 0
     for _ in range(rounds):
-        interval = t_interval(dice.normal(0.02, 0.01, seeds))
+        interval = t_interval(rng.normal(0.02, 0.01, seeds))
         hits += interval.low <= 0.02 <= interval.high
     return Line(f'"on other seeds of these data" holds the truth ({seeds} seeds)', "95%", hits / rounds, rounds)
 
@@ -161,13 +161,11 @@ def pool_coverage(rounds: int, seeds: int, training: float) -> Line:
 
     `training` is the standard deviation that a seed's training adds, 0.03 being that of the test set's examples.
     """
-    dice, hits, pool, share = np.random.default_rng([seeds, int(1e4 * training)]), 0, 1500, 0.3
+    rng, hits, pool, share = np.random.default_rng([seeds, int(1e4 * training)]), 0, 1500, 0.3
     test = int(pool * share)
     for _ in range(rounds):
-        gaps = dice.choice(
-            [-1.0, 0.0, 1.0], pool, p=[0.14, 0.70, 0.16]
-        )  # who is right where: +2 points in the long run
-        means = [gaps[dice.permutation(pool)[:test]].mean() + dice.normal(0, training) for _ in range(seeds)]
+        gaps = rng.choice([-1.0, 0.0, 1.0], pool, p=[0.14, 0.70, 0.16])  # who is right where: +2 points in the long run
+        means = [gaps[rng.permutation(pool)[:test]].mean() + rng.normal(0, training) for _ in range(seeds)]
         interval = resampled_interval(means, share / (1 - share))
         hits += interval.low <= 0.02 <= interval.high
     what = f'"on other examples", a pool split anew, holds the truth ({seeds} seeds'
@@ -177,18 +175,18 @@ def pool_coverage(rounds: int, seeds: int, training: float) -> Line:
 
 def fixed_coverage(rounds: int, seeds: int) -> Line:
     """On other examples, one fixed test set: examples and seeds both bring their own, and both together."""
-    dice, hits = np.random.default_rng(seeds), 0
+    rng, hits = np.random.default_rng(seeds), 0
     for _ in range(rounds):
-        chance = np.clip(dice.normal(0.0, 0.35, TEST)[None, :] + dice.normal(0.02, 0.015, seeds)[:, None], -1, 1)
-        gaps = np.where(dice.random((seeds, TEST)) < np.abs(chance), np.sign(chance), 0.0)
+        chance = np.clip(rng.normal(0.0, 0.35, TEST)[None, :] + rng.normal(0.02, 0.015, seeds)[:, None], -1, 1)
+        gaps = np.where(rng.random((seeds, TEST)) < np.abs(chance), np.sign(chance), 0.0)
         interval = crossed_interval(gaps)
         hits += interval.low <= FIXED_TRUTH <= interval.high
     return Line(f'"on other examples", one test set, holds the truth ({seeds} seeds)', "95%", hits / rounds, rounds)
 
 
 def _fixed_truth() -> float:
-    dice = np.random.default_rng(0)
-    return float(np.clip(dice.normal(0.0, 0.35, 4_000_000) + dice.normal(0.02, 0.015, 4_000_000), -1, 1).mean())
+    rng = np.random.default_rng(0)
+    return float(np.clip(rng.normal(0.0, 0.35, 4_000_000) + rng.normal(0.02, 0.015, 4_000_000), -1, 1).mean())
 
 
 FIXED_TRUTH = _fixed_truth()
@@ -197,10 +195,10 @@ FIXED_TRUTH = _fixed_truth()
 def selection_bias(rounds: int, contenders: int, seeds: int) -> tuple[float, float, float]:
     """What the best of equals is too high by, on the seeds that it was chosen on and on fresh ones, in points; the
     standard error of the latter."""
-    dice = np.random.default_rng(contenders)
+    rng = np.random.default_rng(contenders)
     chosen, fresh = [], []
     for _ in range(rounds):
-        scores = dice.normal(0, 0.012, (contenders, 2 * seeds))
+        scores = rng.normal(0, 0.012, (contenders, 2 * seeds))
         best = scores[:, :seeds].mean(1).argmax()
         chosen.append(scores[best, :seeds].mean())
         fresh.append(scores[best, seeds:].mean())

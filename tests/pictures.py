@@ -10,11 +10,11 @@ CLASSES = ("circle", "square", "stripes")
 
 def write_folder(root: Path, per_class: int = 12, size: int = 24, seed: int = 0) -> Path:
     """Class folders of noisy pictures that differ by their pattern."""
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     for label, name in enumerate(CLASSES):
         (root / name).mkdir(parents=True)
         for number in range(per_class):
-            picture = dice.integers(0, 120, (size, size, 3))
+            picture = rng.integers(0, 120, (size, size, 3))
             picture[label * 6 : label * 6 + 8, :, label] += 130
             Image.fromarray(picture.astype(np.uint8)).save(root / name / f"{number}.png")
     return root

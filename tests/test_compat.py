@@ -2,7 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 
 
 def run(code: str) -> None:
@@ -12,7 +12,7 @@ def run(code: str) -> None:
 
 def test_torchvision_imports_after_mending_and_mending_again_is_harmless():
     run(
-        "from headstart.compat import mend_torchvision as mend\n"
+        "from headstart.compat import declare_torchvision_operators as mend\n"
         "mend(); mend()\n"
         "import torch, torchvision.transforms.v2 as v2\n"
         "assert v2.functional.horizontal_flip(torch.arange(3).reshape(1, 1, 3)).tolist() == [[[2, 1, 0]]]\n"
@@ -25,23 +25,23 @@ def test_operators_of_a_torchvision_that_fits_are_left_alone():
         "import torch\n"
         "from headstart import compat\n"
         "compat._operators_load = lambda: True\n"
-        "compat.mend_torchvision()\n"
+        "compat.declare_torchvision_operators()\n"
         "assert not compat._keep and not hasattr(torch.ops.torchvision, 'qnms')"
     )
 
 
 def test_mending_in_a_process_that_has_torchvision_does_nothing():
-    mend_torchvision()
+    declare_torchvision_operators()
     import torchvision.ops  # noqa: F401
 
-    mend_torchvision()
+    declare_torchvision_operators()
 
 
 def test_timm_does_not_import_wandb_which_may_hang(tmp_path: Path):
     (tmp_path / "wandb.py").write_text("raise SystemExit('wandb was imported')\n")
     run(
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from headstart.compat import mend_torchvision as mend\n"
+        "from headstart.compat import declare_torchvision_operators as mend\n"
         "mend()\n"
         "import timm.utils\n"
         "assert 'wandb' not in sys.modules\n"

@@ -39,7 +39,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pictures = write_folder(home / "pictures", per_class=8)
     words = tiny(pictures, "name=s", "strategy=feature_extraction", "seed=0,1", f"hydra.sweep.dir={home}/s")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands, "conclude", lambda *_: None)
+        patch.setattr(commands, "finish_comparison", lambda *_: None)
         assert main(["train", "-m", *words]) == 0
     (home / "s" / ".told").write_text("0123456789abcdef" * 4)
     with lock.Lock(home / "s" / "claim"):

@@ -23,13 +23,13 @@ from pathlib import Path
 from headstart.cli import commands
 from headstart.cli.main import main
 from headstart.run import experiment
-commands.conclude = lambda *_: None
-log, real = Path(sys.argv[1]), experiment._open
+commands.finish_comparison = lambda *_: None
+log, real = Path(sys.argv[1]), experiment.begin_record
 def opening(job, *rest):
     with log.open("a") as file:
         file.write(job.run_id + "\\n")
     return real(job, *rest)
-experiment._open = opening
+experiment.begin_record = opening
 sys.argv[:2] = ["headstart"]
 sys.exit(main(sys.argv[1:]))
 """
@@ -53,9 +53,9 @@ FLEETING = (
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """A comparison of 12 runs: four heads on the same features, eight that train everything over six epochs."""
-    from headstart.compat import mend_torchvision
+    from headstart.compat import declare_torchvision_operators
 
-    mend_torchvision()
+    declare_torchvision_operators()
     import timm
 
     folder = tmp_path_factory.mktemp("comparison")
@@ -145,14 +145,14 @@ def kill_again_and_again(home: Path, words: list[str], num_kills: int, longest: 
 
     Moments are counted from the first sign of work, so that kills hit runs and not only imports.
     """
-    dice, seen = random.Random(0), Counter()
+    rng, seen = random.Random(0), Counter()
     for _ in range(num_kills):
         process = start(home, words)
         assert process.stderr is not None
         sign = process.stderr.readline()
         while sign and "──" not in sign:
             sign = process.stderr.readline()
-        time.sleep(dice.uniform(0, longest))
+        time.sleep(rng.uniform(0, longest))
         seen["while a run was under way" if any(home.rglob("claim")) else "between runs"] += 1
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

@@ -44,10 +44,10 @@ def test_what_is_better_by_no_more_than_min_delta_is_waited_on():
 
 
 def test_classes_that_weigh_the_same_are_averaged_as_scikit_learn_does():
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for num_classes in (2, 3, 40):
-        labels = dice.integers(0, num_classes, 60) % max(2, num_classes - 5)  # some classes have no examples
-        predicted = np.where(dice.random((4, 60)) < 0.4, labels, dice.integers(0, num_classes, (4, 60)))
+        labels = rng.integers(0, num_classes, 60) % max(2, num_classes - 5)  # some classes have no examples
+        predicted = np.where(rng.random((4, 60)) < 0.4, labels, rng.integers(0, num_classes, (4, 60)))
         found = metrics.of_classes(metrics.counts(labels, predicted, num_classes))
         for row in range(4):
             recalls = [np.mean(predicted[row][labels == label] == label) for label in np.unique(labels)]

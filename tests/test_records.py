@@ -99,7 +99,7 @@ def test_what_is_set_aside_takes_the_next_free_place(run: Path):
 def test_damaged_runs_of_a_comparison_are_done_again_and_said(
     at_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(commands, "conclude", lambda *_: None)
+    monkeypatch.setattr(commands, "finish_comparison", lambda *_: None)
     pictures = write_folder(at_home / "pictures", per_class=8)
     words = tiny(pictures, "name=s", "strategy=feature_extraction", "seed=0,1,2", "trainer.max_epochs=1")
     assert main(["train", "-m", *words]) == 0

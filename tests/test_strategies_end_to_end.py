@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from headstart.cli.hydra_app import compose
+from headstart.cli.hydra_app import compose_config
 from headstart.cli.main import main
 from headstart.cli.plan import forecast
 from headstart.config.composer import conf_dir
@@ -119,7 +119,7 @@ def test_what_a_plateau_never_let_train_is_said_and_not_counted(at_home, picture
 
 
 def forecast_of(pictures, *words):
-    return forecast(draft(job_config(compose(tiny(pictures, *words)))))["phases"]
+    return forecast(draft(job_config(compose_config(tiny(pictures, *words)))))["phases"]
 
 
 def test_steps_are_counted_as_they_are_made(at_home, pictures):
@@ -174,7 +174,7 @@ def test_what_stays_frozen_is_computed_once_and_gives_the_same_training(at_home,
     _, result, history = trained(pictures, *words)
     assert result["reading"]["kept"] == kept
     assert result["cost"]["feature_flops"] > 0
-    foretold = forecast(draft(job_config(compose(tiny(pictures, *words)))))
+    foretold = forecast(draft(job_config(compose_config(tiny(pictures, *words)))))
     assert {str(i): p["starts_after"] for i, p in enumerate(foretold["phases"]) if p["starts_after"]} == kept
     assert foretold["flops"] == pytest.approx(result["cost"]["train_flops"], rel=0.02)
     Path("outputs").rename("kept")

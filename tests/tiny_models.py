@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 
 WORDS = "the a an red blue cat dog runs sleeps sees of in house tree under and it is not very small large"
 COMMON = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48, "num_hidden_layers": 4}
@@ -18,7 +18,7 @@ WAVES |= {"conv_dim": (16, 16, 16), "conv_kernel": (10, 3, 3), "conv_stride": (5
 
 def text_configs() -> dict[str, Any]:
     """Configurations by family."""
-    mend_torchvision()
+    declare_torchvision_operators()
     import transformers as t
 
     return {
@@ -38,7 +38,7 @@ def text_configs() -> dict[str, Any]:
 
 def audio_configs() -> dict[str, Any]:
     """Configurations by family."""
-    mend_torchvision()
+    declare_torchvision_operators()
     import transformers as t
 
     return {

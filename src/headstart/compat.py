@@ -1,4 +1,4 @@
-"""Mends for what others' imports need: torchvision wheels that do not match torch, and timm that imports W&B."""
+"""Others' imports made to work: torchvision wheels that do not match torch, and timm that imports W&B."""
 
 import sys
 from importlib.abc import MetaPathFinder
@@ -15,7 +15,7 @@ _SCHEMAS = {
 }
 
 
-def mend_torchvision() -> None:
+def declare_torchvision_operators() -> None:
     """Make `import torchvision` work beside a torch build that its compiled operators do not fit.
 
     PyPI's torchvision is a CUDA build. Beside a CPU build of torch its library does not load, and the import dies with

@@ -1,4 +1,4 @@
-"""Independent random streams from one seed, so that no choice of strategy moves another's dice."""
+"""Independent random streams from one seed, so that what one draws never moves another's numbers."""
 
 import zlib
 

@@ -15,7 +15,7 @@ from headstart.backbones.huggingface_audio import HuggingFaceAudio
 from headstart.backbones.spectrogram import Spectrogram
 from headstart.backbones.timm import Timm
 from headstart.cli.main import main
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 from headstart.errors import InputError
 
 MODEL = "test_resnet"
@@ -24,7 +24,7 @@ MODEL = "test_resnet"
 @pytest.fixture(scope="module")
 def models() -> tuple[nn.Module, nn.Module]:
     """Two networks of different weights, with their classifiers."""
-    mend_torchvision()
+    declare_torchvision_operators()
     import timm
 
     made = []

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from headstart.backbones import hub
 from headstart.backbones.timm import Timm
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 from headstart.errors import InputError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -34,7 +34,7 @@ def put_in_cache(cache, repository, filename, state):
 @pytest.fixture
 def cached(tmp_path):
     """A whole resnet18 with classifier, random but known, in a hub cache of its own."""
-    mend_torchvision()
+    declare_torchvision_operators()
     import timm
 
     torch.manual_seed(3)

@@ -103,7 +103,7 @@ def test_groups_are_the_same_without_memory_for_weights(folders, family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_frozen_groups_and_what_lies_between_them_throw_no_dice(folders, family):
+def test_frozen_groups_and_what_lies_between_them_draw_no_random_numbers(folders, family):
     factory = made(folders[family], family)
     backbone = factory.build(True)
     inputs = read(factory).batch(np.arange(len(TEXTS)))
@@ -355,7 +355,7 @@ def test_old_heads_are_left_out_by_name_and_nothing_else(folders, tmp_path):
             made(folder, "bert").build(True)
 
 
-def test_random_weights_need_no_weights_file_and_follow_torchs_dice(folders, tmp_path):
+def test_random_weights_need_no_weights_file_and_follow_torchs_rng(folders, tmp_path):
     for path in folders["bert"].iterdir():
         if path.suffix != ".safetensors":
             (tmp_path / path.name).write_bytes(path.read_bytes())

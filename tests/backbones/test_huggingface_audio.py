@@ -138,7 +138,7 @@ def test_every_tensor_lies_in_exactly_one_group_in_order_of_depth(folders, famil
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_frozen_stem_throws_no_dice_and_builds_no_graph(folders, family):
+def test_a_frozen_stem_draws_no_random_numbers_and_builds_no_graph(folders, family):
     backbone, inputs = HuggingFaceAudio(str(folders[family])).build(True), sounds([5000, 3000])
     groups = backbone.groups()
     backbone.train()

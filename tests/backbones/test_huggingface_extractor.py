@@ -57,10 +57,10 @@ def read(folder: Path):
 
 
 def sounds() -> tuple[torch.Tensor, torch.Tensor]:
-    dice = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     waveform = torch.zeros(len(LENGTHS), max(LENGTHS))
     for row, length in zip(waveform, LENGTHS, strict=True):
-        row[:length] = 0.1 * torch.randn(length, generator=dice) + 0.05
+        row[:length] = 0.1 * torch.randn(length, generator=rng) + 0.05
     return waveform, torch.tensor(LENGTHS)
 
 

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from headstart.cli.main import main
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 from headstart.config import recorded
 from headstart.errors import InputError
 from headstart.run.chosen import parts_of
 from headstart.run.load import FinishedRun, load
 from pictures import tiny, write_folder
 
-mend_torchvision()
+declare_torchvision_operators()
 
 STRATEGIES = {
     "feature_extraction": [],

@@ -18,8 +18,8 @@ SMALL = {"num_mels": 64, "seconds": 1.0}
 
 
 def inputs(num_samples=16_000, num=3, seed=0):
-    dice = torch.Generator().manual_seed(seed)
-    waveform = torch.randn(num, num_samples, generator=dice) * torch.linspace(0, 1, num_samples)
+    rng = torch.Generator().manual_seed(seed)
+    waveform = torch.randn(num, num_samples, generator=rng) * torch.linspace(0, 1, num_samples)
     lengths = torch.tensor([num_samples, num_samples // 2, num_samples - 1000])[:num]
     return {"waveform": waveform * (torch.arange(num_samples) < lengths[:, None]), "lengths": lengths}
 

@@ -27,10 +27,10 @@ def settings(**changes) -> MelSettings:
 
 def sounds(num_samples=16_000, num=2, seed=0):
     """Tones in noise, so that both peaks and floors occur."""
-    dice = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     times = torch.arange(num_samples) / 16_000
     pitches = torch.tensor([440.0, 3000.0, 90.0])[:num, None]
-    return 0.3 * torch.sin(2 * torch.pi * pitches * times) + 0.01 * torch.randn(num, num_samples, generator=dice)
+    return 0.3 * torch.sin(2 * torch.pi * pitches * times) + 0.01 * torch.randn(num, num_samples, generator=rng)
 
 
 def full(waveform):

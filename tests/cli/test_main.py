@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from headstart.cli.hydra_app import compose
+from headstart.cli.hydra_app import compose_config
 from headstart.cli.main import COMMANDS, main
 from headstart.config.identity import settings
 from headstart.config.recorded import dumped
@@ -244,10 +244,11 @@ def test_a_damaged_config_is_said_to_be_one(at_home: Path, pictures: Path, capsy
 
 def test_a_setting_that_does_nothing_is_no_part_of_a_run(at_home: Path, pictures: Path):
     ids = [
-        prepare(job_config(compose([*tiny(pictures), *words]))).run_id for words in ([], ["trainer.reuse_views=true"])
+        prepare(job_config(compose_config([*tiny(pictures), *words]))).run_id
+        for words in ([], ["trainer.reuse_views=true"])
     ]
     assert ids[0] != ids[1]
-    assert "trainer.reuse_views" not in settings(job_config(compose(tiny(pictures))))
+    assert "trainer.reuse_views" not in settings(job_config(compose_config(tiny(pictures))))
 
 
 def test_a_rerun_is_identical(at_home: Path, pictures: Path, capsys: pytest.CaptureFixture[str]):
@@ -284,7 +285,7 @@ def test_the_config_is_shown_as_hydra_users_expect(capsys: pytest.CaptureFixture
 
 def test_configs_are_written_as_omegaconf_writes_them():
     words = ["strategy=lp_ft", "name='1e-3'", "+backbone.arguments={a: yes, b: '007', c: 1e-3, d: [on, null, 2.0]}"]
-    cfg = job_config(compose(words))
+    cfg = job_config(compose_config(words))
     cfg.name = "café: 1e-3 – 'x'\n#"
     assert dumped(cfg) == OmegaConf.to_yaml(cfg, resolve=True)
     cfg.name = "1e-3"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from headstart.cli.hydra_app import compose, plan
+from headstart.cli.hydra_app import compose_config, plan
 from headstart.cli.plan import forecast, page
 from headstart.run.prepare import draft, job_config
 
@@ -13,7 +13,7 @@ RESNET = ["backbone=resnet18", "backbone.weights=hub", "trainer.max_epochs=8"]
 
 
 def foreseen(*words):
-    return forecast(draft(job_config(compose([*RESNET, *words]))))
+    return forecast(draft(job_config(compose_config([*RESNET, *words]))))
 
 
 def test_trained_parameters_are_counted_per_phase_by_hand():
@@ -75,7 +75,7 @@ def test_adapters_are_counted():
 
 
 def test_the_page_fits_a_terminal():
-    drafted = draft(job_config(compose([*RESNET, "strategy=gradual_unfreeze"])))
+    drafted = draft(job_config(compose_config([*RESNET, "strategy=gradual_unfreeze"])))
     for width in (80, 120):
         lines = page(drafted, width).splitlines()
         assert max(map(len, lines)) <= width
@@ -104,7 +104,7 @@ def test_it_needs_neither_weights_nor_data(monkeypatch, capsys):
 def test_gradual_unfreezing_is_fine_tuning_that_unfreezes_gradually(backbone, max_epochs):
     words = [f"backbone={backbone}", "backbone.weights=none", f"trainer.max_epochs={max_epochs}"]
     chosen = [["strategy=gradual_unfreeze"], ["strategy=fine_tune", "unfreeze=gradual"]]
-    plans = [draft(job_config(compose([*words, *more]))).plan for more in chosen]
+    plans = [draft(job_config(compose_config([*words, *more]))).plan for more in chosen]
     assert plans[0].to_dict() == plans[1].to_dict()
     assert plans[0].phases[-1].start < max_epochs
     assert plans[0].trained(len(plans[0].phases) - 1) == plans[0].groups[:-1]
@@ -112,5 +112,5 @@ def test_gradual_unfreezing_is_fine_tuning_that_unfreezes_gradually(backbone, ma
 
 def test_the_plan_says_how_thaws_are_spread():
     words = [*RESNET, "strategy=gradual_unfreeze", "trainer.max_epochs=3"]
-    said = " ".join(page(draft(job_config(compose(words))), 100).split())
+    said = " ".join(page(draft(job_config(compose_config(words))), 100).split())
     assert "unfreeze.every=auto: 2 thaws, of at most 5 groups, are spread over 3 epochs." in said

@@ -205,11 +205,11 @@ def write_sounds(folder: Path) -> None:
         import soundfile
     except ImportError:
         return
-    dice, rows = np.random.default_rng(0), []
+    rng, rows = np.random.default_rng(0), []
     for number in range(20):
         place = folder / "sounds" / "ab"[number % 2] / f"{number}.wav"
         place.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(place, dice.normal(0, 0.1, 4000), 16_000)
+        soundfile.write(place, rng.normal(0, 0.1, 4000), 16_000)
         rows.append(f"{place.relative_to(folder)},{place.parent.name}\n")
     (folder / "sounds.csv").write_text("audio,label\n" + "".join(rows))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from headstart.cli.hydra_app import compose
+from headstart.cli.hydra_app import compose_config
 from headstart.cli.main import main
 from headstart.config import binding, guard, recorded
 from headstart.data.text_hub import load_splits
@@ -414,7 +414,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def a_record(home: Path, pictures: Path, **changes: str) -> Path:
     """A run's directory as far as its config goes, with some of it written anew."""
-    text = recorded.dumped(job_config(compose(tiny(pictures))))
+    text = recorded.dumped(job_config(compose_config(tiny(pictures))))
     for old, new in changes.values() if changes else ():
         assert old in text
         text = text.replace(old, new, 1)
@@ -467,7 +467,7 @@ def test_nothing_is_written_through_a_link(
     from headstart.run.prepare import prepare
 
     words = tiny(pictures, "strategy=feature_extraction", "name=few")
-    run_id = prepare(job_config(compose(words))).run_id
+    run_id = prepare(job_config(compose_config(words))).run_id
     parent = home / "outputs" / ("few" if "-m" in mode else "runs")
     elsewhere = home / "elsewhere"
     elsewhere.mkdir()
@@ -533,7 +533,7 @@ def test_a_script_beside_data_is_not_run(home: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in Path(__file__).parents[2].glob("conf/experiment/*.yaml")))
 def test_our_experiments_are_taken(name: str):
-    assert compose([f"experiment={name}"]).name == name
+    assert compose_config([f"experiment={name}"]).name == name
 
 
 @pytest.mark.parametrize(
@@ -556,7 +556,7 @@ def test_our_experiments_are_taken(name: str):
 )
 def test_what_a_person_types_is_taken(words: list[str]):
     installed_for(" ".join(words))
-    assert compose(words)
+    assert compose_config(words)
 
 
 def test_what_files_are_for_is_taken(home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -579,7 +579,7 @@ def test_what_files_are_for_is_taken(home: Path, folder: Path, monkeypatch: pyte
         "  launcher: {mem_gb: 8}\n"
         "  sweeper: {params: {seed: '0,1', data.size: 32}, runs: [strategy=fine_tune, 'strategy=lp_ft seed=3']}\n"
     )
-    cfg = compose(["--config-dir", str(folder), "experiment=fine"])
+    cfg = compose_config(["--config-dir", str(folder), "experiment=fine"])
     assert cfg.data.root == "/data/photos"
     assert cfg.hydra.sweep.dir.startswith("outputs/papers/fine-2")
     launcher = cfg.hydra.launcher

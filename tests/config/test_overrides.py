@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
-from headstart.cli.hydra_app import _application, compose, get_args_parser
+from headstart.cli.hydra_app import _application, compose_config, get_args_parser
 from headstart.cli.main import main
 from headstart.config.composer import Composer
 from headstart.config.explanation import explained
@@ -159,7 +159,7 @@ def test_a_file_of_settings_may_hold_numbers_where_a_text_is_asked_for(at_home: 
     (at_home / "own" / "experiment").mkdir(parents=True)
     text = "# @package _global_\ndata:\n  path: 2024\n  label_column: 0\n  shifts: {2019: 2020}\n  size: 32\n"
     (at_home / "own" / "experiment" / "mine.yaml").write_text(text)
-    cfg = job_config(compose(["--config-dir", "own", "data=image_csv", "experiment=mine"]))
+    cfg = job_config(compose_config(["--config-dir", "own", "data=image_csv", "experiment=mine"]))
     assert (cfg.data.path, cfg.data.label_column, cfg.data.size) == ("2024", "0", 32)
     assert cfg.data.shifts == {"2019": "2020"}
 

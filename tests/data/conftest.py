@@ -29,8 +29,8 @@ def paint() -> Callable[..., Path]:
 
     def write(path: Path, size: tuple[int, int] = (12, 10), mode: str = "RGB", seed: int = 0) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        dice = np.random.default_rng([seed, *path.name.encode()])
-        pixels = dice.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        rng = np.random.default_rng([seed, *path.name.encode()])
+        pixels = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
         Image.fromarray(pixels).convert(mode).save(path)
         return path
 

@@ -17,8 +17,8 @@ from headstart.splits.kfold import KFold
 
 def write(path, seconds=0.2, sample_rate=8000):
     path.parent.mkdir(parents=True, exist_ok=True)
-    dice = np.random.default_rng([*path.name.encode()])
-    soundfile.write(path, 0.1 * dice.standard_normal(int(seconds * sample_rate)), sample_rate)
+    rng = np.random.default_rng([*path.name.encode()])
+    soundfile.write(path, 0.1 * rng.standard_normal(int(seconds * sample_rate)), sample_rate)
     return path
 
 

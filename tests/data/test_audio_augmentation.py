@@ -1,4 +1,4 @@
-"""Augmentations of sounds follow their dice and leave what they should alone."""
+"""Augmentations of sounds follow their rng and leave what they should alone."""
 
 import inspect
 from importlib import import_module
@@ -33,7 +33,7 @@ def augmented(augmentation, inputs, seed=0):
 
 
 @pytest.mark.parametrize("augmentation", [SpecAugment(), Waveform(), AudioMixup()])
-def test_example_follows_the_dice_and_leaves_its_input_alone(augmentation):
+def test_example_follows_the_rng_and_leaves_its_input_alone(augmentation):
     inputs = sound()
     before = inputs["waveform"].clone()
     found = [augmented(augmentation, inputs, seed) for seed in (1, 1, 2, 3)]

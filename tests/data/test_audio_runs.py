@@ -24,15 +24,15 @@ TINY = [
 
 def write_sounds(root: Path, per_class: int = 12) -> list[Path]:
     """Low and high tones, of many formats, rates and lengths, some of them in stereo."""
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     paths = []
     for name, pitch in (("high", 2000.0), ("low", 300.0)):
         (root / name).mkdir(parents=True)
         for number in range(per_class):
             rate = (16_000, 22_050, 44_100)[number % 3]
-            times = np.arange(int(rate * dice.uniform(0.3, 0.9))) / rate
-            sound = 0.3 * np.sin(2 * np.pi * pitch * dice.uniform(0.8, 1.2) * times)
-            sound += 0.02 * dice.standard_normal(len(times))
+            times = np.arange(int(rate * rng.uniform(0.3, 0.9))) / rate
+            sound = 0.3 * np.sin(2 * np.pi * pitch * rng.uniform(0.8, 1.2) * times)
+            sound += 0.02 * rng.standard_normal(len(times))
             paths.append(root / name / f"{number:02d}.{FORMATS[number % 4]}")
             soundfile.write(paths[-1], np.stack([sound, sound], 1) if number % 5 == 0 else sound, rate)
     return paths

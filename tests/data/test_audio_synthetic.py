@@ -73,8 +73,8 @@ def test_classes_are_what_they_are_called():
     """Pitch by the loudest frequency of short windows, in little noise."""
 
     def course(name, number):
-        dice = stream(0, "check", number)
-        samples = SHAPES[name](dice, np.arange(int(1.2 * SAMPLE_RATE)) / SAMPLE_RATE)
+        rng = stream(0, "check", number)
+        samples = SHAPES[name](rng, np.arange(int(1.2 * SAMPLE_RATE)) / SAMPLE_RATE)
         frames = np.lib.stride_tricks.sliding_window_view(samples, 2048)[::1024] * np.hanning(2048)
         return np.abs(np.fft.rfft(frames, 16_384)).argmax(1)
 

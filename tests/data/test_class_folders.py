@@ -147,11 +147,11 @@ def test_sounds_of_all_formats_are_read_and_others_named(tmp_path):
     import numpy as np
     import soundfile
 
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for name in ("low", "high"):
         (tmp_path / name).mkdir()
         for number, form in enumerate(("wav", "au", "w64", "caf", "flac", "aiff", "ogg", "mp3")):
-            soundfile.write(tmp_path / name / f"{number}.{form}", 0.1 * dice.standard_normal(9000), 16_000, format=form)
+            soundfile.write(tmp_path / name / f"{number}.{form}", 0.1 * rng.standard_normal(9000), 16_000, format=form)
         for number in range(3):
             (tmp_path / name / f"{number}.m4a").write_bytes(b"\0\0\0 ftypM4A " + bytes(200))
     source, said = checked(AudioFolder(str(tmp_path)))

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 from headstart.data.augmentation import NoAugmentation
 from headstart.data.image_augmentation import Light, MixupCutmix, RandAugment, TrivialAugment
 
@@ -13,7 +13,7 @@ def pixels():
 
 
 @pytest.mark.parametrize("augmentation", [Light(), TrivialAugment(), RandAugment(), MixupCutmix()])
-def test_example_keeps_size_and_type_and_follows_the_dice(augmentation, pixels):
+def test_example_keeps_size_and_type_and_follows_the_rng(augmentation, pixels):
     found = []
     for seed in (1, 1, 2, 3, 4):
         torch.manual_seed(seed)
@@ -49,7 +49,7 @@ def test_other_inputs_pass_through(pixels):
 
 
 def test_mixing_agrees_with_torchvision_and_gives_shares_that_add_to_one(pixels):
-    mend_torchvision()
+    declare_torchvision_operators()
     from torchvision.transforms import v2
 
     labels = torch.tensor([0, 1, 2, 0, 1, 2])

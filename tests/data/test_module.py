@@ -75,7 +75,7 @@ def test_number_of_workers_changes_nothing(augmentation):
         assert torch.equal(one["inputs"]["pixels"], other["inputs"]["pixels"])
 
 
-def test_augmentation_depends_on_epoch_and_example_not_on_order_or_global_dice():
+def test_augmentation_depends_on_epoch_and_example_not_on_order_or_global_rng():
     data = module(Light())
     found: dict[tuple[int, int], torch.Tensor] = {}
     for epoch, batches in enumerate(epochs(data)):

@@ -8,7 +8,7 @@ import pytest
 
 from dividing import divided
 from headstart import notes
-from headstart.cli.hydra_app import compose
+from headstart.cli.hydra_app import compose_config
 from headstart.cli.main import main
 from headstart.data.audio import AudioCsv, AudioFolder
 from headstart.data.images import ImageCsv, ImageFolder
@@ -41,7 +41,7 @@ def test_data_is_called_by_its_own_name_or_by_that_which_is_given(pictures: Path
 
 
 def test_a_name_changes_no_run(pictures: Path):
-    jobs = [prepare(job_config(compose(tiny(pictures, *more)))) for more in ([], ["data.name=2024_01"])]
+    jobs = [prepare(job_config(compose_config(tiny(pictures, *more)))) for more in ([], ["data.name=2024_01"])]
     assert jobs[0].run_id == jobs[1].run_id
     assert [job.source.name for job in jobs] == ["photos", "2024_01"]
 

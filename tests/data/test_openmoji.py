@@ -8,7 +8,7 @@ import pytest
 
 from dividing import divided
 from headstart.data import openmoji
-from headstart.data.openmoji import OpenMoji, Pen, font_path
+from headstart.data.openmoji import EmojiDrawer, OpenMoji, font_path
 from headstart.errors import InputError
 from headstart.splits.holdout import Holdout
 
@@ -58,12 +58,12 @@ def test_script_rebuilds_rows_from_the_files_of_unicode(tmp_path):
 @pytest.mark.parametrize("variant", ["colour", "line", "grey", "distorted"])
 @pytest.mark.parametrize("size", [32, 224])
 def test_pictures_are_drawn_whole_on_white_and_the_same_each_time(variant, size):
-    draw = Pen(font_path(), size, variant)
+    draw = EmojiDrawer(font_path(), size, variant)
     cat = draw(0x1F408)
     assert cat.shape == (3, size, size)
     assert cat.dtype == np.uint8
     assert 0.03 < (cat.min(axis=0) < 128).mean() < 0.6
-    assert np.array_equal(cat, Pen(font_path(), size, variant)(0x1F408))
+    assert np.array_equal(cat, EmojiDrawer(font_path(), size, variant)(0x1F408))
     if variant != "distorted":
         border = np.concatenate([cat[:, 0], cat[:, -1], cat[:, :, 0], cat[:, :, -1]], axis=1)
         assert border.min() > 250
@@ -71,22 +71,22 @@ def test_pictures_are_drawn_whole_on_white_and_the_same_each_time(variant, size)
 
 def test_line_and_grey_have_no_colour_and_lines_keep_white_signs():
     for variant in ("line", "grey"):
-        picture = Pen(font_path(), 64, variant)(0x1F34E)
+        picture = EmojiDrawer(font_path(), 64, variant)(0x1F34E)
         assert np.array_equal(picture[0], picture[1])
         assert np.array_equal(picture[0], picture[2])
-    aries, taurus = (Pen(font_path(), 64, "line")(codepoint) for codepoint in (0x2648, 0x2649))
+    aries, taurus = (EmojiDrawer(font_path(), 64, "line")(codepoint) for codepoint in (0x2648, 0x2649))
     assert not np.array_equal(aries, taurus)
 
 
 def test_examples_are_drawn_once_and_found_again(few, monkeypatch):
     first = OpenMoji().examples(size=16).batch([0, 5])["pixels"]
     assert first.shape == (2, 3, 16, 16)
-    monkeypatch.setattr(Pen, "__call__", lambda *_: pytest.fail("drawn again"))
+    monkeypatch.setattr(EmojiDrawer, "__call__", lambda *_: pytest.fail("drawn again"))
     assert np.array_equal(OpenMoji().examples(size=16).batch([5])["pixels"], first[1:])
 
 
 def test_fingerprint_draws_nothing_and_differs_by_variant(monkeypatch):
-    monkeypatch.setattr(Pen, "__call__", lambda *_: pytest.fail("drawn"))
+    monkeypatch.setattr(EmojiDrawer, "__call__", lambda *_: pytest.fail("drawn"))
     assert OpenMoji().fingerprint == OpenMoji(size=32).fingerprint
     assert len({OpenMoji(variant=name).fingerprint for name in ("colour", "line", "grey", "distorted")}) == 4
 

@@ -74,8 +74,8 @@ def test_every_mode_becomes_rgb(mode, level):
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGB", "1"])
 def test_eight_bits_are_read_as_timms_own_loader_reads_them(mode, tmp_path):
-    dice = np.random.default_rng(0)
-    image = Image.fromarray(dice.integers(0, 256, (9, 7, 3), dtype=np.uint8)).convert(mode)
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)).convert(mode)
     content = encoded(image, "TIFF" if mode == "CMYK" else "PNG")
     theirs = Image.open(io.BytesIO(content)).convert("RGB")
     assert np.array_equal(np.asarray(read_picture(content)), np.asarray(theirs))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 from headstart.data import sizing
 from headstart.data.sizing import Sizing, fit
 from headstart.errors import InputError
@@ -17,13 +17,13 @@ SHAPES = [(300, 200), (201, 333), (64, 64), (40, 90), (7, 5), (1, 1), (1, 9), (9
 
 
 def picture(width, height, seed=0):
-    dice = np.random.default_rng(seed)
-    return Image.fromarray(dice.integers(0, 256, (height, width, 3), dtype=np.uint8))
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def timms(image, size, crop_pct, crop_mode, interpolation, mean=(0.2, 0.4, 0.6)):
     """The picture as timm sizes it, before scaling."""
-    mend_torchvision()
+    declare_torchvision_operators()
     from timm.data import create_transform
 
     how = {"interpolation": interpolation, "crop_pct": crop_pct, "crop_mode": crop_mode, "mean": mean}

@@ -51,11 +51,11 @@ def refusal(path: Path, **more) -> str:
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_whatever_a_csv_writer_quotes_comes_back(tmp_path, mark, quoting, end):
-    dice = random.Random(f"{mark}{quoting}{end}")
+    rng = random.Random(f"{mark}{quoting}{end}")
     pieces = ["a", "word", '"', '""', ",", ";", "\t", "|", "\n", "'", " ", "é", "\u2028", "\x85", "\x0c", "😀", "\\"]
     if end == "\r":
         pieces.remove("\n")  # which this writer then leaves without quotes
-    rows = [["x" + "".join(dice.choices(pieces, k=dice.randrange(8))) + "x", f"{i}"] for i in range(300)]
+    rows = [["x" + "".join(rng.choices(pieces, k=rng.randrange(8))) + "x", f"{i}"] for i in range(300)]
     rows += [['"quoted from end to end"', "1"], ['"', "2"], ["", "3"]]
     written = io.StringIO(newline="")
     csv.writer(written, delimiter=mark, quoting=quoting, lineterminator=end).writerows([HEADER, *rows])

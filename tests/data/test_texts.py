@@ -90,8 +90,8 @@ def test_texts_are_tokenised_once_for_each_tokenizer_length_and_data(own_cache):
 
 
 def test_batches_are_made_of_like_lengths():
-    dice = np.random.default_rng(0)
-    texts = made(["a" * int(n) for n in dice.integers(1, 60, 400)], max_length=64)
+    rng = np.random.default_rng(0)
+    texts = made(["a" * int(n) for n in rng.integers(1, 60, 400)], max_length=64)
     padded = 0
     for draw in Batches(np.arange(400), 16, 0, texts.lengths):
         mask = texts.batch(draw.indices)["attention_mask"]

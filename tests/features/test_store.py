@@ -339,11 +339,11 @@ def test_a_killed_writer_leaves_no_entry_and_its_lock_and_draft_are_taken_over(s
 
 
 def test_killed_at_any_moment_the_entry_is_whole_or_absent(store):
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for _ in range(3):
         process = start(store, 0.02)
         process.stdout.readline()
-        time.sleep(dice.uniform(0, 0.1))
+        time.sleep(rng.uniform(0, 0.1))
         process.kill()
         process.wait()
         found = FeatureStore(store.root, 10**7).get(KEY)

@@ -25,10 +25,10 @@ from headstart.tasks.multiclass import Multiclass
 
 def answers(num_classes: int, num_examples: int) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
     """Logits that are right for two in three, labels, and names as long as ImageNet's."""
-    dice = torch.Generator().manual_seed(0)
-    labels = torch.randint(num_classes, (num_examples,), generator=dice)
-    logits = torch.randn(num_examples, num_classes, generator=dice)
-    known = torch.rand(num_examples, generator=dice) < 2 / 3
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.randint(num_classes, (num_examples,), generator=rng)
+    logits = torch.randn(num_examples, num_classes, generator=rng)
+    known = torch.rand(num_examples, generator=rng) < 2 / 3
     logits[known, labels[known]] += 20
     return logits, labels, tuple(f"n{number:08d}, class of things {number}" for number in range(num_classes))
 

@@ -98,11 +98,11 @@ def test_example_comparison_counts_and_has_the_exact_mcnemar_p():
 
 
 def test_example_bootstrap_is_that_of_drawing_examples():
-    dice = np.random.default_rng(6)
-    first, second = dice.random(400) < 0.8, dice.random(400) < 0.7
+    rng = np.random.default_rng(6)
+    first, second = rng.random(400) < 0.8, rng.random(400) < 0.7
     found = compare_examples(first, second)
     gaps = first.astype(float) - second
-    drawn = gaps[dice.integers(0, 400, (4000, 400))].mean(axis=1)
+    drawn = gaps[rng.integers(0, 400, (4000, 400))].mean(axis=1)
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.008)
 
 
@@ -114,8 +114,8 @@ def test_example_comparison_of_equal_answers_finds_no_difference():
 @pytest.mark.parametrize("n", [3, 5, 10])
 def test_intervals_over_seeds_cover_the_truth_as_often_as_they_say(n):
     """Nominal 95% against simulated sweeps; the bound is three standard errors of the simulation."""
-    dice = np.random.default_rng(n)
-    hits = sum(t_interval(values).low <= 0.8 <= t_interval(values).high for values in dice.normal(0.8, 0.02, (6000, n)))
+    rng = np.random.default_rng(n)
+    hits = sum(t_interval(values).low <= 0.8 <= t_interval(values).high for values in rng.normal(0.8, 0.02, (6000, n)))
     assert hits / 6000 == pytest.approx(0.95, abs=0.0095)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, log_loss
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from headstart.cli.hydra_app import compose
+from headstart.cli.hydra_app import compose_config
 from headstart.cli.main import main
 from headstart.run.prepare import job_config, prepare
 from pictures import CLASSES, tiny, write_folder
@@ -67,12 +67,12 @@ def test_the_epoch_reported_is_the_earliest_best_by_the_monitor(
 
 def write_parts(root: Path) -> Path:
     """190 good parts, and 14 bad ones, most of them a little brighter in the middle."""
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for name, count, light in (("bad", 14, 45), ("good", 190, 0)):
         (root / name).mkdir(parents=True)
         for number in range(count):
-            picture = dice.integers(60, 120, (24, 24, 3))
-            picture[8:16, 8:16] += light + int(dice.integers(-30, 31))
+            picture = rng.integers(60, 120, (24, 24, 3))
+            picture[8:16, 8:16] += light + int(rng.integers(-30, 31))
             Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(root / name / f"{number}.png")
     return root
 
@@ -97,7 +97,7 @@ def test_of_few_bad_parts_among_many_good_ones_always_good_is_not_selected_by_ba
 
 def test_what_changes_how_an_epoch_is_selected_changes_the_run_id_and_nothing_else_does(at_home: Path, pictures: Path):
     def rules(*words: str) -> list[str] | None:
-        return prepare(job_config(compose(tiny(pictures, *words)))).identity.get("rules")
+        return prepare(job_config(compose_config(tiny(pictures, *words)))).identity.get("rules")
 
     assert rules() is None
     assert rules("trainer.patience=2") is None

@@ -17,12 +17,12 @@ LABELS = ("blue", "green", "red")
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures whose channels are bright or dark: a label each, and how bright they are in all."""
-    root, dice = tmp_path_factory.mktemp("table"), np.random.default_rng(0)
+    root, rng = tmp_path_factory.mktemp("table"), np.random.default_rng(0)
     rows = []
     for number in range(72):
-        bright = dice.random(3) < 0.5
-        light = np.where(bright, 190, 60) + dice.integers(-20, 21, 3)
-        picture = (light[::-1] + dice.integers(-20, 21, (24, 24, 3))).clip(0, 255)
+        bright = rng.random(3) < 0.5
+        light = np.where(bright, 190, 60) + rng.integers(-20, 21, 3)
+        picture = (light[::-1] + rng.integers(-20, 21, (24, 24, 3))).clip(0, 255)
         Image.fromarray(picture.astype(np.uint8)).save(root / f"{number}.png")
         names = [name for name, yes in zip(LABELS, bright, strict=True) if yes]
         flags = dict(zip(LABELS, bright.astype(int).tolist(), strict=True))

@@ -37,12 +37,12 @@ def counted_by_hand(contents, labels, parts, shifts):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_copies_are_counted_as_by_hand(seed):
-    dice = np.random.default_rng(seed)
-    contents = [str(number) for number in dice.integers(0, 3 + 4 * seed, 40)]
-    labels = dice.integers(0, 3, 40).tolist()
-    order = dice.permutation(40)
+    rng = np.random.default_rng(seed)
+    contents = [str(number) for number in rng.integers(0, 3 + 4 * seed, 40)]
+    labels = rng.integers(0, 3, 40).tolist()
+    order = rng.permutation(40)
     parts = split(order[:22], order[22:30], order[30:38])
-    shifts = {"dark": [str(number) for number in dice.integers(0, 100, 15)]}
+    shifts = {"dark": [str(number) for number in rng.integers(0, 100, 15)]}
     assert find_duplicates(contents, labels, parts, shifts).record == counted_by_hand(contents, labels, parts, shifts)
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 from headstart.errors import InputError
 from headstart.strategies.adapters import Lora
 
-mend_torchvision()
+declare_torchvision_operators()
 VIT = {"embed_dim": 16, "depth": 2, "num_heads": 2, "patch_size": 8, "img_size": 32}
 
 

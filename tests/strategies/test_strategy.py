@@ -2,7 +2,7 @@
 
 import pytest
 
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 from headstart.errors import InputError
 from headstart.strategies.adapters import Lora
 from headstart.strategies.plan import HEAD, KINDS
@@ -36,7 +36,7 @@ def test_layer_decay_counts_groups_below_the_head(kinds):
 
 
 def test_layer_decay_agrees_with_timm_on_a_vit():
-    mend_torchvision()
+    declare_torchvision_operators()
     import timm
     from timm.optim import param_groups_layer_decay
 

@@ -27,7 +27,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def start(home: Path, words: list[str], **environment: str) -> subprocess.Popen:
     code = (
         "from headstart.cli import commands; from headstart.cli.main import main; "
-        "commands.conclude = lambda *_: None; raise SystemExit(main())"
+        "commands.finish_comparison = lambda *_: None; raise SystemExit(main())"
     )
     own = {**os.environ, "OMP_NUM_THREADS": "1", "HEADSTART_CACHE": str(home / "cache"), **environment}
     return subprocess.Popen(

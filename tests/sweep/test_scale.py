@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from headstart.cli.hydra_app import compose
+from headstart.cli.hydra_app import compose_config
 from headstart.config import recorded
 from headstart.config.composer import Composer
 from headstart.errors import InputError
@@ -41,6 +41,6 @@ def test_composed_for_many_runs_is_as_composed_for_one(tmp_path: Path, common: b
     composer = Composer(_application(get_args_parser().parse_args([])).config_loader, words if common else [])
     for point in points:
         many = prepare(job_config(*composer.compose([*words, *point])))
-        alone = prepare(job_config(compose([*words, *point])))
+        alone = prepare(job_config(compose_config([*words, *point])))
         assert many.identity == alone.identity
         assert many.cfg == alone.cfg

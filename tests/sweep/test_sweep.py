@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from headstart.cli import commands, hydra_app
-from headstart.cli.hydra_app import compose
+from headstart.cli.hydra_app import compose_config
 from headstart.cli.main import main
 from headstart.config.overrides import in_shell
 from headstart.features.store import FeatureStore
@@ -31,7 +31,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(at_home: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     """Where the test runs; without the report at the end of a comparison, which takes longer than the rest."""
     if "report" not in request.keywords:
-        monkeypatch.setattr(commands, "conclude", lambda *_: None)
+        monkeypatch.setattr(commands, "finish_comparison", lambda *_: None)
     return at_home
 
 
@@ -39,13 +39,13 @@ def home(at_home: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> Counter:
     """How often each run was begun."""
     counts: Counter = Counter()
-    real = experiment._open
+    real = experiment.begin_record
 
     def counting(job: Any, *more: Any) -> Any:
         counts[job.run_id] += 1
         return real(job, *more)
 
-    monkeypatch.setattr(experiment, "_open", counting)
+    monkeypatch.setattr(experiment, "begin_record", counting)
     return counts
 
 
@@ -137,8 +137,8 @@ class Accident:
     """Makes runs of some seeds fail, each in its own way, as long as it is in force."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, errors: dict[int, BaseException]) -> None:
-        self.errors, self.real = errors, experiment.train
-        monkeypatch.setattr(experiment, "train", self)
+        self.errors, self.real = errors, experiment.train_model
+        monkeypatch.setattr(experiment, "train_model", self)
 
     def __call__(self, job: Any, record: Any) -> Any:
         if job.seed in self.errors:
@@ -220,13 +220,13 @@ def test_config_files_edited_meanwhile_do_not_change_a_comparison(
         (own / folder).mkdir(parents=True)
     experiment_file = own / "experiment" / "mine.yaml"
     experiment_file.write_text("# @package _global_\noptimizer:\n  lr: 0.01\n")
-    real = experiment.train
+    real = experiment.train_model
 
     def editing(job: Any, record: Any) -> Any:
         experiment_file.write_text("# @package _global_\noptimizer:\n  lr: 0.5\n  nonsense: 1\n")
         return real(job, record)
 
-    monkeypatch.setattr(experiment, "train", editing)
+    monkeypatch.setattr(experiment, "train_model", editing)
     assert sweep(pictures, "--config-dir", str(own), "experiment=mine", "strategy=fine_tune", "seed=0,1") == 0
     assert {run["settings"]["optimizer.lr"] for run in results(home).values()} == {0.01}
 
@@ -234,7 +234,7 @@ def test_config_files_edited_meanwhile_do_not_change_a_comparison(
 def test_a_pending_runs_config_that_was_edited_is_not_what_runs(
     home: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    real = experiment.train
+    real = experiment.train_model
 
     def editing(job: Any, record: Any) -> Any:
         for path in home.glob("outputs/s/*/config.yaml"):
@@ -242,7 +242,7 @@ def test_a_pending_runs_config_that_was_edited_is_not_what_runs(
                 path.write_text(path.read_text().replace("lr: 0.002", "lr: 0.004"))
         return real(job, record)
 
-    monkeypatch.setattr(experiment, "train", editing)
+    monkeypatch.setattr(experiment, "train_model", editing)
     assert sweep(pictures, "strategy=fine_tune", "optimizer.lr=0.002", "seed=0,1") == 0
     done = results(home)
     assert {run["settings"]["optimizer.lr"] for run in done.values()} == {0.002}
@@ -253,7 +253,7 @@ def test_data_that_changed_during_a_comparison_fail_the_runs_that_they_make_othe
     home: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ):
     own = Path(shutil.copytree(pictures, home / "own"))
-    real = experiment.train
+    real = experiment.train_model
 
     def changing(job: Any, record: Any) -> Any:
         first = next(path for path in sorted(own.rglob("*.png")))
@@ -261,7 +261,7 @@ def test_data_that_changed_during_a_comparison_fail_the_runs_that_they_make_othe
         hydra_app.findings.cache_clear()  # as in another process
         return real(job, record)
 
-    monkeypatch.setattr(experiment, "train", changing)
+    monkeypatch.setattr(experiment, "train_model", changing)
     assert sweep(own, "strategy=fine_tune", "seed=0,1") == 1
     by_seed = {run["seed"]: run for run in results(home).values()}
     assert by_seed[0]["status"] == by_seed[1]["status"] == "failed"
@@ -299,9 +299,9 @@ def test_a_full_disk_is_said_and_leaves_a_comparison_to_resume(
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of weights for the tiny network, so that runs of all seeds share its features."""
-    from headstart.compat import mend_torchvision
+    from headstart.compat import declare_torchvision_operators
 
-    mend_torchvision()
+    declare_torchvision_operators()
     import timm
 
     path = tmp_path_factory.mktemp("weights") / "tiny.pt"
@@ -385,7 +385,7 @@ def test_each_run_works_out_for_itself_what_its_settings_refer_to(
     (home / "own" / "experiment" / "mine.yaml").write_text(text)
     same = ["trainer.max_epochs=1", "name=s", "strategy=fine_tune"]
     expected = {
-        prepare(job_config(compose([*tiny(pictures, *same), f"seed={seed}", f"split.seed={seed}"]))).run_id
+        prepare(job_config(compose_config([*tiny(pictures, *same), f"seed={seed}", f"split.seed={seed}"]))).run_id
         for seed in (3, 4)
     }
     assert sweep(pictures, "strategy=fine_tune", *words, "--dry-run") == 0

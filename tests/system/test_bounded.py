@@ -162,14 +162,14 @@ def test_flipped_bits_and_cut_ends_raise_nothing_else(tmp_path: Path, reader: st
     whole["npz"], buffer = buffer.getvalue(), io.BytesIO()
     np.save(buffer, np.ones((2, 3), np.uint8))
     whole["npy"] = buffer.getvalue()
-    dice, data = random.Random(0), whole[reader]
+    rng, data = random.Random(0), whole[reader]
     path = tmp_path / "x"
     for case in range(400):
         content = bytearray(data)
         if case % 4 == 0:
-            content = content[: dice.randrange(len(content))]
+            content = content[: rng.randrange(len(content))]
         else:
-            content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+            content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
         path.write_bytes(content)
         try:
             found = READERS[reader](path)

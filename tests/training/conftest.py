@@ -1,4 +1,4 @@
-"""A run in miniature: shipped strategies on tiny models and random pictures, as `experiment.train` puts it together."""
+"""A run in miniature: shipped strategies on tiny models and random pictures, put together as `train_model` does."""
 
 from dataclasses import dataclass, field
 from functools import cache, partial

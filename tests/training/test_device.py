@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from headstart import notes
-from headstart.cli.hydra_app import compose
+from headstart.cli.hydra_app import compose_config
 from headstart.cli.main import main
 from headstart.errors import InputError
 from headstart.record.directory import RunDirectory
@@ -50,7 +50,7 @@ def test_what_another_machine_has_is_looked_up_there(at_home: Path, pictures: Pa
         check_precision("16-mixed", "cpu", here=False)
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    job = prepare(job_config(compose(tiny(pictures, "trainer.precision=16-mixed"))), here=False)
+    job = prepare(job_config(compose_config(tiny(pictures, "trainer.precision=16-mixed"))), here=False)
     (done,) = experiment.run([job], [RunDirectory(at_home / "run")])
     assert done.status == "failed"
     assert done.error is not None

@@ -17,7 +17,7 @@ from headstart.training import stacked_heads
 from headstart.training.heads import MLP, Linear
 from headstart.training.probe import fusion_key, train_probes
 from headstart.training.probe_loop import total_steps
-from headstart.training.probe_spec import EarlyStopping, Probe
+from headstart.training.probe_spec import Patience, Probe
 from headstart.training.stacked_heads import StackedHeads
 from headstart.training.vector_optim import SGD, AdamW, Torch, rule, torch_optimizer
 
@@ -106,7 +106,7 @@ def test_the_bits_also_hold_with_class_weights_clipping_accumulation_and_early_s
             gradient_clip_val=0.3 + 0.1 * number,
             accumulate_grad_batches=2,
             max_epochs=8,
-            early_stopping=EarlyStopping(1 + number),
+            early_stopping=Patience(1 + number),
         )
         for number in range(1, 5)
     ]
@@ -120,12 +120,12 @@ def test_the_bits_also_hold_with_class_weights_clipping_accumulation_and_early_s
 @pytest.mark.parametrize("kind", ["multilabel", "regression"])
 def test_the_bits_also_hold_for_other_tasks_each_with_its_own_settings(threads, kind, num_outputs):
     features, _ = problem(num_classes=max(2, num_outputs))
-    dice = torch.Generator().manual_seed(2)
+    rng = torch.Generator().manual_seed(2)
     if kind == "multilabel":
-        targets = (torch.rand(150, num_outputs, generator=dice) < 0.4).float()
+        targets = (torch.rand(150, num_outputs, generator=rng) < 0.4).float()
         tasks = [Multilabel(), Multilabel(positive_weights="balanced"), Multilabel(threshold=0.3)]
     else:
-        targets = features[:, :num_outputs] * 3 + 50 + torch.randn(150, num_outputs, generator=dice)
+        targets = features[:, :num_outputs] * 3 + 50 + torch.randn(150, num_outputs, generator=rng)
         tasks = [Regression(objective=name, delta=0.5) for name in ("mse", "huber", "l1")]
     probes = []
     for number, each in enumerate((0, 1, 2, 0, 1)):
@@ -269,7 +269,7 @@ def test_max_steps_ends_training_within_an_epoch():
 
 def test_early_stopping_waits_for_patience_epochs_without_improvement():
     features, labels = problem()
-    stopping = EarlyStopping(2, min_delta=10.0)
+    stopping = Patience(2, min_delta=10.0)
     outcome = train_probes(features, labels, [probe(max_epochs=20, monitor="val/loss", early_stopping=stopping)], 3)[0]
     assert len(outcome.history) == 3
 
@@ -335,7 +335,7 @@ def test_what_may_differ_within_a_stack_and_what_may_not():
         {"train": first.train[::-1].copy()},
         {"max_epochs": 9},
         {"task": multiclass(0.3)},
-        {"early_stopping": EarlyStopping(3)},
+        {"early_stopping": Patience(3)},
     ):
         assert fusion_key(replace(first, **change)) == fusion_key(first)
     for change in ({"rule": SGD(1e-2)}, {"batch_size": 16}, {"train": first.train[:50]}, {"head": nn.Linear(37, 4)}):

@@ -21,7 +21,7 @@ PLAIN = {
     "cnn": Timm("resnet18", weights="none", size=32, arguments={"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}),
     "vit": Timm("vit_tiny_patch16_224", weights="none", size=32, arguments=VIT),
 }
-"""Without dropout, whose dice differ by rank."""
+"""Without dropout, whose rng differ by rank."""
 
 
 class Keep(pl.Callback):

@@ -110,9 +110,9 @@ def test_numbers_are_solved_for_as_by_ridge_regression(problem, l2):
 @pytest.mark.parametrize("weights", [None, (3.0, 1.0, 0.5)], ids=["unweighted", "weighted"])
 def test_several_labels_are_solved_for_one_against_the_rest(problem, weights):
     features, _, train, val = problem
-    dice = torch.Generator().manual_seed(3)
-    chances = torch.sigmoid(features @ torch.randn(30, 3, generator=dice) / 5)
-    targets = torch.bernoulli(chances, generator=dice)
+    rng = torch.Generator().manual_seed(3)
+    chances = torch.sigmoid(features @ torch.randn(30, 3, generator=rng) / 5)
+    targets = torch.bernoulli(chances, generator=rng)
     task = Multilabel()
     task.weights = weights
     state = solver.solve(features, targets, train, val, 3, 0.5, task).best_state

@@ -14,7 +14,7 @@ from itertools import zip_longest
 import torch
 from torch import Tensor, nn
 
-from headstart.backbones.checkpoint_file import Contents
+from headstart.backbones.checkpoint_file import CheckpointContents
 from headstart.errors import InputError
 
 State = Mapping[str, Tensor]
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Fit:
+class Matched:
     """Tensors under a model's own names, with what keeps them from being exactly its own."""
 
     state: State
@@ -73,7 +73,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundModel:
     """A model in a file."""
 
     state: State
@@ -85,7 +85,9 @@ class Found:
     """Names (relative to the place) that were left out there, and the branches of the file elsewhere, as `name.*`."""
 
 
-def find(contents: Contents, fit: Callable[[State], Fit], size: int, source: str, key: str | None) -> Found:
+def find(
+    contents: CheckpointContents, fit: Callable[[State], Matched], size: int, source: str, key: str | None
+) -> FoundModel:
     """The one place in a file whose tensors are exactly the model's, all of them; what is left out is said.
 
     Args:
@@ -112,10 +114,10 @@ def find(contents: Contents, fit: Callable[[State], Fit], size: int, source: str
     if place or branches or tried[place].heads:
         _say_what_was_taken(contents, tried[place], place, branches, others, source)
     ignored = (*tried[place].ignored, *tried[place].heads, *(f"{name}.*" for name in branches))
-    return Found(tried[place].state, place, bool(others), ignored)
+    return FoundModel(tried[place].state, place, bool(others), ignored)
 
 
-def compare(expected: State, state: State, classifiers: Iterable[str] = ()) -> Fit:
+def compare(expected: State, state: State, classifiers: Iterable[str] = ()) -> Matched:
     """How `state` fits a model's `expected` tensors, but for its old classifier and heads on top of it."""
     stems, own = tuple(f"{name}." for name in classifiers), {_top(name) for name in expected}
     extra = [name for name in state if name not in expected]
@@ -130,7 +132,7 @@ def compare(expected: State, state: State, classifiers: Iterable[str] = ()) -> F
         if name in kept and kept[name].shape != tensor.shape
     ]
     missing = [name for name in expected if name not in kept]
-    return Fit(
+    return Matched(
         kept,
         tuple(ignored),
         tuple(heads),
@@ -160,7 +162,7 @@ def check_finite(parameters: State, source: str) -> None:
 
 
 def refusal(what: str, problems: str) -> InputError:
-    """What is raised for weights that are not the model's, with a `Fit`'s problems."""
+    """What is raised for weights that are not the model's, with a `Matched`'s problems."""
     return InputError(
         f"The weights {what} do not fit the backbone{problems}. Choose weights of this very architecture, or "
         "backbone.weights=none."
@@ -194,7 +196,7 @@ def _within(place: str, around: str) -> bool:
     return not around or place == around or place.startswith(f"{around}.")
 
 
-def _preferred(places: list[str], tried: Mapping[str, Fit]) -> str | None:
+def _preferred(places: list[str], tried: Mapping[str, Matched]) -> str | None:
     """The place that comes before every other one; `None` where that cannot be said and it would matter."""
     first = [place for place in places if all(_comes_first(place, other) for other in places if other != place)]
     if len(first) == 1:
@@ -228,7 +230,12 @@ def _branches(tensors: State, place: str) -> dict[str, int]:
 
 
 def _say_what_was_taken(
-    contents: Contents, taken: Fit, place: str, branches: Mapping[str, int], others: list[str], source: str
+    contents: CheckpointContents,
+    taken: Matched,
+    place: str,
+    branches: Mapping[str, int],
+    others: list[str],
+    source: str,
 ) -> None:
     there = Counter(".".join(filter(None, (place, _top(name)))) for name in (*taken.ignored, *taken.heads))
     left = [f"{name} ({count})" for name, count in {**there, **branches}.items()]
@@ -254,7 +261,7 @@ def _telling(place: str, other: str) -> str:
     return ".".join(parts[: end + 1])
 
 
-def _misfit(contents: Contents, tried: Mapping[str, Fit], source: str, key: str | None) -> InputError:
+def _misfit(contents: CheckpointContents, tried: Mapping[str, Matched], source: str, key: str | None) -> InputError:
     """What keeps the likeliest place from being the model's."""
     places = [place for place in tried if key is None or _within(place, key)]
     if not places:
@@ -268,7 +275,7 @@ def _misfit(contents: Contents, tried: Mapping[str, Fit], source: str, key: str 
     return refusal(f"{source}{where}", tried[best].problems + _hint(contents))
 
 
-def _hint(contents: Contents) -> str:
+def _hint(contents: CheckpointContents) -> str:
     names = list(contents.tensors)
     if all("head" in name.split(".")[:2] for name in names):
         return "; it holds a head alone, as of a run whose backbone was frozen: that backbone's weights are what it had"
@@ -303,20 +310,20 @@ def _shortened(names: Iterable[str]) -> str:
 # --- other names -----------------------------------------------------------------------------------------------------
 
 
-def by_order(state: State, reference: State) -> Fit:
+def by_order(state: State, reference: State) -> Matched:
     """`state` under the names of `reference`, a full model's state dict with the same tensors in the same order.
 
     For weights converted from the same architecture under other names. Count and every shape must agree.
     """
     if state.keys() == reference.keys():
-        return Fit(state)
+        return Matched(state)
     pairs = list(zip(state.items(), reference.items(), strict=False))
     wrong = [f"{a} {tuple(x.shape)} against {b} {tuple(y.shape)}" for (a, x), (b, y) in pairs if x.shape != y.shape]
     reasons = (f"in order, {len(state)} tensors against the model's {len(reference)}",) * (len(state) != len(reference))
     if wrong:
         reasons = (*reasons, _listing("shapes that differ in order", wrong))
     renamed = {ours: tensor for (_, tensor), (ours, _) in pairs}
-    return Fit(renamed, other=reasons, num_right=len(pairs) - len(wrong))
+    return Matched(renamed, other=reasons, num_right=len(pairs) - len(wrong))
 
 
 def convert(state: State, module: nn.Module, filter_fn: Callable | None) -> dict[str, Tensor]:

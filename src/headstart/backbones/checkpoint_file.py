@@ -29,7 +29,7 @@ _OLD_FORMAT_PICKLES = 4
 
 
 @dataclass(frozen=True)
-class Contents:
+class CheckpointContents:
     """All tensors of a file by their full names: keys of the mappings they lie in and their own, joined by dots."""
 
     tensors: Mapping[str, Tensor]
@@ -37,7 +37,7 @@ class Contents:
     """Classes of objects in the file that are no tensors; none of them was made."""
 
 
-def read(path: Path) -> Contents:
+def read(path: Path) -> CheckpointContents:
     """The tensors of a safetensors file or of what `torch.save` wrote, mapped from the disk where that can be.
 
     Objects of other classes (the arguments of the training program, say) are passed over. Raises `InputError` for a
@@ -57,7 +57,7 @@ def read(path: Path) -> Contents:
             f"The weights file {path} holds no state dict (tensors by their names){whole}. Of a model saved whole, "
             "save model.state_dict() instead."
         )
-    return Contents(tensors, tuple(foreign))
+    return CheckpointContents(tensors, tuple(foreign))
 
 
 def _read(path: Path) -> tuple[Any, list[str]]:

@@ -68,16 +68,16 @@ class HuggingFace(BackboneFactory):
         unused = [] if used is model else [name for name, part in model.named_children() if part is not used]
         return used.train(), replace(record, ignored=(*record.ignored, *unused))
 
-    def _found_in(self, file: weights_files.WeightsFile) -> tuple[checkpoint.Found, torch.nn.Module]:
+    def _found_in(self, file: weights_files.WeightsFile) -> tuple[checkpoint.FoundModel, torch.nn.Module]:
         """The model's weights in a checkpoint, with a model for them. Raises `InputError` where they do not fit."""
         with torch.random.fork_rng(devices=[]):
             model = self._model()
         contents, expected = checkpoint_file.read(file.path), model.state_dict()
 
-        def by_name(state: checkpoint.State) -> checkpoint.Fit:
+        def by_name(state: checkpoint.State) -> checkpoint.Matched:
             return checkpoint.compare(expected, state)
 
-        def converted(state: checkpoint.State) -> checkpoint.Fit:
+        def converted(state: checkpoint.State) -> checkpoint.Matched:
             """Under the names that transformers' files have, where these are others (AST), or had once."""
             whole, fit = files.from_pretrained(None, self.config, self._with_pooler, state)
             return replace(fit, state=self._used(whole).state_dict())

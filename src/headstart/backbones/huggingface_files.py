@@ -15,7 +15,7 @@ from torch import nn
 
 from headstart.backbones import checkpoint, hub, weights
 from headstart.backbones.backbone import WeightsRecord
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 from headstart.errors import InputError
 
 WEIGHT_FILES = (
@@ -151,7 +151,7 @@ def _folder_in_package(name: str) -> Path:
 
 def read_config(place: Place, **changes: Any) -> Any:
     """The model's configuration, with what is set here; in float32 and without a cache of keys and values."""
-    mend_torchvision()
+    declare_torchvision_operators()
     from transformers import AutoConfig
 
     try:
@@ -202,7 +202,7 @@ def load(place: Place, config: Any, with_pooler: bool) -> tuple[nn.Module, Weigh
 
 def from_pretrained(
     folder: Path | None, config: Any, with_pooler: bool, state: checkpoint.State | None = None
-) -> tuple[nn.Module, checkpoint.Fit]:
+) -> tuple[nn.Module, checkpoint.Matched]:
     """The model, with how well the weights of a folder (or `state`, under its files' names or its own) fit it."""
     with quiet():
         model, info = model_class(config).from_pretrained(
@@ -217,7 +217,7 @@ def from_pretrained(
     own = {name for name, _ in (*model.named_children(), *model.named_parameters(recurse=False))}
     unexpected = sorted(info["unexpected_keys"])
     inside = [key for key in unexpected if key.removeprefix(f"{model.base_model_prefix}.").split(".")[0] in own]
-    return model, checkpoint.Fit(
+    return model, checkpoint.Matched(
         model.state_dict(),
         ignored=tuple(key for key in unexpected if key not in inside),
         missing=tuple(sorted(info["missing_keys"])),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from headstart.backbones.huggingface_files import TOKENIZER_FILES, Place
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 from headstart.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class TextTokenizer:
 
 def read_tokenizer(place: Place) -> TextTokenizer:
     """The tokenizer that lies with a model. Raises `InputError` if there is none that can be read."""
-    mend_torchvision()
+    declare_torchvision_operators()
     from transformers import AutoTokenizer
 
     try:

@@ -181,7 +181,7 @@ class _Pictures(Timm):
     def one_channel(self) -> Created:
         return create(self.name, num_classes=0, in_chans=1, **self.identity(False)["arguments"])
 
-    def fitting_state(self, created: Created) -> tuple[checkpoint.Found, WeightsRecord]:
+    def fitting_state(self, created: Created) -> tuple[checkpoint.FoundModel, WeightsRecord]:
         """Of three channels; if they don't fit, of one."""
         try:
             return super().fitting_state(created)

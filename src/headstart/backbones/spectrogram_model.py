@@ -63,9 +63,9 @@ class SpectrogramBackbone(TimmBackbone):
         return self._exact_cuts().prefix(self.pictures(inputs), boundary)
 
     def _random_pixels(self) -> Tensor:
-        dice = torch.Generator().manual_seed(0)
+        rng = torch.Generator().manual_seed(0)
         device = next(self.model.parameters()).device
-        waveform = torch.randn(2, self.example_samples, generator=dice).to(device)
+        waveform = torch.randn(2, self.example_samples, generator=rng).to(device)
         lengths = torch.tensor([self.example_samples, self.example_samples * 2 // 3 + 1], device=device)
         return self.pictures({"waveform": waveform, "lengths": lengths})
 

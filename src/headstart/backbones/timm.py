@@ -14,7 +14,7 @@ from headstart.backbones.backbone import BackboneFactory, Reading, WeightsRecord
 from headstart.backbones.timm_create import Created, create, skipped_init
 from headstart.backbones.timm_model import CropMode, Interpolation, Preprocessing, TimmBackbone
 from headstart.backbones.timm_trial import Trial, TrialError, try_out
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 from headstart.config.ranges import Fraction, Multiplier, ProperFraction, Side, Spread
 from headstart.errors import InputError, unknown
 
@@ -172,7 +172,7 @@ class Timm(BackboneFactory):
     @cached_property
     def _config(self) -> Any:
         """timm's record of the (default) pretrained weights. Raises `InputError` for a name timm does not know."""
-        mend_torchvision()
+        declare_torchvision_operators()
         import timm
 
         architecture, _, tag = self.name.partition(".")
@@ -275,7 +275,7 @@ class Timm(BackboneFactory):
         found, _ = self.fitting_state(self.probe)
         return f" {found.place}" if found.is_choice else ""
 
-    def fitting_state(self, created: Created) -> tuple[checkpoint.Found, WeightsRecord]:
+    def fitting_state(self, created: Created) -> tuple[checkpoint.FoundModel, WeightsRecord]:
         """The file's tensors under the model's names, without the old classifier; `InputError` if they don't fit."""
         file = self._located
         model: Any = created.model
@@ -284,7 +284,7 @@ class Timm(BackboneFactory):
         classifier = model.pretrained_cfg.get("classifier") or ()
         classifiers = (classifier,) if isinstance(classifier, str) else tuple(classifier)
 
-        def fit(state: checkpoint.State) -> checkpoint.Fit:
+        def fit(state: checkpoint.State) -> checkpoint.Matched:
             if isinstance(file, weights.WeightsFile) and file.by_order:
                 renamed = checkpoint.by_order(state, self._with_classifier)
                 if not renamed.is_exact:

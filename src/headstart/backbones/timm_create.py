@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def create(name: str, **arguments: Any) -> Created:
     timm keeps each architecture's conversion of checkpoints to itself and hands it to its loader alone, which loosens
     its checks when the classifier is gone. So the loader is stood in for, to learn the conversion and load strictly.
     """
-    mend_torchvision()
+    declare_torchvision_operators()
     import timm
     from timm.models import _builder
 

@@ -47,7 +47,7 @@ def _margin(word: str) -> float:
     )
 
 
-def conclude(directory: Path, cfg: "DictConfig") -> None:
+def finish_comparison(directory: Path, cfg: "DictConfig") -> None:
     """What a comparison ends with, failures or not: its table, failures and paths on the screen, and to its tracker.
 
     `cfg` is what it was started with: the tracker that it names is told, whatever the directory says.

@@ -98,7 +98,7 @@ class Application(Hydra):
         writable(str(cfg.hydra.run.dir), "hydra.run.dir")
         done = hydra_utils.run_job(
             hydra_context=HydraContext(config_loader=self.config_loader, callbacks=Callbacks()),
-            task_function=partial(execute, job=job),
+            task_function=partial(do_runs, job=job),
             config=cfg,
             job_dir_key="hydra.run.dir",
             job_subdir_key=None,
@@ -123,9 +123,9 @@ class Application(Hydra):
         context = HydraContext(config_loader=self.config_loader, callbacks=Callbacks())
         done = Sweep(context, task_function, cfg, findings()).run(as_written(cfg.hydra.overrides.task))
         if not OmegaConf.select(cfg, "hydra.sweeper.dry_run"):
-            from headstart.cli.commands import conclude
+            from headstart.cli.commands import finish_comparison
 
-            conclude(Path(cfg.hydra.sweep.dir), cfg)
+            finish_comparison(Path(cfg.hydra.sweep.dir), cfg)
         return done
 
 
@@ -144,7 +144,7 @@ def plan(words: list[str]) -> int:
     as_json = "--json" in words
     rest = [word for word in words if word != "--json"]
     _refuse_for_plan(_parsed(rest))
-    cfg = compose(rest)
+    cfg = compose_config(rest)
 
     from headstart.cli.plan import show
     from headstart.run.prepare import draft, job_config
@@ -153,7 +153,7 @@ def plan(words: list[str]) -> int:
     return 0
 
 
-def compose(words: list[str]) -> DictConfig:
+def compose_config(words: list[str]) -> DictConfig:
     """The config that `words` describe, guarded, as `train` would run it."""
     args = _parsed(words)
     app = _application(args)
@@ -247,18 +247,18 @@ def _act(app: Application, args: argparse.Namespace) -> int:
 def _train(app: Application, name: str, overrides: list[str], multirun: bool) -> int:
     warnings.filterwarnings("ignore", module="hydra")
     if not multirun:
-        return 0 if app.run(name, execute, overrides).return_value is True else 1
-    return 0 if app.multirun(name, execute, overrides) else 1
+        return 0 if app.run(name, do_runs, overrides).return_value is True else 1
+    return 0 if app.multirun(name, do_runs, overrides) else 1
 
 
-def execute(cfg: DictConfig, job: "Job | None" = None) -> bool:
+def do_runs(cfg: DictConfig, job: "Job | None" = None) -> bool:
     """What every launcher calls with a composed config; true if its runs completed.
 
     `job`: the run that it describes, where this process has checked it just now.
     """
-    from headstart.run import experiment
+    from headstart.run.launched import run_launched
 
-    return experiment.execute(cfg, findings(), job)
+    return run_launched(cfg, findings(), job)
 
 
 @cache

@@ -10,7 +10,7 @@ from headstart.config.ranges import Views
 class Augmentation:
     """Changes training examples. The base changes nothing, and fits every modality.
 
-    Subclasses draw their dice from torch's default generator only, which the caller has seeded: for `example` from
+    Subclasses draw their rng from torch's default generator only, which the caller has seeded: for `example` from
     (seed, epoch, example), for `batch` from (seed, epoch, batch). So neither workers nor order change a picture.
     """
 

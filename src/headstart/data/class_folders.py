@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from headstart.data.folders import Found, by_suffix, check_is_own, counted, files_in, folders_in
+from headstart.data.folders import FoundFiles, by_suffix, check_is_own, counted, files_in, folders_in
 from headstart.data.labelled import PARTS
 from headstart.data.listing import Listing, listing_of
 from headstart.data.names import in_one_form
@@ -38,7 +38,7 @@ def list_folder(root: Path, kind: Kind, setting: str) -> Listing:
     check_is_own(root, setting)
     holders, problems = _holders(root), []
     entries: list[tuple[str, Path, str, str]] = []
-    inside, outside = Found(), Found()
+    inside, outside = FoundFiles(), FoundFiles()
     unlabelled: list[str] = []
     bare_files: list[Path] = []
     for part, folder in holders:
@@ -99,7 +99,7 @@ def _holders(root: Path) -> list[tuple[str, Path]]:
     return parts
 
 
-def _census(inside: Found, outside: Found, unlabelled: list[Path]) -> dict[str, dict[str, int]]:
+def _census(inside: FoundFiles, outside: FoundFiles, unlabelled: list[Path]) -> dict[str, dict[str, int]]:
     return {
         **({"no_label": by_suffix(unlabelled)} if unlabelled else {}),
         "read": by_suffix(inside.read),
@@ -109,7 +109,7 @@ def _census(inside: Found, outside: Found, unlabelled: list[Path]) -> dict[str, 
     }
 
 
-def _remarks(root: Path, kind: Kind, inside: Found, outside: Found) -> tuple[str, ...]:
+def _remarks(root: Path, kind: Kind, inside: FoundFiles, outside: FoundFiles) -> tuple[str, ...]:
     """What of a folder is not read though it may be meant to be."""
     remarks = []
     if inside.unread:

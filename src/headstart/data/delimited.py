@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Rows:
+class ParsedRows:
     """One way of reading the lines: the header, and below it rows of cells, each with the number of its last line."""
 
     header: list[str]
@@ -30,7 +30,7 @@ class Rows:
 
     @cached_property
     def odd(self) -> list[str]:
-        """Rows that do not fit the header; cells without content and without a name are not counted."""
+        """ParsedRows that do not fit the header; cells without content and without a name are not counted."""
         need = max((place + 1 for place, name in enumerate(self.header) if name), default=0)
         return [
             f"{line} ({len(cells)})"
@@ -95,7 +95,7 @@ def _lenient(lines: Sequence[str], mark: str, quoting: int) -> list[list[str]]:
     return rows
 
 
-def _read(lines: Sequence[str], delimiter: str, name: str) -> Rows:
+def _read(lines: Sequence[str], delimiter: str, name: str) -> ParsedRows:
     """The lines in the way of reading quotes that fits them."""
     if not any('"' in line for line in lines):
         return _unquoted(lines, delimiter)
@@ -117,7 +117,7 @@ def _read(lines: Sequence[str], delimiter: str, name: str) -> Rows:
     return quoted
 
 
-def _otherwise(lines: Sequence[str], delimiter: str, name: str, error: csv.Error) -> Rows:
+def _otherwise(lines: Sequence[str], delimiter: str, name: str, error: csv.Error) -> ParsedRows:
     """How a table is read in which quotes do not stand as they should, if some other way fits all of its rows."""
     plain = _unquoted(lines, delimiter)
     try:
@@ -142,12 +142,12 @@ def _otherwise(lines: Sequence[str], delimiter: str, name: str, error: csv.Error
     ) from error
 
 
-def _unquoted(lines: Sequence[str], delimiter: str) -> Rows:
+def _unquoted(lines: Sequence[str], delimiter: str) -> ParsedRows:
     cells = [(number, line.rstrip("\r\n").split(delimiter)) for number, line in enumerate(lines, start=1)]
     return _rows(cells)
 
 
-def _quoted(lines: Sequence[str], delimiter: str, strict: bool = True) -> Rows:
+def _quoted(lines: Sequence[str], delimiter: str, strict: bool = True) -> ParsedRows:
     """As quotes are commonly meant; raises `csv.Error` where they do not stand so."""
     before = csv.field_size_limit(_MOST_CELL)
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=strict)
@@ -159,14 +159,14 @@ def _quoted(lines: Sequence[str], delimiter: str, strict: bool = True) -> Rows:
         csv.field_size_limit(before)
 
 
-def _rows(cells: Sequence[tuple[int, list[str]]]) -> Rows:
+def _rows(cells: Sequence[tuple[int, list[str]]]) -> ParsedRows:
     filled = [(line, row) for line, row in cells if any(cell.strip() for cell in row)]
     if not filled:
-        return Rows([], [])
-    return Rows([cell.strip() for cell in filled[0][1]], filled[1:])
+        return ParsedRows([], [])
+    return ParsedRows([cell.strip() for cell in filled[0][1]], filled[1:])
 
 
-def _means_quotes(plain: Rows) -> bool:
+def _means_quotes(plain: ParsedRows) -> bool:
     """Whether the quotes of a table that could do without look like a writer's: around a header, around every cell of
     a column, or around just those cells that hold quotes, which are written twice."""
     if any(_QUOTED.fullmatch(name) for name in plain.header):
@@ -184,7 +184,7 @@ def _means_quotes(plain: Rows) -> bool:
     return found
 
 
-def _tell_quotes(plain: Rows, name: str) -> None:
+def _tell_quotes(plain: ParsedRows, name: str) -> None:
     begun = [str(line) for line, row in plain.rows if any(cell.strip().startswith('"') for cell in row)]
     if begun:
         _log.warning(
@@ -192,7 +192,7 @@ def _tell_quotes(plain: Rows, name: str) -> None:
         )
 
 
-def _tell_long_cells(quoted: Rows, lines: Sequence[str], delimiter: str, name: str) -> None:
+def _tell_long_cells(quoted: ParsedRows, lines: Sequence[str], delimiter: str, name: str) -> None:
     """Say where a cell in quotes swallows lines that look like rows: its closing quote may be another's opening one."""
     before, suspect = 0, []
     for line, _ in quoted.rows:

@@ -22,7 +22,7 @@ HIDDEN, NO_SUFFIX = "hidden", "no suffix"
 
 
 @dataclass
-class Found:
+class FoundFiles:
     """Files below a folder, by what becomes of them, and what is wrong with it."""
 
     read: list[Path] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Found:
     """Hidden files, notes, tables: never examples."""
     problems: list[str] = field(default_factory=list)
 
-    def __iadd__(self, more: "Found") -> "Found":
+    def __iadd__(self, more: "FoundFiles") -> "FoundFiles":
         for name in ("read", "unread", "other", "problems"):
             getattr(self, name).extend(getattr(more, name))
         return self
@@ -60,12 +60,12 @@ def folders_in(folder: Path) -> list[str]:
         raise InputError(_cannot_open(folder, error)) from error
 
 
-def files_in(folder: Path, suffixes: Collection[str], below: bool = True) -> Found:
+def files_in(folder: Path, suffixes: Collection[str], below: bool = True) -> FoundFiles:
     """The files in a folder and (`below`) in all folders below it; `suffixes`, in lower case, are those that are read.
 
     Links are followed; a link to a folder that it lies in itself is a problem, as it never ends.
     """
-    found = Found()
+    found = FoundFiles()
     _walk(folder, suffixes, found, frozenset(), below)
     for paths in (found.read, found.unread, found.other):
         paths.sort()
@@ -87,7 +87,7 @@ def counted(counts: dict[str, int], most: int = 8) -> str:
 
 
 def _walk(
-    folder: Path, suffixes: Collection[str], found: Found, above: frozenset[tuple[int, int]], below: bool
+    folder: Path, suffixes: Collection[str], found: FoundFiles, above: frozenset[tuple[int, int]], below: bool
 ) -> None:
     try:
         stat = folder.stat()
@@ -109,7 +109,7 @@ def _walk(
             _walk(Path(entry.path), suffixes, found, above | {here}, below)
 
 
-def _sort(entry: os.DirEntry[str], suffixes: Collection[str], found: Found) -> None:
+def _sort(entry: os.DirEntry[str], suffixes: Collection[str], found: FoundFiles) -> None:
     path = Path(entry.path)
     suffix = path.suffix.lower()
     if _is_hidden(entry.name) or entry.name.lower() in NAMES_BESIDE or (suffix in BESIDE and suffix not in suffixes):

@@ -1,6 +1,6 @@
 """Augmentations of pictures: torchvision's transforms v2, on uint8.
 
-One picture at a time, each with its own dice: on a CPU that is quicker than resampling whole batches by a grid.
+One picture at a time, each with its own rng: on a CPU that is quicker than resampling whole batches by a grid.
 """
 
 from functools import lru_cache
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 from headstart.config.ranges import Concentration, Fraction, Views
 from headstart.data.augmentation import Augmentation
 
@@ -123,7 +123,7 @@ class MixupCutmix(Light):
 
 
 def _v2() -> Any:
-    mend_torchvision()
+    declare_torchvision_operators()
     from torchvision.transforms import v2
 
     return v2

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 from headstart.data.augmentation import Augmentation
 from headstart.data.batches import Batches, Draw
 from headstart.data.source import Examples
 from headstart.seeding import seed_for
 
-mend_torchvision()
+declare_torchvision_operators()
 
 import pytorch_lightning as pl  # noqa: E402
 
 VIEW_SEED = 0
-"""Dice of augmented views: the same for every run, so that what is made of them can be shared."""
+"""Seed of augmented views: the same for every run, so that what is made of them can be shared."""
 Batch = dict[str, Any]
 """`inputs` (tensors by name, batch-first), `labels` `(B,)` int64 or `(B, O)` float32, `index` `(B,)` int64 into the
 source.
@@ -29,7 +29,7 @@ Under several processes also `num_global`: how many examples the batch has in al
 """
 
 
-class Parts(Protocol):
+class Indices(Protocol):
     """Indices of the examples that train, select and test, each `(n,)`."""
 
     @property
@@ -82,8 +82,8 @@ class BatchDataset(Dataset[Batch]):
         inputs = self._examples.batch(draw.indices)
         version = draw.epoch if self._views is None else draw.epoch % self._views
         if self._augmentation is not None and (version or self._views is None):
-            dice = (self._seed, "augmentation") if self._views is None else (VIEW_SEED, "views")
-            inputs = self._augmented(self._augmentation, inputs, draw.indices, (*dice, version))
+            rng = (self._seed, "augmentation") if self._views is None else (VIEW_SEED, "views")
+            inputs = self._augmented(self._augmentation, inputs, draw.indices, (*rng, version))
         batch: Batch = {
             "inputs": inputs,
             "labels": torch.from_numpy(self._labels[draw.indices]),
@@ -94,12 +94,12 @@ class BatchDataset(Dataset[Batch]):
         return batch
 
     def _augmented(
-        self, augmentation: Augmentation, inputs: dict[str, Tensor], indices: np.ndarray, dice: tuple[int, str, int]
+        self, augmentation: Augmentation, inputs: dict[str, Tensor], indices: np.ndarray, rng: tuple[int, str, int]
     ) -> dict[str, Tensor]:
         changed: list[dict[str, Tensor]] = []
         with torch.random.fork_rng(devices=[]):
             for place, index in enumerate(indices.tolist()):
-                torch.default_generator.manual_seed(seed_for(*dice, index))
+                torch.default_generator.manual_seed(seed_for(*rng, index))
                 changed.append(augmentation.example({name: values[place] for name, values in inputs.items()}))
         return {name: torch.stack([one[name] for one in changed]) for name in changed[0]}
 
@@ -126,7 +126,7 @@ class DataModule(pl.LightningDataModule):
         self,
         examples: Examples,
         labels: np.ndarray,
-        parts: Parts,
+        parts: Indices,
         augmentation: Augmentation | None = None,
         batch_size: int = 32,
         seed: int = 0,
@@ -192,7 +192,7 @@ def loader(dataset: BatchDataset, batches: Batches, num_workers: int) -> DataLoa
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # else each pass would move torch's global dice, and with them dropout's
+        generator=torch.Generator(),  # else each pass would move torch's global rng, and with them dropout's
     )
 
 

@@ -179,7 +179,7 @@ class Drawings(Examples):
 
     def __init__(self, codepoints: Sequence[str], fingerprint: str, size: int, variant: Variant) -> None:
         self._codepoints = codepoints
-        self._draw = Pen(font_path(), size, variant)
+        self._draw = EmojiDrawer(font_path(), size, variant)
         shape = (len(codepoints), 3, size, size)
         key = hashlib.sha256(f"{fingerprint} {size} {drawers()}".encode()).hexdigest()[:24]
         self._kept = decoded("openmoji", key, shape, self._fill, cache_bytes="auto")
@@ -202,7 +202,7 @@ class Drawings(Examples):
         drawn = [self._draw(int(self._codepoints[index], 16)) for index in indices]
         return {"pixels": torch.from_numpy(np.stack(drawn))}
 
-    def portrait(self, index: int) -> bytes:
+    def preview(self, index: int) -> bytes:
         return png(self.batch([index])["pixels"][0])
 
     def _fill(self, array: np.ndarray) -> None:
@@ -211,7 +211,7 @@ class Drawings(Examples):
             array[place] = picture
 
 
-class Pen:
+class EmojiDrawer:
     """Draws a code point as `(3, size, size)` uint8, centred on white."""
 
     def __init__(self, font: Path, size: int, variant: Variant) -> None:
@@ -253,8 +253,8 @@ class Pen:
         """Half to three quarters as large, turned up to 40° either way, off the centre, with noise of σ = 24 of 255."""
         from PIL import Image
 
-        dice = stream(0, "openmoji/distorted", codepoint)
-        scale, angle, *shift = dice.uniform([0.5, -40.0, -0.1, -0.1], [0.75, 40.0, 0.1, 0.1])
+        rng = stream(0, "openmoji/distorted", codepoint)
+        scale, angle, *shift = rng.uniform([0.5, -40.0, -0.1, -0.1], [0.75, 40.0, 0.1, 0.1])
         side = self._size * self._factor
         image = self._large(codepoint, round(float(scale), 2)).rotate(
             float(angle),
@@ -263,7 +263,7 @@ class Pen:
             fillcolor="white",
         )
         pixels = np.asarray(image.reduce(self._factor) if self._factor > 1 else image).transpose(2, 0, 1)
-        noise = 24 * dice.standard_normal(pixels.shape, np.float32)
+        noise = 24 * rng.standard_normal(pixels.shape, np.float32)
         return (pixels + noise).round().clip(0, 255).astype(np.uint8)
 
 

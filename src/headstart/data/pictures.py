@@ -67,7 +67,7 @@ class Pictures(Examples):
         pictures = map_threads(self._decode, chosen, "Decoding") if len(chosen) > 1 else map(self._decode, chosen)
         return {"pixels": torch.from_numpy(np.stack(list(pictures)))}
 
-    def portrait(self, index: int) -> bytes:
+    def preview(self, index: int) -> bytes:
         return png(self.batch([index])["pixels"][0])
 
     def _decode(self, place: int) -> np.ndarray:

@@ -55,7 +55,7 @@ class Examples(ABC):
         """Length of each example `(N,)` where batches are best made of like lengths; else `None`."""
         return None
 
-    def portrait(self, index: int) -> bytes | str | None:
+    def preview(self, index: int) -> bytes | str | None:
         """One example for a person to look at: a PNG or a text; `None` where there is nothing to see."""
         return None
 

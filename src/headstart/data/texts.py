@@ -103,7 +103,7 @@ class Texts(Examples):
             inputs["token_type_ids"] = np.where(real, self._kept["types"][flat], 0)
         return {name: torch.from_numpy(values.astype(np.int64)) for name, values in inputs.items()}
 
-    def portrait(self, index: int) -> str:
+    def preview(self, index: int) -> str:
         return self._texts[index] if self._pairs is None else f"{self._texts[index]} | {self._pairs[index]}"
 
     def statistics(self) -> dict[str, Any]:

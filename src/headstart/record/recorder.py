@@ -67,12 +67,12 @@ class Recorder:
         """Keep examples to look at: facts of each with a PNG or a text, in `hardest/`."""
         self.directory.hardest.mkdir(exist_ok=True)
         entries = []
-        for number, (facts, portrait) in enumerate(examples):
+        for number, (facts, preview) in enumerate(examples):
             picture = self.directory.hardest_picture(number)
-            if isinstance(portrait, bytes):
-                write_bytes(picture, portrait)
-            image = picture.name if isinstance(portrait, bytes) else None
-            entries.append({**facts, "image": image, "text": portrait if isinstance(portrait, str) else None})
+            if isinstance(preview, bytes):
+                write_bytes(picture, preview)
+            image = picture.name if isinstance(preview, bytes) else None
+            entries.append({**facts, "image": image, "text": preview if isinstance(preview, str) else None})
         write_json(self.directory.hardest_list, entries)
 
     def complete(

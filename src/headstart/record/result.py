@@ -34,7 +34,7 @@ MAY_LACK = {"may_lack": True}
 
 
 @dataclass(kw_only=True)
-class Data:
+class DataRecord:
     """What a run was trained and tested on."""
 
     name: str = ""
@@ -63,7 +63,7 @@ class Failure:
 
 
 @dataclass(kw_only=True)
-class Phases:
+class PhaseRecord:
     """Which phases of the plan began, and in which (from 0) the selected epoch lies."""
 
     names: Sequence[str] = ()
@@ -106,7 +106,7 @@ class Result:
     overrides: Sequence[str]
     seed: int | None = None
     task: str = field(default="", metadata=MAY_LACK)
-    data: Data | None = field(default=None, metadata=MAY_LACK)
+    data: DataRecord | None = field(default=None, metadata=MAY_LACK)
     environment: Mapping[str, Any] | None = field(default=None, metadata=MAY_LACK)
     git: Mapping[str, Any] | None = field(default=None, metadata=MAY_LACK)
     rerun: str = field(default="", metadata=MAY_LACK)
@@ -116,7 +116,7 @@ class Result:
     metrics: Mapping[str, Any]
     """`val/…` and `train/…` of the selected epoch, `test/…`, `shift/<name>/…`, `best_epoch`; `None`: not finite."""
     cost: Mapping[str, Any]
-    phases: Phases | None = field(default=None, metadata=MAY_LACK)
+    phases: PhaseRecord | None = field(default=None, metadata=MAY_LACK)
     selection: Selection | None = field(default=None, metadata=MAY_LACK)
     score: str = field(default="accuracy", metadata=MAY_LACK)
     """The metric by which runs of its task are compared, unless they select their epoch by another."""
@@ -160,7 +160,13 @@ class Result:
         return found
 
 
-PARTS: dict[str, type] = {"data": Data, "error": Failure, "phases": Phases, "selection": Selection, "weights": Weights}
+PARTS: dict[str, type] = {
+    "data": DataRecord,
+    "error": Failure,
+    "phases": PhaseRecord,
+    "selection": Selection,
+    "weights": Weights,
+}
 """Entries that have a shape of their own."""
 PLAIN = ("environment", "git", "details", "reading")
 

@@ -16,7 +16,7 @@ from headstart.config.earlier import FIRST_MONITOR, RENAMED, settings_up_to_date
 from headstart.errors import InputError
 from headstart.names import safe_command
 from headstart.record.directory import LISTING, RESULT, RunDirectory, SweepDirectory
-from headstart.record.result import RUN_ID, Data, Failure, Phases, Result, Selection, Weights
+from headstart.record.result import RUN_ID, DataRecord, Failure, PhaseRecord, Result, Selection, Weights
 from headstart.system.bounded import MOST_LISTED
 from headstart.system.checksums import read_json
 
@@ -40,7 +40,7 @@ class Run:
     metrics: Mapping[str, float] = field(default_factory=dict)
     monitor: str = ""
     """The metric that its epoch was selected by."""
-    phases: Phases | None = None
+    phases: PhaseRecord | None = None
     cost: Mapping[str, float] = field(default_factory=dict)
     dataset: str = ""
     fingerprint: str = ""
@@ -201,7 +201,7 @@ def _read_result(run: Run) -> None:
         run.error = (RESULT, f"{RESULT} cannot be used: {error}"[:LONGEST_MESSAGE], "")
         return
     asked = {"choices": result.choices, "settings": result.settings, "overrides": result.overrides}
-    data = result.data or Data()
+    data = result.data or DataRecord()
     given = {} if result.seed is None else {"seed": result.seed}
     _take_identity(run, {**asked, "data": {"name": data.name, "fingerprint": data.fingerprint}, **given})
     _take_outcome(run, result)
@@ -238,7 +238,7 @@ def _take_outcome(run: Run, result: Result) -> None:
     run.monitor = intern(_text((result.selection or Selection()).metric) or FIRST_MONITOR)
     run.score = intern(_text(result.score))
     run.phases = _phases(result.phases)
-    data, weights, git = result.data or Data(), result.weights or Weights(), result.git or {}
+    data, weights, git = result.data or DataRecord(), result.weights or Weights(), result.git or {}
     run.split, run.sizes = intern(_text(data.split_sha256)), _numbers(data.sizes)
     run.copies = _numbers(data.duplicates)
     classes: object = data.classes
@@ -279,7 +279,7 @@ def _read_attempts(run: Run) -> None:
         run.attempt_seconds += cost.get("total_seconds", 0.0)
 
 
-def _phases(entry: Phases | None) -> Phases | None:
+def _phases(entry: PhaseRecord | None) -> PhaseRecord | None:
     """What a result says of the phases, if it fits together."""
     if entry is None:
         return None

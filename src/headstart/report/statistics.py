@@ -77,8 +77,8 @@ def interquartile_mean(scores: np.ndarray, axis: int | None = None) -> np.ndarra
 def interquartile_interval(tasks: Sequence[np.ndarray], num_draws: int = 2000) -> tuple[float, float, float]:
     """IQM with its percentile interval from a bootstrap of runs within each task (stratified)."""
     tasks = [np.asarray(task, dtype=float) for task in tasks]
-    dice = stream(0, "stratified-bootstrap", len(tasks))
-    drawn = [task[dice.integers(0, len(task), (num_draws, len(task)))] for task in tasks]
+    rng = stream(0, "stratified-bootstrap", len(tasks))
+    drawn = [task[rng.integers(0, len(task), (num_draws, len(task)))] for task in tasks]
     values = interquartile_mean(np.concatenate(drawn, axis=1), axis=1)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(values, [tail, 1 - tail])

@@ -7,7 +7,7 @@ import torch
 from omegaconf import DictConfig
 
 from headstart.backbones.backbone import BackboneFactory
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 from headstart.config import binding
 from headstart.data.augmentation import Augmentation
 from headstart.data.source import Source
@@ -60,7 +60,7 @@ def parts_of(cfg: DictConfig) -> Parts:
     Raises:
         InputError: with every problem of every group.
     """
-    mend_torchvision()
+    declare_torchvision_operators()
     parts = Parts(**binding.bind(cfg))
     ask(parts.data, parts.split, parts.task)
     return parts

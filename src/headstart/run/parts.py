@@ -24,7 +24,7 @@ from headstart.system.cache import cache_dir, versions
 from headstart.training.activations import Activations, FrozenFeatures, Kept
 from headstart.training.device import device_of
 from headstart.training.probe import train_probes
-from headstart.training.probe_spec import EarlyStopping, Probe, ProbeOutcome
+from headstart.training.probe_spec import Patience, Probe, ProbeOutcome
 from headstart.training.solver import solve
 from headstart.training.starts import STORED_SHARE, Stored, starts
 from headstart.training.vector_optim import rule
@@ -213,7 +213,7 @@ def _solved(job: Job, features: Tensor, targets: Tensor) -> ProbeOutcome:
 def _probe(job: Job, head: nn.Module) -> Probe:
     settings, optimizer = job.cfg.trainer, job.parts.optimizer
     lengths = job.examples.lengths
-    stop = EarlyStopping(settings.patience, settings.min_delta) if settings.patience else None
+    stop = Patience(settings.patience, settings.min_delta) if settings.patience else None
     options = dict(optimizer.keywords)
     return Probe(
         head,

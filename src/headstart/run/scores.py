@@ -17,7 +17,7 @@ from headstart.data.source import Source
 from headstart.metrics import best_epoch, mode
 from headstart.record.directory import RunDirectory
 from headstart.record.recorder import PeakMemory, Recorder
-from headstart.record.result import Phases, Result, Selection, Weights
+from headstart.record.result import PhaseRecord, Result, Selection, Weights
 from headstart.run.job import Job
 from headstart.run.parts import shifted_indices
 from headstart.strategies.plan import Plan
@@ -46,7 +46,7 @@ class Scored:
     """Each example's place in its source."""
 
 
-def conclude_probe(
+def record_probe(
     job: Job,
     record: Recorder,
     head: nn.Module,
@@ -90,7 +90,7 @@ def conclude_probe(
     if job.cfg.trainer.keep_checkpoint:
         state = {f"head.{name}": tensor for name, tensor in outcome.best_state.items()}
         write_checkpoint(record.directory.best, {"state_dict": state, "epoch": outcome.best_epoch}, job.run_id)
-    return conclude(job, record, rows, scored, cost, job.factory.record(job.strategy.pretrained))
+    return record_scores(job, record, rows, scored, cost, job.factory.record(job.strategy.pretrained))
 
 
 def score(job: Job, data: DataModule, module: TransferModule, device: torch.device) -> dict[str, Scored]:
@@ -118,7 +118,7 @@ def _noting(batches: Iterable[Mapping[str, Any]], seen: list[np.ndarray]) -> Ite
         yield batch
 
 
-def conclude(
+def record_scores(
     job: Job,
     record: Recorder,
     rows: Sequence[Mapping[str, Any]],
@@ -165,7 +165,7 @@ def conclude(
     )
 
 
-def _phases(plan: Plan, rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Phases:
+def _phases(plan: Plan, rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> PhaseRecord:
     """Which phases of the plan began, and in which (from 0) the best epoch lies; what nobody would expect is said.
 
     `head_only` tells of each phase whether nothing but the head had trained up to its end.
@@ -185,7 +185,7 @@ def _phases(plan: Plan, rows: Sequence[Mapping[str, Any]], best: Mapping[str, An
             "the backbone as it was.",
             *(chosen, names[chosen]),
         )
-    return Phases(names=names, planned=planned, reached=reached, best=chosen, head_only=head_only)
+    return PhaseRecord(names=names, planned=planned, reached=reached, best=chosen, head_only=head_only)
 
 
 def keep_adapter(job: Job, module: TransferModule, directory: RunDirectory) -> None:
@@ -206,7 +206,7 @@ def _hardest(job: Job, test: Scored) -> list[tuple[dict[str, Any], bytes | str |
     order = np.argsort(-job.task.hardness(test.outputs, targets), kind="stable")
     for place in order[:NUM_HARDEST].tolist():
         facts = {"id": test.ids[place], **job.task.described(test.outputs, targets, place, names)}
-        found.append((facts, job.examples.portrait(int(test.index[place]))))
+        found.append((facts, job.examples.preview(int(test.index[place]))))
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from headstart.record import result
 from headstart.record.directory import RunDirectory, SweepDirectory
-from headstart.record.result import Data, Failure, Result
+from headstart.record.result import DataRecord, Failure, Result
 from headstart.record.writing import write_bytes, write_json
 from headstart.system import bounded
 from headstart.system.bounded import DamagedError
@@ -153,7 +153,7 @@ class Ledger:
                     settings=entry.settings,
                     overrides=list(entry.overrides),
                     seed=entry.seed,
-                    data=Data(name=entry.data["name"], fingerprint=entry.data["fingerprint"]),
+                    data=DataRecord(name=entry.data["name"], fingerprint=entry.data["fingerprint"]),
                     rerun=result.repeat_command(directory.path.absolute()),
                     status="failed",
                     error=Failure(type="WorkerDied", message=message),

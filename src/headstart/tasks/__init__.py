@@ -1,4 +1,4 @@
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 
 # Lightning and torchmetrics import torchvision if it is there
-mend_torchvision()
+declare_torchvision_operators()

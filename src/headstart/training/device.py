@@ -1,5 +1,8 @@
 """The device that a run computes on, and the precision in which: what it cannot do is refused, never replaced."""
 
+import logging
+import os
+
 import torch
 
 from headstart.errors import InputError
@@ -7,6 +10,9 @@ from headstart.training.ranks import check_devices
 
 MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """What matrix products are computed in, by `trainer.precision`."""
+
+DEFAULT_THREADS = torch.get_num_threads()
+"""What the machine, or the launcher of several processes on it, gives this process where a run does not say."""
 
 
 def device_of(accelerator: str) -> torch.device:
@@ -42,6 +48,17 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context in which forward passes are computed, in training and in scoring alike."""
     mixed = MIXED.get(precision)
     return torch.autocast(device.type, mixed or torch.bfloat16, enabled=mixed is not None)
+
+
+def set_process_up(threads: int | None, deterministic: bool) -> None:
+    """Bring process-wide switches in line with a run."""
+    torch.set_num_threads(threads or DEFAULT_THREADS)
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    # what no operation reads need not be filled first: that is for debugging, and costs time in every step
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
 
 def _refused(precision: str, device: str, reason: str, instead: str) -> InputError:

@@ -20,7 +20,7 @@ class Learner(ABC):
 
     @abstractmethod
     def start_epoch(self, epoch: int, groups: Sequence[tuple[slice, int]]) -> None:
-        """Seed the dropout dice from each group's rows and seed."""
+        """Seed the dropout rng from each group's rows and seed."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> Tensor:

@@ -109,7 +109,7 @@ class TransferModule(pl.LightningModule):
             )
 
     def on_train_epoch_start(self) -> None:
-        # dropout's dice depend on (seed, epoch, rank), so a resumed run throws the same ones
+        # dropout's rng depend on (seed, epoch, rank), so a resumed run throws the same ones
         torch.manual_seed(seed_for(self.seed, "epoch", self.current_epoch, self.global_rank))
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:

@@ -15,7 +15,7 @@ Row = dict[str, float]
 
 
 @dataclass(frozen=True)
-class EarlyStopping:
+class Patience:
     """Stop after `patience` epochs in which the probe's `monitor` did not improve by more than `min_delta`."""
 
     patience: int
@@ -44,7 +44,7 @@ class Probe:
     """Phases in which the head's rate differs; `None`: one rate, from the start to the end."""
     monitor: str | None = None
     """What the best epoch is chosen by, and what early stopping watches; `None` for what the task says."""
-    early_stopping: EarlyStopping | None = None
+    early_stopping: Patience | None = None
     gradient_clip_val: float | None = None
     accumulate_grad_batches: int = 1
     num_processes: int = 1

@@ -78,7 +78,7 @@ class StackedHeads(Learner):
         limits = [np.inf if clip is None else clip for clip in clips]
         self.clips = torch.tensor(limits, dtype=torch.float32, device=device)[:, None] if clipping else None
         self.optimizer = stacked_optimizer(rules, self.parameters, self.num_decayed)
-        self.dice: list[tuple[slice, torch.Generator]] = []
+        self.rng: list[tuple[slice, torch.Generator]] = []
         self.batch: Batch = []
         self.hidden: list[Tensor] = []
         self.masks: list[Tensor | None] = []
@@ -96,10 +96,10 @@ class StackedHeads(Learner):
         return tensors
 
     def start_epoch(self, epoch: int, groups: Sequence[tuple[slice, int]]) -> None:
-        self.dice = []
+        self.rng = []
         for rows, seed in groups:
             generator = torch.Generator(self.parameters.device)
-            self.dice.append((rows, generator.manual_seed(seed_for(seed, "dropout", epoch))))
+            self.rng.append((rows, generator.manual_seed(seed_for(seed, "dropout", epoch))))
 
     def forward(self, batch: Batch) -> Tensor:
         self.batch, self.hidden, self.masks = batch, [], []
@@ -132,11 +132,11 @@ class StackedHeads(Learner):
         self.masks.append(mask)
 
     def _mask(self, depth: int, hidden: Tensor) -> Tensor:
-        """0 for a dropped unit, `1 / (1 - p)` for another; probes of one group share their dice."""
+        """0 for a dropped unit, `1 / (1 - p)` for another; probes of one group share their generator."""
         mask = torch.empty_like(hidden)
-        for rows, generator in self.dice:
-            dice = torch.rand(hidden.shape[1:], generator=generator, device=hidden.device)
-            mask[rows] = dice >= self.dropouts[depth][rows]
+        for rows, generator in self.rng:
+            rng = torch.rand(hidden.shape[1:], generator=generator, device=hidden.device)
+            mask[rows] = rng >= self.dropouts[depth][rows]
         return mask.div_(1 - self.dropouts[depth])
 
     def backward(self, gradient: Tensor, add: bool) -> None:
