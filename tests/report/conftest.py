@@ -42,7 +42,7 @@ def write_scores(root: Path, runs: Iterable[Mapping[str, Any]], command: str = "
     """A sweep of which only strategies, seeds and scores matter; a run without `test` diverged.
 
     Keys of a run: `strategy`, `seed`, `test`, `val`, `data`, `n` (examples a class), `split`, `lr`, `secs`, `cost`,
-    `sizes`, `settings`, `choices`, `metrics`.
+    `sizes`, `settings`, `choices`, `metrics`, `result` (other keys of result.json).
     """
     root.mkdir(parents=True, exist_ok=True)
     entries = []
@@ -68,7 +68,7 @@ def write_scores(root: Path, runs: Iterable[Mapping[str, Any]], command: str = "
                      "sizes": run.get("sizes", {"train": 800, "val": 200, "test": 343}), "classes": list("abcdefgh")},
         }  # fmt: skip
         (root / run_id).mkdir(exist_ok=True)
-        (root / run_id / "result.json").write_text(json.dumps(result))
+        (root / run_id / "result.json").write_text(json.dumps({**result, **run.get("result", {})}))
     listing = {"schema": 1, "name": root.name, "command": command, "runs": entries}
     (root / "sweep.json").write_text(json.dumps(listing))
     return root

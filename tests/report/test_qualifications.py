@@ -81,7 +81,7 @@ def test_what_the_most_frequent_class_would_score_stands_beside_and_who_is_not_a
     said, _ = points(report(with_metrics("val/accuracy")))
     expected = "Always answering the class that is most frequent in training would be right in 93.5%; "
     expected += "no more accurate than that: feature_extraction."
-    assert said["The majority"] == expected
+    assert said["The baseline"] == expected
 
 
 def test_a_contender_whose_strategy_was_not_at_work_at_the_epoch_selected_is_named_with_counts(report):
@@ -112,5 +112,5 @@ def test_results_that_tell_nothing_of_phases_and_selection_are_read_as_ever(repo
         result["phases"] = phases
 
     said, summary = points(report(change))
-    assert not {"Phases", "Selection", "The majority"} & said.keys()
+    assert not {"Phases", "Selection", "The baseline"} & said.keys()
     assert summary["metric"]["name"] == "accuracy"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from headstart.report.build import build
 from headstart.report.design import read_design
 from headstart.report.exhibits import gather
 from headstart.report.reading import read_sweeps
+from headstart.report.reproducibility import controlled
 
 FE, FT = "feature_extraction", "fine_tune"
 
@@ -129,7 +131,7 @@ def test_the_best_of_many_is_claimed_against_all_others(said):
     assert "ahead of c, the next." in headline
     assert "adjusted for all 6 comparisons" in points["How sure"]
     assert "Of the 3 others, worse: c, b and a." in points["How sure"]
-    assert "d scored highest in 8 of 8 seeds." in points["How sure"]
+    assert "d scored best in 8 of 8 seeds." in points["How sure"]
 
 
 def test_those_that_cannot_be_told_from_the_leader_are_named(said):
@@ -193,7 +195,7 @@ def test_data_sets_on_which_the_order_turns_are_named(said):
     runs = both(0.60 + noise(0)[:8], 0.75 + noise(1)[:8], data="a")
     runs += both(0.75 + noise(2)[:8], 0.65 + noise(3)[:8], data="b")
     headline, points = said(runs)
-    assert f"{FT} has the highest mean over 2 data sets" in headline
+    assert f"{FT} has the best mean over 2 data sets" in headline
     assert "Of the two it is better on a and worse on b." in headline
     assert f"The order turns with the data: {FT} is better than {FE} on a, worse on b." in points["On each data set"]
 
@@ -228,6 +230,67 @@ def test_who_is_better_under_shift_is_tested(said):
     assert said(runs(0.1))[1]["Under shift"].startswith(f"On noise, {FE} (+5.")
     assert f"is better than {FT}" in said(runs(0.1))[1]["Under shift"]
     assert said(runs(0.05))[1]["Under shift"] == f"On noise, none is told apart from {FT}."
+
+
+def test_own_and_shifted_test_sets_are_one_family_and_the_page_says_what_is_controlled(said, write_sweep, tmp_path):
+    runs = [
+        {**run, "metrics": {f"shift/{name}/accuracy": run["test"] - 0.1 for name in ("noise", "blur")}}
+        for run in both(0.70 + noise(0)[:8], 0.75 + noise(1)[:8])
+    ]
+    assert "adjusted for all 3 comparisons in 3 tables" in said(runs)[1]["How sure"]
+    found = analyse(read_design(read_sweeps([write_sweep(tmp_path / "t", runs)])))
+    text = controlled(found)
+    assert "over all 3 comparisons in 3 tables (of data, size and test set, shifted ones too), the chance that" in text
+    assert "5% of their own: verdicts of practical equality." in text
+
+
+def test_where_an_interval_leaves_out_zero_and_the_test_cannot_tell_the_words_say_which_counts(said):
+    close = said(both(0.70 + noise(0, 0.001)[:4], 0.75 + noise(1, 0.001)[:4]))[1]["How sure"]
+    assert close.count("Verdicts lean on the test, not on intervals") == 1
+    assert f"the interval of {FT} against {FE} can leave out zero though p is above 5%." in close
+    clear = said(both(0.70 + noise(0)[:8], 0.75 + noise(1)[:8]))[1]["How sure"]
+    assert "Verdicts lean" not in clear
+
+
+def errors(first, second, seeds=8, **more):
+    """Runs of a regression with these mean RMSEs."""
+    wave = 0.004 * np.cos(2 * np.pi * np.arange(seeds) / seeds)
+    runs = both(first + wave, second - wave)
+    for run in runs:
+        names = {"rmse": run["test"], "mae": 0.8 * run["test"], "r2": 1 - run["test"] ** 2 / 10}
+        metrics = {f"{part}/{name}": value for part in ("val", "test") for name, value in names.items()}
+        run["metrics"] = {"val/accuracy": None, "test/accuracy": None, **metrics, "test/baseline_rmse": 3.0, **more}
+        run["result"] = {"score": "rmse", "selection": {"metric": "val/rmse", "mode": "min", "value": run["test"]}}
+    return runs
+
+
+def test_where_less_is_better_the_smaller_error_leads_and_every_word_says_so(said):
+    runs = errors(1.62, 1.58)
+    for run in runs:
+        run["secs"] = 1 if run["strategy"] == FE else 60
+        run["metrics"]["shift/noise/rmse"] = run["test"] + (0.2 if run["strategy"] == FT else 0.1)
+    headline, points = said(runs)
+    assert headline == f"{FT} is better than {FE} on d0: 1.580 against 1.620, 0.040 ahead."
+    assert points["How good"].startswith(f"{FT} reaches 1.580 test RMSE (less is better; mean of 8 seeds; 95% interval")
+    assert f"{FT} scored best in 8 of 8 seeds" in points["How sure"]
+    assert f"The cheapest, {FE} takes 1 s (60 times less) and is 0.040 worse." in points["At what cost"]
+    assert points["Under shift"] == f"On noise, {FE} (+0.060) is better than {FT}."
+    assert points["The baseline"] == "One and the same answer, the best for training, would come to RMSE 3.000."
+    text = " ".join([headline, *points.values()])
+    assert not {"highest", "higher", "above", "majority"} & set(text.replace(",", "").split())
+
+
+def test_who_is_no_better_than_a_constant_answer_is_named_where_less_is_better_too(said):
+    points = said(errors(3.2, 1.58))[1]
+    assert points["The baseline"].endswith(f"no better than that: {FE}.")
+
+
+def test_numbers_of_one_measure_have_the_same_decimals_everywhere(write_sweep, tmp_path, quick_drawing):
+    made = build([write_sweep(tmp_path / "s", errors(1.6201, 1.5804))])
+    table = (made.directory / "tables" / "comparison.md").read_text()
+    assert re.findall(r"\d\.\d+ ± \d\.\d+", table) == re.findall(r"\d\.\d{3} ± \d\.\d{3}\b", table)
+    assert len(re.findall(r"\d\.\d{3} ± \d\.\d{3}\b", table)) == 2
+    assert "less is better" in table.lower()
 
 
 def test_a_split_that_is_the_same_in_all_runs_is_said_to_be(said):

@@ -61,7 +61,7 @@ class Summary:
 
 @dataclass(slots=True)
 class Difference:
-    """`first` against `second` in a scene, paired by seed and split; `first` is the one with the higher paired mean."""
+    """`first` against `second` in a scene, paired by seed and split; `first` is the one that is ahead on average."""
 
     scene: Scene
     first: Contender
@@ -128,6 +128,8 @@ class BySize:
     overtakes: Crossover | None
     overtaken: Crossover | None
     """Where the reference overtakes the contender."""
+    group: str = "class"
+    """What sizes count the examples of."""
 
 
 @dataclass(slots=True)
@@ -152,14 +154,16 @@ class Analysis:
     margin: float | None = MARGIN
     """A difference that does not matter in practice; `None` where nobody said which that is."""
     num_tables: int = 0
-    """Data sets and sizes over which comparisons are adjusted together. Shifted test sets are a family of their own."""
+    """Tables over which comparisons are adjusted together: one for each data set, size and test set, own or shifted."""
     num_comparisons: int = 0
+    num_verdicts: int = 0
+    """Comparisons on own test sets, over which verdicts of practical equality are shared out."""
     by_size: dict[tuple[str, Contender, Contender], BySize] = field(default_factory=dict)
     budgets: dict[Scene, list[Budget]] = field(default_factory=dict)
     shifts: dict[Scene, dict[str, Shifted]] = field(default_factory=dict)
 
     def leader(self, scene: Scene) -> Summary:
-        """Of the contenders that have a score in as many replicates as any, the one with the highest mean."""
+        """Of the contenders that have a score in as many replicates as any, the one with the best mean."""
         return self.summaries[scene][0]
 
     def between(self, scene: Scene, one: Contender, other: Contender) -> Difference | None:
@@ -179,9 +183,8 @@ def analyse(design: Design, margin: float | None = None) -> Analysis:
     summaries = {scene: _ordered(rows) for scene, rows in summaries.items() if rows}
     analysis = Analysis(design, summaries, {}, _focus(summaries), None, margin)
     tables = _tables(design, summaries)
-    own = [pairs for (_, name), pairs in tables.items() if name == OWN]
-    analysis.num_comparisons, analysis.num_tables = adjust(own), len(own)
-    adjust([pairs for (_, name), pairs in tables.items() if name != OWN])  # another question: a family of its own
+    analysis.num_comparisons, analysis.num_tables = adjust(list(tables.values())), len(tables)
+    analysis.num_verdicts = sum(len(pairs.values) for (_, name), pairs in tables.items() if name == OWN)
     for scene, rows in summaries.items():
         analysis.differences[scene] = _differences(analysis, scene, rows, tables.get((scene, OWN)))
         if budgets := _budgets(design, scene):
@@ -194,7 +197,7 @@ def analyse(design: Design, margin: float | None = None) -> Analysis:
 
 
 def _ordered(rows: list[Summary]) -> list[Summary]:
-    """The leader first: the highest mean of those with a score in as many replicates as any. Then by how far each is
+    """The leader first: the best mean of those with a score in as many replicates as any. Then by how far each is
     from it where both ran, so that what one lacks does not move it."""
     most = max(row.interval.n for row in rows)
     leader = max((row for row in rows if row.interval.n == most), key=lambda row: row.interval.mean)
@@ -308,7 +311,7 @@ def _differences(analysis: Analysis, scene: Scene, rows: list[Summary], pairs: P
             first, second = (rows[i], rows[j]) if sign > 0 else (rows[j], rows[i])
             d = sign * values[there]
             p = float(step_down(d[None], pairs.precision)[0]) if len(d) > 1 else nan
-            words = verdict(d, float(pairs.p_adjusted[row]), analysis.margin, len(pairs.values)) if len(d) else OPEN
+            words = verdict(d, float(pairs.p_adjusted[row]), analysis.margin, analysis.num_verdicts) if len(d) else OPEN
             scores = [np.array(list(row.scores.values())) for row in (first, second)]
             found.append(
                 Difference(
@@ -415,7 +418,9 @@ def _by_size(
                     if at is not None and 0 < size < inf:
                         sizes[size] = at
             if len(sizes) > 1:
-                found[dataset, reference, contender] = BySize(sizes, crossover(sizes), crossover(turned(sizes)))
+                found[dataset, reference, contender] = BySize(
+                    sizes, crossover(sizes), crossover(turned(sizes)), design.scenes[0].group
+                )
     return found
 
 
@@ -437,8 +442,9 @@ def training_size(cell: Cell) -> float:
     if cell.scene.n < inf:
         return cell.scene.n
     for run in cell.runs:
-        if run.sizes.get("train") and run.num_classes:
-            return run.sizes["train"] / run.num_classes
+        groups = run.num_classes or run.settings.get("task.bins")
+        if run.sizes.get("train") and isinstance(groups, int) and groups > 0:
+            return run.sizes["train"] / groups
     return inf
 
 

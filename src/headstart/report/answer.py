@@ -16,10 +16,10 @@ from headstart.report.exhibits import Exhibits
 from headstart.report.metric import plural
 from headstart.report.qualifications import (
     completeness,
+    constant_answer,
     copies,
     cost,
     listing,
-    majority,
     own_cost,
     phases,
     selection,
@@ -63,7 +63,7 @@ def answer(analysis: Analysis, ledger: Ledger, exhibits: Exhibits | None = None)
     else:
         result = _alone(analysis, rows[0], scene) if len(rows) == 1 else _compared(analysis, ledger, exhibits, scene)
     _add(result, "Factors together", together(analysis))
-    _add(result, "The majority", majority(rows, analysis.design.metric))
+    _add(result, "The baseline", constant_answer(rows, analysis.design.metric))
     _add(result, "Phases", phases(analysis))
     _add(result, "Copies", copies(ledger))
     _add(result, "Selection", selection(analysis, rows))
@@ -92,11 +92,13 @@ def _nothing(analysis: Analysis, ledger: Ledger) -> Answer:
 def _score(analysis: Analysis, row: Summary) -> str:
     """`76.5% test accuracy (mean of 5 seeds; 95% interval over seeds 75.7 to 77.2%)`."""
     metric, interval, repeats = analysis.design.metric, row.interval, analysis.design.replicates
+    direction = f"{metric.direction}; " if metric.direction else ""
     if not interval.known:
-        return f"{metric.text(interval.mean)} test {metric.title} (one {repeats.unit}, so no interval)"
+        return f"{metric.text(interval.mean)} test {metric.title} ({direction}one {repeats.unit}, so no interval)"
     width = metric.range(interval.low, interval.high)
     of = repeats.count(interval.n)
-    return f"{metric.text(interval.mean)} test {metric.title} (mean of {of}; 95% interval over {repeats.unit}s {width})"
+    beside = f"{direction}mean of {of}; 95% interval over {repeats.unit}s {width}"
+    return f"{metric.text(interval.mean)} test {metric.title} ({beside})"
 
 
 def _alone(analysis: Analysis, row: Summary, scene: Scene) -> Answer:
@@ -145,7 +147,7 @@ def headline(analysis: Analysis, scene: Scene) -> str:
             which = f"whether {names[0]} or {names[1]} is better {place}: {_pair(analysis, scene, leader, unknown[0])}"
         else:
             which = f"which of {listing(names)} is best {place}"
-            which += f": {analysis.design.metric.text(leader.interval.mean)} for {name}, the highest mean"
+            which += f": {analysis.design.metric.text(leader.interval.mean)} for {name}, the best mean"
         rest = _rest(name, worse, equal, analysis)
         return f"It cannot be told {which}.{rest}"
     if equal:

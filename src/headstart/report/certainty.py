@@ -34,9 +34,10 @@ def certainty(
     text = _first_two(analysis, leader, others[0], d, crossed)
     if len(others) > 1:
         text += f" Of the {len(others)} others, {_sorted_out(analysis, leader, others, against)}."
+    text += _interval_and_test(against)
     first, shared = first_in([leader, *others])
     if shared > 1:
-        text += f" {leader.label} scored highest in {first} of {analysis.design.replicates.count(shared)}."
+        text += f" {leader.label} scored best in {first} of {analysis.design.replicates.count(shared)}."
     return text
 
 
@@ -56,6 +57,19 @@ def _first_two(analysis: Analysis, leader: Summary, other: Summary, d: Differenc
         text += f" ({p_text(d.p_adjusted)} adjusted for all {analysis.num_comparisons:,} comparisons{tables})"
     text += ". " + _other_examples(analysis, d, crossed)
     return text
+
+
+def _interval_and_test(against: Mapping[Contender, Difference]) -> str:
+    """Why an interval may leave out zero where the verdict is open, and what the verdict leans on; once."""
+    torn = [d for d in against.values() if d.verdict == OPEN and d.interval is not None and d.interval.excludes_zero]
+    if not torn:
+        return ""
+    return (
+        " Verdicts lean on the test, not on intervals: an interval takes differences to be normally distributed and "
+        "looks at one pair alone, the test does neither. So the interval of "
+        f"{listing([f'{d.first.label} against {d.second.label}' for d in torn], 3)} can leave out zero though p is "
+        "above 5%."
+    )
 
 
 def _ends(analysis: Analysis, interval: Interval, sign: int = 1) -> str:
@@ -132,7 +146,7 @@ def _price(ledger: Ledger, analysis: Analysis, more: int, in_all: int) -> str:
     """What so many replicates more take, and the command."""
     done = len(analysis.design.replicates.names)
     seconds = sum(run.cost.get("total_seconds", 0.0) for run in ledger.runs if run.completed) / max(1, done)
-    text = f" They take about {seconds_text(more * seconds)}, as these did." if seconds > 0 else ""
+    text = f" They take about {seconds_text(more * seconds)}, by the time of these." if seconds > 0 else ""
     command = more_seeds(ledger, in_all)
     return text + (f" The command: {command}" if command else "")
 

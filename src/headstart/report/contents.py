@@ -13,7 +13,7 @@ from headstart.report.html import Page, Section
 from headstart.report.metric import plural
 from headstart.report.qualifications import completeness
 from headstart.report.reading import Ledger
-from headstart.report.reproducibility import checklist
+from headstart.report.reproducibility import checklist, controlled
 from headstart.report.style import Drawing, looks, palette
 from headstart.report.tables import Table
 
@@ -153,7 +153,7 @@ def _differences(maker: Maker) -> Section:
         return section
     section.lead = (
         f"Each difference is taken between runs of the same {_same(maker)}split, so what a lucky split gives to both "
-        "drops out."
+        f"drops out. {controlled(analysis)}"
     )
     if any(len(analysis.summaries[scene]) > ALL_PAIRS_UP_TO for scene in scenes):
         section.lead += (

@@ -80,7 +80,7 @@ def low_data(analysis: Analysis, dataset: str, looks: Looks, name: str) -> Drawi
             axes.plot([crossing.place], [low], "^", color=looks[contender].color, markersize=4, clip_on=False, zorder=5)
         axes.set_ylim(bottom=low)
         _tick_sizes(axes, sorted({size for line in lines.values() for size, _ in line}))
-        axes.set(xlabel="training examples a class (log scale)", ylabel=axis_name(metric))
+        axes.set(xlabel=f"training examples a {analysis.design.scenes[0].group} (log scale)", ylabel=axis_name(metric))
         name_ends(axes, ends, 1.75)
 
     unit = analysis.design.replicates.unit
@@ -94,7 +94,9 @@ def low_data(analysis: Analysis, dataset: str, looks: Looks, name: str) -> Drawi
         f"to {metric.text(lines[c][-1][1].interval.mean)} at {lines[c][-1][0]:g}"
         for c in shown[:8]
     )
-    return draw(name, "Low-data curves", f"By examples a class: {alt}.", caption, 2.3, paint)
+    return draw(
+        name, "Low-data curves", f"By examples a {analysis.design.scenes[0].group}: {alt}.", caption, 2.3, paint
+    )
 
 
 def _tick_sizes(axes: Any, sizes: Sequence[float]) -> None:

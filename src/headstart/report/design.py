@@ -44,11 +44,18 @@ class Scene:
 
     dataset: str
     n: float
+    group: str = "class"
+    """What `n` counts the examples of: a class, or a quantile of the numbers that are predicted."""
 
     @property
     def size_text(self) -> str:
         """`all` or the number a class."""
         return "all" if self.n == inf else f"{self.n:g}"
+
+    @property
+    def sized(self) -> str:
+        """`40 examples a class`; empty for all."""
+        return "" if self.n == inf else f"{self.n:g} examples a {self.group}"
 
 
 @dataclass(slots=True)
@@ -116,9 +123,12 @@ def read_design(ledger: Ledger) -> Design:
     cells: dict[tuple[Contender, Scene], Cell] = {}
     members: dict[tuple[Contender, Scene], dict[Values, Candidate]] = defaultdict(dict)
     replicates = read_replicates(ledger.runs)
+    group = (
+        "quantile" if any(run.group == "quantile" for run in ledger.runs) else "class"
+    )  # runs without result say none
     twins = 0
     for i, run in enumerate(ledger.runs):
-        place = contenders[i], Scene(data.names[i], _size(run))
+        place = contenders[i], Scene(data.names[i], _size(run), group)
         cell = cells.setdefault(place, Cell(*place))
         cell.runs.append(run)
         settings = tuple(columns[key][i] for key in tuned)

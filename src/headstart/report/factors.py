@@ -11,7 +11,7 @@ from headstart.report.analysis import Analysis, Summary
 from headstart.report.design import Contender, Scene
 from headstart.report.stepdown import sign_vectors
 
-DATA, SIZE = "data", "examples a class"
+DATA, SIZE = "data", "training size"
 
 
 @dataclass(frozen=True, slots=True)

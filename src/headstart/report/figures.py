@@ -23,13 +23,13 @@ COSTS = {
 
 def place_text(scene: Scene) -> str:
     """Where a figure's numbers come from: `openmoji, 40 examples a class`."""
-    size = "" if scene.size_text == "all" else f", {scene.size_text} examples a class"
-    return f"{scene.dataset}{size}"
+    return ", ".join(filter(None, (scene.dataset, scene.sized)))
 
 
 def axis_name(metric: Metric, part: str = "test") -> str:
     """The label of an axis of scores."""
-    return f"{part} {metric.title}" + (" (%)" if metric.share else "")
+    beside = ", ".join(filter(None, ("%" * metric.share, metric.direction)))
+    return f"{part} {metric.title}".strip() + (f" ({beside})" if beside else "")
 
 
 def _best_rows(rows: Sequence[Summary]) -> tuple[list[Summary], str]:

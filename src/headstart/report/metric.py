@@ -1,9 +1,10 @@
 """The measure that a report compares runs by, and how its values are written."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, isnan
+from math import floor, isfinite, isnan, log10
+from statistics import median
 
 from headstart import metrics
 from headstart.report.reading import Run
@@ -14,6 +15,15 @@ class Metric:
     """A measure by name (`accuracy` stands for val/accuracy and test/accuracy)."""
 
     name: str
+    decimals: int = 4
+    """Places after the point of a measure that is no share, the same on the whole page."""
+
+    @classmethod
+    def fitting(cls, name: str, values: Iterable[float | None]) -> "Metric":
+        """The measure with as many decimals as give the middle one of `values` four digits: 1.620, 12.34, 0.6512."""
+        sizes = [abs(value) for value in values if value is not None and isfinite(value)]
+        middle = median(sizes) if sizes else 0.0
+        return cls(name, min(6, max(0, 3 - floor(log10(middle)))) if middle else 4)
 
     @property
     def sign(self) -> int:
@@ -55,7 +65,7 @@ class Metric:
         """A score as the reader sees it: `84.2%`, or `0.4312` for a measure that is no share."""
         if score is None or isnan(score):
             return "–"
-        return f"{self.raw(score):.1f}%".replace("-", "−") if self.share else number(self.raw(score))
+        return f"{self.raw(score):.1f}%".replace("-", "−") if self.share else self._fixed(self.raw(score))
 
     def range(self, low: float, high: float) -> str:
         """An interval of scores: `82.1–86.3%`."""
@@ -64,7 +74,7 @@ class Metric:
         low, high = sorted((self.raw(low), self.raw(high)))
         if self.share:
             return f"{low:.1f} to {high:.1f}%".replace("-", "−")
-        return f"{number(low)} to {number(high)}"
+        return f"{self._fixed(low)} to {self._fixed(high)}"
 
     def cell(self, score: float | None) -> str:
         """A score in a table whose heading names the unit: `84.2`."""
@@ -79,17 +89,25 @@ class Metric:
         """A difference of scores, better being positive, in points (hundredths) for shares."""
         if difference is None or isnan(difference):
             return "–"
-        if not self.share:
-            return ("+" if signed and difference > 0 else "") + number(difference)
-        value = 100 * difference
-        digits = 1 if abs(value) >= 0.095 or value == 0 else 2
-        return f"{value:+.{digits}f}".replace("-", "−") if signed else f"{abs(value):.{digits}f}"
+        value, digits = (100 * difference, 1) if self.share else (difference, self.decimals)
+        if value != 0 and abs(value) < 0.95 * 10.0**-digits:
+            digits += 1  # a small difference is not shown as none
+        text = f"{value:+.{digits}f}" if signed and round(value, digits) else f"{abs(value):.{digits}f}"
+        return text.replace("-", "−")
+
+    def _fixed(self, value: float) -> str:
+        return f"{value:.{self.decimals}f}".replace("-", "−")
 
     def margin_text(self, margin: float | None) -> str:
         """A margin with its unit: `1 point`, `0.5 points`, `0.02`; where there is none, `no margin`."""
         if margin is None:
             return "no margin"
         return f"{100 * margin:g} point{'s' * (margin != 0.01)}" if self.share else number(margin)
+
+    @property
+    def direction(self) -> str:
+        """`less is better`, where it is; else nothing."""
+        return "less is better" if self.sign < 0 else ""
 
     @property
     def unit(self) -> str:
@@ -116,7 +134,8 @@ def choose_metric(runs: Sequence[Run]) -> tuple[Metric, list[str]]:
     own = [name for name, _ in Counter(run.score for run in completed).most_common()]
     order = {name: i for i, name in enumerate(dict.fromkeys([*monitored, *own]))}
     name = min(counts, key=lambda key: (-counts[key], order.get(key, len(order)), key == "loss", key))
-    metric, notes = Metric(name), []
+    metric = Metric.fitting(name, (run.metrics.get(f"{part}/{name}") for run in completed for part in ("val", "test")))
+    notes: list[str] = []
     without = [run for run in completed if metric.test(run) is None]
     if without:
         others = Counter(", ".join(sorted(k[5:] for k in run.metrics if k.startswith("test/"))) for run in without)

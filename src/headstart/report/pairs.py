@@ -1,4 +1,4 @@
-"""Every pair of contenders, at each data set and size, tested as one family; on shifted test sets, as another."""
+"""Every pair of contenders, at each data set and size and on each test set, shifted ones too, tested as one family."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

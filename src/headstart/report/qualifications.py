@@ -17,7 +17,7 @@ from headstart.report.reading import STATUSES, Ledger, Run
 
 def where(scene: Scene) -> str:
     """`on openmoji with 40 examples a class`."""
-    return f"on {scene.dataset}" + (f" with {scene.n:g} examples a class" if scene.n < inf else "")
+    return f"on {scene.dataset}" + (f" with {scene.sized}" if scene.sized else "")
 
 
 def listing(names: Sequence[str], most: int = 6) -> str:
@@ -105,16 +105,16 @@ def _by_size(analysis: Analysis, contender: Contender, reference: Contender, by:
         text = f"{contender.label} is {words[every[0]]} than {reference.label} at every size measured"
     else:
         parts = [f"{words[state]} with {listing(places[state], 8)}" for state in (1, -1, 0) if places[state]]
-        text = f"{contender.label} against {reference.label}, by examples a class: {'; '.join(parts)}"
+        text = f"{contender.label} against {reference.label}, by examples a {by.group}: {'; '.join(parts)}"
     for crossing, one, other in ((by.overtakes, contender, reference), (by.overtaken, reference, contender)):
         if crossing is not None:
-            text += f". {one.label} overtakes {other.label} {crossing_text(crossing)}"
+            text += f". {one.label} overtakes {other.label} {crossing_text(crossing, by.group)}"
     return text + "."
 
 
-def crossing_text(c: Crossover) -> str:
+def crossing_text(c: Crossover, group: str = "class") -> str:
     """`between 10 and 20 examples a class, at about 14 if both curves are straight there (in log size)`."""
-    text = f"between {number(c.low, 3)} and {number(c.high, 3)} examples a class"
+    text = f"between {number(c.low, 3)} and {number(c.high, 3)} examples a {group}"
     if c.place is not None:
         return f"{text}, at about {number(c.place, 2)} if the curves are straight in log size there"
     if c.wide:
@@ -150,11 +150,15 @@ def together(analysis: Analysis) -> str | None:
     said = []
     for found in interactions(analysis):
         depends = "depends on" if found.p <= LEVEL else "is not shown to depend on"
-        said.append(f"what {found.first} does {depends} {found.second} ({p_equals(found.p)})")
+        said.append(f"the effect of {found.first} {depends} {found.second} ({p_equals(found.p)})")
     text = f"{'; '.join(said[:6])}." if said else ""
     text = text[:1].upper() + text[1:]
-    for turn in turns(analysis)[:3]:
-        text += f" {turn.ahead} is better than {turn.behind} with {turn.factor} {turn.here}, worse with {turn.there}."
+    orders: dict[tuple[str, str, str], tuple[dict[str, None], dict[str, None]]] = {}
+    for turn in turns(analysis):
+        better, worse = orders.setdefault((turn.ahead, turn.behind, turn.factor), ({}, {}))
+        better[turn.here] = worse[turn.there] = None
+    for (ahead, behind, factor), (better, worse) in list(orders.items())[:3]:
+        text += f" {ahead} is better than {behind} with {factor} {listing([*better])}, worse with {listing([*worse])}."
     return text.strip() or None
 
 
@@ -201,14 +205,16 @@ def phases(analysis: Analysis) -> str | None:
     return " ".join(parts) or None
 
 
-def majority(rows: Sequence[Summary], metric: Metric) -> str | None:
+def constant_answer(rows: Sequence[Summary], metric: Metric) -> str | None:
     """What one constant answer would score, and who is not above that."""
     names = dict.fromkeys(name for row in rows for name in row.beside if name.startswith(BASELINES))
     # by the measure that runs are compared by, or else the first there is
     name = next((name for name in names if name.partition("_")[2] == metric.name), next(iter(names), None))
     if name is None:
         return None
-    known, other = [(row, row.beside[name]) for row in rows if name in row.beside], Metric(name.partition("_")[2])
+    known = [(row, row.beside[name]) for row in rows if name in row.beside]
+    other = Metric.fitting(name.partition("_")[2], (score for _, score in known))
+    other = metric if other.name == metric.name else other
     value = other.text(other.sign * known[0][1])
     below = [row.cell.contender.label for row, score in known if _own(row, metric, other) <= other.sign * score]
     if name.startswith("majority_"):

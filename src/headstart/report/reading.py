@@ -51,6 +51,8 @@ class Run:
     score: str = ""
     """The metric that runs of its task are compared by, unless they select their epoch by another."""
     num_classes: int | None = None
+    group: str = "class"
+    """What a size of the training subset counts the examples of: a class, or a quantile of the numbers predicted."""
     weights: str = ""
     weights_content: str = ""
     """What the backbone began from, whatever it is called: checksum of the file, and the place of the model in it."""
@@ -243,6 +245,7 @@ def _take_outcome(run: Run, result: Result) -> None:
     run.copies = _numbers(data.duplicates)
     classes: object = data.classes
     run.num_classes = len(classes) if isinstance(classes, list) else classes if isinstance(classes, int) else None
+    run.group = "quantile" if data.targets else "class"
     source, checksum, place = _text(weights.source), _text(weights.sha256), _text(weights.place)
     run.weights = intern(" ".join(filter(None, (source, checksum, place and f"({place})"))))
     run.weights_content = intern(" ".join(filter(None, (checksum or source, place))))

@@ -7,6 +7,7 @@ from typing import Any
 
 from headstart.metrics import title
 from headstart.report.analysis import Analysis
+from headstart.report.factors import interactions
 from headstart.report.metric import plural, scaled, seconds_text
 from headstart.report.qualifications import listing, selected_runs
 from headstart.report.reading import Ledger, Run
@@ -60,16 +61,33 @@ def _tests(analysis: Analysis) -> list[str]:
     margin = "No margin is known for this measure, so nothing is called practically equal."
     if analysis.margin is not None:
         margin = (
-            "Practically equal means that two one-sided t-tests at 5%, shared out over a table's comparisons, place "
-            f"the difference within {analysis.design.metric.margin_text(analysis.margin)}."
+            "Practically equal means that two one-sided t-tests at 5%, shared out over all pairs on own test sets, "
+            f"place the difference within {analysis.design.metric.margin_text(analysis.margin)}."
         )
-    return [
+    words = [
         f"Differences are paired by {analysis.design.replicates.unit} and split; p is two-sided from the paired "
-        "sign-flip test, exact up to 14 replicates, adjusted by Westfall and Young's step-down for "
-        f"{analysis.num_comparisons:,} comparisons in {plural(analysis.num_tables, 'table')} (of data and size) "
-        f"together; shifted test sets are a family of their own. {margin} Intervals of differences are 95% "
-        "t-intervals, not adjusted."
+        "sign-flip test, exact up to 14 replicates. Intervals of differences are 95% t-intervals, not adjusted.",
+        controlled(analysis),
     ]
+    return [*words, margin]
+
+
+def controlled(analysis: Analysis) -> str:
+    """Which error is controlled over the whole report, and what is beside it."""
+    repeats = analysis.design.replicates
+    text = (
+        f"What is controlled: over all {plural(analysis.num_comparisons, 'comparison')} in "
+        f"{plural(analysis.num_tables, 'table')} (of data, size and test set, shifted ones too), the chance that "
+        f"anything at all is called better though it is not, on other {repeats.unit}s of these data, is at most 5% "
+        "(Westfall and Young's step-down)."
+    )
+    others = []
+    if analysis.across is not None:
+        others.append("claims about data sets in general")
+    if interactions(analysis):
+        others.append("statements on whether the effect of one factor depends on another")
+    others.append("verdicts of practical equality")
+    return f"{text} Beside it, with 5% of their own: {listing(others)}. McNemar's tests are not adjusted."
 
 
 def _data(analysis: Analysis, ledger: Ledger) -> list[str]:

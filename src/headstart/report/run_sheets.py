@@ -44,7 +44,7 @@ def grid(ledger: Ledger, analysis: Analysis) -> Table:
 
 def _scene_head(scene: Scene, scenes: Sequence[Scene]) -> str:
     several = len({other.dataset for other in scenes}) > 1
-    size = "all data" if scene.size_text == "all" else f"{scene.size_text} a class"
+    size = "all data" if scene.size_text == "all" else f"{scene.size_text} a {scene.group}"
     return f"{scene.dataset}, {size}" if several else size
 
 
@@ -150,14 +150,16 @@ def per_class(details: Details, label: str) -> Table:
 
 def _by_output(details: Details, label: str) -> Table:
     names = list(dict.fromkeys(name for row in details.by_output.values() for name in row))
-    titles = {name: Metric(name).title for name in names}
-    columns = [Column("name", "Name"), *(Column(n, t[:1].upper() + t[1:], True) for n, t in titles.items())]
+    measures = [Metric.fitting(name, (row.get(name) for row in details.by_output.values())) for name in names]
+    titles = [measure.title for measure in measures]
+    columns = [Column("name", "Name")]
+    columns += [Column(name, title[:1].upper() + title[1:], True) for name, title in zip(names, titles, strict=True)]
     table = Table("per-class", f"Measures by what is predicted, {label}", columns, shown=60)
     for output, row in details.by_output.items():
         values = [row.get(name, float("nan")) for name in names]
         cells = [
-            Cell(Metric(name).text(Metric(name).sign * value), Metric(name).raw(Metric(name).sign * value))
-            for name, value in zip(names, values, strict=True)
+            Cell(measure.text(measure.sign * value), measure.raw(measure.sign * value))
+            for measure, value in zip(measures, values, strict=True)
         ]
         table.add(output, *cells)
     return table

@@ -35,7 +35,7 @@ def _on_each(analysis: Analysis, one: Contender, other: Contender) -> dict[str, 
 
 
 def said_over_data(analysis: Analysis) -> str:
-    """What is shown of the two with the highest means on each data set, and over data sets."""
+    """What is shown of the two with the best means on each data set, and over data sets."""
     across, metric = _across(analysis), analysis.design.metric
     first, second = _first_two(across)
     names = [across.contenders[i].label for i in (first, second)]
@@ -52,7 +52,7 @@ def said_over_data(analysis: Analysis) -> str:
         gaps = _gaps(analysis, on["better"])
         every = "both" if count == 2 else f"each of {count}"
         return f"{names[0]} is better than {names[1]} on {every} data sets: {gaps}."
-    text = f"{names[0]} has the highest mean over {count} data sets, {means[0]} against {means[1]} for {names[1]}."
+    text = f"{names[0]} has the best mean over {count} data sets, {means[0]} against {means[1]} for {names[1]}."
     return f"{text} {_tally(on, count)}"
 
 

@@ -42,7 +42,7 @@ def gap_unit(metric: Metric) -> str:
 def comparison(analysis: Analysis) -> Table:
     """One row a contender and scene: what is shown of it against the leader, its score, and at what cost."""
     design, metric, repeat = analysis.design, analysis.design.metric, analysis.design.replicates.unit
-    several = len(analysis.summaries) > 1
+    several, group = len(analysis.summaries) > 1, design.scenes[0].group if design.scenes else "class"
     columns = [
         Column("contender", "Contender" if len(design.factors) > 1 else design.lead.capitalize()),
         Column("verdict", "Verdict", about="against the first of its data and size, by the adjusted test"),
@@ -52,7 +52,7 @@ def comparison(analysis: Analysis) -> Table:
         Column("num_seeds", f"{repeat.capitalize()}s", True, detail=several),
         Column("train_seconds", "Training", True, "seconds of training of one run, mean over runs"),
         Column("dataset", "Data set", detail=True),
-        Column("n_per_class", "Per class", True, "training examples a class", detail=True),
+        Column("n_per_class", f"Per {group}", True, f"training examples a {group}", detail=True),
         Column("ci95_low,ci95_high", "95% interval", True, f"Student t-interval of the mean over {repeat}s",
                unit(metric), True),
         *(Column(key, title, True, about, unit(metric), True) for key, title, about in (
@@ -60,8 +60,8 @@ def comparison(analysis: Analysis) -> Table:
             ("val_mean", "Val mean", "what settings were selected on"),
         )),
     ]  # fmt: skip
-    beside = list(dict.fromkeys(name for rows in analysis.summaries.values() for row in rows for name in row.beside))
-    columns += [_beside_column(name) for name in beside]
+    beside = _beside(analysis)
+    columns += [_beside_column(other) for other in beside]
     columns += [Column("selected", "Settings", detail=True), Column("tried", "Tried", True, "settings", detail=True)]
     columns += COST_COLUMNS
     table = Table("comparison", f"Test {metric.heading} of the selected settings, with cost", columns, shown=400)
@@ -75,13 +75,13 @@ def comparison(analysis: Analysis) -> Table:
                 scene.dataset, Cell(scene.size_text, scene.size_text if scene.n == inf else scene.n),
                 interval_cell(metric, row.interval.low, row.interval.high),
                 *(Cell(metric.cell(value), metric.raw(value)) for value in (row.median, row.best, row.worst, row.val)),
-                *(_beside_cell(name, row.beside.get(name, nan)) for name in beside),
+                *(_beside_cell(other, row.beside.get(other.name, nan)) for other in beside),
                 _selected(row), Cell(str(row.num_tried), row.num_tried), *_cost_cells(row),
             )  # fmt: skip
     table.note = (
         f"± is half of the 95% interval (Student t) of the mean over {repeat}s; pairs are compared in the table of "
-        "differences. First and bold: the highest mean of those with the most runs, whether or not it is shown to be "
-        "better."
+        "differences. First and bold: the best mean of those with the most runs, whether or not it is shown to be "
+        f"better.{' Less is better.' * (metric.sign < 0)}"
     )
     return table
 
@@ -92,7 +92,7 @@ def standing(analysis: Analysis, scene: Scene, row: Summary) -> str:
     if row is leader:
         found = [analysis.between(scene, leader.cell.contender, other.cell.contender) for other in others]
         best = bool(found) and all(d is not None and d.clear and d.first is leader.cell.contender for d in found)
-        return "best" if best else "highest mean" if others else "–"
+        return "best" if best else "best mean" if others else "–"
     d = analysis.between(scene, leader.cell.contender, row.cell.contender)
     if d is None or d.interval is None:
         return "not paired"
@@ -167,15 +167,19 @@ def _setting_cell(value: object) -> Cell:
     return Cell(f"{value:g}", float(value)) if isinstance(value, int | float) else Cell(str(value))
 
 
-def _beside_column(name: str) -> Column:
-    other = Metric(name)
+def _beside(analysis: Analysis) -> list[Metric]:
+    """The other measures of the test set, each written in one way in all rows."""
+    rows = [row.beside for rows in analysis.summaries.values() for row in rows]
+    return [Metric.fitting(name, (row.get(name) for row in rows)) for name in dict.fromkeys(n for r in rows for n in r)]
+
+
+def _beside_column(other: Metric) -> Column:
     title = other.title[:1].upper() + other.title[1:]
     about = "on test, of the one constant answer that is best for training"
-    return Column(name, title, True, about if name.startswith(BASELINES) else "on test", unit(other), True)
+    return Column(other.name, title, True, about if other.name.startswith(BASELINES) else "on test", unit(other), True)
 
 
-def _beside_cell(name: str, value: float) -> Cell:
-    other = Metric(name)
+def _beside_cell(other: Metric, value: float) -> Cell:
     return Cell(other.cell(other.sign * value), other.raw(other.sign * value))
 
 
@@ -231,8 +235,8 @@ def pairwise(analysis: Analysis, found: Sequence[Difference], name: str, place: 
                "95% interval for other examples like these, where each run splits one pool anew", points, True),
         Column("p", "p alone", True, "not adjusted", detail=True),
         Column("effect_size", "Effect", True, "mean over standard deviation of the paired differences", detail=True),
-        Column("probability_of_improvement", "P(higher)", True,
-               "how often a run of the first scores above a run of the second", detail=True),
+        Column("probability_of_improvement", "P(better)", True,
+               "how often a run of the first does better than a run of the second", detail=True),
     ]  # fmt: skip
     table = Table(name, f"Differences in test {metric.title}{metric.unit and ' (points)'}: {place}", columns, shown=120)
     for d in found:
@@ -303,9 +307,10 @@ def crossovers(analysis: Analysis) -> Table | None:
     """Each contender against feature extraction, size by size, and where the order is shown to turn."""
     if not analysis.by_size:
         return None
+    group = analysis.design.scenes[0].group
     columns = [
         Column("contender", "Contender"), Column("verdict", "Verdict"), Column("reference", "Against"),
-        Column("sizes", "By examples a class"), Column("between,and", "Turns between", True, "examples a class"),
+        Column("sizes", f"By examples a {group}"), Column("between,and", "Turns between", True, f"examples a {group}"),
         Column("dataset", "Data", detail=True), Column("estimate", "At about", True, detail=True),
     ]  # fmt: skip
     table = Table("crossovers", "Where a contender overtakes feature extraction, or is overtaken", columns)

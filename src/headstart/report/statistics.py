@@ -56,7 +56,7 @@ def t_interval(values: Sequence[float] | np.ndarray, confidence: float = CONFIDE
 
 
 def improvement_probability(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
-    """P(a run of `first` scores above one of `second`), ties half, the mean over tasks.
+    """P(a run of `first` does better than one of `second`), ties half, the mean over tasks.
 
     One array of runs a task (Agarwal et al. 2021, section 4.3: Mann-Whitney U over the number of pairs).
     """

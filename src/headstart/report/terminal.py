@@ -26,7 +26,7 @@ def _tables(analysis: Analysis) -> Iterator[Table]:
     metric, repeats = analysis.design.metric, analysis.design.replicates
     several = len(analysis.summaries) > 1
     for scene, rows in analysis.summaries.items():
-        title = f"{plain(scene.dataset)}, {scene.size_text} a class" if several else None
+        title = f"{plain(scene.dataset)}, {scene.size_text} a {scene.group}" if several else None
         table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column("strategy", no_wrap=True)
         for name in ("n", f"test {metric.title} ± 95% t"):
