@@ -98,6 +98,13 @@ def rerun(words: list[str]) -> int:
     return 1 if differences else 0
 
 
+def export(words: list[str]) -> int:
+    """`headstart export DIR --to FORMAT [--out DIR] [--force]`: a run's model for other libraries."""
+    from headstart.cli import export_command
+
+    return export_command.export(words)
+
+
 def store(words: list[str]) -> int:
     """`headstart store [list | prune [GB]]`: activations that are kept."""
     from headstart.config.schema import FeaturesConfig

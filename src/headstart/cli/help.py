@@ -10,6 +10,7 @@ usage: headstart COMMAND [ARGUMENTS]
   report DIR... [--open]           tables, figures and a page of evidence
   status DIR                       what of a comparison is done, failed, running, missing
   rerun  RUN_DIR [--check]         the same run again, and whether it gave the same numbers
+  export DIR --to FORMAT           a run's model, or a comparison's winner, for other libraries
   store  [list | prune [GB]]       activations kept from frozen backbones
 
 examples
@@ -66,6 +67,20 @@ and what changed in the environment. --check keeps nothing of the repetition. Ex
 
 example
   headstart rerun outputs/demo/85dbb226608b --check
+""",
+    "export": """\
+usage: headstart export DIR --to FORMAT [--out DIR] [--force]
+
+Writes the model of a run, or of a comparison's winner by val, so that others load it without this program, with a card
+(README.md). What was written is loaded as they would, and its outputs on test examples are held against the run's.
+
+  timm            a folder for timm.create_model("local-dir:PATH", pretrained=True), and for transformers
+
+It goes to DIR/exports/FORMAT, or where --out says; --force replaces an export that lies there.
+
+examples
+  headstart export outputs/demo --to timm                     the winner of a comparison
+  headstart export outputs/demo/85dbb226608b --to timm --out shapes
 """,
     "store": """\
 usage: headstart store [list | prune [GB]]

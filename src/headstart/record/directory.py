@@ -16,6 +16,7 @@ CHECKPOINTS, HARDEST, ADAPTER, ATTEMPTS, RERUNS = "checkpoints", "hardest", "ada
 BEST, LAST, FOLDED = "best.ckpt", "last.ckpt", "folded.ckpt"
 LOCK = "claim"
 LISTING, REPORT = "sweep.json", "report"
+EXPORTS = "exports"
 KEPT_BY_ATTEMPTS = (ATTEMPTS, CONFIG, PLAN, DRAWING, ".hydra")
 """What stays where it is when an attempt at a run is set aside: all attempts share it."""
 
@@ -118,6 +119,11 @@ class RunDirectory:
     def reruns(self) -> Path:
         """The folder of repetitions of the run."""
         return self.path / RERUNS
+
+    @property
+    def exports(self) -> Path:
+        """The folder of what was made of it for others to load, one folder a format."""
+        return self.path / EXPORTS
 
     @property
     def lock(self) -> Path:

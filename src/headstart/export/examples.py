@@ -1,0 +1,171 @@
+"""Examples that an export is checked with: the run's own test examples where its data are at hand, else drawn ones."""
+
+import io
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headstart import notes
+from headstart.backbones.backbone import Inputs, Reading
+from headstart.config import recorded
+from headstart.data.images import ImageFiles
+from headstart.data.picture_files import read_picture
+from headstart.data.sizing import Sizing, fit
+from headstart.data.source import Source
+from headstart.data.text_sources import TextSource
+from headstart.errors import InputError
+from headstart.export.plain_model import PlainModel
+from headstart.run.chosen import parts_of
+from headstart.system import bounded
+
+NUM = 4
+"""Examples that are compared."""
+SHAPES = ((61, 83), (200, 97), (64, 64), (97, 301))
+"""Width and height in pixels of pictures that are drawn."""
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A few examples as a stranger has them, and as the run reads them."""
+
+    given: dict[str, Any]
+    """By the name that the card's code has for them: `paths` of pictures, `texts`, or `sounds` at the right rate."""
+    inputs: Sequence[Inputs]
+    """One batch to each example, which reads as it does alone."""
+    are_real: bool
+    """Whether they are test examples of the run."""
+
+    @property
+    def words(self) -> str:
+        what = "test examples of the run" if self.are_real else "made-up examples, as the run's data are not at hand"
+        return f"{len(self.inputs)} {what}"
+
+
+def examples(model: PlainModel, folder: Path) -> Examples:
+    """Examples for a model; files of theirs are written to `folder`."""
+    own = _own(model)
+    make = {"vision": _pictures, "text": _texts, "audio": _sounds}[model.modality]
+    given, inputs = make(model, own, folder)
+    return Examples(given, inputs, own is not None)
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A run's data, and some of its test examples by place."""
+
+    source: Source
+    places: list[int]
+
+
+def _own(model: PlainModel) -> _Own | None:
+    """Where they are, and hold what they held."""
+    run = model.run
+    try:
+        with notes.quiet():
+            source = parts_of(recorded.load(run.directory.config)).data
+            source.check()
+            known = {name: place for place, name in enumerate(source.ids)}
+        arrays = bounded.arrays(run.directory.predictions, bounded.MOST_UNPACKED)
+        wanted = [known[name] for name in arrays["test/id"].tolist() if name in known]
+    except (InputError, OSError, KeyError, bounded.DamagedError) as error:
+        log.debug("The data of the run cannot be used: %s", error)
+        return None
+    spaced = np.linspace(0, len(wanted) - 1, min(NUM, len(wanted))).round().astype(int)
+    return _Own(source, [wanted[place] for place in spaced]) if wanted else None
+
+
+# --- pictures --------------------------------------------------------------------------------------------------------
+
+
+def _pictures(model: PlainModel, own: _Own | None, folder: Path) -> tuple[dict[str, Any], list[Inputs]]:
+    arguments = dict(model.run.reading.arguments)
+    sizing = Sizing(**{**arguments, **({"fill": tuple(arguments["fill"])} if "fill" in arguments else {})})
+    found = [_drawn_picture(number) for number in range(NUM)] if own is None else _own_pictures(own, model.run.reading)
+    paths = [folder / f"{number}.png" for number in range(len(found))]
+    for path, picture in zip(paths, found, strict=True):
+        picture.save(path)
+    pixels = [torch.from_numpy(fit(picture, sizing).copy())[None] for picture in found]
+    return {"paths": [str(path) for path in paths]}, [{"pixels": one} for one in pixels]
+
+
+def _own_pictures(own: _Own, reading: Reading) -> list[Any]:
+    source = own.source
+    if isinstance(source, ImageFiles):
+        return [read_picture(source.files(place), source.scales) for place in own.places]
+    from PIL import Image
+
+    drawn = source.examples(**reading.arguments)  # of data that are no files, as a person would see them
+    contents = [drawn.portrait(place) for place in own.places]
+    return [Image.open(io.BytesIO(content)).convert("RGB") for content in contents if isinstance(content, bytes)]
+
+
+def _drawn_picture(number: int) -> Any:
+    from PIL import Image
+
+    width, height = SHAPES[number]
+    coarse = np.random.default_rng(number).integers(0, 256, (7, 5, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+# --- texts -----------------------------------------------------------------------------------------------------------
+
+
+def _texts(model: PlainModel, own: _Own | None, folder: Path) -> tuple[dict[str, Any], list[Inputs]]:
+    reading, pairs = model.run.reading, None
+    tokenizer = reading.arguments["tokenizer"]
+    if own is not None and isinstance(own.source, TextSource):
+        content = own.source.content
+        texts = [content.texts[place] for place in own.places]
+        pairs = None if content.pairs is None else [content.pairs[place] for place in own.places]
+    else:
+        texts = ["A good one.", "It is not very good at all, and it was dear.", "the red cat", "Why? " * 300]
+    encoded = tokenizer.encode(texts, pairs, reading.arguments["max_length"])
+    inputs: list[Inputs] = []
+    for ids, types in zip(encoded["ids"], encoded["types"], strict=True):
+        one = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.int64)}
+        inputs.append({**one, "token_type_ids": torch.tensor([types])} if tokenizer.has_types else one)
+    return {"texts": texts if pairs is None else list(zip(texts, pairs, strict=True))}, inputs
+
+
+# --- sounds ----------------------------------------------------------------------------------------------------------
+
+
+def _sounds(model: PlainModel, own: _Own | None, folder: Path) -> tuple[dict[str, Any], list[Inputs]]:
+    reading = model.run.reading.arguments
+    longest = round(reading["seconds"] * reading["sample_rate"])
+    if own is None:
+        waves = [_drawn_sound(number, longest) for number in range(NUM)]
+        sounds = [(torch.from_numpy(wave), len(wave)) for wave in waves]
+    else:
+        with notes.quiet():
+            batches = [own.source.examples(**reading).batch([place]) for place in own.places]
+        sounds = [(batch["waveform"][0], int(batch["lengths"][0])) for batch in batches]
+    inputs: list[Inputs] = []
+    for wave, length in sounds:
+        padded = torch.nn.functional.pad(
+            wave[:length], (0, longest - length if reading.get("padding") == "fixed" else 0)
+        )
+        inputs.append({"waveform": padded[None], "lengths": torch.tensor([length])})
+    return {"sounds": [wave[:length].numpy().copy() for wave, length in sounds]}, inputs
+
+
+def _drawn_sound(number: int, longest: int) -> np.ndarray:
+    length = max(800, longest * (number + 2) // (NUM + 1))
+    dice = np.random.default_rng(number)
+    tone = np.sin(np.arange(min(length, longest)) * (0.05 + 0.1 * number))
+    return (0.2 * tone + 0.02 * dice.standard_normal(len(tone))).astype(np.float32)
+
+
+def largest_difference(model: PlainModel, found: Tensor, reference: Tensor) -> tuple[float, float]:
+    """The largest difference of outputs `(N, O)`, and its share of their size (see `PlainModel.tolerance`)."""
+    if found.shape != reference.shape or not bool(torch.isfinite(found).all()):
+        return float("inf"), float("inf")
+    apart = (found.double() - reference.double()).abs()
+    return float(apart.max()), float((apart / model.tolerance(reference).double()).max())

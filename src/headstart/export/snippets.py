@@ -1,0 +1,47 @@
+"""Pieces of the code that cards show: how examples are read, without this program."""
+
+import itertools
+
+from headstart.backbones.timm_model import Preprocessing
+from headstart.export.plain_model import PlainModel
+
+GIVEN = {
+    "vision": 'paths = ["picture.jpg"]',
+    "text": 'texts = ["A text."]',
+    "audio": "sounds = [...]  # of each, its samples: a float32 array (T,), one channel",
+}
+"""What a stranger fills in, by modality."""
+
+
+def head_of(model: PlainModel) -> str:
+    """An expression that makes the head, with random weights."""
+    widths = model.widths
+    pairs = list(itertools.pairwise(widths))
+    layers = [f"torch.nn.Linear({one}, {other})" for one, other in pairs]
+    return f"torch.nn.Sequential({', torch.nn.ReLU(), '.join(layers)})"
+
+
+def picture_reader(reading: Preprocessing) -> str:
+    """A function from a file to a picture `(3, size, size)`, uint8, as numpy has it."""
+    side = int(reading.size / reading.crop_pct)
+    resize = {
+        "center": f"    shape = [{side} if length == min(picture.size) else int({side} * length / min(picture.size)) "
+        "for length in picture.size]\n",
+        "squash": f"    shape = ({side}, {side})\n",
+        "border": f"    scale = max(picture.size) / {side}\n"
+        "    shape = [max(1, round(length / scale)) for length in picture.size]\n",
+    }[reading.crop_mode]
+    fill = tuple(round(255 * value) for value in reading.mean) if reading.crop_mode == "border" else (0, 0, 0)
+    return (
+        "def read(path):\n"
+        '    picture = Image.open(path).convert("RGB")\n'
+        f"{resize}"
+        f"    picture = picture.resize(shape, Image.Resampling.{reading.interpolation.upper()})\n"
+        f"    left, top = (round((length - {reading.size}) / 2) if length > {reading.size} else 0 for length in "
+        "picture.size)\n"
+        f"    picture = picture.crop((left, top, left + min(picture.width, {reading.size}), "
+        f"top + min(picture.height, {reading.size})))\n"
+        f'    square = Image.new("RGB", ({reading.size}, {reading.size}), {fill})\n'
+        f"    square.paste(picture, (({reading.size} - picture.width) // 2, ({reading.size} - picture.height) // 2))\n"
+        "    return numpy.asarray(square).transpose(2, 0, 1)\n"
+    )
