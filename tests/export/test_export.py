@@ -100,3 +100,18 @@ def test_bad_input_is_refused_in_one_message(vision: Path, tmp_path: Path, capsy
     (empty / "letter.txt").write_text("mine")
     assert "is no export" in refused(str(vision), "--to", "timm", "--out", str(empty), "--force")
     assert (empty / "letter.txt").read_text() == "mine"
+
+
+def test_of_a_comparison_the_run_that_val_selects_goes_out(at_home: Path, pictures: Path):
+    words = tiny(pictures, "strategy=feature_extraction", "optimizer.lr=0.1,0.0001", "seed=0,1", "name=two")
+    assert main(["train", "-m", *words, "hydra.sweep.dir=two"]) == 0
+    made = room.export(Path("two"), "timm")
+    assert made.folder == Path("two/exports/timm")
+    assert made.chosen is not None
+    vals = [float(run.metrics["val/accuracy"]) for run in made.chosen.replicates]
+    assert made.chosen.run.metrics["val/accuracy"] == max(vals)
+    text = (made.folder / room.CARD).read_text(encoding="utf8")
+    assert "mean of 2 runs | 95 % interval" in text
+    assert "4 completed runs" in text
+    assert main(["status", "two"]) == 0  # and the folder of exports is no run of it
+    assert main(["report", "two"]) == 0

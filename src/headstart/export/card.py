@@ -101,8 +101,8 @@ def _what(model: PlainModel, form: str) -> list[str]:
     head = "linear" if model.is_linear else f"layers of {', '.join(map(str, model.widths[1:]))}"
     return [
         f"A model of {reads} that {kinds[model.task]}. Backbone: {in_markdown(model.factory.name)}; trained by the "
-        f"strategy {in_markdown(str(choices.get('strategy', '?')))}; head: {head}. Written by headstart {__version__} in "
-        f"the format {form}.\n",
+        f"strategy {in_markdown(str(choices.get('strategy', '?')))}; head: {head}. Written by headstart "
+        f"{__version__} in the format {form}.\n",
     ]
 
 
@@ -132,8 +132,8 @@ def _reading(model: PlainModel) -> list[str]:
     notes = {
         "vision": "Pictures are read in RGB, upright as their EXIF says, transparency over white.",
         "text": "Longer texts are cut off at the end where the tokenizer cuts.",
-        "audio": f"Several channels become their mean. Of a longer sound the {part} is read: cut it to that before, as the "
-        "code above does not.",
+        "audio": f"Several channels become their mean. Of a longer sound the {part} is read: cut it to that "
+        "before, as the code above does not.",
     }[model.modality]
     return ["## How it reads\n", f"{words}. {notes} All of it stands in `headstart.json`.\n"]
 

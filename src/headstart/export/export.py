@@ -22,7 +22,8 @@ from headstart.export.timm_format import TimmFormat
 from headstart.names import listed
 from headstart.record.directory import RunDirectory
 from headstart.record.writing import write_bytes, write_json
-from headstart.report.winner import Chosen, chosen_from, is_sweep, winner
+from headstart.report.selected import is_comparison
+from headstart.report.winner import Chosen, chosen_from, winner
 from headstart.run.load import load
 from headstart.system.process import draft_of
 
@@ -61,9 +62,8 @@ def export(place: Path, to: str, out: Path | None = None, force: bool = False) -
         raise unknown("format", to, forms)
     target = RunDirectory(place).exports / to if out is None else out
     _check_place(target, force)
-    chosen = winner(place) if is_sweep(place) else chosen_from(place)
-    run = load(chosen.run.directory if chosen is not None and is_sweep(place) else place)
-    model = plain_model(run)
+    chosen = winner(place) if is_comparison(place) else chosen_from(place)
+    model = plain_model(load(chosen.run.directory if chosen else place))
     _check_fit(model, forms, to)
     with _drafted(target) as draft:
         written = forms[to].write(model, draft)

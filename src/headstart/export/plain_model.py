@@ -1,18 +1,15 @@
 """A finished run as what leaves the house: one model in plain parts, whose outputs are in the units of the data."""
 
-from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from headstart.backbones.backbone import Backbone, BackboneFactory, Inputs
 from headstart.errors import InputError
-from headstart.run.chosen import parts_of
 from headstart.run.load import FinishedRun
-from headstart.strategies.strategy import Strategy
+from headstart.tasks.regression import Regression
 from headstart.training.heads import MLP, Linear
 
 PROBLEM_TYPES = {
@@ -28,21 +25,32 @@ class PlainModel:
     """What every format is written from."""
 
     run: FinishedRun
-    factory: BackboneFactory
-    strategy: Strategy
     backbone: Backbone
     """With its adapter, if it has one, folded into the weights; a copy."""
     head: nn.Sequential
     """Linear layers with ReLU between them: no dropout, and numbers in the units of the data."""
-    names: tuple[str, ...]
-    task: str
     mean: Tensor
     spread: Tensor
     """`(O,)`: output `o` of the run's own model times `spread[o]` plus `mean[o]` is in the units of the data."""
 
     @property
+    def factory(self) -> BackboneFactory:
+        """The backbone's, at the data's size."""
+        return self.run.factory
+
+    @property
     def modality(self) -> str:
-        return self.factory.modality
+        return self.run.modality
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the outputs."""
+        return self.run.classes
+
+    @property
+    def task(self) -> str:
+        """`multiclass`, `multilabel` or `regression`."""
+        return self.run.task.name
 
     @property
     def labels(self) -> dict[int, str]:
@@ -78,30 +86,23 @@ def plain_model(run: FinishedRun) -> PlainModel:
     Raises:
         InputError: if its head is none that can be described in plain layers.
     """
-    parts = parts_of(run.cfg)
-    if not isinstance(parts.head, Linear | MLP):
+    if not isinstance(run.parts.head, Linear | MLP):
         raise InputError(
-            f"{run.directory.path} has a head of its own kind ({type(parts.head).__name__}): only head=linear and "
+            f"{run.directory.path} has a head of its own kind ({type(run.parts.head).__name__}): only head=linear and "
             "head=mlp can be exported."
         )
-    backbone = deepcopy(run.model.backbone)
-    if parts.strategy.adapter is not None and any(".lora_" in name for name, _ in backbone.named_parameters()):
-        parts.strategy.adapter.fold(backbone)
-    mean, spread = _units(run.result.details, len(run.classes))
+    backbone, adapter = deepcopy(run.backbone).float(), run.parts.strategy.adapter
+    if adapter is not None and any(".lora_" in name for name, _ in backbone.named_parameters()):
+        adapter.fold(backbone)
+    task, size = run.task, len(run.classes)
+    units = (task.mean, task.spread) if isinstance(task, Regression) else ((0.0,) * size, (1.0,) * size)
+    mean, spread = map(torch.tensor, units)
     head = _plain(run.model.head, mean, spread)
-    task = run.result.task or "multiclass"
-    return PlainModel(run, parts.sized_backbone, parts.strategy, backbone, head, run.classes, task, mean, spread)
-
-
-def _units(details: Mapping[str, Any] | None, size: int) -> tuple[Tensor, Tensor]:
-    said = (details or {}).get("standardised") or {}
-    values: Sequence[Sequence[float]] = (said.get("mean") or [0.0] * size, said.get("std") or [1.0] * size)
-    mean, spread = (torch.tensor(row, dtype=torch.float64) for row in values)
-    return mean.float(), spread.float()
+    return PlainModel(run, backbone, head, mean, spread)
 
 
 def _plain(head: nn.Module, mean: Tensor, spread: Tensor) -> nn.Sequential:
-    layers = [deepcopy(layer) for layer in (head if isinstance(head, nn.Sequential) else [head])]
+    layers = [deepcopy(layer).float() for layer in (head if isinstance(head, nn.Sequential) else [head])]
     kept = nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Dropout)))
     last = kept[-1]
     assert isinstance(last, nn.Linear)
