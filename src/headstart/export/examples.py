@@ -102,7 +102,7 @@ def _own_pictures(own: _Own, reading: Reading) -> list[Any]:
     from PIL import Image
 
     drawn = source.examples(**reading.arguments)  # of data that are no files, as a person would see them
-    contents = [drawn.portrait(place) for place in own.places]
+    contents = [drawn.preview(place) for place in own.places]
     return [Image.open(io.BytesIO(content)).convert("RGB") for content in contents if isinstance(content, bytes)]
 
 
