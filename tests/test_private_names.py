@@ -30,7 +30,7 @@ KNOWN = {
     # A rank whose first process is gone must end, whatever its threads are waiting for
     "run/rank.py": {"_exit"},
     # wandb waits for its core without end; a core that has stopped is killed
-    "record/trackers.py": {"_connection", "_proc", "_process"},
+    "record/wandb.py": {"_connection", "_proc", "_process"},
     # OmegaConf's rules for numbers and texts in YAML, for a reader and a writer five times as fast
     "config/recorded.py": {"omegaconf._utils"},
     # Names that pickles of Python 2 used, for checkpoints as old

@@ -20,7 +20,7 @@ def test_parts_that_moved_are_found_under_their_old_names():
     }
     after = up_to_date(before)
     assert after == {
-        "logger": {"_target_": "headstart.record.trackers.WandB", "project": "headstart.tracking.x"},
+        "logger": {"_target_": "headstart.record.wandb.WandB", "project": "headstart.tracking.x"},
         "list": [{"_target_": "headstart.record.mlflow.MLflow"}, {"_target_": "torch.optim.AdamW"}, 3],
     }
     assert located(after["logger"]["_target_"], "logger", Tracker).__name__ == "WandB"

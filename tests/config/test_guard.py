@@ -389,7 +389,7 @@ def test_a_class_is_taken_only_where_it_is_defined(monkeypatch: pytest.MonkeyPat
         "headstart.record.trackers.log": "must be a Tracker",
         "headstart.cli.tell_tracker.Path": "must be a Tracker",
         "headstart.record.trackers.Missing": "cannot be imported",
-        "headstart.record.trackers.WandB.start": "there is no module 'headstart.record.trackers.WandB'",
+        "headstart.record.wandb.WandB.start": "there is no module 'headstart.record.wandb.WandB'",
         "headstart.__main__.main": "must lie in headstart",
         "headstart.record.trackers.__builtins__": "must lie in headstart",
         "headstartx.Tracker": "must lie in headstart",

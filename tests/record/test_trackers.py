@@ -14,7 +14,9 @@ import pytest
 from headstart.cli.main import main
 from headstart.cli.tell_tracker import tell
 from headstart.config import recorded
-from headstart.record.trackers import Comparison, Mirror, RunCard, Tracker, WandB
+from headstart.record.mirror import Mirror
+from headstart.record.trackers import Comparison, RunCard, Tracker
+from headstart.record.wandb import WandB
 from headstart.report.build import Report, build
 from pictures import tiny, write_folder
 from wandb_files import offline_records, summary_of
@@ -202,7 +204,8 @@ OPENING = """
 import sys, time
 from pathlib import Path
 from headstart.record.mlflow import MLflow
-from headstart.record.trackers import Mirror, RunCard
+from headstart.record.mirror import Mirror
+from headstart.record.trackers import RunCard
 import mlflow.tracking
 folder, run_id, begin = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 (folder / run_id).mkdir()
@@ -281,7 +284,7 @@ def test_tensorboard_shows_a_run_that_was_killed_and_goes_on_once(tmp_path: Path
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from headstart.record.trackers import TensorBoard
+    from headstart.record.tensorboard import TensorBoard
 
     card = RunCard("id", tmp_path, "pets", "fine_tune", {})
     killed = TensorBoard()
@@ -303,7 +306,9 @@ def test_tensorboard_shows_a_run_that_was_killed_and_goes_on_once(tmp_path: Path
 STOPPED_CORE = """
 import os, signal, sys, threading
 from pathlib import Path
-from headstart.record.trackers import Mirror, RunCard, WandB
+from headstart.record.mirror import Mirror
+from headstart.record.trackers import RunCard
+from headstart.record.wandb import WandB
 
 def core():
     for place in Path("/proc").glob("[0-9]*/stat"):

@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 
 from headstart import notes
-from headstart.record.trackers import Mirror, RunCard, WandB
+from headstart.record.mirror import Mirror
+from headstart.record.trackers import RunCard
+from headstart.record.wandb import WandB
 from wandb_files import answering, offline_records, rows_of, silent, summary_of
 
 KEY = "0123456789" * 4
 CUT_SHORT = """
 import os, sys, time
 from pathlib import Path
-from headstart.record.trackers import RunCard, WandB
+from headstart.record.trackers import RunCard
+from headstart.record.wandb import WandB
 tracker = WandB()
 tracker.start(RunCard("0123456789ab", Path(sys.argv[1]), "pets", "fine_tune", {}))
 tracker.log({"x": 0.0}, 0)
@@ -103,7 +106,7 @@ def in_own_process(folder: Path, tracker: str, **variables: str) -> str:
 import logging, sys
 from pathlib import Path
 sys.path[:0] = {[str(Path(__file__).parents[place]) for place in (0, 1)]!r}
-from headstart.record.trackers import WandB
+from headstart.record.wandb import WandB
 from headstart import notes
 from test_wandb import card, track
 notes.show()
@@ -159,7 +162,7 @@ def test_a_silent_server_costs_one_wait_for_all_runs_of_a_comparison_and_nothing
 import sys, time
 from pathlib import Path
 sys.path[:0] = {[str(Path(__file__).parents[place]) for place in (0, 1)]!r}
-from headstart.record.trackers import WandB
+from headstart.record.wandb import WandB
 from headstart import notes
 from test_wandb import card, track
 notes.show()
@@ -197,7 +200,8 @@ import sys, threading
 from pathlib import Path
 sys.path[:0] = {[str(Path(__file__).parents[place]) for place in (0, 1)]!r}
 import wandb_files
-from headstart.record.trackers import Mirror, WandB
+from headstart.record.mirror import Mirror
+from headstart.record.wandb import WandB
 from headstart import notes
 from test_wandb import card
 notes.show()

@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from headstart.config import binding
 from headstart.record.directory import SweepDirectory
-from headstart.record.trackers import Comparison, Mirror, NoTracker, Sheet, Tracker
+from headstart.record.mirror import Mirror
+from headstart.record.trackers import Comparison, NoTracker, Sheet, Tracker
 from headstart.record.writing import write_bytes
 from headstart.report.build import Report
 from headstart.system import bounded

@@ -4,10 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 MOVED = {
+    "headstart.tracking.WandB": "headstart.record.wandb.WandB",
+    "headstart.tracking.TensorBoard": "headstart.record.tensorboard.TensorBoard",
+    "headstart.record.trackers.WandB": "headstart.record.wandb.WandB",
+    "headstart.record.trackers.TensorBoard": "headstart.record.tensorboard.TensorBoard",
     "headstart.tracking.": "headstart.record.trackers.",
     "headstart.mlflow_tracking.": "headstart.record.mlflow.",
 }
-"""Modules that parts have moved from, and to."""
+"""Where parts have moved from, and to; the first that fits."""
 RENAMED = {
     "data.val_fraction": "split.val_fraction",
     "data.test_fraction": "split.test_fraction",

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from headstart.record.directory import RunDirectory
+from headstart.record.mirror import Mirror
 from headstart.record.result import Failure, Result, failure, now, write
 from headstart.record.tables import History, write_predictions
-from headstart.record.trackers import Mirror, RunCard, Tracker
+from headstart.record.trackers import RunCard, Tracker
 from headstart.record.writing import write_bytes, write_json
 from headstart.system.checksums import crc32_of_file
 
