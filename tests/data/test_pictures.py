@@ -24,9 +24,9 @@ def test_kept_on_disk_in_memory_and_on_demand_are_the_same(folder, monkeypatch):
     monkeypatch.setattr(array_cache, "_free_disk", lambda folder: 0)
     in_memory = Pictures(files, "y", EIGHT)
     on_demand = Pictures(files, "y", EIGHT, cache_bytes=1)
-    assert isinstance(on_disk._array, np.memmap)
-    assert not isinstance(in_memory._array, np.memmap)
-    assert on_demand._array is None
+    assert isinstance(on_disk._kept.array, np.memmap)
+    assert not isinstance(in_memory._kept.array, np.memmap)
+    assert on_demand._kept is None
     batches = [one.batch([5, 0, 5])["pixels"] for one in (on_disk, in_memory, on_demand)]
     assert batches[0].shape == (3, 3, 8, 8)
     assert batches[0].dtype == torch.uint8
@@ -38,7 +38,7 @@ def test_decoded_pictures_are_found_again_and_a_damaged_file_is_made_anew(folder
     files = checked(folder)
     first = Pictures(files, "x", EIGHT).batch([3])["pixels"]
     with monkeypatch.context() as patch:
-        patch.setattr(Pictures, "_decode", lambda *_: pytest.fail("decoded again"))
+        patch.setattr(Pictures, "_picture", lambda *_: pytest.fail("decoded again"))
         assert torch.equal(Pictures(files, "x", EIGHT).batch([3])["pixels"], first)
     (kept,) = (own_cache / "pictures").glob("*.npy")
     kept.write_bytes(b"\x93NUMPY nonsense")

@@ -1,6 +1,5 @@
 """Sounds decoded, resampled and cut as a backbone asks for them, kept as numbers."""
 
-import hashlib
 import io
 import logging
 from collections.abc import Callable, Sequence
@@ -12,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from headstart.data.array_cache import CacheBytes, decoded, named
+from headstart.data.array_cache import CacheBytes, decoded
 from headstart.data.class_folders import Kind
+from headstart.data.decoded import DecodedExamples
 from headstart.data.file_check import CheckedFiles
 from headstart.data.parallel import map_threads
 from headstart.data.sound_headers import said_size
-from headstart.data.source import Examples
 from headstart.errors import InputError
 from headstart.system.cache import versions
 
@@ -141,7 +140,7 @@ class SoundFiles:
         return resampled(*read_sound(self._files(place)), self._sample_rate)
 
 
-class Clips(Examples):
+class Clips(DecodedExamples):
     """Sounds of at most `seconds`: `waveform` `(B, T)` float32, 0 where padded, and `lengths` `(B,)` int64 in samples.
 
     Of what is longer, one `part` is read; that is counted and said. What is shorter is followed by silence, up to the
@@ -174,10 +173,9 @@ class Clips(Examples):
         self._padding = padding
         self._part: Part = part
         told = f"{READER} {identity} {sample_rate} {self._most}" + ("" if part == "middle" else f" {part}")
-        key = hashlib.sha256(told.encode()).hexdigest()[:24]
-        kept = decoded("sounds", key, (num_clips, _HEADER + 4 * self._most), self._fill, cache_bytes)
+        key = self._find("sounds", told, (num_clips, _HEADER + 4 * self._most), self._fill, cache_bytes)
+        kept = self._kept
         self._samples = None if kept is None else kept.array[:, _HEADER:].view(np.float32)
-        self._kept, self._identity = kept, named(key, kept)
         if kept is None:  # lengths are always known, so that batches are the same however the sounds are kept
             kept = decoded("sounds", f"{key}-lengths", (num_clips, _HEADER), self._measure, "auto")
         assert kept is not None, "a few bytes a sound"
@@ -186,14 +184,6 @@ class Clips(Examples):
 
     def __len__(self) -> int:
         return self._num_clips
-
-    @property
-    def identity(self) -> str:
-        return self._identity
-
-    def verify(self) -> None:
-        if self._kept is not None:
-            self._kept.verify()
 
     @property
     def lengths(self) -> np.ndarray | None:

@@ -15,14 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from headstart.config.ranges import Side
-from headstart.data.array_cache import decoded, named
-from headstart.data.parallel import map_threads
-from headstart.data.pictures import png, take
-from headstart.data.source import Cell, Examples, Source
+from headstart.data.decoded import DecodedPictures
+from headstart.data.source import Cell, Source
 from headstart.errors import InputError, check_distinct
 from headstart.seeding import stream
 from headstart.system.cache import versions
@@ -171,44 +167,16 @@ def ink(variant: Variant) -> tuple[str, ...]:
     return tuple(f"{share:.3f}" for share in shares.tolist())
 
 
-class Drawings(Examples):
-    """Drawn pictures: `pixels` `(B, 3, size, size)`, uint8; drawn once, then found on disk.
-
-    Where neither disk nor memory holds them all, each is drawn when it is asked for.
-    """
+class Drawings(DecodedPictures):
+    """Drawn pictures: `pixels` `(B, 3, size, size)`, uint8."""
 
     def __init__(self, codepoints: Sequence[str], fingerprint: str, size: int, variant: Variant) -> None:
         self._codepoints = codepoints
         self._draw = EmojiDrawer(font_path(), size, variant)
-        shape = (len(codepoints), 3, size, size)
-        key = hashlib.sha256(f"{fingerprint} {size} {drawers()}".encode()).hexdigest()[:24]
-        self._kept = decoded("openmoji", key, shape, self._fill, cache_bytes="auto")
-        self._identity = named(key, self._kept)
+        super().__init__("openmoji", len(codepoints), size, f"{fingerprint} {size} {drawers()}", "Drawing")
 
-    def __len__(self) -> int:
-        return len(self._codepoints)
-
-    @property
-    def identity(self) -> str:
-        return self._identity
-
-    def verify(self) -> None:
-        if self._kept is not None:
-            self._kept.verify()
-
-    def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-        if self._kept is not None:
-            return {"pixels": take(self._kept.array, indices)}
-        drawn = [self._draw(int(self._codepoints[index], 16)) for index in indices]
-        return {"pixels": torch.from_numpy(np.stack(drawn))}
-
-    def preview(self, index: int) -> bytes:
-        return png(self.batch([index])["pixels"][0])
-
-    def _fill(self, array: np.ndarray) -> None:
-        numbers = [int(codepoint, 16) for codepoint in self._codepoints]
-        for place, picture in enumerate(map_threads(self._draw, numbers, "Drawing pictures")):
-            array[place] = picture
+    def _picture(self, place: int) -> np.ndarray:
+        return self._draw(int(self._codepoints[place], 16))
 
 
 class EmojiDrawer:

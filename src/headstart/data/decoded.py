@@ -1,0 +1,89 @@
+"""Examples that are decoded once and then found on disk, or in memory."""
+
+import hashlib
+import io
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headstart.data.array_cache import CacheBytes, Decoded, Fill, decoded, named
+from headstart.data.parallel import map_threads
+from headstart.data.source import Examples
+
+
+class DecodedExamples(Examples):
+    """Examples out of an array of bytes that is found again by what `described` says of it; see `array_cache`."""
+
+    def _find(self, room: str, described: str, shape: tuple[int, ...], fill: Fill, cache_bytes: CacheBytes) -> str:
+        """Find the array, or make it by `fill`; returns its key. `self._kept` is `None` where nothing can hold it."""
+        key = hashlib.sha256(described.encode()).hexdigest()[:24]
+        self._kept: Decoded | None = decoded(room, key, shape, fill, cache_bytes)
+        self._identity = named(key, self._kept)
+        return key
+
+    @property
+    def identity(self) -> str:
+        return self._identity
+
+    def verify(self) -> None:
+        if self._kept is not None:
+            self._kept.verify()
+
+
+class DecodedPictures(DecodedExamples):
+    """Pictures: `pixels` `(B, 3, size, size)`, uint8. Where nothing holds them all, each is made when it is asked for.
+
+    Args:
+        num_pictures: How many there are.
+        described: Everything that decides their pixels.
+        making: What is said while they are made.
+    """
+
+    def __init__(
+        self, room: str, num_pictures: int, size: int, described: str, making: str, cache_bytes: CacheBytes = "auto"
+    ) -> None:
+        self._num_pictures, self._making = num_pictures, making
+        self._find(room, described, (num_pictures, 3, size, size), self._fill, cache_bytes)
+
+    @abstractmethod
+    def _picture(self, place: int) -> np.ndarray:
+        """One picture `(3, size, size)`, uint8."""
+
+    def __len__(self) -> int:
+        return self._num_pictures
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        chosen = np.asarray(indices, dtype=np.int64)
+        if self._kept is not None:
+            return {"pixels": torch.from_numpy(self._kept.array[chosen])}  # a copy, which may be written to
+        places = chosen.tolist()
+        made = map_threads(self._picture, places, self._making) if len(places) > 1 else map(self._picture, places)
+        return {"pixels": torch.from_numpy(np.stack(list(made)))}
+
+    def preview(self, index: int) -> bytes:
+        return _png(self.batch([index])["pixels"][0])
+
+    def _fill(self, array: np.ndarray) -> None:
+        pictures = map_threads(self._picture, range(self._num_pictures), f"{self._making} pictures")
+        for place, picture in enumerate(pictures):
+            array[place] = picture
+
+
+def _png(pixels: Tensor) -> bytes:
+    """A picture `(3, H, W)`, uint8, as a PNG file."""
+    array = pixels.permute(1, 2, 0).contiguous().numpy()
+    return _encoded(array.tobytes(), array.shape)
+
+
+@lru_cache(maxsize=64)
+def _encoded(data: bytes, shape: tuple[int, ...]) -> bytes:
+    """The runs of a comparison often show the same pictures."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.frombuffer(data, np.uint8).reshape(shape)).save(buffer, "PNG")
+    return buffer.getvalue()
