@@ -18,19 +18,12 @@ from headstart.record.directory import RunDirectory
 from headstart.record.recorder import PeakMemory, Recorder
 from headstart.record.result import Result
 from headstart.run.begin import begin_record
+from headstart.run.heads import fitted_heads
 from headstart.run.job import Job
-from headstart.run.parts import (
-    build_backbone,
-    build_head,
-    build_optimizer,
-    data_module,
-    fitted_heads,
-    frozen_features,
-    kept_activations,
-    stored_views,
-)
+from headstart.run.parts import build_backbone, build_head, build_optimizer, data_module
 from headstart.run.scores import count_parameters, keep_adapter, record_probe, record_scores, score
 from headstart.run.screen import last_line, shown_of_epochs, title
+from headstart.run.stored import frozen_features, kept_activations, stored_views
 from headstart.run.unchanged import check_unchanged
 from headstart.training.activations import FEATURES
 from headstart.training.checkpoints import resumable

@@ -1,0 +1,73 @@
+"""The heads of probes, trained together or solved exactly."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from headstart.progress import Progress
+from headstart.run.job import Job
+from headstart.training.probe import train_probes
+from headstart.training.probe_spec import Patience, Probe, ProbeOutcome
+from headstart.training.solver import solve
+from headstart.training.vector_optim import rule
+
+
+def fitted_heads(
+    jobs: Sequence[Job],
+    heads: Sequence[nn.Module],
+    views: Sequence[Tensor],
+    device: torch.device,
+    progress: Progress,
+) -> list[ProbeOutcome]:
+    """Heads trained on `views` of the features, together; where an exact solution was asked for, on the first view."""
+    features, targets = views[0], torch.from_numpy(jobs[0].targets.values)
+    exact = [place for place, job in enumerate(jobs) if job.parts.head.solver == "lbfgs"]
+    others = [place for place in range(len(jobs)) if place not in exact]
+    outcomes = {place: _solved(jobs[place], features, targets) for place in exact}
+    report = lambda place, row: progress.epoch(row) if place == 0 else None  # noqa: E731
+    probes = [_probe(jobs[place], heads[place]) for place in others]
+    if probes:
+        several = views if len(views) > 1 else []
+        trained = train_probes(features, targets, probes, jobs[0].num_outputs, device, views=several, report=report)
+        outcomes |= dict(zip(others, trained, strict=True))
+    return [outcomes[place] for place in range(len(jobs))]
+
+
+def _solved(job: Job, features: Tensor, targets: Tensor) -> ProbeOutcome:
+    return solve(
+        features,
+        targets,
+        job.split.train,
+        job.split.val,
+        job.num_outputs,
+        job.parts.head.l2,
+        job.task,
+        monitor=job.cfg.trainer.monitor,
+    )
+
+
+def _probe(job: Job, head: nn.Module) -> Probe:
+    settings, optimizer = job.cfg.trainer, job.parts.optimizer
+    lengths = job.examples.lengths
+    stop = Patience(settings.patience, settings.min_delta) if settings.patience else None
+    options = dict(optimizer.keywords)
+    return Probe(
+        head,
+        job.task,
+        rule(optimizer.func, options.pop("lr"), options.pop("weight_decay", 0.0), **options),
+        train=job.split.train,
+        val=job.split.val,
+        seed=job.seed,
+        batch_size=settings.batch_size,
+        max_epochs=settings.max_epochs,
+        max_steps=settings.max_steps,
+        lengths=None if lengths is None else lengths[job.split.train],
+        schedule=job.parts.scheduler.factor,
+        plan=job.plan,
+        monitor=settings.monitor,
+        early_stopping=stop,
+        gradient_clip_val=settings.gradient_clip_val,
+        accumulate_grad_batches=settings.accumulate_grad_batches,
+        num_processes=settings.devices,
+    )
