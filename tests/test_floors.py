@@ -57,7 +57,7 @@ def test_a_room_imports_only_from_floors_below():
         for name, path in MODULES.items()
         for other in imports(path)
         if other
-        and name != "__main__"
+        and name not in ("__main__", "__init__")
         and room(other) != room(name)
         and plan[room(other)] >= plan[room(name)]
         and plan[room(name)] > 0

@@ -105,6 +105,13 @@ def export(words: list[str]) -> int:
     return export_command.export(words)
 
 
+def predict(words: list[str]) -> int:
+    """`headstart predict RUN_DIR INPUT...`: labels and scores for new files, texts or tables."""
+    from headstart.cli.predict import predict as carry_out
+
+    return carry_out(words)
+
+
 def store(words: list[str]) -> int:
     """`headstart store [list | prune [GB]]`: activations that are kept."""
     from headstart.config.schema import FeaturesConfig

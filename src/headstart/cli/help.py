@@ -11,6 +11,7 @@ usage: headstart COMMAND [ARGUMENTS]
   status DIR                       what of a comparison is done, failed, running, missing
   rerun  RUN_DIR [--check]         the same run again, and whether it gave the same numbers
   export DIR --to FORMAT           a run's model, or a comparison's winner, for other libraries
+  predict RUN_DIR INPUT...         labels and scores for new files, texts or tables
   store  [list | prune [GB]]       activations kept from frozen backbones
 
 examples
@@ -81,6 +82,29 @@ It goes to DIR/exports/FORMAT, or where --out says; --force replaces an export t
 examples
   headstart export outputs/demo --to timm                     the winner of a comparison
   headstart export outputs/demo/85dbb226608b --to timm --out shapes
+""",
+    "predict": """\
+usage: headstart predict RUN_DIR INPUT... [--out FILE] [--top K] [--calibrated] [--interval SHARE] [--ensemble]
+                         [--root DIR] [--device NAME] [--batch-size N] [--force]
+
+What a finished run says of new examples. INPUT is a file, a folder (with all below it), a pattern, a table with the
+columns of the training data, or - for texts on standard input, one a line. RUN_DIR may be a comparison: the contender
+that it selects on val is taken, and of it the best run, or with --ensemble the average of all its runs. Training data
+are not needed.
+
+  --out FILE        write answers as .csv, .jsonl or .parquet; --force writes over one that is there
+  --top K           the K likeliest classes, not the scores of all
+  --calibrated      probabilities at the temperature that was best on val
+  --interval SHARE  sets of classes, or intervals of numbers, that hold SHARE of the truth (0.9); calibrated
+  --root DIR        where relative paths in a table start; else the table's own folder
+  --device NAME     auto (the default), cpu, cuda or mps
+
+Exit status 1 if some input could not be read: the output says which, and why.
+
+examples
+  headstart predict outputs/demo photos/ --out answers.csv
+  headstart predict outputs/runs/85dbb226608b 'new/**/*.jpg' --top 3
+  echo "a lovely film" | headstart predict outputs/reviews -
 """,
     "store": """\
 usage: headstart store [list | prune [GB]]

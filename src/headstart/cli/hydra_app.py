@@ -165,6 +165,24 @@ def compose_config(words: list[str]) -> DictConfig:
         GlobalHydra.instance().clear()
 
 
+def prepared(words: list[str]) -> tuple["Job", Path]:
+    """The one run that `words` describe, checked, and the directory that it goes to."""
+    from headstart.run.prepare import job_config, prepare
+
+    args = _parsed(words)
+    if args.multirun or len(args.overrides) != len(words):
+        raise InputError("Give settings alone, as strategy=fine_tune; comparisons are for headstart train -m.")
+    app = _application(args)
+    try:
+        cfg = app.compose_config(CONFIG_NAME, args.overrides, RunMode.RUN)
+        app.job = prepare(job_config(cfg), findings=findings())
+        return app.job, Path(cfg.hydra.run.dir)
+    except COMPOSITION_ERRORS as error:
+        raise explained(error, app.config_loader, args.overrides) from error
+    finally:
+        GlobalHydra.instance().clear()
+
+
 def hydra_main(words: list[str]) -> int:
     """What `hydra.main` does, over our configs; returns the exit status instead of leaving the process."""
     args = _parsed(words)

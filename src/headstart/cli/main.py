@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from headstart.cli import help
 
-COMMANDS = ("train", "plan", "report", "status", "rerun", "export", "store")
+COMMANDS = ("train", "plan", "report", "status", "rerun", "predict", "export", "store")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

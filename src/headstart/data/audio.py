@@ -31,6 +31,7 @@ class AudioFiles(FileSource):
     """Sounds in files, wherever their labels come from."""
 
     modality: Literal["vision", "text", "audio"] = "audio"
+    content_columns = ("audio",)
 
     def __init__(
         self,
@@ -147,6 +148,7 @@ class AudioCsv(AudioFiles):
         self._root = self._path.parent if root is None else Path(root).expanduser()
         self._missing, self._cells = Missing.of(missing_values), (missing_values, encoding)
         self._columns = (audio_column, label_column)
+        self.content_columns = (audio_column,)
 
     def _list(self) -> Listing:
         table = read_records(self._path, self._setting, self._cells[1])

@@ -100,6 +100,11 @@ def read_sound(content: bytes) -> tuple[np.ndarray, int]:
 
 def verify_sound(content: bytes) -> None:
     """Decode a sound in full; raises whatever the decoder raises, and `ValueError` for what is no usable sound."""
+    checked_sound(content)
+
+
+def checked_sound(content: bytes) -> tuple[np.ndarray, int]:
+    """As `read_sound`, but raises `ValueError` for what is no usable sound."""
     samples, sample_rate = read_sound(content)
     _check_complete(content, len(samples))
     if not len(samples):
@@ -108,6 +113,14 @@ def verify_sound(content: bytes) -> None:
         raise ValueError("some samples are not numbers")
     if len(samples) < MIN_SECONDS * sample_rate:
         raise ValueError(f"too short: {len(samples) / sample_rate:.4f} s, at least {MIN_SECONDS} s are needed")
+    return samples, sample_rate
+
+
+def cut(samples: np.ndarray, most: int, part: Part) -> np.ndarray:
+    """The `part` of a sound that is read where it has more than `most` samples."""
+    beyond = max(0, len(samples) - most)
+    start = {"first": 0, "middle": beyond // 2, "last": beyond}[part]
+    return samples[start : start + most]
 
 
 def resampled(samples: np.ndarray, sample_rate: int, wanted: int) -> np.ndarray:
@@ -239,9 +252,7 @@ class Clips(DecodedExamples):
     def _cut(self, place: int) -> tuple[np.ndarray, int]:
         """What is read of a sound, and how many samples it has in full."""
         samples = self._read(place)
-        beyond = max(0, len(samples) - self._most)
-        start = {"first": 0, "middle": beyond // 2, "last": beyond}[self._part]
-        return samples[start : start + self._most], len(samples)
+        return cut(samples, self._most, self._part), len(samples)
 
     def _fill(self, array: np.ndarray) -> None:
         clips = map_threads(self._cut, range(self._num_clips), "Decoding sounds")

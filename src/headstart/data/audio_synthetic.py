@@ -35,6 +35,7 @@ class SyntheticAudio(Source):
     """
 
     modality: Literal["vision", "text", "audio"] = "audio"
+    content_columns = ("audio",)
     paired_shifts = True
     fractions = (0.15, 0.25)
 

@@ -27,6 +27,7 @@ class ImageFiles(FileSource):
     """Pictures in files, wherever their labels come from."""
 
     modality: Literal["vision", "text", "audio"] = "vision"
+    content_columns = ("image",)
 
     def __init__(
         self,
@@ -167,6 +168,7 @@ class ImageCsv(ImageFiles):
         self._root = self._path.parent if root is None else Path(root).expanduser()
         self._missing, self._cells = Missing.of(missing_values), (missing_values, encoding)
         self._columns = (image_column, label_column)
+        self.content_columns = (image_column,)
 
     def _list(self) -> Listing:
         table = read_records(self._path, self._setting, self._cells[1])

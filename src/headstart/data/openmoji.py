@@ -72,6 +72,7 @@ class OpenMoji(Source):
     """
 
     modality: Literal["vision", "text", "audio"] = "vision"
+    content_columns = ("image",)
     paired_shifts = True
     fractions = (0.15, 0.25)
 

@@ -24,7 +24,7 @@ def map_threads(function: Callable[[Item], Result], items: Sequence[Item], what:
     chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
     pool = ThreadPoolExecutor(num_processors())
     try:
-        with _progress(what, len(items)) as advance:
+        with shown_progress(what, len(items)) as advance:
             for results in pool.map(lambda chunk: [function(item) for item in chunk], chunks):
                 yield from results
                 advance(len(results))
@@ -39,7 +39,8 @@ def num_processors() -> int:
 
 
 @contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def shown_progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar headed `what` on a terminal, once it has taken more than a second; `total` may not be known."""
     from rich.console import Console
     from rich.errors import LiveError
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -67,4 +68,4 @@ def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
             bar.stop()
         seconds = time.monotonic() - started
         if seconds > _QUIET_SECONDS:
-            _log.info("%s: %d in %.1f s", what, total, seconds)
+            _log.info("%s: %d in %.1f s", what, bar.tasks[0].completed, seconds)

@@ -87,6 +87,19 @@ def as_rgb(image: Any, scales: Scales | None = None) -> Any:
     return image.convert("RGB")
 
 
+def check_values(image: Any, content: bytes) -> str | None:
+    """Of an opened picture and its file, the kind of values if they have more than 8 bits.
+
+    Raises:
+        ValueError: if they cannot be brought to 0 to 255.
+    """
+    depth = depth_of(image)
+    _refuse_signed_bytes(image)
+    if depth is not None and depth.kind != "colour":
+        inspect_picture(content)
+    return None if depth is None else depth.kind
+
+
 def inspect_picture(content: bytes) -> dict[str, Any]:
     """Decode a picture in full, and tell what is odd about it; raises whatever the decoder raises.
 

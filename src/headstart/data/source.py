@@ -71,6 +71,8 @@ class Source(ABC):
     name: str
     fractions: tuple[float, float] = (0.15, 0.15)
     """Usual shares of val and test, where the data bring no split of their own and a run does not say."""
+    content_columns: tuple[str, ...] = ()
+    """Columns in which a table of such examples has what is predicted from: a file, a text, or the two of a pair."""
     asked: Mapping[str, str] = MappingProxyType({})
     """Columns that the run's split needs, by the setting that names each; set before anything is read."""
     parts_column: str | None = None

@@ -60,7 +60,9 @@ class TextHub(TextSource):
         own = folder_name(place) if place.is_dir() else dataset
         self.name = name or (own if subset is None else f"{own}/{subset}")
         self._place = (dataset, subset, revision)
-        self._columns = (*text_columns(text_column, pair_column), label_column)
+        text, pair = text_columns(text_column, pair_column)
+        self._columns = (text, pair, label_column)
+        self.content_columns = (text,) if pair is None else (text, pair)
         self._missing, self._missing_values = Missing.of(missing_values), missing_values
         self._shift_splits = dict(shifts or {})
         self._splits: Mapping[str, Any] | None = None

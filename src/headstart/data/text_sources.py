@@ -65,6 +65,7 @@ class TextSource(Source):
     """Subclasses say which texts there are, and what their shifts are."""
 
     modality: Literal["vision", "text", "audio"] = "text"
+    content_columns: tuple[str, ...] = ("text",)
 
     def __init__(self, max_length: int | None) -> None:
         self.max_length = max_length
@@ -200,7 +201,9 @@ class TextCsv(TextSource):
         super().__init__(max_length)
         self._path = Path(path).expanduser()
         self.name = name or table_name(self._path)
-        self._columns = (*text_columns(text_column, pair_column), label_column)
+        text, pair = text_columns(text_column, pair_column)
+        self._columns = (text, pair, label_column)
+        self.content_columns = (text,) if pair is None else (text, pair)
         self._shift_places = dict(shifts or {})
         self._missing, self._cells = Missing.of(missing_values), (missing_values, encoding)
         self._setting = "data.path"

@@ -87,21 +87,8 @@ class Texts(Examples):
         return self._lengths
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-        chosen = np.asarray(indices, dtype=np.int64)
-        starts, lengths = self._kept["offsets"][chosen], self._lengths[chosen]
-        places = np.arange(lengths.max())
-        real = places < lengths[:, None]
-        flat = np.minimum(starts[:, None] + places, len(self._kept["ids"]) - 1)
-        ids = np.where(real, self._kept["ids"][flat], self._pad_id)
-        word = real & ~self._kept["special"][flat]
-        inputs = {
-            "input_ids": ids,
-            "attention_mask": real.astype(np.int64),
-            "masked_ids": np.where(word, self._mask_id, ids),
-        }
-        if self._has_types:
-            inputs["token_type_ids"] = np.where(real, self._kept["types"][flat], 0)
-        return {name: torch.from_numpy(values.astype(np.int64)) for name, values in inputs.items()}
+        tokens = (self._pad_id, self._mask_id, self._has_types)
+        return padded(self._kept, np.asarray(indices, dtype=np.int64), *tokens)
 
     def preview(self, index: int) -> str:
         return self._texts[index] if self._pairs is None else f"{self._texts[index]} | {self._pairs[index]}"
@@ -153,6 +140,27 @@ class Texts(Examples):
             )
 
 
+def padded(
+    kept: Mapping[str, np.ndarray], chosen: np.ndarray, pad_id: int, mask_id: int, has_types: bool
+) -> dict[str, Tensor]:
+    """The `chosen` of the texts that `encoded` cut into tokens, as `Texts` gives a batch."""
+    starts = kept["offsets"][chosen]
+    lengths = kept["offsets"][chosen + 1] - starts
+    places = np.arange(lengths.max())
+    real = places < lengths[:, None]
+    flat = np.minimum(starts[:, None] + places, len(kept["ids"]) - 1)
+    ids = np.where(real, kept["ids"][flat], pad_id)
+    word = real & ~kept["special"][flat]
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": real.astype(np.int64),
+        "masked_ids": np.where(word, mask_id, ids),
+    }
+    if has_types:
+        inputs["token_type_ids"] = np.where(real, kept["types"][flat], 0)
+    return {name: torch.from_numpy(values.astype(np.int64)) for name, values in inputs.items()}
+
+
 def _tokens(
     key: str, texts: Sequence[str], pairs: Sequence[str] | None, tokenizer: Tokenizer, max_length: int
 ) -> dict[str, np.ndarray]:
@@ -161,7 +169,7 @@ def _tokens(
     remove_left(path.parent)
     kept = _load(path)
     if kept is None:
-        kept = _encode(texts, pairs, tokenizer, max_length)
+        kept = encoded(texts, pairs, tokenizer, max_length)
         try:
             with replacing(path) as draft, draft.open("wb") as file:
                 np.savez(file, **kept)  # type: ignore[arg-type]
@@ -184,17 +192,19 @@ def _load(path: Path) -> dict[str, np.ndarray] | None:
         return None
 
 
-def _encode(
+def encoded(
     texts: Sequence[str], pairs: Sequence[str] | None, tokenizer: Tokenizer, max_length: int
 ) -> dict[str, np.ndarray]:
+    """All tokens in a row (`ids`, `types`, `special`), where each text begins (`offsets` `(N + 1,)`), and how many
+    tokens each had before it was cut (`full` `(N,)`)."""
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("ids", "types", "special", "lengths", "full")}
     for start in range(0, len(texts), _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        encoded = tokenizer.encode(texts[chunk], None if pairs is None else pairs[chunk], max_length)
-        parts["lengths"].append(np.array([len(ids) for ids in encoded["ids"]], dtype=np.int64))
-        parts["full"].append(np.array(encoded["full"], dtype=np.int64))
+        found = tokenizer.encode(texts[chunk], None if pairs is None else pairs[chunk], max_length)
+        parts["lengths"].append(np.array([len(ids) for ids in found["ids"]], dtype=np.int64))
+        parts["full"].append(np.array(found["full"], dtype=np.int64))
         for name, kind in (("ids", np.int32), ("types", np.uint8), ("special", np.bool_)):
-            parts[name].append(np.concatenate([np.asarray(row, dtype=kind) for row in encoded[name]]))
+            parts[name].append(np.concatenate([np.asarray(row, dtype=kind) for row in found[name]]))
     kept = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     kept["offsets"] = np.concatenate([[0], np.cumsum(kept.pop("lengths"))])
     return kept

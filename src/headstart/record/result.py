@@ -125,6 +125,8 @@ class Result:
     """By class: how often which was taken for which."""
     reading: Mapping[str, Any] | None = field(default=None, metadata=MAY_LACK)
     """How the examples were read, and what of them was not."""
+    calibration: Mapping[str, Any] | None = field(default=None, metadata=MAY_LACK)
+    """Temperature and conformity of the validation examples (see `training.calibration`)."""
     predictions_bytes: int | None = field(default=None, metadata=MAY_LACK)
     crc32: Mapping[str, str] | None = field(default=None, metadata=MAY_LACK)
     """Of other files of the run: its history, plan, predictions and list of hardest examples."""
@@ -168,7 +170,7 @@ PARTS: dict[str, type] = {
     "weights": Weights,
 }
 """Entries that have a shape of their own."""
-PLAIN = ("environment", "git", "details", "reading")
+PLAIN = ("environment", "git", "details", "reading", "calibration")
 
 
 @cache

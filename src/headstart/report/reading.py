@@ -6,6 +6,7 @@ Nothing here raises for a file that is missing, truncated or foreign: the run ge
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -190,6 +191,15 @@ def _read_listing(directory: Path, ledger: Ledger, names: list[str]) -> list[Run
     if nameless:
         ledger.notes.append(f"{nameless} entries of {directory.name}/{LISTING} name no run and were left out.")
     return runs
+
+
+def read_run(directory: Path) -> Run:
+    """The run in a directory of its own, as far as its files tell."""
+    known = Run(directory.name, directory, "")
+    with suppress(OSError, ValueError, KeyError):  # which `_read_result` tells
+        known.run_id = str(read_json(RunDirectory(directory).result)["run_id"])
+    _read_result(known)
+    return known
 
 
 def _read_result(run: Run) -> None:

@@ -21,7 +21,7 @@ from headstart.run.begin import begin_record
 from headstart.run.heads import fitted_heads
 from headstart.run.job import Job
 from headstart.run.parts import build_backbone, build_head, build_optimizer, data_module
-from headstart.run.scores import count_parameters, keep_adapter, record_probe, record_scores, score
+from headstart.run.scores import count_parameters, keep_adapter, record_probe, record_scores, score, score_val
 from headstart.run.screen import last_line, shown_of_epochs, title
 from headstart.run.stored import frozen_features, kept_activations, stored_views
 from headstart.run.unchanged import check_unchanged
@@ -96,7 +96,9 @@ def train_model(job: Job, record: Recorder) -> Result:
         fit = _fit(job, directory, record.row, progress)
     load_weights(fit.module, directory.best, job.run_id)
     backbone, head = fit.module.backbone, fit.module.head
-    scored = score(job, data_module(job), fit.module.to(fit.device).eval(), fit.device)
+    data, module = data_module(job), fit.module.to(fit.device).eval()
+    scored = score(job, data, module, fit.device)
+    val = score_val(job, data, module, fit.device)
     reached = 1 + max(row["phase"] for row in fit.rows)
     cost = {
         "train_seconds": fit.seconds,
@@ -112,7 +114,7 @@ def train_model(job: Job, record: Recorder) -> Result:
     job.examples.verify()
     keep_adapter(job, fit.module, directory)
     kept = {phase: kept.boundary for phase, kept in fit.module.kept.items()}
-    done = record_scores(job, record, fit.rows, scored, cost, backbone.weights, kept)
+    done = record_scores(job, record, fit.rows, scored, val, cost, backbone.weights, kept)
     directory.tidy(job.cfg.trainer.keep_checkpoint)
     progress.done(last_line(done))
     return done

@@ -169,7 +169,8 @@ def _completed(directory: RunDirectory) -> Result:
             f"{directory.result} cannot be used: {error}. Name the directory of a completed run."
         ) from None
     if done is None or not done.is_completed:
-        state = "there is none" if done is None else "it failed"
+        begun = "it is not finished" if directory.is_begun else "there is none"
+        state = begun if done is None else f"it is recorded as {done.status}"
         raise InputError(f"{directory.path} must hold a run that is completed, but {state}. Name another directory.")
     return done
 

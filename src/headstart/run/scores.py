@@ -23,6 +23,7 @@ from headstart.run.parts import shifted_indices
 from headstart.strategies.plan import Plan
 from headstart.training import scoring
 from headstart.training.activations import FrozenFeatures
+from headstart.training.calibration import calibration_of
 from headstart.training.checkpoints import read_checkpoint, write_checkpoint
 from headstart.training.module import DivergedError, TransferModule
 from headstart.training.probe_spec import ProbeOutcome
@@ -83,6 +84,7 @@ def record_probe(
     ids = source.ids  # once: a source may draw the list up anew each time
     with torch.inference_mode():
         scored = {"test": Scored(head(features[test]), targets[test], [ids[i] for i in test], test)}
+        val = head(features[job.split.val]), targets[job.split.val]
         for name, (shift, shift_features) in shifted.items():
             chosen, ids = shifted_indices(job, shift), shift.ids
             outputs, targets = head(shift_features[chosen]), job.shift_targets[name]
@@ -90,7 +92,7 @@ def record_probe(
     if job.cfg.trainer.keep_checkpoint:
         state = {f"head.{name}": tensor for name, tensor in outcome.best_state.items()}
         write_checkpoint(record.directory.best, {"state_dict": state, "epoch": outcome.best_epoch}, job.run_id)
-    return record_scores(job, record, rows, scored, cost, job.factory.record(job.strategy.pretrained))
+    return record_scores(job, record, rows, scored, val, cost, job.factory.record(job.strategy.pretrained))
 
 
 def score(job: Job, data: DataModule, module: TransferModule, device: torch.device) -> dict[str, Scored]:
@@ -112,6 +114,14 @@ def score(job: Job, data: DataModule, module: TransferModule, device: torch.devi
     return scored
 
 
+def score_val(job: Job, data: DataModule, module: TransferModule, device: torch.device) -> tuple[Tensor, np.ndarray]:
+    """Outputs `(N, O)` and targets of the validation examples, by the best epoch's weights, in whatever order."""
+    seen: list[np.ndarray] = []
+    batches = islice(data.val_dataloader(), job.cfg.trainer.limit_batches)
+    outputs = scoring.predict(module, _noting(batches, seen), device, job.cfg.trainer.precision)
+    return outputs, job.targets.values[np.concatenate(seen)]
+
+
 def _noting(batches: Iterable[Mapping[str, Any]], seen: list[np.ndarray]) -> Iterator[Mapping[str, Any]]:
     for batch in batches:
         seen.append(batch["index"].numpy())
@@ -123,13 +133,15 @@ def record_scores(
     record: Recorder,
     rows: Sequence[Mapping[str, Any]],
     scored: Mapping[str, Scored],
+    val: tuple[Tensor, np.ndarray],
     cost: Mapping[str, Any],
     weights: WeightsRecord,
     kept: Mapping[int, str] | None = None,
 ) -> Result:
     """Turn what was scored into metrics, predictions and the result; the epoch is the one that was best by the monitor.
 
-    `kept` names the group, by phase, whose stored activations training started from.
+    `val` are outputs `(N, O)` and targets of the validation examples, which say how sure the model may be. `kept` names
+    the group, by phase, whose stored activations training started from.
     """
     monitor, task, names = job.cfg.trainer.monitor, job.task, job.targets.names
     best = rows[best_epoch(rows, monitor)]
@@ -155,6 +167,7 @@ def record_scores(
             source=weights.source, sha256=weights.sha256, ignored=list(weights.ignored), place=weights.place
         ),
         score=task.score,
+        calibration=calibration_of(task, val, (test.outputs, test.targets)),
         details=task.details(test.outputs, torch.from_numpy(test.targets), names),
         reading={
             **job.reading.description,

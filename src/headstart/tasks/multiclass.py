@@ -157,6 +157,12 @@ class Multiclass(Task):
         predicted = outputs.argmax(1).numpy().astype(np.int64)
         return {"label": targets.astype(np.int64), "probability": probability, "predicted": predicted}
 
+    def said(self, outputs: Tensor) -> np.ndarray:
+        return torch.softmax(outputs.double(), dim=1).numpy()
+
+    def chosen(self, said: np.ndarray) -> list[int]:
+        return [int(said.argmax())]
+
     def details(self, outputs: Tensor, targets: Tensor, names: tuple[str, ...]) -> dict[str, Any]:
         """The accuracy within each class, and how often which class was taken for which.
 

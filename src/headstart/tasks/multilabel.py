@@ -177,6 +177,12 @@ class Multilabel(Task):
             "predicted": (probability >= self.threshold).astype(np.uint8),
         }
 
+    def said(self, outputs: Tensor) -> np.ndarray:
+        return torch.sigmoid(outputs.double()).numpy()
+
+    def chosen(self, said: np.ndarray) -> list[int]:
+        return [int(place) for place in np.argsort(-said, kind="stable") if said[place] >= self.threshold]
+
     def details(self, outputs: Tensor, targets: Tensor, names: tuple[str, ...]) -> dict[str, Any]:
         probability, truth = torch.sigmoid(outputs.double()).numpy(), targets.numpy() > 0
         decided = probability >= self.threshold

@@ -177,6 +177,12 @@ class Regression(Task):
         said = self.in_units(outputs.double()).numpy()
         return {"label": targets.astype(np.float32), "predicted": said.astype(np.float32)}
 
+    def said(self, outputs: Tensor) -> np.ndarray:
+        return self.in_units(outputs.double()).numpy()
+
+    def chosen(self, said: np.ndarray) -> list[int]:
+        return list(range(len(said)))
+
     def details(self, outputs: Tensor, targets: Tensor, names: tuple[str, ...]) -> dict[str, Any]:
         rows = {}
         for place, name in enumerate(names):

@@ -152,6 +152,15 @@ class Task(ABC):
         """What is kept of a test set beside the ids: `label`, `predicted`, and how surely."""
 
     @abstractmethod
+    def said(self, outputs: Tensor) -> np.ndarray:
+        """What outputs `(N, O)` say, float64: probabilities, or numbers in the data's units."""
+
+    @abstractmethod
+    def chosen(self, said: np.ndarray) -> list[int]:
+        """Of what is said of one example `(O,)`, the places of the answer, the surest first: one class, all labels
+        above the threshold, all numbers."""
+
+    @abstractmethod
     def details(self, outputs: Tensor, targets: Tensor, names: tuple[str, ...]) -> dict[str, Any]:
         """Facts by class or by number, for the record."""
 

@@ -1,0 +1,225 @@
+"""Examples that come one by one and without labels, read as a run read its own; nothing of them is kept."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headstart.data import audio_clips, picture_files
+from headstart.data.audio_clips import DEFAULT_SECONDS, Padding, Part, checked_sound, cut, require_decoder, resampled
+from headstart.data.class_folders import Kind
+from headstart.data.picture_files import as_rgb, check_values, opened
+from headstart.data.picture_values import Scales
+from headstart.data.sizing import CropMode, Sizing, fit
+from headstart.data.texts import Tokenizer, encoded, padded
+
+TEXT_SUFFIXES = frozenset({".txt", ".md"})
+"""Files that hold one text each."""
+Content = Any
+"""A file (`Path`); a text, or two of a pair (`tuple[str, ...]`); a `PIL.Image` or an array `(H, W, 3)`; samples `(T,)`
+with their rate."""
+_log = logging.getLogger(__name__)
+
+
+class Reader(ABC):
+    """Reads examples of one modality; `read` may be called by several threads at once."""
+
+    kind: Kind
+    window: int = 1
+    """Batches' worth of examples among which those of like length are put together."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        """What was odd about the examples."""
+
+    def check(self) -> None:  # noqa: B027
+        """Raise `InputError` where what reads them is not installed."""
+
+    @abstractmethod
+    def read(self, content: Content) -> Any:
+        """One example, as `batch` takes it. Raises whatever the decoder raises, `ValueError`, `OSError`."""
+
+    def length(self, item: Any) -> int:
+        """By which examples are put together in batches."""
+        return 0
+
+    @abstractmethod
+    def batch(self, items: Sequence[Any]) -> dict[str, Tensor]:
+        """Examples as the backbone takes them: batch-first tensors, by name."""
+
+    def say(self) -> None:  # noqa: B027
+        """Tell in words what was odd, with counts."""
+
+
+class PictureReader(Reader):
+    """Files of pictures as `pixels` `(B, 3, size, size)`, uint8; `scales` as the run's own pictures had them."""
+
+    def __init__(
+        self,
+        scales: Scales,
+        size: int,
+        interpolation: str = "bicubic",
+        crop_pct: float = 1.0,
+        crop_mode: CropMode = "center",
+        fill: Sequence[int] = (0, 0, 0),
+    ) -> None:
+        super().__init__()
+        red, green, blue = fill
+        self._sizing = Sizing(size, interpolation, crop_pct, crop_mode, (red, green, blue))
+        self._scales = scales
+        self.kind = picture_files.kind()
+
+    def read(self, content: Content) -> np.ndarray:
+        if isinstance(content, np.ndarray) or hasattr(content, "convert"):
+            return fit(_picture(content), self._sizing)
+        data = _bytes(content)
+        with opened(data) as image:
+            kind = check_values(image, data)
+            if kind is not None and kind != "colour" and kind not in self._scales:
+                self.counts["deep"] += 1
+            return fit(as_rgb(image, self._scales), self._sizing)
+
+    def batch(self, items: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        return {"pixels": torch.from_numpy(np.stack(items))}
+
+    def say(self) -> None:
+        if self.counts["deep"]:
+            _log.warning(
+                "%d pictures hold more than 8 bits a value, and the run was trained on none such: each is brought to 8 "
+                "bits by its own values.",
+                self.counts["deep"],
+            )
+
+
+class SoundReader(Reader):
+    """Files of sound as `waveform` `(B, T)` float32, 0 where padded, and `lengths` `(B,)` int64."""
+
+    window = 4
+
+    def __init__(
+        self,
+        sample_rate: int,
+        seconds: float = DEFAULT_SECONDS,
+        padding: Padding = "longest",
+        part: Part = "middle",
+    ) -> None:
+        super().__init__()
+        self._rate, self._most, self._part = sample_rate, max(1, round(seconds * sample_rate)), part
+        self._padding = padding
+        self.kind = audio_clips.kind()
+
+    def check(self) -> None:
+        require_decoder()
+
+    def read(self, content: Content) -> np.ndarray:
+        found = checked_sound(_bytes(content)) if isinstance(content, Path) else _sound(*content)
+        samples = resampled(*found, self._rate)
+        self.counts["all"] += 1
+        self.counts["cut"] += len(samples) > self._most
+        return cut(samples, self._most, self._part)
+
+    def length(self, item: np.ndarray) -> int:
+        return len(item)
+
+    def batch(self, items: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        lengths = np.array([len(item) for item in items], dtype=np.int64)
+        width = self._most if self._padding == "fixed" else int(lengths.max())
+        waveform = np.zeros((len(items), width), np.float32)
+        for row, item in zip(waveform, items, strict=True):
+            row[: len(item)] = item
+        return {"waveform": torch.from_numpy(waveform), "lengths": torch.from_numpy(lengths)}
+
+    def say(self) -> None:
+        if self.counts["cut"]:
+            _log.warning(
+                "%d of %d sounds are longer than what the run reads of them: the %s %g s.",
+                *(self.counts["cut"], self.counts["all"], self._part, self._most / self._rate),
+            )
+
+
+class TextReader(Reader):
+    """Texts, or pairs of them, as token ids with their mask and, where tokens have types, these."""
+
+    window = 16
+    kind = Kind("texts", TEXT_SUFFIXES, "Save them as .txt in UTF-8, or as a table.")
+
+    def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
+        super().__init__()
+        self._encode = partial(encoded, tokenizer=tokenizer, max_length=max_length)
+        self._tokens = tokenizer.pad_id, tokenizer.mask_id, tokenizer.has_types
+        self._most, self._part = max_length, tokenizer.part
+
+    def read(self, content: Content) -> tuple[str, ...]:
+        texts = (_bytes(content).decode("utf-8-sig").strip(),) if isinstance(content, Path) else content
+        if not all(texts):
+            raise ValueError("there is no text")
+        return texts
+
+    def length(self, item: tuple[str, ...]) -> int:
+        return sum(map(len, item))
+
+    def batch(self, items: Sequence[tuple[str, ...]]) -> dict[str, Tensor]:
+        texts, *pairs = zip(*items, strict=True)
+        kept = self._encode(texts, pairs[0] if pairs else None)
+        self.counts["all"] += len(items)
+        self.counts["cut"] += int((kept["full"] > self._most).sum())
+        inputs = padded(kept, np.arange(len(items)), *self._tokens)
+        del inputs["masked_ids"]  # for augmentation alone
+        return inputs
+
+    def say(self) -> None:
+        if self.counts["cut"]:
+            _log.warning(
+                "%d of %d texts have more tokens than the run reads of them: the %s %d.",
+                *(self.counts["cut"], self.counts["all"], self._part, self._most),
+            )
+
+
+def reader_of(modality: str, scales: Scales, arguments: dict[str, Any]) -> Reader:
+    """The reader for what a run was trained on; `arguments` are those of its `reading`."""
+    if modality == "vision":
+        return PictureReader(scales, **arguments)
+    return TextReader(**arguments) if modality == "text" else SoundReader(**arguments)
+
+
+def reason(error: Exception) -> str:
+    """Why something cannot be read, in a line."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text in UTF-8"
+    if "_io.BytesIO" in str(error):  # a decoder's words for what has no name to it
+        return "it is not what its name says, or damaged"
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(str(words).split())[:160] or type(error).__name__
+
+
+def _picture(content: Any) -> Any:
+    from PIL import Image
+
+    if not isinstance(content, np.ndarray):
+        return as_rgb(content)
+    if content.dtype != np.uint8 or content.ndim != 3 or content.shape[2] != 3:
+        raise ValueError(f"an array must be (H, W, 3) uint8, but is {content.shape} {content.dtype}")
+    return Image.fromarray(content)
+
+
+def _sound(samples: Any, rate: int) -> tuple[np.ndarray, int]:
+    found = np.asarray(samples, dtype=np.float32)
+    if found.ndim != 1 or not len(found) or not np.isfinite(found).all():
+        raise ValueError(f"samples must be (T,) finite numbers, but are {found.shape}")
+    return found, rate
+
+
+def _bytes(content: Content) -> bytes:
+    if not isinstance(content, Path):
+        raise ValueError(f"{type(content).__name__} is no path")
+    data = content.read_bytes()
+    if not data:
+        raise ValueError("empty file")
+    return data

@@ -1,0 +1,169 @@
+"""What a person names to predict on: files, folders, patterns, tables, and texts on standard input."""
+
+import glob
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from headstart.data import audio_clips, picture_files
+from headstart.data.cells import Missing, texts
+from headstart.data.folders import by_suffix, counted, files_in
+from headstart.data.records import is_table, read_records
+from headstart.data.source import Source
+from headstart.data.unlabelled import TEXT_SUFFIXES, Content, Reader
+from headstart.errors import InputError
+
+STDIN = "-"
+_PATTERN = "*?["
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One thing to predict on, by the name that it has in the output."""
+
+    name: str
+    content: Content | None
+    problem: str = ""
+    """Why there is nothing to read, where that is known beforehand."""
+
+
+@dataclass
+class Inputs:
+    """Everything that was named, in that order."""
+
+    names: list[str] = field(default_factory=list)
+    contents: list[tuple[str, ...] | None] = field(default_factory=list)
+    """A text or pair of each; `None` where the name is that of a file."""
+    problems: dict[int, str] = field(default_factory=dict)
+    stream: IO[bytes] | None = None
+    """Texts that come last, a line each."""
+    num_texts: int = 1
+    """In a line of them, with a tab between two."""
+    files: dict[int, str] = field(default_factory=dict)
+    """Where a file lies that is called otherwise in the output."""
+
+    @property
+    def total(self) -> int | None:
+        """How many there are; `None` if that shows only as they come."""
+        return len(self.names) if self.stream is None else None
+
+    def add(
+        self, name: str, content: tuple[str, ...] | None = None, problem: str = "", file: Path | None = None
+    ) -> None:
+        if problem:
+            self.problems[len(self.names)] = problem
+        if file is not None and str(file) != name:
+            self.files[len(self.names)] = str(file)
+        self.names.append(name)
+        self.contents.append(content)
+
+    def __iter__(self) -> Iterator[Example]:
+        for place, (name, content) in enumerate(zip(self.names, self.contents, strict=True)):
+            problem = self.problems.get(place, "")
+            file = Path(self.files.get(place, name)) if content is None else None
+            yield Example(name, None if problem else file or content, problem)
+        for number, line in enumerate(self.stream or (), start=1):
+            text = line.decode("utf-8", errors="replace").strip()
+            parts = tuple(part.strip() for part in text.split("\t", 1)) if self.num_texts == 2 else (text,)
+            lacks = len(parts) < self.num_texts
+            yield Example(text or f"line {number}", parts, "a tab between its two texts is missing" if lacks else "")
+
+
+def gather(words: Sequence[str], reader: Reader, source: Source, missing: Missing, root: Path | None = None) -> Inputs:
+    """What `words` name. `source` says what the run was trained on; relative paths of a table start at `root`.
+
+    Raises:
+        InputError: naming every word that stands for nothing, for examples of another modality, or for a table without
+            the run's columns.
+    """
+    found = Inputs(num_texts=len(source.content_columns))
+    problems: list[str] = []
+    for word in words:
+        try:
+            if word == STDIN:
+                _add_stream(found, source)
+            else:
+                for path in _paths(word):
+                    _add(found, path, reader, source, missing, root)
+        except InputError as error:
+            problems += error.messages
+    if problems:
+        raise InputError(*problems)
+    return found
+
+
+def _add_stream(found: Inputs, source: Source) -> None:
+    if source.modality != "text":
+        raise InputError(
+            f"- stands for texts on standard input, but the run reads {_WHAT[source.modality]}. Name files."
+        )
+    found.stream = sys.stdin.buffer
+
+
+def _paths(word: str) -> list[Path]:
+    """The file or folder of that name, or what a pattern finds."""
+    path = Path(word).expanduser()
+    if path.exists() or not any(mark in word for mark in _PATTERN):
+        return [path]
+    matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+    if not matches:
+        raise InputError(f"The pattern {word} finds no file. ** stands for folders at any depth.")
+    return [match for match in matches if not match.is_dir()] or matches
+
+
+def _add(found: Inputs, path: Path, reader: Reader, source: Source, missing: Missing, root: Path | None) -> None:
+    if path.is_dir():
+        _add_folder(found, path, reader, source)
+    elif not path.exists():
+        raise InputError(f"{path} does not exist: name files, folders, patterns, a table, or - for texts.")
+    elif path.suffix.lower() in reader.kind.suffixes:
+        found.add(str(path))
+    elif is_table(path):
+        _add_table(found, path, source, missing, root)
+    elif (other := _modality(path)) not in (None, source.modality):
+        raise InputError(f"{path} is a file of {_WHAT[other or '']}, but the run reads {_WHAT[source.modality]}.")
+    else:
+        found.add(str(path))  # its name does not tell: reading will
+
+
+def _add_folder(found: Inputs, folder: Path, reader: Reader, source: Source) -> None:
+    files = files_in(folder, reader.kind.suffixes)
+    if files.problems:
+        raise InputError(*files.problems)
+    if not files.read:
+        others = counted(by_suffix([*files.unread, *files.other]))
+        there = f" but {others}" if others else ""
+        tables = [path for path in files.other if is_table(path)]
+        hint = f" To read a table, name it: {tables[0]}." if tables else ""
+        raise InputError(f"{folder} holds no {_WHAT[source.modality]}{there}: name a folder that does.{hint}")
+    unread = {str(path) for path in files.unread}
+    for path in sorted(map(str, [*files.read, *files.unread])):
+        suffix = Path(path).suffix.lower()
+        found.add(path, problem=f"no file of {reader.kind.what} that can be read ({suffix})" if path in unread else "")
+
+
+def _add_table(found: Inputs, path: Path, source: Source, missing: Missing, root: Path | None) -> None:
+    columns = source.content_columns
+    table = read_records(path, "INPUT")
+    table.require(**{"the run": columns})
+    cells = [texts(table, column) for column in columns]
+    for row, values in enumerate(zip(*cells, strict=True)):
+        name, empty = f"{path}:{table.ids[row]}", [c for c, v in zip(columns, values, strict=True) if missing(v)]
+        problem = f"there is nothing in column {empty[0]!r}" if empty else ""
+        if source.modality == "text":
+            found.add(name, values, problem)
+        else:
+            file = (root or path.parent) / values[0]
+            found.add(name if empty else values[0], None, problem, file)
+
+
+_WHAT: Mapping[str, str] = {"vision": "pictures", "text": "texts", "audio": "sounds"}
+
+
+def _modality(path: Path) -> str | None:
+    """What a file holds, by its name; `None` if that does not tell."""
+    suffix = path.suffix.lower()
+    kinds = {"vision": picture_files.kind().suffixes, "audio": audio_clips.kind().suffixes, "text": TEXT_SUFFIXES}
+    return next((modality for modality, suffixes in kinds.items() if suffix in suffixes), None)

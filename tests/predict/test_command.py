@@ -1,0 +1,209 @@
+"""What `headstart predict` reads, writes and refuses, tried through the command."""
+
+import csv
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headstart.cli.main import main
+from headstart.compat import mend_torchvision
+from pictures import CLASSES, tiny, write_folder
+
+mend_torchvision()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A comparison of two strategies, three seeds each, on small pictures."""
+    root = tmp_path_factory.mktemp("home")
+    write_folder(root / "pictures", per_class=10)
+    own = [*tiny(root / "pictures"), "optimizer.lr=0.01", "trainer.max_epochs=1", f"hydra.sweep.dir={root / 'sweep'}"]
+    assert main(["train", "-m", *own, "strategy=feature_extraction,fine_tune", "seed=0,1,2"]) == 0
+    return root
+
+
+@pytest.fixture
+def run(home: Path) -> Path:
+    return next(path.parent for path in sorted((home / "sweep").glob("*/result.json")))
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """The one message of a command that exits with 2."""
+    capsys.readouterr()
+    assert main(["predict", *map(str, words)]) == 2
+    return capsys.readouterr().err
+
+
+def test_files_that_cannot_be_read_are_listed_with_their_reason(at_home: Path, home: Path, run: Path):
+    shutil.copytree(home / "pictures" / CLASSES[0], "mixed")
+    Path("mixed/broken.png").write_bytes(b"no picture")
+    Path("mixed/empty.jpg").write_bytes(b"")
+    Path("mixed/film.mp4").write_bytes(b"x")
+    Path("mixed/notes.txt").write_text("about them")
+    assert main(["predict", str(run), "mixed", "--out=out.csv"]) == 1
+    found = {Path(row["input"]).name: row for row in rows(Path("out.csv"))}
+    assert len(found) == 10 + 3
+    assert {name for name, row in found.items() if row["error"]} == {"broken.png", "empty.jpg", "film.mp4"}
+    assert found["empty.jpg"]["error"] == "empty file"
+    assert all(row["label"] in CLASSES for row in found.values() if not row["error"])
+
+
+def test_formats_say_the_same(at_home: Path, home: Path, run: Path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    what = str(home / "pictures")
+    for name in ("out.csv", "out.jsonl", "out.parquet"):
+        assert main(["predict", str(run), what, f"--out={name}"]) == 0
+    table, lines = rows(Path("out.csv")), [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    kept = parquet.read_table("out.parquet").to_pylist()
+    assert len(table) == len(lines) == len(kept) == 30
+    for one, two, three in zip(table, lines, kept, strict=True):
+        assert one["input"] == two["input"] == three["input"]
+        assert one["label"] == two["label"] == three["label"] == max(two["scores"], key=two["scores"].get)
+        assert float(one["score"]) == two["score"] == three["score"]
+        assert float(one["score_circle"]) == two["scores"]["circle"] == three["score_circle"]
+        assert sum(two["scores"].values()) == pytest.approx(1, abs=1e-6)
+    assert main(["predict", str(run), what, "--out=top.csv", "--top", "2"]) == 0
+    assert list(rows(Path("top.csv"))[0]) == ["input", "label", "score", "label_2", "score_2", "error"]
+
+
+def test_a_table_names_files_and_patterns_find_them(at_home: Path, home: Path, run: Path):
+    Path("list.csv").write_text(f"image,more\n{home / 'pictures/circle/0.png'},x\n,y\nlost.png,z\n")
+    assert main(["predict", str(run), "list.csv", str(home / "pictures/**/1.png"), "--out=out.csv"]) == 1
+    found = rows(Path("out.csv"))
+    assert [bool(row["error"]) for row in found] == [False, True, True, False, False, False]
+    assert found[1]["error"] == "there is nothing in column 'image'"
+    assert found[2]["error"] == "No such file or directory"
+
+
+def test_names_that_a_spreadsheet_would_run_are_neutralised(at_home: Path, home: Path, run: Path):
+    shutil.copy(home / "pictures/circle/0.png", "=1+1.png")
+    assert main(["predict", str(run), "=1+1.png", "--out=out.csv"]) == 0
+    assert rows(Path("out.csv"))[0]["input"] == "'=1+1.png"
+
+
+def test_the_order_and_the_batches_change_nothing(at_home: Path, home: Path, run: Path):
+    names = [str(path) for path in sorted((home / "pictures").rglob("*.png"))]
+    assert main(["predict", str(run), *names, "--out=a.jsonl"]) == 0
+    assert main(["predict", str(run), *reversed(names), "--out=b.jsonl", "--batch-size=7"]) == 0
+    one, two = ([json.loads(line) for line in Path(f"{name}.jsonl").read_text().splitlines()] for name in "ab")
+    assert [row["input"] for row in one] == names == [row["input"] for row in two][::-1]
+    for first, second in zip(one, two[::-1], strict=True):
+        np.testing.assert_allclose([*first["scores"].values()], [*second["scores"].values()], atol=1e-5)
+
+
+def test_bad_input_is_one_message_and_nothing_is_written(
+    at_home: Path, home: Path, run: Path, capsys: pytest.CaptureFixture[str]
+):
+    pictures = home / "pictures"
+    Path("nothing").mkdir()
+    Path("text.txt").write_text("a text")
+    Path("other.csv").write_text("file,label\na.png,b\n")
+    Path("there.csv").write_text("mine")
+    assert "there is none" in refused(capsys, "nothing", pictures)
+    assert "finds no file" in refused(capsys, run, "no*.png")
+    assert "does not exist" in refused(capsys, run, "lost.png", "--out=x.csv")
+    assert "file of texts, but the run reads pictures" in refused(capsys, run, "text.txt")
+    assert "no column 'image'" in refused(capsys, run, "other.csv", "--out=x.csv")
+    assert "holds no pictures" in refused(capsys, run, "nothing")
+    assert "exists already" in refused(capsys, run, pictures, "--out=there.csv")
+    assert "ending of --out" in refused(capsys, run, pictures, "--out=x.xls")
+    assert "the run reads pictures" in refused(capsys, run, "-")
+    assert "whole number above 0" in refused(capsys, run, pictures, "--top=0")
+    assert "Unknown option" in refused(capsys, run, pictures, "--oops")
+    assert "needs a value" in refused(capsys, run, pictures, "--out")
+    assert "comparison" in refused(capsys, run, pictures, "--ensemble")
+    assert Path("there.csv").read_text() == "mine"
+    assert {path.name for path in at_home.iterdir()} == {"nothing", "text.txt", "other.csv", "there.csv"}
+    assert main(["predict", str(run), str(pictures), "--out=there.csv", "--force"]) == 0
+    assert len(rows(Path("there.csv"))) == 30
+
+
+def test_a_failed_run_is_refused(at_home: Path, home: Path, run: Path, capsys: pytest.CaptureFixture[str]):
+    shutil.copytree(run, "failed")
+    entry = json.loads(Path("failed/result.json").read_text())
+    entry |= {"status": "failed", "error": {"type": "E", "message": "m", "traceback": ""}}
+    entry.pop("crc32", None)
+    entry.pop("sha256", None)
+    Path("failed/result.json").write_text(json.dumps({name: value for name, value in entry.items() if name != "seal"}))
+    assert refused(capsys, "failed", home / "pictures")
+
+
+def test_a_comparison_stands_for_its_best_run_on_val(at_home: Path, home: Path, capsys: pytest.CaptureFixture[str]):
+    results = [json.loads(path.read_text()) for path in (home / "sweep").glob("*/result.json")]
+    means = {}
+    for strategy in ("feature_extraction", "fine_tune"):
+        scores = [one["metrics"]["val/accuracy"] for one in results if one["choices"]["strategy"] == strategy]
+        means[strategy] = sum(scores) / 3
+    best = max(means.values())
+    assert main(["predict", str(home / "sweep"), str(home / "pictures"), "--out=one.jsonl"]) == 0
+    words = capsys.readouterr().err
+    chosen = next(one for one in results if f"run on val is {one['run_id']} " in words)
+    assert means[chosen["choices"]["strategy"]] == best
+    mine = [one for one in results if one["choices"]["strategy"] == chosen["choices"]["strategy"]]
+    assert chosen["metrics"]["val/accuracy"] == max(one["metrics"]["val/accuracy"] for one in mine)
+    for one in mine:
+        place = home / "sweep" / one["run_id"]
+        assert main(["predict", str(place), str(home / "pictures"), f"--out={one['seed']}.jsonl"]) == 0
+    assert main(["predict", str(home / "sweep"), str(home / "pictures"), "--ensemble", "--out=all.jsonl"]) == 0
+
+    def read(name: object) -> np.ndarray:
+        lines = Path(f"{name}.jsonl").read_text().splitlines()
+        return np.array([list(json.loads(line)["scores"].values()) for line in lines])
+
+    np.testing.assert_allclose(read("one"), read(chosen["seed"]), atol=1e-6)
+    np.testing.assert_allclose(read("all"), np.mean([read(seed) for seed in range(3)], axis=0), atol=1e-6)
+
+
+def test_texts_on_standard_input(at_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    import tiny_models
+
+    model = tiny_models.save_text(at_home / "bert", "bert")
+    Path("texts.csv").write_text(
+        "text,label\n" + "\n".join(f"the {'cat' if n % 2 else 'dog'} runs {n},{n % 2}" for n in range(24))
+    )
+    own = ["backbone=huggingface_text", f"backbone.model={model}", "data=text_csv", "data.path=texts.csv"]
+    more = ["trainer.max_epochs=1", "trainer.batch_size=8", "trainer.threads=1", "logger=none"]
+    assert main(["train", *own, *more, "strategy=feature_extraction", "hydra.run.dir=run"]) == 0
+    lines = b"the cat runs 1\n\nthe dog runs 0\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    assert main(["predict", "run", "-", "--out=out.jsonl"]) == 1
+    found = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    assert [row["input"] for row in found] == ["the cat runs 1", "line 2", "the dog runs 0"]
+    assert found[1]["error"] == "there is no text"
+    assert main(["predict", "run", "texts.csv"]) == 0
+    assert "texts.csv:3" in capsys.readouterr().out
+
+
+def test_calibrated_scores_are_those_at_the_runs_temperature(
+    at_home: Path, home: Path, run: Path, capsys: pytest.CaptureFixture[str]
+):
+    entry = json.loads((run / "result.json").read_text())
+    kept = entry["calibration"]
+    assert kept["num_val"] == entry["data"]["sizes"]["val"]
+    before = kept["expected_calibration_error"]["test"][0]
+    assert before == pytest.approx(entry["metrics"]["test/expected_calibration_error"], abs=1e-5)
+    what = str(home / "pictures")
+    for name, more in (("plain", []), ("calibrated", ["--calibrated"]), ("sets", ["--interval=0.5"])):
+        assert main(["predict", str(run), what, f"--out={name}.jsonl", *more]) == 0
+    plain, calibrated, sets = (
+        [json.loads(line) for line in Path(f"{name}.jsonl").read_text().splitlines()]
+        for name in ("plain", "calibrated", "sets")
+    )
+    for one, two, three in zip(plain, calibrated, sets, strict=True):
+        logs = np.log([*one["scores"].values()]) / kept["temperature"]
+        np.testing.assert_allclose([*two["scores"].values()], np.exp(logs) / np.exp(logs).sum(), atol=1e-5)
+        assert three["scores"] == two["scores"]
+        assert three["set"][0] == two["label"]
+    assert "validation examples or more" in refused(capsys, run, what, "--interval=0.999")
+    assert "as 0.9" in refused(capsys, run, what, "--interval=90")
+    assert "no calibration of its own" in refused(capsys, home / "sweep", what, "--ensemble", "--calibrated")

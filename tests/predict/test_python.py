@@ -1,0 +1,85 @@
+"""What `import headstart` offers to programs: its examples run, and it leaves the process as it was."""
+
+import doctest
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import headstart
+from headstart.cli import python
+from headstart.cli.main import main
+from headstart.compat import mend_torchvision
+from headstart.predict import model
+from headstart.report import frame
+from pictures import tiny, write_folder
+
+mend_torchvision()
+
+
+@pytest.fixture
+def names(at_home: Path) -> dict[str, object]:
+    """What the examples speak of."""
+    own = tiny(write_folder(at_home / "pictures", per_class=10))
+    assert main(["train", *own, "strategy=fine_tune", "hydra.run.dir=run"]) == 0
+    return {
+        "run_dir": Path("run"),
+        "picture": at_home / "pictures/circle/0.png",
+        "tiny": [*own, "trainer.max_epochs=1"],
+    }
+
+
+@pytest.mark.parametrize("function", [model.load, frame.results, python.train])
+def test_examples_run(names: dict[str, object], function):
+    if function is frame.results:
+        pytest.importorskip("pandas")
+    (example,) = [one for one in doctest.DocTestFinder(recurse=False).find(function) if one.examples]
+    example.globs = dict(names)
+    assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_training_leaves_the_process_as_it_was(names, capsys: pytest.CaptureFixture[str]):
+    torch.manual_seed(5)
+    np.random.seed(5)
+    root = logging.getLogger()
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy(), torch.get_num_threads(), dict(os.environ)
+    handlers, words = list(root.handlers), list(sys.argv)
+    run = headstart.train(
+        "strategy=fine_tune", "trainer.max_epochs=1", "trainer.deterministic=true", *names["tiny"][:-1]
+    )
+    assert run.result.is_completed
+    assert torch.equal(torch.random.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])
+    assert (torch.get_num_threads(), dict(os.environ)) == before[2:]
+    assert (list(root.handlers), list(sys.argv)) == (handlers, words)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert capsys.readouterr().out == ""
+    assert "together with other runs" not in (run.directory / "log.txt").read_text()
+    assert headstart.train("strategy=fine_tune", "trainer.max_epochs=1", "trainer.deterministic=true",
+                           *names["tiny"][:-1]).result.started == run.result.started  # fmt: skip
+    with pytest.raises(ValueError, match="straegy"):
+        headstart.train("straegy=fine_tune")
+
+
+def test_a_model_takes_paths_pictures_and_arrays(names):
+    loaded = headstart.load("run")
+    picture = Image.open(names["picture"]).convert("RGB")
+    found = loaded.predict([names["picture"], picture, np.asarray(picture), "lost.png", np.zeros((2, 2))])
+    assert [bool(answer.error) for answer in found] == [False, False, False, True, True]
+    assert found[0].scores == pytest.approx(found[1].scores) == pytest.approx(found[2].scores)
+    assert loaded.predict(np.asarray(picture))[0].label == found[0].label
+
+
+def test_importing_it_imports_nothing_else():
+    code = "import sys, headstart; print([n for n in ('torch', 'numpy', 'hydra', 'pandas') if n in sys.modules])"
+    began = time.perf_counter()
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+    assert time.perf_counter() - began < 5
