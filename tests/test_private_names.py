@@ -25,6 +25,8 @@ KNOWN = {
     # A value of a config that has not been resolved, and of an override with several: both are checked, not used
     "config/explanation.py": {"_get_node"},
     "config/guard.py": {"_convert_value"},
+    # torch leaves a hook there that keeps what was parametrized from being pickled
+    "run/plain_module.py": {"_load_state_dict_pre_hooks"},
     # A part's class, which only a config names so; and what a job failed of, which hydra otherwise raises and logs
     "sweep/sweeper.py": {"_target_", "_return_value"},
     # A rank whose first process is gone must end, whatever its threads are waiting for

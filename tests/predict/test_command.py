@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from headstart.cli.main import main
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 from pictures import CLASSES, tiny, write_folder
 
-mend_torchvision()
+declare_torchvision_operators()
 
 
 @pytest.fixture(scope="module")

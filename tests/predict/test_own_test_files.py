@@ -9,10 +9,10 @@ import pytest
 
 import tiny_models
 from headstart.cli.main import main
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 from pictures import tiny, write_folder
 
-mend_torchvision()
+declare_torchvision_operators()
 
 OWN = ["trainer.max_epochs=1", "trainer.batch_size=8", "trainer.threads=1", "optimizer.lr=0.01", "logger=none"]
 CNN, VIT = "backbone.model=test_efficientnet", "backbone.model=test_vit"

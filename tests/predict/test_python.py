@@ -16,12 +16,12 @@ from PIL import Image
 import headstart
 from headstart.cli import python
 from headstart.cli.main import main
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 from headstart.predict import model
 from headstart.report import frame
 from pictures import tiny, write_folder
 
-mend_torchvision()
+declare_torchvision_operators()
 
 
 @pytest.fixture

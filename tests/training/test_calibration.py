@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from headstart.compat import mend_torchvision
+from headstart.compat import declare_torchvision_operators
 from headstart.tasks.multiclass import Multiclass
 from headstart.tasks.multilabel import Multilabel
 from headstart.tasks.regression import Regression
@@ -20,7 +20,7 @@ from headstart.training.calibration import (
     needed,
 )
 
-mend_torchvision()
+declare_torchvision_operators()
 
 
 def drawn(count: int, num_classes: int = 4, seed: int = 0) -> tuple[torch.Tensor, np.ndarray]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from headstart.training.checkpoints import DamagedCheckpointError, WholeCheckpoints, read_checkpoint, resumable
+from headstart.training.checkpoints import DamagedCheckpointError, read_checkpoint, resumable
+from headstart.training.trainer import WholeCheckpoints
 
 
 @pytest.fixture

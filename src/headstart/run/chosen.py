@@ -6,13 +6,14 @@ from functools import partial
 import torch
 from omegaconf import DictConfig
 
-from headstart.backbones.backbone import BackboneFactory
+from headstart.backbones.backbone import Backbone, BackboneFactory
 from headstart.compat import declare_torchvision_operators
 from headstart.config import binding
 from headstart.data.augmentation import Augmentation
 from headstart.data.source import Source
 from headstart.record.trackers import Tracker
 from headstart.run.pools import ask
+from headstart.seeding import seed_for
 from headstart.splits.splitter import Splitter
 from headstart.strategies.schedule import Schedule
 from headstart.strategies.strategy import Strategy
@@ -64,3 +65,13 @@ def parts_of(cfg: DictConfig) -> Parts:
     parts = Parts(**binding.bind(cfg))
     ask(parts.data, parts.split, parts.task)
     return parts
+
+
+def backbone_of(factory: BackboneFactory, strategy: Strategy, seed: int) -> Backbone:
+    """The backbone as a run of this seed starts from it."""
+    torch.manual_seed(seed_for(seed, "backbone"))
+    backbone = factory.build(strategy.pretrained)
+    if strategy.adapter is not None:
+        torch.manual_seed(seed_for(seed, "adapter"))
+        strategy.adapter.inject(backbone)
+    return backbone

@@ -22,8 +22,7 @@ from headstart.errors import InputError
 from headstart.record import result
 from headstart.record.directory import RunDirectory
 from headstart.record.result import Result
-from headstart.run.chosen import Parts, parts_of
-from headstart.run.parts import backbone_of
+from headstart.run.chosen import Parts, backbone_of, parts_of
 from headstart.run.plain_module import plain_module
 from headstart.run.trained import TrainedModel
 from headstart.strategies.strategy import Strategy

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from headstart.backbones.backbone import Backbone, BackboneFactory
+from headstart.backbones.backbone import Backbone
 from headstart.data.module import DataModule, ShiftSet
 from headstart.data.source import Source
+from headstart.run.chosen import backbone_of
 from headstart.run.job import Job
 from headstart.run.unchanged import check_weights
 from headstart.seeding import seed_for
-from headstart.strategies.strategy import Strategy
 from headstart.training.device import device_of
 
 log = logging.getLogger(__name__)
@@ -46,16 +46,6 @@ def data_module(job: Job) -> DataModule:
 def shifted_indices(job: Job, shift: Source) -> np.ndarray:
     """Which of a shifted set's examples are scored: all, or the test examples where it shows this source's own."""
     return job.split.test if job.source.paired_shifts else np.arange(len(shift.ids))
-
-
-def backbone_of(factory: BackboneFactory, strategy: Strategy, seed: int) -> Backbone:
-    """The backbone as a run of this seed starts from it."""
-    torch.manual_seed(seed_for(seed, "backbone"))
-    backbone = factory.build(strategy.pretrained)
-    if strategy.adapter is not None:
-        torch.manual_seed(seed_for(seed, "adapter"))
-        strategy.adapter.inject(backbone)
-    return backbone
 
 
 def build_backbone(job: Job) -> Backbone:

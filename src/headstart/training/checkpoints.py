@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from headstart.system.cache import replacing
 
@@ -19,19 +18,6 @@ RUN_ID = "run_id"
 
 class DamagedCheckpointError(RuntimeError):
     """A checkpoint cannot be read, has changed since it was written, or is another run's."""
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it, so that one is whole or not there.
-
-    Lightning's own goes by way of the temporary folder, which may lie on another disk: half a file can be copied then.
-    """
-
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        write_checkpoint(Path(path), checkpoint, self.run_id)
 
 
 def write_checkpoint(path: Path, checkpoint: Mapping[str, Any], run_id: str) -> None:

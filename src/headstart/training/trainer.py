@@ -5,13 +5,28 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from headstart.config.schema import TrainerConfig
-from headstart.training.checkpoints import WholeCheckpoints
+from headstart.training.checkpoints import write_checkpoint
 from headstart.training.device import device_of
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it, so that one is whole or not there.
+
+    Lightning's own goes by way of the temporary folder, which may lie on another disk: half a file can be copied then.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        write_checkpoint(Path(path), checkpoint, self.run_id)
 
 
 def lightning_trainer(
