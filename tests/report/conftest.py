@@ -54,7 +54,7 @@ def write_scores(root: Path, runs: Iterable[Mapping[str, Any]], command: str = "
         run_id = hashlib.sha256(json.dumps([choices, settings]).encode()).hexdigest()[:12]
         entry = {"run_id": run_id, "overrides": [f"strategy={strategy}", f"data={data}", f"seed={seed}"],
                  "choices": choices, "settings": settings, "seed": seed}  # fmt: skip
-        entries.append(entry)
+        entries.append(entry | ({"fresh": True} if run.get("fresh") else {}))
         done = "test" in run
         error = {"type": "DivergedError", "message": "Loss is nan at epoch 3", "traceback": ""}
         metrics = {"val/accuracy": run.get("val", run.get("test")), "test/accuracy": run.get("test")}

@@ -325,6 +325,51 @@ def test_unequal_search_is_warned_of_and_what_selection_does_is_said(said):
     assert "the best of several contenders is partly the luckiest" in text
 
 
+def selected_anew(**more):
+    """Two strategies at three rates and 6 seeds, and what was selected on 6 fresh seeds, on which it is worse."""
+    runs = []
+    for place, lr in enumerate((0.1, 0.01, 0.001)):
+        runs += [{**run, "lr": lr, "test": run["test"] - 0.01 * place, "val": run["test"] - 0.01 * place}
+                 for run in both(0.70 + noise(0)[:6], 0.72 + noise(1)[:6])]  # fmt: skip
+    for run in both(0.68 + noise(2)[:6], 0.71 + noise(3)[:6]):
+        runs.append({**run, "seed": 6 + run["seed"], "lr": 0.1, "fresh": True, **more})
+    return runs
+
+
+def test_scores_and_verdicts_are_of_fresh_seeds_alone_where_there_are_any(said):
+    headline, points = said(selected_anew())
+    assert headline.startswith(f"{FT} is better than {FE} on d0: 71.")
+    assert "mean of 6 seeds" in points["How good"]
+    assert "of 3 tried" in points["Selection"]
+    assert "are of fresh seeds alone, on which no setting was selected" in points["Selection"]
+    assert "--fresh-seeds" not in points["Selection"]
+
+
+def test_runs_anew_of_what_is_no_longer_selected_are_left_out_and_counted(write_sweep, tmp_path):
+    design = read_design(read_sweeps([write_sweep(tmp_path / "s", selected_anew(lr=0.01))]))
+    assert not design.fresh
+    assert any(
+        "12 runs on fresh seeds are of settings that are not those selected now" in note for note in design.notes
+    )
+
+
+def test_more_fresh_seeds_are_what_would_settle_it_where_those_count(said):
+    command = "headstart train -m strategy=a,b seed=range(6) --fresh-seeds"
+    runs = selected_anew()
+    for run in runs:
+        if run.get("fresh"):
+            run["test"] = (
+                0.70 + 0.01 * ((run["seed"] * 7 + 3 * (run["strategy"] == FT)) % 6) + 0.004 * (run["strategy"] == FT)
+            )
+    text = said(runs, command=command)[1]["What would settle it"]
+    assert re.search(r"'seed=range\(6\)' --fresh-seeds=\d+$", text)
+
+
+def test_what_selection_does_and_its_remedy_are_said(said):
+    runs = [run for run in selected_anew() if not run.get("fresh")]
+    assert "the comparison's command with --fresh-seeds runs what was selected anew" in said(runs)[1]["Selection"]
+
+
 def test_more_seeds_come_with_their_time_and_command(said):
     runs = both(0.700 + noise(0, 0.01)[:5], 0.705 + noise(1, 0.01)[:5], secs=3600)
     command = "headstart train -m strategy=feature_extraction,fine_tune 'seed=range(5)'"

@@ -20,6 +20,7 @@ examples
   headstart train -m strategy=lp_ft,fine_tune data=image_folder data.root=photos seed=0,1,2
   headstart train -m ... --dry-run         what it would do, and what is done already
   headstart train ... --retry-failed       what failed is tried again
+  headstart train -m ... --fresh-seeds     what was selected on val is run anew on seeds that selected nothing
   headstart train --help                   every config group and its choices
   headstart plan strategy=gradual_unfreeze backbone=resnet50
 

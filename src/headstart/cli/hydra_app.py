@@ -35,6 +35,12 @@ if TYPE_CHECKING:
     from headstart.run.findings import Findings
     from headstart.run.job import Job
 
+FLAGS = {
+    "--dry-run": "hydra.sweeper.dry_run=true",
+    "--retry-failed": "hydra.sweeper.retry_failed=true",
+    "--fresh-seeds": "hydra.sweeper.fresh_seeds=as_many",
+}
+"""Options of ours, and what each stands for."""
 NOT_OURS = ("config_path", "experimental_rerun")
 """Hydra's options that would read configs from any package, or run a pickle."""
 
@@ -121,7 +127,13 @@ class Application(Hydra):
         from headstart.sweep.sweeper import Sweep
 
         context = HydraContext(config_loader=self.config_loader, callbacks=Callbacks())
-        done = Sweep(context, task_function, cfg, findings()).run(as_written(cfg.hydra.overrides.task))
+        sweep = Sweep(context, task_function, cfg, findings())
+        done = sweep.run(as_written(cfg.hydra.overrides.task))
+        if sweep.fresh_seeds is not None:
+            from headstart.report.anew import selected_overrides
+
+            chosen = selected_overrides(Path(cfg.hydra.sweep.dir), sweep.listed(), set(sweep.planned))
+            done = sweep.run_anew(chosen) and done
         if not OmegaConf.select(cfg, "hydra.sweeper.dry_run"):
             from headstart.cli.commands import finish_comparison
 
@@ -131,12 +143,25 @@ class Application(Hydra):
 
 def train(words: list[str]) -> int:
     """`headstart train`: one run or, with `-m`, a comparison. Returns the exit status."""
-    for flag, key in (("--dry-run", "dry_run"), ("--retry-failed", "retry_failed")):
-        if flag in words:
-            if flag == "--dry-run" and "-m" not in words and "--multirun" not in words:
-                raise InputError(f"{flag} is for comparisons: add -m.")
-            words = [*(word for word in words if word != flag), f"hydra.sweeper.{key}=true"]
+    for flag, option in FLAGS.items():
+        given = [word for word in words if word.partition("=")[0] == flag]
+        if not given:
+            continue
+        if flag != "--retry-failed" and "-m" not in words and "--multirun" not in words:
+            raise InputError(f"{flag} is for comparisons: add -m.")
+        _, equals, value = given[-1].partition("=")
+        if equals and flag != "--fresh-seeds":
+            raise InputError(f"{flag} takes no value, but got {value!r}.")
+        option = f"hydra.sweeper.fresh_seeds={_fresh_seeds(value)}" if equals else option
+        words = [*(word for word in words if word not in given), option]
     return hydra_main(words)
+
+
+def _fresh_seeds(value: str) -> int | None:
+    """How many seeds were asked for."""
+    from headstart.sweep.fresh import number_asked
+
+    return number_asked(int(value) if value.isascii() and value.isdigit() else value or "nothing")
 
 
 def plan(words: list[str]) -> int:
@@ -203,7 +228,7 @@ def _parsed(words: list[str]) -> argparse.Namespace:
         option = word.partition("=")[0]
         if option.startswith("-") and option not in options:
             named = [one for one in options if one.startswith("--")]
-            raise unknown("option", option, [*named, "--dry-run", "--retry-failed"])
+            raise unknown("option", option, [*named, *FLAGS])
     parser.error = _refuse_words  # type: ignore[method-assign,assignment]
     args = parser.parse_intermixed_args(words)
     if (args.resolve or args.package) and not args.cfg:

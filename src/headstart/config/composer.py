@@ -49,6 +49,8 @@ class SweeperConfig:
         runs: an explicit list of runs, each a line of overrides; every one is combined with the grid.
         dry_run: print what would be done.
         retry_failed: do failed runs again.
+        fresh_seeds: run what was selected on val anew on so many seeds that nothing was selected on, or `as_many` as
+            there are; only those count in the report.
     """
 
     params: Any = None  # dict[str, str], but the command line could not set that
@@ -56,6 +58,7 @@ class SweeperConfig:
     runs: list[str] = field(default_factory=list)
     dry_run: bool = False
     retry_failed: bool = False
+    fresh_seeds: Any = None
 
 
 def search_path(config_dir: str | None = None) -> ConfigSearchPath:

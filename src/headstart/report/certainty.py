@@ -144,8 +144,9 @@ def to_settle(analysis: Analysis, ledger: Ledger, leader: Summary, other: Summar
 
 def _price(ledger: Ledger, analysis: Analysis, more: int, in_all: int) -> str:
     """What so many replicates more take, and the command."""
-    done = len(analysis.design.replicates.names)
-    seconds = sum(run.cost.get("total_seconds", 0.0) for run in ledger.runs if run.completed) / max(1, done)
+    counted = [run for run in ledger.runs if run.completed and run.fresh == analysis.design.fresh]
+    done = len({run.seed for run in counted}) if analysis.design.fresh else len(analysis.design.replicates.names)
+    seconds = sum(run.cost.get("total_seconds", 0.0) for run in counted) / max(1, done)
     text = f" They take about {seconds_text(more * seconds)}, by the time of these." if seconds > 0 else ""
     command = more_seeds(ledger, in_all)
     return text + (f" The command: {command}" if command else "")
@@ -153,6 +154,8 @@ def _price(ledger: Ledger, analysis: Analysis, more: int, in_all: int) -> str:
 
 def more_seeds(ledger: Ledger, in_all: int) -> str:
     """The command of the comparison with so many seeds; those that are done are not run again. Empty if not known."""
+    if any(run.fresh for run in ledger.runs):
+        return _more_fresh_seeds(ledger, in_all)
     if len(ledger.commands) != 1:
         return ""
     words = shlex.split(ledger.commands[0])
@@ -165,6 +168,14 @@ def more_seeds(ledger: Ledger, in_all: int) -> str:
         return ""
     kept = [word for i, word in enumerate(words) if i not in places]
     return shlex.join([*kept, asked]).replace(f"'{asked}'", f"'{asked}'")
+
+
+def _more_fresh_seeds(ledger: Ledger, in_all: int) -> str:
+    """The last command that asked for fresh seeds, with so many; those that selected stay as they are."""
+    flag = "--fresh-seeds"
+    asked = [words for words in map(shlex.split, ledger.commands) if any(w.partition("=")[0] == flag for w in words)]
+    kept = [word for word in asked[-1] if word.partition("=")[0] != flag] if asked else []
+    return shlex.join([*kept, f"{flag}={in_all}"]) if kept else ""
 
 
 def limits(analysis: Analysis, d: Difference, num_others: int) -> str:

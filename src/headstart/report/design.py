@@ -7,7 +7,7 @@ rest makes a contender.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
@@ -66,6 +66,8 @@ class Candidate:
     label: str
     runs: dict[int, Run] = field(default_factory=dict)
     val: float = -inf
+    fresh: dict[int, Run] = field(default_factory=dict)
+    """Runs on fresh seeds: nothing is selected on them."""
 
 
 @dataclass(slots=True)
@@ -101,6 +103,8 @@ class Design:
     replicates: Replicates = field(default_factory=Replicates)
     versions: Mapping[str, str] = field(default_factory=dict)
     """Data sets that are other contents of one and the same place, each with the name of that."""
+    fresh: bool = False
+    """Whether scores are of fresh seeds alone, which nothing was selected on."""
 
     def cell(self, contender: Contender, scene: Scene) -> Cell | None:
         """The cell, if any run belongs to it."""
@@ -134,13 +138,14 @@ def read_design(ledger: Ledger) -> Design:
         settings = tuple(columns[key][i] for key in tuned)
         candidate = members[place].setdefault(settings, Candidate(settings, ""))
         if run.completed and metric.test(run) is not None:
-            number = replicates.numbers[i]
-            twins += number in candidate.runs
-            candidate.runs.setdefault(number, run)
+            number, found = replicates.numbers[i], candidate.fresh if run.fresh else candidate.runs
+            twins += number in found
+            found.setdefault(number, run)
     for place, cell in cells.items():
         cell.candidates = list(members[place].values())
         _select(cell, metric, tuned)
-    notes += data.notes + confounded
+    fresh, left_out = _stand_on_fresh_seeds(list(cells.values()))
+    notes += data.notes + confounded + left_out
     if twins:
         notes.append(
             f"{plural(twins, 'run')} repeat{'s' * (twins == 1)} a {replicates.unit} under the same settings; the first "
@@ -149,7 +154,27 @@ def read_design(ledger: Ledger) -> Design:
     scenes = sorted({scene for _, scene in cells}, key=lambda scene: (scene.dataset, scene.n))
     order = list(dict.fromkeys(contenders))
     replicates.one_split = _one_split(cells.values())
-    return Design(metric, factors, order, scenes, cells, tuned, constants, notes, lead, replicates, data.versions)
+    return Design(
+        metric, factors, order, scenes, cells, tuned, constants, notes, lead, replicates, data.versions, fresh
+    )
+
+
+def _stand_on_fresh_seeds(cells: Sequence[Cell]) -> tuple[bool, list[str]]:
+    """Where any selected setting was run anew on fresh seeds, have all contenders stand with such runs alone."""
+    chosen = [cell for cell in cells if cell.selected is not None]
+    others = sum(len(c.fresh) for cell in cells for c in cell.candidates if c is not cell.selected)
+    notes = []
+    if others:
+        notes.append(
+            f"{plural(others, 'run')} on fresh seeds {'is' if others == 1 else 'are'} of settings that are not those "
+            "selected now, and left out. The comparison's command with --fresh-seeds runs anew what is."
+        )
+    if not any(cell.selected.fresh for cell in chosen if cell.selected):
+        return False, notes
+    for cell in chosen:
+        assert cell.selected is not None
+        cell.selected = replace(cell.selected, runs=cell.selected.fresh)
+    return True, notes
 
 
 def _one_split(cells: Iterable[Cell]) -> bool:

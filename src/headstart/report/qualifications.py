@@ -231,11 +231,17 @@ def _own(row: Summary, metric: Metric, other: Metric) -> float:
     return other.sign * row.beside[other.name] if other.name in row.beside else inf
 
 
+FRESH = (
+    "Scores, intervals and verdicts are of fresh seeds alone, on which no setting was selected: they are free of the "
+    "luck of having been selected."
+)
+
+
 def _settings_selection(analysis: Analysis, rows: Sequence[Summary]) -> str | None:
     """What was tried by whom, whether that is fair, and what selection does to scores."""
     tried = [row.num_tried for row in rows]
     if max(tried) < 2:
-        return None
+        return FRESH if analysis.design.fresh else None
     metric = analysis.design.metric
     count = str(tried[0]) if len(set(tried)) == 1 else f"{min(tried)} to {max(tried)}"
     text = (
@@ -252,9 +258,11 @@ def _settings_selection(analysis: Analysis, rows: Sequence[Summary]) -> str | No
         lead = " Validation scores of what was selected are too high for having been selected (here by "
         lead += f"{metric.gap(fmean(gaps))}{metric.unit} against test, on average)."
         text += lead if fmean(gaps) > 0 else " Validation scores of what was selected are too high for that."
+    if analysis.design.fresh:
+        return f"{text} {FRESH}"
     return text + (
         " Test scores did not select settings; but the best of several contenders is partly the luckiest, and only new "
-        "seeds show its score without that."
+        "seeds show its score without that: the comparison's command with --fresh-seeds runs what was selected anew."
     )
 
 

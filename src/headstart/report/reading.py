@@ -5,7 +5,7 @@ Nothing here raises for a file that is missing, truncated or foreign: the run ge
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import isfinite
@@ -38,6 +38,8 @@ class Run:
     settings: Mapping[str, Any] = field(default_factory=dict)
     overrides: Sequence[str] = ()
     seed: int | None = None
+    fresh: bool = False
+    """Whether its seed is one that settings were run anew on once they had been selected."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     monitor: str = ""
     """The metric that its epoch was selected by."""
@@ -183,8 +185,7 @@ def _read_listing(directory: Path, ledger: Ledger, names: list[str]) -> list[Run
         if run_id in seen:
             continue
         seen.add(run_id)
-        run = Run(run_id, directory / run_id, directory.name)
-        _take_identity(run, entry)
+        run = _listed(directory, run_id, entry)
         place = entry.get("command")
         run.command = commands[place] if isinstance(place, int) and 0 <= place < len(commands) else last
         runs.append(run)
@@ -200,6 +201,20 @@ def read_run(directory: Path) -> Run:
         known.run_id = str(read_json(RunDirectory(directory).result)["run_id"])
     _read_result(known)
     return known
+
+
+def read_listed(directory: Path, entries: Iterable[Mapping[str, Any]]) -> list[Run]:
+    """The runs of a listing's entries, with what became of each."""
+    runs = [_listed(directory, entry["run_id"], entry) for entry in entries]
+    for run in runs:
+        _read_result(run)
+    return runs
+
+
+def _listed(directory: Path, run_id: str, entry: Mapping[str, Any]) -> Run:
+    run = Run(run_id, directory / run_id, directory.name, fresh=entry.get("fresh") is True)
+    _take_identity(run, entry)
+    return run
 
 
 def _read_result(run: Run) -> None:

@@ -74,12 +74,16 @@ def all_runs(ledger: Ledger, analysis: Analysis) -> Table:
         asked = " ".join(item for item in run.overrides if not item.startswith("seed="))
         table.add(
             run.run_id, Cell(run.status, look=run.status), asked,
-            Cell("–" if run.seed is None else str(run.seed), nan if run.seed is None else run.seed),
+            Cell(_seed(run), nan if run.seed is None else run.seed),
             Cell(metric.cell(val), nan if val is None else metric.raw(val)),
             Cell(metric.cell(test), nan if test is None else metric.raw(test)),
             Cell(seconds_text(seconds), seconds), rerun_command(run),
         )  # fmt: skip
     return table
+
+
+def _seed(run: Run) -> str:
+    return "–" if run.seed is None else f"{run.seed}{' (fresh)' * run.fresh}"
 
 
 def rerun_command(run: Run) -> str:

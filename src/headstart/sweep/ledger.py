@@ -49,8 +49,11 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.directory = SweepDirectory(path)
 
-    def add(self, name: str, command: str, entries: Iterable[ListedRun]) -> None:
-        """Add runs to the comparison; those that are there stay. Each keeps the last command that asked for it."""
+    def add(self, name: str, command: str, entries: Iterable[ListedRun], fresh: bool = False) -> None:
+        """Add runs to the comparison; those that are there stay. Each keeps the last command that asked for it.
+
+        `fresh` ones are of seeds that nothing is selected on, as long as nobody asks for them otherwise.
+        """
         self.directory.path.mkdir(parents=True, exist_ok=True)
         listing = self.directory.listing
         with Lock(self.directory.lock):
@@ -65,7 +68,10 @@ class Ledger:
             commands = list(before.get("commands", filter(None, [before.get("command")])))
             commands += [command] * (command not in commands)
             for entry in entries:
-                known[entry.run_id] = {**known.get(entry.run_id, entry.to_dict()), "command": commands.index(command)}
+                listed = known.get(entry.run_id, entry.to_dict() | ({"fresh": True} if fresh else {}))
+                known[entry.run_id] = {**listed, "command": commands.index(command)}
+                if not fresh:
+                    known[entry.run_id].pop("fresh", None)
             value = {
                 "schema": 1, "name": name, "command": command, "commands": commands, "runs": list(known.values()),
             }  # fmt: skip

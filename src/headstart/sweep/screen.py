@@ -164,10 +164,12 @@ def _grid(entries: Sequence[Mapping[str, Any]], states: Mapping[str, str]) -> Ta
     for entry in entries:
         cells[labels[entry["run_id"]]][entry["seed"] if by_seed else "seeds"].append(states[entry["run_id"]])
     columns = seeds if by_seed else ["seeds"]
+    fresh = set(seeds) - {entry["seed"] for entry in entries if not entry.get("fresh")}
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("", overflow="fold")
     for column in columns:
-        table.add_column(f"seed {column}" if by_seed else f"{len(seeds)} seeds", justify="center", no_wrap=True)
+        title = f"seed {column}{' (fresh)' * (column in fresh)}" if by_seed else f"{len(seeds)} seeds"
+        table.add_column(title, justify="center", no_wrap=True)
     for label, row in cells.items():
         table.add_row(in_console(label), *(_cell(row.get(column, [])) for column in columns))
     return table

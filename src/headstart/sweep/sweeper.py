@@ -29,6 +29,7 @@ from headstart.record.directory import ATTEMPTS, SweepDirectory
 from headstart.run.findings import Findings
 from headstart.run.job import Job
 from headstart.run.prepare import job_config, prepare
+from headstart.sweep.fresh import anew, fresh_seeds, number_asked
 from headstart.sweep.fuse import Unit, features_of, units
 from headstart.sweep.gpus import OwnGpu, check_one_gpu
 from headstart.sweep.grid import Line, expand
@@ -104,6 +105,9 @@ class Sweep:
         self.findings = Findings() if findings is None else findings
         self.completed: set[str] = set()
         self.damaged: dict[str, str] = {}
+        self.planned: dict[str, dict[str, Any]] = {}
+        self.fresh_seeds = number_asked(config.hydra.sweeper.fresh_seeds)
+        """How many fresh seeds what is selected is run anew on; 0 for as many as there are, `None` for none."""
         self.idle = 0
 
     def run(self, arguments: Sequence[str]) -> bool:
@@ -114,16 +118,21 @@ class Sweep:
         """
         loader = self.context.config_loader
         plans = self.draw(loader, expand(loader, arguments, self.params, self.paired, self.runs))
-        if len(self.completed) < len(plans):
+        self.planned = {run_id: plan.to_dict() for run_id, plan in plans.items()}
+        return self.complete(plans)
+
+    def complete(self, plans: Mapping[str, Planned], fresh: bool = False) -> bool:
+        """Carry out the runs that were drawn up; true if every one is completed. `fresh`: as for `Ledger.add`."""
+        if len(self.completed.intersection(plans)) < len(plans):
             writable(str(self.config.hydra.sweep.dir), "hydra.sweep.dir")
         if self.dry_run:
             show_dry_run(self.ledger, plans.values(), self.retry_failed)
             return True
         command = shlex.join(["headstart", *(word for word in sys.argv[1:] if word != RETRY)])
-        self.ledger.add(str(self.config.name), command, plans.values())
-        for run_id in self.completed:
+        self.ledger.add(str(self.config.name), command, plans.values(), fresh)
+        for run_id in self.completed.intersection(plans):
             self.ledger.tidy(plans[run_id])
-        if len(self.completed) == len(plans):
+        if self.completed.issuperset(plans):
             sys.stderr.write(f"All {len(plans)} runs were done before; nothing to do.\n")
         try:
             if self.retry_failed:
@@ -136,6 +145,26 @@ class Sweep:
         self._tell_failures(plans, left, command)
         return not left
 
+    def run_anew(self, selected: Sequence[Sequence[str]]) -> bool:
+        """Run what was selected, by the overrides of its runs, on fresh seeds; true if every run is completed."""
+        seeds = fresh_seeds(self.listed(), self.fresh_seeds or 0)
+        lines, named = anew(selected, seeds), ", ".join(map(str, seeds))
+        if self.dry_run and any(self.ledger.state(run_id) in TO_DO for run_id in self.planned):
+            print(f"Then what each contender has selected on val is run anew on fresh seeds {named}.")
+            return True
+        if not lines:
+            return True
+        sys.stderr.write(f"── what was selected on val, anew on fresh seeds {named}\n")
+        return self.complete(self.draw(self.context.config_loader, lines), fresh=True)
+
+    def listed(self) -> list[Mapping[str, Any]]:
+        """All runs of the comparison, those that were drawn up and are not in the listing yet among them."""
+        try:
+            known = self.ledger.read().get("runs", [])
+        except DamagedError:
+            known = []
+        return list(({entry["run_id"]: entry for entry in known} | self.planned).values())
+
     def _tell_failures(self, plans: Mapping[str, Planned], left: Sequence[str], command: str) -> None:
         found = {run_id: result.read(self.ledger.run(run_id), run_id) for run_id in left}
         failed = {run_id: done for run_id, done in found.items() if done is not None}
@@ -145,6 +174,7 @@ class Sweep:
 
     def draw(self, loader: ConfigLoader, lines: Sequence[Line]) -> dict[str, Planned]:
         """Compose and check every run; by run id, in order, each once."""
+        self.damaged = {}
         composer = Composer(loader, common=_common(lines))
         plans: dict[str, Planned] = {}
         problems: dict[str, list[str]] = {}
