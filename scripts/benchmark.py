@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-SECTIONS = ("probes", "fine_tune", "partial", "text", "overhead", "help", "bookkeeping", "gpu")
+SECTIONS = ("probes", "fine_tune", "partial", "text", "overhead", "help", "bookkeeping", "predict", "gpu")
 
 
 @dataclass
@@ -53,6 +53,7 @@ class Setting:
     epochs: int
     probes: int
     runs: list[int]
+    pictures: int
     folder: Path
     rows: list[Row] = field(default_factory=list)
 
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=50, help="epochs of a probe")
     parser.add_argument("--probes", type=int, default=96, help="8 rates × 4 decays × 3 seeds; less for a quick look")
     parser.add_argument("--runs", type=int, nargs="*", default=[100, 1000, 10000], help="sizes of finished sweeps")
+    parser.add_argument("--pictures", type=int, default=5000, help="how many are predicted on")
     parser.add_argument("--json", type=Path, help="also write the rows and the machine to this file")
     options = parser.parse_args()
     chosen = options.only.split(",")
@@ -81,7 +83,8 @@ def main() -> None:
     declare_torchvision_operators()  # before Lightning looks for it
     with tempfile.TemporaryDirectory(prefix="headstart-benchmark-") as folder:
         os.environ["HEADSTART_CACHE"] = str(Path(folder) / "cache")
-        setting = Setting(options.rounds, options.size, options.epochs, options.probes, options.runs, Path(folder))
+        counts = options.rounds, options.size, options.epochs, options.probes, options.runs, options.pictures
+        setting = Setting(*counts, Path(folder))
         os.chdir(folder)
         for section in chosen:
             globals()[f"measure_{section}"](setting)
@@ -636,6 +639,77 @@ def _recognised(directory: Path, count: int) -> tuple[float, int]:
     assert "── run" not in done.stderr, "the comparison was not taken for finished"
     del before
     return seconds, int(done.stdout.split()[-1]) * 1024
+
+
+def measure_predict(setting: Setting) -> None:
+    """Pictures in files, from the command to a table, against a loop as one writes it over timm's own transform."""
+    from headstart.cli.main import main as command_line
+
+    folder = _pictures(setting.folder / "to-predict", 5, max(8, setting.pictures // 5))
+    few = _pictures(setting.folder / "to-train", 5, 12)
+    headstart("strategy=fine_tune", "trainer.max_epochs=1", "data=image_folder", f"data.root={few}",
+              f"data.size={setting.size}", "hydra.run.dir=predicted")  # fmt: skip
+    sides: dict[str, list[float]] = {"ours": [], "hand": []}
+    for _ in range(setting.rounds):
+        began = time.perf_counter()
+        with quietly() as said:
+            status = command_line(["predict", "predicted", str(folder), "--out=answers.csv", "--force"])
+        assert status == 0, said.getvalue()
+        sides["ours"].append(time.perf_counter() - began)
+        sides["hand"].append(hand_written_predictions(folder))
+    ratio = statistics.median(a / b for a, b in zip(sides["ours"], sides["hand"], strict=True))
+    what = f"predicting {5 * max(8, setting.pictures // 5):,} pictures; peer: a hand-written timm loop"
+    setting.add("predict", what, statistics.median(sides["ours"]), "s", statistics.median(sides["hand"]), ratio,
+                "≤ 1.05", ratio <= 1.05)  # fmt: skip
+    one = str(next(folder.rglob("*.jpg")))
+    call = [sys.executable, "-m", "headstart", "predict", "predicted", one]
+    ours = statistics.median(_seconds(call, stderr=subprocess.DEVNULL) for _ in range(setting.rounds))
+    floor = statistics.median(_seconds([sys.executable, "-c", "import torch"]) for _ in range(setting.rounds))
+    setting.add("predict", "start to first label; peer: import torch", ours, "s", floor, ours / floor,
+                "≤ 1.5 s beyond", ours - floor <= 1.5)  # fmt: skip
+
+
+def hand_written_predictions(folder: Path) -> float:
+    """Seconds of a plain loop over the same files with the same model: timm's transform, workers, a table."""
+    import csv
+
+    import timm
+    import torch
+    from PIL import Image
+    from torch.utils.data import DataLoader, Dataset
+
+    from headstart.run.load import load
+
+    run = load(Path("predicted"))
+    state, found = run.model.state_dict(), run.preprocessing
+    names = sorted(folder.rglob("*.jpg"))
+    transform = timm.data.create_transform(
+        (3, found.size, found.size), interpolation=found.interpolation, mean=found.mean, std=found.std,
+        crop_pct=found.crop_pct,
+    )  # fmt: skip
+
+    class Files(Dataset[torch.Tensor]):
+        def __len__(self) -> int:
+            return len(names)
+
+        def __getitem__(self, place: int) -> torch.Tensor:
+            return transform(Image.open(names[place]).convert("RGB"))
+
+    began = time.perf_counter()
+    model = timm.create_model(run.cfg.backbone.model, num_classes=len(run.classes))
+    own = {name.removeprefix("backbone.model."): value for name, value in state.items() if name.startswith("backbone")}
+    model.load_state_dict(own, strict=False)
+    model.get_classifier().load_state_dict({name: state[f"head.{name}"] for name in ("weight", "bias")})
+    model.eval().to(memory_format=torch.channels_last)
+    loader = DataLoader(Files(), batch_size=32, num_workers=os.cpu_count() or 1)
+    with torch.inference_mode(), open("hand.csv", "w", newline="") as file:
+        rows, place = csv.writer(file), 0
+        for pixels in loader:
+            probability = model(pixels.to(memory_format=torch.channels_last)).softmax(1)
+            for row in probability.tolist():
+                rows.writerow([names[place], run.classes[max(range(len(row)), key=row.__getitem__)], *row])
+                place += 1
+    return time.perf_counter() - began
 
 
 def measure_gpu(setting: Setting) -> None:

@@ -76,7 +76,7 @@ class Model:
             InputError: if something that was asked for is not to be had; an example that cannot be read has its reason
                 in `Answer.error`.
         """
-        several = inputs if isinstance(inputs, Iterable) and not _is_one(inputs) else [inputs]
+        several = inputs if isinstance(inputs, Iterable) and not _is_one(inputs, self.run.modality) else [inputs]
         examples = (_example(self.run.modality, place, one) for place, one in enumerate(several))
         return list(self.answers(examples, self.reader(), top, calibrated, interval, batch_size, device))
 
@@ -194,12 +194,12 @@ def load(directory: str | Path, *, ensemble: bool = False) -> Model:
     return Model(runs, choice.words)
 
 
-def _is_one(inputs: Any) -> bool:
+def _is_one(inputs: Any, modality: str) -> bool:
     """Whether this is one example, not several."""
     if isinstance(inputs, (str, bytes, Path)):
         return True
     if isinstance(inputs, tuple) and len(inputs) == 2:
-        return (isinstance(inputs[0], str) and isinstance(inputs[1], str)) or isinstance(inputs[1], int)
+        return modality == "text" if isinstance(inputs[1], str) else modality == "audio" and isinstance(inputs[1], int)
     return isinstance(inputs, np.ndarray) and inputs.dtype != object and inputs.ndim in (1, 3)
 
 

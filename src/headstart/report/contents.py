@@ -15,6 +15,7 @@ from headstart.report.qualifications import completeness
 from headstart.report.reading import Ledger
 from headstart.report.reproducibility import checklist, controlled
 from headstart.report.style import Drawing, looks, palette
+from headstart.report.sureness import sureness
 from headstart.report.tables import Table
 
 MOST_SCENES = 6
@@ -141,6 +142,8 @@ def _comparison(maker: Maker) -> Section:
         )
         if table
     ]
+    sure = None if maker.analysis.focus is None else sureness(maker.analysis, maker.analysis.focus)
+    section.folded = [sure] if sure else []
     return section
 
 

@@ -59,6 +59,8 @@ class Run:
     weights: str = ""
     weights_content: str = ""
     """What the backbone began from, whatever it is called: checksum of the file, and the place of the model in it."""
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """Calibration errors and coverage of regions (see `training.calibration`), without the scores behind them."""
     environment: str = ""
     commit: str = ""
     started: str = ""
@@ -274,6 +276,8 @@ def _take_outcome(run: Run, result: Result) -> None:
     source, checksum, place = _text(weights.source), _text(weights.sha256), _text(weights.place)
     run.weights = intern(" ".join(filter(None, (source, checksum, place and f"({place})"))))
     run.weights_content = intern(" ".join(filter(None, (checksum or source, place))))
+    kept = _mapping(result.calibration)
+    run.calibration = {name: kept[name] for name in ("expected_calibration_error", "coverage") if name in kept}
     run.environment = intern(json.dumps(result.environment, sort_keys=True, default=str)) if result.environment else ""
     commit = _text(git.get("commit"))
     run.commit = intern(commit + (" with uncommitted changes" if commit and git.get("dirty") else ""))
