@@ -21,7 +21,7 @@ declare_torchvision_operators()
 def home(tmp_path_factory) -> Path:
     """A comparison of two strategies, three seeds each, on small pictures."""
     root = tmp_path_factory.mktemp("home")
-    write_folder(root / "pictures", per_class=10)
+    write_folder(root / "pictures", per_class=30)
     own = [*tiny(root / "pictures"), "optimizer.lr=0.01", "trainer.max_epochs=1", f"hydra.sweep.dir={root / 'sweep'}"]
     assert main(["train", "-m", *own, "strategy=feature_extraction,fine_tune", "seed=0,1,2"]) == 0
     return root
@@ -52,7 +52,7 @@ def test_files_that_cannot_be_read_are_listed_with_their_reason(at_home: Path, h
     Path("mixed/notes.txt").write_text("about them")
     assert main(["predict", str(run), "mixed", "--out=out.csv"]) == 1
     found = {Path(row["input"]).name: row for row in rows(Path("out.csv"))}
-    assert len(found) == 10 + 3
+    assert len(found) == 30 + 3
     assert {name for name, row in found.items() if row["error"]} == {"broken.png", "empty.jpg", "film.mp4"}
     assert found["empty.jpg"]["error"] == "empty file"
     assert all(row["label"] in CLASSES for row in found.values() if not row["error"])
@@ -65,7 +65,7 @@ def test_formats_say_the_same(at_home: Path, home: Path, run: Path):
         assert main(["predict", str(run), what, f"--out={name}"]) == 0
     table, lines = rows(Path("out.csv")), [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
     kept = parquet.read_table("out.parquet").to_pylist()
-    assert len(table) == len(lines) == len(kept) == 30
+    assert len(table) == len(lines) == len(kept) == 90
     for one, two, three in zip(table, lines, kept, strict=True):
         assert one["input"] == two["input"] == three["input"]
         assert one["label"] == two["label"] == three["label"] == max(two["scores"], key=two["scores"].get)
@@ -106,13 +106,13 @@ def test_bad_input_is_one_message_and_nothing_is_written(
 ):
     pictures = home / "pictures"
     Path("nothing").mkdir()
-    Path("text.txt").write_text("a text")
+    Path("sound.wav").write_bytes(b"RIFF")
     Path("other.csv").write_text("file,label\na.png,b\n")
     Path("there.csv").write_text("mine")
     assert "there is none" in refused(capsys, "nothing", pictures)
     assert "finds no file" in refused(capsys, run, "no*.png")
     assert "does not exist" in refused(capsys, run, "lost.png", "--out=x.csv")
-    assert "file of texts, but the run reads pictures" in refused(capsys, run, "text.txt")
+    assert "file of sounds, but the run reads pictures" in refused(capsys, run, "sound.wav")
     assert "no column 'image'" in refused(capsys, run, "other.csv", "--out=x.csv")
     assert "holds no pictures" in refused(capsys, run, "nothing")
     assert "exists already" in refused(capsys, run, pictures, "--out=there.csv")
@@ -123,9 +123,9 @@ def test_bad_input_is_one_message_and_nothing_is_written(
     assert "needs a value" in refused(capsys, run, pictures, "--out")
     assert "comparison" in refused(capsys, run, pictures, "--ensemble")
     assert Path("there.csv").read_text() == "mine"
-    assert {path.name for path in at_home.iterdir()} == {"nothing", "text.txt", "other.csv", "there.csv"}
+    assert {path.name for path in at_home.iterdir()} == {"nothing", "sound.wav", "other.csv", "there.csv"}
     assert main(["predict", str(run), str(pictures), "--out=there.csv", "--force"]) == 0
-    assert len(rows(Path("there.csv"))) == 30
+    assert len(rows(Path("there.csv"))) == 90
 
 
 def test_a_failed_run_is_refused(at_home: Path, home: Path, run: Path, capsys: pytest.CaptureFixture[str]):
@@ -207,3 +207,13 @@ def test_calibrated_scores_are_those_at_the_runs_temperature(
     assert "validation examples or more" in refused(capsys, run, what, "--interval=0.999")
     assert "as 0.9" in refused(capsys, run, what, "--interval=90")
     assert "no calibration of its own" in refused(capsys, home / "sweep", what, "--ensemble", "--calibrated")
+
+
+def test_the_report_tells_how_sure_the_models_are(home: Path):
+    table = rows(home / "sweep" / "report" / "tables" / "sureness.csv")
+    results = [json.loads(path.read_text()) for path in (home / "sweep").glob("*/result.json")]
+    for row in table:
+        mine = [one["calibration"] for one in results if one["choices"]["strategy"] == row["contender"]]
+        errors = np.mean([one["expected_calibration_error"]["test"] for one in mine], axis=0)
+        assert [float(row["calibration_error"]), float(row["calibrated_error"])] == pytest.approx(errors)
+    assert len(table) == 2

@@ -231,13 +231,21 @@ def test_what_an_earlier_version_did_not_write_is_named():
     with pytest.raises(bounded.DamagedError, match="lacks what every completed run has: cost"):
         Result.from_dict(value)
     found = Result.from_dict({**value, "cost": {}})
-    assert found.missing == ["task", "selection", "score", "reading", "crc32"]
+    assert found.missing == ["task", "selection", "score", "reading", "calibration", "crc32"]
     assert found.to_dict() == {**value, "cost": {}}
 
 
 def test_a_worse_kind_of_entry_counts_as_missing():
     value = {**json.loads(COMPLETED), "selection": "val/accuracy", "weights": [1], "environment": 3}
-    assert Result.from_dict(value).missing == ["task", "environment", "selection", "score", "weights", "crc32"]
+    assert Result.from_dict(value).missing == [
+        "task",
+        "environment",
+        "selection",
+        "score",
+        "weights",
+        "calibration",
+        "crc32",
+    ]
 
 
 def test_what_a_killed_process_left_half_written_is_removed_by_the_next_that_writes_there(tmp_path: Path):

@@ -75,6 +75,7 @@ def train(*overrides: str, retry_failed: bool = False) -> TrainedRun:
                 f"hydra.run.dir must be free for run {job.run_id}, but {place} holds another. Name another."
             )
         writable(str(place), "hydra.run.dir")
+        place.mkdir(parents=True, exist_ok=True)
         with Lock(directory.lock, wait=False) as lock:
             if not lock.held:
                 raise InputError(f"Another process is at run {job.run_id} in {place}. Wait for it, or stop it.")

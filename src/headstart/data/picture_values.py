@@ -98,7 +98,7 @@ def _blocks(image: Any) -> Iterable[np.ndarray]:
 
 
 def _is_reduced(image: Any) -> bool:
-    if not image.tile:
+    if not getattr(image, "tile", None):  # which pictures that come from no file lack
         return False
     decoder, _, _, arguments = image.tile[0][:4]
     first, *rest = arguments if isinstance(arguments, tuple) else (arguments,)

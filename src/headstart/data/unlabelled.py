@@ -203,7 +203,7 @@ def _picture(content: Any) -> Any:
     from PIL import Image
 
     if not isinstance(content, np.ndarray):
-        return as_rgb(content)
+        return as_rgb(content.copy())  # which it turns upright in place
     if content.dtype != np.uint8 or content.ndim != 3 or content.shape[2] != 3:
         raise ValueError(f"an array must be (H, W, 3) uint8, but is {content.shape} {content.dtype}")
     return Image.fromarray(content)

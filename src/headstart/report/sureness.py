@@ -14,8 +14,8 @@ from headstart.report.tables import Cell, Column, Table
 LEVEL = "0.9"
 NOTE = (
     "Means over the runs of the selected settings. A temperature and regions are found on val (headstart predict "
-    "--calibrated, --interval). That regions hold the truth so often rests on val and new examples coming from the same "
-    "place; as the epoch was chosen on val too, it may be missed by a little. Covered is what was measured on test."
+    "--calibrated, --interval). That regions hold the truth so often rests on val and new examples coming from the "
+    "same place; as the epoch was chosen on val too, it may be missed a little. Covered is what was measured on test."
 )
 
 
