@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import tiny_models
 from headstart.cli.main import main
@@ -61,8 +62,8 @@ def words(family: str, data: Path) -> list[str]:
 def answers(run: str, what: Path, *more: str) -> dict[str, dict]:
     """What the command writes, by the id that the run knows each example by."""
     assert main(["predict", run, str(what), "--out=answers.jsonl", "--force", *more]) == 0
-    rows = map(json.loads, Path("answers.jsonl").read_text().splitlines())
-    return {row["input"].removeprefix(f"{what}/").removeprefix(f"{what}:"): row for row in rows}
+    rows = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
+    return {row["input"].removeprefix(str(what)).lstrip("/:"): row for row in rows}
 
 
 def check_same(run: str, found: dict[str, dict]) -> None:
@@ -103,6 +104,22 @@ def test_a_head_and_an_adapter(at_home: Path, data: Path, strategy: str):
     own = words("cnn", data)
     assert main(["train", *own, f"strategy={strategy}", *more, "hydra.run.dir=run"]) == 0
     check_same("run", answers("run", data / "pictures"))
+
+
+def test_pictures_of_16_bits_are_scaled_as_the_training_pictures_were(at_home: Path):
+    dice = np.random.default_rng(0)
+    for number in range(24):
+        place = Path("deep", "ab"[number % 2], f"{number}.png")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        values = dice.integers(0, 1000 + 100 * number, (24, 24)).astype(np.uint16)
+        Image.fromarray(values).save(place)
+    own = [word for word in tiny(Path("deep")) if not word.startswith("trainer.max_epochs")]
+    assert main(["train", *own, *OWN[:1], "strategy=fine_tune", "hydra.run.dir=run"]) == 0
+    check_same("run", answers("run", Path("deep")))
+    alone = {name: answers("run", Path("deep", name))[""] for name in ("a/0.png", "b/23.png")}
+    together = answers("run", Path("deep"))
+    for name, row in alone.items():
+        assert row["scores"] == pytest.approx(together[name]["scores"], abs=1e-6)
 
 
 def test_pairs_of_texts_with_several_labels(at_home: Path, data: Path):

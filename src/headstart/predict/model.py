@@ -93,7 +93,7 @@ class Model:
         """As `predict`, one after the other as they come."""
         regions = self.check(top, calibrated, interval)
         reader.check()
-        said = partial(self._said, device=device, calibrated=calibrated or interval is not None)
+        said = partial(self._said, place=str(place_of(device)), calibrated=calibrated or interval is not None)
         found = stream(examples, reader, said, batch_size or self.run.cfg.trainer.batch_size)
         return answers(found, self.run.task, self.classes, top, regions)
 
@@ -145,9 +145,8 @@ class Model:
     def _calibration(self) -> Mapping[str, Any] | None:
         return self.run.result.calibration
 
-    def _said(self, batch: Mapping[str, Tensor], device: str, calibrated: bool) -> np.ndarray:
+    def _said(self, batch: Mapping[str, Tensor], place: str, calibrated: bool) -> np.ndarray:
         """What the runs say of a batch `(B, O)`, on average."""
-        place = str(place_of(device))
         divisor = float((self._calibration or {}).get("temperature", 1.0)) if calibrated else 1.0
         said = [run.task.said(run.predict([{"inputs": batch}], place) / divisor) for run in self.runs]
         return said[0] if len(said) == 1 else np.mean(said, axis=0)

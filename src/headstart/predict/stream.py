@@ -14,6 +14,7 @@ from torch import Tensor
 
 from headstart.data.parallel import num_processors
 from headstart.data.unlabelled import Reader, reason
+from headstart.errors import InputError, unknown
 from headstart.predict.inputs import Example
 
 Model = Callable[[Mapping[str, Tensor]], np.ndarray]
@@ -85,7 +86,12 @@ def _read_one(example: Example, reader: Reader) -> tuple[str, Any, str]:
 
 
 def place_of(name: str) -> torch.device:
-    """The device to predict on: `auto` is a GPU where there is one."""
+    """The device to predict on: `auto` is a GPU where there is one. Raises `InputError` for one that is not here."""
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if there["cuda"] else "cpu")
+    if name not in there:
+        raise unknown("device", name, ["auto", *there])
+    if not there[name]:
+        raise InputError(f"There is no {name} on this machine: choose another device, or auto.")
     return torch.device(name)
