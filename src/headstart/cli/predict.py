@@ -63,6 +63,7 @@ def _carry_out(found: Iterable["Answer"], layout: "Layout", out: Path | None) ->
 
     shown: list[Answer] = []
     unread: list[Answer] = []
+    number = -1
     with nullcontext() if out is None else written(out, layout) as write:
         for number, answer in enumerate(found):
             if write is not None:
@@ -83,7 +84,8 @@ def _show(answers: Sequence["Answer"], layout: "Layout") -> None:
     rows = [[plain(cell) for cell in (_tail(answer.input), *layout.screen(answer))] for answer in answers]
     heads = ["input", *layout.heads]
     rows = [heads, *rows]
-    widths = [max((len(row[place]) for row in rows if place < len(row) - 1), default=0) for place in range(8)]
+    most = max(map(len, rows))
+    widths = [max((len(row[place]) for row in rows if place < len(row) - 1), default=0) for place in range(most)]
     for row in rows:
         cells = [f"{cell:<{widths[place]}}" if place < len(row) - 1 else cell for place, cell in enumerate(row)]
         print("  ".join(cells).rstrip())
