@@ -19,11 +19,11 @@ declare_torchvision_operators()
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
-    """A comparison of two strategies, three seeds each, on small pictures."""
+    """A comparison of two strategies, two seeds each, on small pictures."""
     root = tmp_path_factory.mktemp("home")
     write_folder(root / "pictures", per_class=30)
     own = [*tiny(root / "pictures"), "optimizer.lr=0.01", "trainer.max_epochs=1", f"hydra.sweep.dir={root / 'sweep'}"]
-    assert main(["train", "-m", *own, "strategy=feature_extraction,fine_tune", "seed=0,1,2"]) == 0
+    assert main(["train", "-m", *own, "strategy=feature_extraction,fine_tune", "seed=0,1"]) == 0
     return root
 
 
@@ -143,7 +143,7 @@ def test_a_comparison_stands_for_its_best_run_on_val(at_home: Path, home: Path, 
     means = {}
     for strategy in ("feature_extraction", "fine_tune"):
         scores = [one["metrics"]["val/accuracy"] for one in results if one["choices"]["strategy"] == strategy]
-        means[strategy] = sum(scores) / 3
+        means[strategy] = sum(scores) / len(scores)
     best = max(means.values())
     assert main(["predict", str(home / "sweep"), str(home / "pictures"), "--out=one.jsonl"]) == 0
     words = capsys.readouterr().err
@@ -161,7 +161,7 @@ def test_a_comparison_stands_for_its_best_run_on_val(at_home: Path, home: Path, 
         return np.array([list(json.loads(line)["scores"].values()) for line in lines])
 
     np.testing.assert_allclose(read("one"), read(chosen["seed"]), atol=1e-6)
-    np.testing.assert_allclose(read("all"), np.mean([read(seed) for seed in range(3)], axis=0), atol=1e-6)
+    np.testing.assert_allclose(read("all"), np.mean([read(seed) for seed in range(2)], axis=0), atol=1e-6)
 
 
 def test_texts_on_standard_input(at_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
