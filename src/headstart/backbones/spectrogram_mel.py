@@ -9,8 +9,8 @@ from headstart.backbones.backbone import Inputs
 from headstart.backbones.masks import hidden
 from headstart.backbones.waveforms import full_precision
 
-_LEAST_POWER = 1e-10
-_LEAST_DEVIATION = 1e-3
+LEAST_POWER = 1e-10
+LEAST_DEVIATION = 1e-3
 """In dB; below it a sound is silence all through."""
 
 
@@ -77,7 +77,7 @@ class LogMel(nn.Module):
     def decibels(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """`(B, T)` with `lengths` `(B,)` in samples → decibels `(B, num_mels, frames)`, floored below the loudest."""
         settings = self.settings
-        window, filters = self._on(waveform.device)
+        window, filters = self.tables(waveform.device)
         real = torch.arange(waveform.shape[1], device=waveform.device) < lengths[:, None]
         spectrum = torch.stft(
             waveform.float() * real,
@@ -88,7 +88,7 @@ class LogMel(nn.Module):
             return_complex=True,
         )[..., : settings.num_frames(waveform.shape[1])]
         power = spectrum.real.square() + spectrum.imag.square()
-        decibels = 10 * (filters @ power).clamp(min=_LEAST_POWER).log10()
+        decibels = 10 * (filters @ power).clamp(min=LEAST_POWER).log10()
         return torch.maximum(decibels, decibels.amax((1, 2), keepdim=True) - settings.top_db)
 
     def _normalised(self, decibels: Tensor, real: Tensor) -> Tensor:
@@ -97,9 +97,9 @@ class LogMel(nn.Module):
         count = real.sum((1, 2), keepdim=True).clamp(min=1) * decibels.shape[1]
         centred = decibels - (decibels * real).sum((1, 2), keepdim=True) / count
         deviation = ((centred.square() * real).sum((1, 2), keepdim=True) / count).sqrt()
-        return centred / deviation.clamp(min=_LEAST_DEVIATION)
+        return centred / deviation.clamp(min=LEAST_DEVIATION)
 
-    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+    def tables(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Window and filters, kept per device."""
         if device not in self._tables:
             with torch.inference_mode(False):

@@ -2,7 +2,7 @@
 
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from headstart.data.source import Source
 from headstart.data.text_sources import TextSource
 from headstart.errors import InputError
 from headstart.export.plain_model import PlainModel
+from headstart.export.snippets import has_pairs
 from headstart.run.chosen import parts_of
 from headstart.system import bounded
 
@@ -41,6 +42,11 @@ class Examples:
     """One batch to each example, which reads as it does alone."""
     are_real: bool
     """Whether they are test examples of the run."""
+
+    def batches(self, size: int) -> Iterator[dict[str, Any]]:
+        """What is given, so many examples at a time."""
+        for start in range(0, len(self.inputs), size):
+            yield {name: values[start : start + size] for name, values in self.given.items()}
 
     @property
     def words(self) -> str:
@@ -126,6 +132,7 @@ def _texts(model: PlainModel, own: _Own | None, folder: Path) -> tuple[dict[str,
         pairs = None if content.pairs is None else [content.pairs[place] for place in own.places]
     else:
         texts = ["A good one.", "It is not very good at all, and it was dear.", "the red cat", "Why? " * 300]
+        pairs = texts[1:] + texts[:1] if has_pairs(model) else None
     encoded = tokenizer.encode(texts, pairs, reading.arguments["max_length"])
     inputs: list[Inputs] = []
     for ids, types in zip(encoded["ids"], encoded["types"], strict=True):
@@ -139,7 +146,7 @@ def _texts(model: PlainModel, own: _Own | None, folder: Path) -> tuple[dict[str,
 
 def _sounds(model: PlainModel, own: _Own | None, folder: Path) -> tuple[dict[str, Any], list[Inputs]]:
     reading = model.run.reading.arguments
-    longest = round(reading["seconds"] * reading["sample_rate"])
+    longest = model.num_samples
     if own is None:
         waves = [_drawn_sound(number, longest) for number in range(NUM)]
         sounds = [(torch.from_numpy(wave), len(wave)) for wave in waves]

@@ -15,19 +15,23 @@ from torch import Tensor
 from headstart.backbones.huggingface_files import quiet
 from headstart.errors import InputError, unknown
 from headstart.export.card import card
-from headstart.export.examples import Examples, examples, largest_difference
+from headstart.export.examples import examples, largest_difference
 from headstart.export.format import Format, Written
+from headstart.export.onnx_format import OnnxFormat
+from headstart.export.plain_format import PlainFormat
 from headstart.export.plain_model import PlainModel, plain_model
 from headstart.export.timm_format import TimmFormat
+from headstart.export.transformers_format import TransformersFormat
 from headstart.names import listed
 from headstart.record.directory import RunDirectory
 from headstart.record.writing import write_bytes, write_json
+from headstart.report.metric import plural
 from headstart.report.selected import is_comparison
 from headstart.report.winner import Chosen, chosen_from, winner
 from headstart.run.load import load
 from headstart.system.process import draft_of
 
-FORMATS: tuple[Format, ...] = (TimmFormat(),)
+FORMATS: tuple[Format, ...] = (PlainFormat(), TimmFormat(), TransformersFormat(), OnnxFormat())
 CARD, FACTS = "README.md", "headstart.json"
 TOLERANCE = 1e-4
 """The largest difference from the run's own outputs, as a share of their size, that rounding explains."""
@@ -89,10 +93,17 @@ def _check_place(target: Path, force: bool) -> None:
 def _check_fit(model: PlainModel, forms: Mapping[str, Format], to: str) -> None:
     refusal = forms[to].refusal(model)
     if refusal is not None:
-        can = [name for name, form in forms.items() if form.refusal(model) is None]
+        can = [name for name, form in forms.items() if name != to and _fits(form, model)]
         raise InputError(
             f"{model.run.directory.path} cannot be exported to {to}: {refusal}. It can go to {listed(can) or 'none'}."
         )
+
+
+def _fits(form: Format, model: PlainModel) -> bool:
+    try:
+        return form.refusal(model) is None
+    except InputError:  # what is not installed
+        return False
 
 
 @contextmanager
@@ -142,25 +153,27 @@ def _check(model: PlainModel, written: Written, folder: Path) -> tuple[tuple[str
         reference = torch.cat([model.reference(one) for one in shown.inputs])
         words, differences = [], []
         for code in written.codes:
-            found = _outputs(code.source, folder, shown)
-            apart, share = largest_difference(model, found, reference)
-            if not share <= TOLERANCE:
-                raise InputError(
-                    f"What was written does not give the run's own outputs ({code.title}): on {shown.words} they "
-                    f"differ by up to {apart:.3g}, {share:.2g} of their size, where rounding explains {TOLERANCE:g}. "
-                    "Nothing is left of it."
+            for size in written.batch_sizes or (len(reference),):
+                how = f"{code.title}, {plural(size, 'example')} at a time" if written.batch_sizes else code.title
+                found = torch.cat([_outputs(code.source, folder, part) for part in shown.batches(size)])
+                apart, share = largest_difference(model, found, reference)
+                if not share <= TOLERANCE:
+                    raise InputError(
+                        f"What was written does not give the run's own outputs ({how}): on {shown.words} they differ "
+                        f"by up to {apart:.3g}, {share:.2g} of their size, where rounding explains {TOLERANCE:g}. "
+                        "Nothing is left of it."
+                    )
+                differences.append(apart)
+                words.append(
+                    f"{how}: on {shown.words} the largest difference from the run's own outputs is {apart:.2g} "
+                    f"({share:.1g} of their size)."
                 )
-            differences.append(apart)
-            words.append(
-                f"{code.title}: on {shown.words} the largest difference from the run's own outputs is {apart:.2g} "
-                f"({share:.1g} of their size)."
-            )
     return tuple(words), max(differences)
 
 
-def _outputs(source: str, folder: Path, shown: Examples) -> Tensor:
+def _outputs(source: str, folder: Path, given: Mapping[str, Any]) -> Tensor:
     """What the card's code gives, run as it stands there, with nothing of this program at hand."""
-    names: dict[str, Any] = {"__name__": "card", "folder": str(folder), **shown.given}
+    names: dict[str, Any] = {"__name__": "card", "folder": str(folder), **given}
     before, known = list(sys.path), set(sys.modules)
     try:
         with torch.random.fork_rng(devices=[]), quiet():

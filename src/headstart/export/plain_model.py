@@ -61,6 +61,12 @@ class PlainModel:
         return PROBLEM_TYPES[self.task]
 
     @property
+    def num_samples(self) -> int:
+        """The most of a sound that is read."""
+        reading = self.run.reading.arguments
+        return round(reading["seconds"] * reading["sample_rate"])
+
+    @property
     def is_linear(self) -> bool:
         return len(self.head) == 1
 

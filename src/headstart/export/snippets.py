@@ -2,6 +2,8 @@
 
 import itertools
 
+from omegaconf import OmegaConf
+
 from headstart.backbones.timm_model import Preprocessing
 from headstart.export.plain_model import PlainModel
 
@@ -45,3 +47,31 @@ def picture_reader(reading: Preprocessing) -> str:
         f"    square.paste(picture, (({reading.size} - picture.width) // 2, ({reading.size} - picture.height) // 2))\n"
         "    return numpy.asarray(square).transpose(2, 0, 1)\n"
     )
+
+
+IMPORT_POOLED = """\
+import sys
+
+sys.path.insert(0, folder)
+import pooled_classifier  # noqa: E402, F401  (the model's code, which lies beside its weights)
+"""
+
+
+def has_pairs(model: PlainModel) -> bool:
+    """Whether each example is two texts."""
+    said = model.run.cfg.data
+    return bool(said.get("pair_column")) or OmegaConf.is_list(said.get("text_column"))
+
+
+def texts(model: PlainModel) -> str:
+    """Arguments of a tokenizer."""
+    return "[one for one, _ in texts], [other for _, other in texts]" if has_pairs(model) else "texts"
+
+
+def piped(model: PlainModel) -> str:
+    """What a pipeline is given, one at a time."""
+    if model.modality == "audio":
+        return "sounds"
+    if has_pairs(model):
+        return '[{"text": one, "text_pair": other} for one, other in texts]'
+    return "texts"
