@@ -15,7 +15,7 @@ from headstart.export import export as room
 from headstart.export.format import Written
 from headstart.export.plain_model import PlainModel
 from headstart.export.timm_format import TimmFormat
-from pictures import tiny
+from pictures import tiny, write_folder
 
 
 def test_timm_loads_a_run_and_gives_its_predictions(vision: Path, pictures: Path, tmp_path: Path):
@@ -115,3 +115,19 @@ def test_of_a_comparison_the_run_that_val_selects_goes_out(at_home: Path, pictur
     assert "4 completed runs" in text
     assert main(["status", "two"]) == 0  # and the folder of exports is no run of it
     assert main(["report", "two"]) == 0
+
+
+def test_names_of_classes_do_nothing_in_a_card_and_stay_what_they_are(train, place: Path, tmp_path: Path):
+    import json
+
+    data = write_folder(place / "nasty")
+    (data / "circle").rename(data / "<img src=x onerror=alert(1)> | `rm`")
+    (data / "square").rename(data / "a: [b]\u202ec")
+    run = train("nasty-run", *tiny(data, "strategy=feature_extraction"))
+    room.export(run, "timm", tmp_path / "out")
+    card = (tmp_path / "out" / room.CARD).read_text(encoding="utf8")
+    assert "<img" not in card.replace(r"\<img", "")
+    assert "\u202e" not in card
+    assert yaml.safe_load(card.split("---\n")[1])["library_name"] == "timm"
+    config = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf8"))
+    assert config["label_names"] == sorted(["<img src=x onerror=alert(1)> | `rm`", "a: [b]\u202ec", "stripes"])

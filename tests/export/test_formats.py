@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from safetensors.torch import save_file
 
 from exported import kept
 from headstart.cli.main import main
@@ -151,7 +151,6 @@ def test_a_merged_adapter_goes_out_as_plain_weights(train, on_texts, pictures: P
     assert room.export(run, "timm", tmp_path / "timm").difference < 1e-5
     text = on_texts("bert", "strategy=lora", "strategy.adapter.r=2")
     assert room.export(text, "transformers", tmp_path / "text").difference < 1e-5
-    assert not [name for name in torch.load(run / "checkpoints/best.ckpt")["state_dict"] if "lora" not in name] == []
 
 
 def test_a_format_that_a_family_cannot_go_to_names_those_it_can(vision: Path, on_sounds, capsys: pytest.CaptureFixture):
@@ -161,3 +160,30 @@ def test_a_format_that_a_family_cannot_go_to_names_those_it_can(vision: Path, on
     assert main(["export", str(run), "--to", "timm"]) == 2
     assert "It can go to safetensors, transformers" in capsys.readouterr().err
     assert not (vision / "exports" / "transformers").exists()
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_peft_loads_an_adapter_of_texts(on_texts, tmp_path: Path, pooling: str):
+    family = {"mean": "bert", "last": "gpt2"}[pooling]
+    run = on_texts(family, "strategy=lora", "strategy.adapter.r=2", f"backbone.pooling={pooling}")
+    assert room.export(run, "adapter", tmp_path / "out").difference < 1e-5
+    assert (tmp_path / "out" / "head.safetensors").exists() == (pooling == "mean")
+
+
+def test_peft_loads_an_adapter_of_pictures(train, pictures: Path, place: Path, tmp_path: Path):
+    import timm
+
+    path = place / "base.safetensors"
+    if not path.exists():
+        save_file(timm.create_model("test_efficientnet").state_dict(), path)
+    words = ("strategy=lora", "strategy.adapter.r=2", f"backbone.weights={path}", "optimizer.lr=0.01")
+    run = train("lora-of-a-file", *tiny(pictures, *words))
+    assert room.export(run, "adapter", tmp_path / "out").difference < 1e-5
+    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "out" / room.CARD).read_text(encoding="utf8"), re.DOTALL)
+    assert "PeftModel.from_pretrained(base, folder)" in code
+
+
+def test_an_adapter_of_random_weights_is_refused(train, pictures: Path, capsys: pytest.CaptureFixture):
+    run = train("lora", *tiny(pictures, "strategy=lora", "strategy.adapter.r=2", "optimizer.lr=0.01"))
+    assert main(["export", str(run), "--to", "adapter"]) == 2
+    assert "none that others can load" in capsys.readouterr().err

@@ -99,7 +99,7 @@ def rerun(words: list[str]) -> int:
 
 
 def export(words: list[str]) -> int:
-    """`headstart export DIR --to FORMAT [--out DIR] [--force]`: a run's model for other libraries."""
+    """`headstart export DIR --to FORMAT [--out DIR] [--force] [--push NAME]`: a run's model for other libraries."""
     from headstart.cli import export_command
 
     return export_command.export(words)

@@ -1,18 +1,19 @@
 """`headstart export`: what it is asked, and what it prints."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from headstart.errors import InputError, unknown
 from headstart.names import plain
 
-VALUED = ("--to", "--out")
+VALUED = ("--to", "--out", "--push")
 FLAGS = ("--force",)
 EXAMPLE = "headstart export outputs/demo --to timm"
 
 
 def export(words: Sequence[str]) -> int:
-    """`headstart export DIR --to FORMAT [--out DIR] [--force]`."""
+    """`headstart export DIR --to FORMAT [--out DIR] [--force] [--push NAME]`."""
     places, options, flags = parsed(words)
     if len(places) != 1:
         raise InputError(f"Name one directory, of a run or a comparison, not {len(places)}, as in: {EXAMPLE}")
@@ -22,12 +23,21 @@ def export(words: Sequence[str]) -> int:
     if not place.is_dir():
         raise InputError(f"{place} is not a directory.")
     from headstart.export import export as room
+    from headstart.export.push import PushError, check_name, push
 
+    if "--push" in options:
+        check_name(options["--push"])
     out = Path(options["--out"]).expanduser() if "--out" in options else None
     made = room.export(place, options["--to"], out, "--force" in flags)
     for line in (*(made.chosen.words if made.chosen else ()), *made.checked):
         print(plain(line))
     print(f"Written: {plain(str(made.folder))} (how to use it: {plain(str(made.folder / room.CARD))})")
+    if "--push" in options:
+        try:
+            print(f"Uploaded: {plain(push(made.folder, options['--push']))}")
+        except PushError as error:
+            sys.stderr.write(f"headstart: {plain(str(error))}\n")
+            return 1
     return 0
 
 

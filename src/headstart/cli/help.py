@@ -71,14 +71,19 @@ example
   headstart rerun outputs/demo/85dbb226608b --check
 """,
     "export": """\
-usage: headstart export DIR --to FORMAT [--out DIR] [--force]
+usage: headstart export DIR --to FORMAT [--out DIR] [--force] [--push NAME]
 
 Writes the model of a run, or of a comparison's winner by val, so that others load it without this program, with a card
 (README.md). What was written is loaded as they would, and its outputs on test examples are held against the run's.
 
-  timm            a folder for timm.create_model("local-dir:PATH", pretrained=True), and for transformers
+  safetensors    plain weights, and ten lines that load them with torch and timm or transformers
+  timm           for timm.create_model("local-dir:PATH", pretrained=True), and transformers' image classification
+  transformers   for AutoModelForSequenceClassification, AutoModelForAudioClassification and pipelines
+  onnx           for onnxruntime (pip install 'headstart[onnx]')
+  adapter        the adapter of a LoRA run, for peft; the other formats have it folded in
 
-It goes to DIR/exports/FORMAT, or where --out says; --force replaces an export that lies there.
+It goes to DIR/exports/FORMAT, or where --out says; --force replaces an export that lies there. --push uploads it to
+the repository NAME (owner/name) on the hub, made private if it is not there.
 
 examples
   headstart export outputs/demo --to timm                     the winner of a comparison

@@ -191,12 +191,19 @@ def _scores(result: Result, chosen: Chosen | None) -> list[str]:
 
 
 def _calibration(result: Result) -> str:
-    recorded = result.more.get("calibration")
-    if isinstance(recorded, Mapping):
-        told = ", ".join(f"{in_markdown(str(name))} {value:.4g}" for name, value in recorded.items()
-                         if isinstance(value, int | float))  # fmt: skip
-        return f"Calibration on val: {told}. The outputs here are as they were before it."
-    return "Probabilities were not calibrated."
+    temperature = (result.calibration or {}).get("temperature")
+    if not isinstance(temperature, int | float):
+        return "Probabilities were not calibrated."
+    errors = (result.calibration or {}).get("expected_calibration_error")
+    each = errors.items() if isinstance(errors, Mapping) else ()
+    told = "".join(
+        f" Expected calibration error on {in_markdown(part)}: {pair[0]:.4g} before, {pair[1]:.4g} after."
+        for part, pair in each
+    )
+    return (
+        f"Dividing the outputs by {temperature:.4g} (the temperature with the least loss on val) calibrates them; they "
+        f"are given undivided here.{told}"
+    )
 
 
 def _cost(result: Result) -> list[str]:

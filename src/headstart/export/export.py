@@ -14,6 +14,7 @@ from torch import Tensor
 
 from headstart.backbones.huggingface_files import quiet
 from headstart.errors import InputError, unknown
+from headstart.export.adapter_format import AdapterFormat
 from headstart.export.card import card
 from headstart.export.examples import examples, largest_difference
 from headstart.export.format import Format, Written
@@ -31,7 +32,7 @@ from headstart.report.winner import Chosen, chosen_from, winner
 from headstart.run.load import load
 from headstart.system.process import draft_of
 
-FORMATS: tuple[Format, ...] = (PlainFormat(), TimmFormat(), TransformersFormat(), OnnxFormat())
+FORMATS: tuple[Format, ...] = (PlainFormat(), TimmFormat(), TransformersFormat(), OnnxFormat(), AdapterFormat())
 CARD, FACTS = "README.md", "headstart.json"
 TOLERANCE = 1e-4
 """The largest difference from the run's own outputs, as a share of their size, that rounding explains."""
@@ -108,6 +109,7 @@ def _fits(form: Format, model: PlainModel) -> bool:
 
 @contextmanager
 def _drafted(target: Path) -> Iterator[Path]:
+    made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = draft_of(target)
     draft.mkdir()
@@ -115,6 +117,9 @@ def _drafted(target: Path) -> Iterator[Path]:
         yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        for folder in made:
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def _put(draft: Path, target: Path) -> None:

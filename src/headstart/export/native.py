@@ -30,14 +30,11 @@ class Cell:
 
 def native(model: PlainModel) -> Any:
     """transformers' own classifier with the run's weights; `None` where it has none that does the same."""
-    backbone = model.backbone
-    if not isinstance(backbone, TransformersBackbone):
-        return None
-    config: Any = deepcopy(backbone.model.config)
-    find = _CELLS.get(config.model_type)
-    cell = None if find is None else find(model, backbone)
+    backbone, cell = model.backbone, cell_of(model)
     if cell is None:
         return None
+    assert isinstance(backbone, TransformersBackbone)
+    config: Any = deepcopy(backbone.model.config)
     for name, value in {**cell.changes, **labels(model)}.items():
         setattr(config, name, value)
     with torch.random.fork_rng(devices=[]):
@@ -46,6 +43,16 @@ def native(model: PlainModel) -> Any:
     state = {f"{whole.base_model_prefix}.{name}": value for name, value in own.items() if value is not None}
     whole.load_state_dict({**state, **cell.beside}, strict=True)
     return whole.eval()
+
+
+def cell_of(model: PlainModel) -> Cell | None:
+    """How transformers' own classifier is made to do what a run's does; `None` where it cannot."""
+    backbone = model.backbone
+    if not isinstance(backbone, TransformersBackbone):
+        return None
+    config: Any = backbone.model.config
+    find = _CELLS.get(config.model_type)
+    return None if find is None else find(model, backbone)
 
 
 def labels(model: PlainModel) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from headstart.backbones.huggingface_audio_model import AudioBackbone, SpectrogramTransformer, WhisperEncoder
+from headstart.backbones.huggingface_audio_model import AudioBackbone, WhisperEncoder
 from headstart.backbones.huggingface_model import TransformersBackbone
 from headstart.backbones.spectrogram_model import SpectrogramBackbone
 from headstart.backbones.timm_model import TimmBackbone
@@ -38,6 +38,7 @@ class PlainFormat(Format):
         head = {f"head.{name}": value for name, value in model.head.state_dict().items()}
         save_file({name: value.contiguous().clone() for name, value in {**own, **head}.items()},
                   folder / WEIGHTS, {"format": "pt"})  # fmt: skip
+        write: Any
         if isinstance(backbone, SpectrogramBackbone):
             write = _sounds_in_timm
         elif isinstance(backbone, TimmBackbone):
@@ -102,7 +103,20 @@ def _texts(model: PlainModel, backbone: TransformersBackbone, folder: Path) -> s
     _save_config(backbone, folder)
     write_json(folder / PREPROCESSING, {"max_length": model.run.reading.arguments["max_length"],
                                         "padding": "right", "pooling": backbone.pooling})  # fmt: skip
-    pooled = {
+    return (
+        "from collections import OrderedDict\n\nimport torch\nfrom safetensors.torch import load_file\n"
+        "from transformers import AutoConfig, AutoModel, AutoTokenizer\n\n"
+        f"{_model(model, 'AutoModel.from_config(AutoConfig.from_pretrained(folder))')}"
+        "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
+        f'batch = tokenizer({snippets.texts(model)}, padding=True, truncation=True, return_tensors="pt")\n'
+        "with torch.inference_mode():\n    output = backbone(**batch)\n"
+        f"{pooled_text(backbone)}    logits = head(pooled)\n"
+    ).replace("head = ", _without_pooler(backbone) + "head = ", 1)
+
+
+def pooled_text(backbone: TransformersBackbone) -> str:
+    """Indented code from `output` and `batch` to `pooled`."""
+    return {
         "cls": "    pooled = output.last_hidden_state[:, 0]\n",
         "pooler": "    pooled = output.pooler_output\n",
         "mean": '    mask = batch["attention_mask"].unsqueeze(-1)\n'
@@ -110,14 +124,6 @@ def _texts(model: PlainModel, backbone: TransformersBackbone, folder: Path) -> s
         "last": '    last = batch["attention_mask"].sum(1) - 1\n'
         "    pooled = output.last_hidden_state[torch.arange(len(last)), last]\n",
     }[backbone.pooling]
-    return (
-        "from collections import OrderedDict\n\nimport torch\nfrom safetensors.torch import load_file\n"
-        "from transformers import AutoConfig, AutoModel, AutoTokenizer\n\n"
-        f"{_model(model, 'AutoModel.from_config(AutoConfig.from_pretrained(folder))')}"
-        "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
-        f'batch = tokenizer({snippets.texts(model)}, padding=True, truncation=True, return_tensors="pt")\n'
-        f"with torch.inference_mode():\n    output = backbone(**batch)\n{pooled}    logits = head(pooled)\n"
-    ).replace("head = ", _without_pooler(backbone) + "head = ", 1)
 
 
 def _without_pooler(backbone: TransformersBackbone) -> str:
@@ -150,11 +156,10 @@ def _sounds(model: PlainModel, backbone: TransformersBackbone, folder: Path) -> 
         made += ".get_encoder()"
         hop = int(reader.hop_length)
         frames = f"(min(-(-len(sound) // {hop}), {backbone.reader._num_frames}) + 1) // 2"
-        pooled = f"output.last_hidden_state[:, : {frames}].mean(1)  # without the silence it is filled up with"
+        pooled = f"output.last_hidden_state[:, : {frames}].mean(1)"  # without the silence it is filled up with
     read = 'read(sound, sampling_rate=read.sampling_rate, return_tensors="pt")'
     name = "input_features" if isinstance(backbone, WhisperEncoder) else "input_values"
     given = f"{read}.{name}"
-    assert isinstance(backbone, SpectrogramTransformer | AudioBackbone)
     return (
         "from collections import OrderedDict\n\nimport torch\nfrom safetensors.torch import load_file\n"
         "from transformers import AutoConfig, AutoFeatureExtractor, AutoModel\n\n"
@@ -164,6 +169,6 @@ def _sounds(model: PlainModel, backbone: TransformersBackbone, folder: Path) -> 
         "for sound in sounds:  # one at a time, as padding is not silence to every model\n"
         "    with torch.inference_mode():\n"
         f"        output = backbone({given})\n"
-        f"        logits.append(head({pooled.partition('  #')[0]}))\n"
+        f"        logits.append(head({pooled}))\n"
         "logits = torch.cat(logits)\n"
     )

@@ -1,0 +1,229 @@
+"""The adapter of a run alone, for peft: small, and of use with the very base model that it was trained on."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from headstart.backbones.huggingface_model import TextBackbone
+from headstart.backbones.spectrogram_model import SpectrogramBackbone
+from headstart.backbones.timm_model import TimmBackbone
+from headstart.export import snippets
+from headstart.export.format import Code, Format, Written
+from headstart.export.native import cell_of, labels
+from headstart.export.plain_format import pooled_text
+from headstart.export.plain_model import PlainModel
+from headstart.export.reader_files import save_reader
+from headstart.export.timm_format import TimmFormat, create_arguments
+from headstart.strategies.adapters import ADAPTER_NAME, Lora
+
+HEAD = "head.safetensors"
+_LORA = ".lora_"
+
+
+@dataclass(frozen=True)
+class _Base:
+    """The model that the adapter goes into, as a stranger makes it."""
+
+    code: str
+    """An expression for it, with `folder` at hand; the same one made it here."""
+    model: nn.Module
+    prefix: str
+    """Of the backbone's names in it."""
+    saved: Sequence[str]
+    """Modules that go out whole: the head."""
+    task_type: str | None
+
+
+class AdapterFormat(Format):
+    """`adapter_model.safetensors` and `adapter_config.json`, with the head among the modules that are saved whole."""
+
+    name = "adapter"
+
+    def refusal(self, model: PlainModel) -> str | None:
+        adapter = model.run.parts.strategy.adapter
+        if not isinstance(adapter, Lora) or not any(_LORA in name for name, _ in model.run.backbone.named_parameters()):
+            return "the run has no adapter of its own, or it was merged into the weights"
+        if isinstance(model.backbone, SpectrogramBackbone) or not isinstance(
+            model.backbone, TimmBackbone | TextBackbone
+        ):
+            return "adapters go out of models of texts and pictures alone; the other formats have it merged"
+        if isinstance(model.backbone, TimmBackbone) and TimmFormat().refusal(model):
+            return str(TimmFormat().refusal(model))
+        if _source(model) is None:
+            return (
+                f"its base model ({model.run.result.weights.source if model.run.result.weights else '?'}) is none that "
+                "others can load by name or path; the other formats have it merged"
+            )
+        return None
+
+    def write(self, model: PlainModel, folder: Path) -> Written:
+        text = isinstance(model.backbone, TextBackbone)
+        base = _text_base(model) if text else _timm_base(model)
+        _save(model, base, folder)
+        if text:
+            save_reader(model, folder)
+        return Written("peft", tuple(_codes(model, base, folder)), _words(model, base))
+
+
+def _source(model: PlainModel) -> str | None:
+    """Where a stranger gets the base model from: a name on the hub, or a path."""
+    factory: Any = model.factory
+    if factory.weights == "none" or str(factory.weights).startswith("package:"):
+        return None
+    if isinstance(model.backbone, TextBackbone):
+        place = factory.place
+        own_file = Path(factory.weights).expanduser().is_file()
+        return None if own_file else (place.repository or str(place.folder))
+    return "hub" if factory.weights == "hub" else str(Path(factory.weights).expanduser().resolve())
+
+
+def _timm_base(model: PlainModel) -> _Base:
+    import timm
+
+    source = _source(model)
+    more = {} if source == "hub" else {"pretrained_cfg_overlay": {"file": source}}
+    arguments = {**create_arguments(model), "num_classes": len(model.names), "pretrained": True, **more}
+    told = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    made: Any = timm.create_model(model.factory.name, **arguments)
+    classifier: Any = made.get_classifier()
+    saved = [name for name, module in made.named_modules() if module is classifier]
+    return _Base(f"timm.create_model({model.factory.name!r}, {told})", made, "", saved, None)
+
+
+def _text_base(model: PlainModel) -> _Base:
+    from transformers import AutoModel, AutoModelForSequenceClassification
+
+    source, cell = _source(model), cell_of(model)
+    assert source is not None
+    made: Any
+    if cell is None:
+        made = AutoModel.from_pretrained(source, local_files_only=True)
+        return _Base(f"AutoModel.from_pretrained({source!r})", made, "", (), "FEATURE_EXTRACTION")
+    arguments = {**labels(model), **cell.changes}
+    told = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    made = AutoModelForSequenceClassification.from_pretrained(source, local_files_only=True, **arguments)
+    prefix = f"{made.base_model_prefix}."
+    whole = [*cell.beside, *(f"{prefix}{name}" for name, value in cell.over.items() if value is not None)]
+    saved = list(dict.fromkeys(name.split(".")[-2] if "ln_f" in name else name.split(".")[0] for name in whole))
+    code = f"AutoModelForSequenceClassification.from_pretrained({source!r}, {told})"
+    return _Base(code, made, prefix, saved, "SEQ_CLS")
+
+
+def _save(model: PlainModel, base: _Base, folder: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    lora = model.run.parts.strategy.adapter
+    assert isinstance(lora, Lora)
+    inner: Any = model.run.backbone.get_submodule("model")
+    tuned = {name: value for name, value in inner.named_parameters() if _LORA in name}
+    layers = sorted({name.partition(_LORA)[0] for name in tuned})
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # any number works
+        lora_dropout=lora.dropout,
+        target_modules="|".join(re.escape(base.prefix + name) for name in layers),
+        modules_to_save=list(base.saved) or None,
+        task_type=base.task_type,
+    )
+    with torch.random.fork_rng(devices=[]):
+        wrapped: Any = get_peft_model(base.model, config)
+    state = dict(wrapped.base_model.model.named_parameters())
+    with torch.no_grad():
+        for name, value in tuned.items():
+            state[base.prefix + name].copy_(value)
+        for name, value in _head(model, base).items():
+            state[name].copy_(value)
+    wrapped.peft_config[ADAPTER_NAME].base_model_name_or_path = _source(model)
+    wrapped.save_pretrained(str(folder))
+    (folder / "README.md").unlink(missing_ok=True)  # peft's own: ours is written last
+    if not base.saved:
+        save_file({name: value.contiguous() for name, value in model.head.state_dict().items()}, folder / HEAD)
+
+
+def _head(model: PlainModel, base: _Base) -> dict[str, Any]:
+    """Tensors of the modules that are saved whole, by peft's names for them."""
+
+    def kept(name: str) -> str:
+        module = next(one for one in base.saved if name.startswith(f"{one}.") or f".{one}." in name)
+        start, found, rest = name.partition(f"{module}.")
+        return f"{start}{found}modules_to_save.{ADAPTER_NAME}.{rest}"
+
+    if base.task_type is None:
+        return {kept(f"{base.saved[0]}.{name}"): value for name, value in model.head[0].state_dict().items()}
+    cell = cell_of(model)
+    if cell is None:
+        return {}
+    over = {f"{base.prefix}{name}": value for name, value in cell.over.items() if value is not None}
+    return {kept(name): value for name, value in {**cell.beside, **over}.items()}
+
+
+def _codes(model: PlainModel, base: _Base, folder: Path) -> list[Code]:
+    if base.task_type is None:
+        source = (
+            "import timm\nimport torch\nfrom peft import PeftModel\nfrom PIL import Image\n\n"
+            f"base = {base.code}\n"
+            "model = PeftModel.from_pretrained(base, folder).eval()\n"
+            f"read = timm.data.create_transform(**{_transform(model)})\n"
+            'pictures = torch.stack([read(Image.open(path).convert("RGB")) for path in paths])\n'
+            "with torch.inference_mode():\n    logits = model(pictures)\n"
+        )
+        return [Code("With timm and PeftModel", source)]
+    batch = (
+        "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
+        f'batch = tokenizer({snippets.texts(model)}, padding=True, truncation=True, return_tensors="pt")\n'
+    )
+    if base.task_type == "SEQ_CLS":
+        ending = "with torch.inference_mode():\n    logits = model(**batch).logits\n"
+        padded = "model.config.pad_token_id = tokenizer.pad_token_id\n"
+        arguments = base.code.partition(", ")[2].removesuffix(")")
+        return [
+            Code(
+                "With PeftModel",
+                "import torch\nfrom peft import PeftModel\n"
+                "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
+                f"base = {base.code}\nmodel = PeftModel.from_pretrained(base, folder).eval()\n{batch}{padded}{ending}",
+            ),
+            Code(
+                "With AutoPeftModelForSequenceClassification",
+                "import torch\nfrom peft import AutoPeftModelForSequenceClassification\n"
+                "from transformers import AutoTokenizer\n\n"
+                f"model = AutoPeftModelForSequenceClassification.from_pretrained(folder, {arguments}).eval()\n"
+                f"{batch}{padded}{ending}",
+            ),
+        ]
+    assert isinstance(model.backbone, TextBackbone)
+    return [
+        Code(
+            "With PeftModel",
+            "import torch\nfrom peft import PeftModel\nfrom safetensors.torch import load_file\n"
+            "from transformers import AutoModel, AutoTokenizer\n\n"
+            f"base = {base.code}\nmodel = PeftModel.from_pretrained(base, folder).eval()\n"
+            f"head = {snippets.head_of(model)}\n"
+            f'head.load_state_dict(load_file(f"{{folder}}/{HEAD}"))\n'
+            f"{batch}"
+            f"with torch.inference_mode():\n    output = model(**batch)\n{pooled_text(model.backbone)}"
+            "    logits = head(pooled)\n",
+        )
+    ]
+
+
+def _transform(model: PlainModel) -> dict[str, Any]:
+    assert isinstance(model.backbone, TimmBackbone)
+    reading = model.backbone.preprocessing
+    names = ("interpolation", "crop_pct", "crop_mode", "mean", "std")
+    return {"input_size": [3, reading.size, reading.size], **{name: getattr(reading, name) for name in names}}
+
+
+def _words(model: PlainModel, base: _Base) -> tuple[str, ...]:
+    where = (
+        "The head is among the modules that peft saves whole."
+        if base.saved
+        else f"transformers has no classifier with this pooling and head: the head lies beside the adapter in `{HEAD}`."
+    )
+    return (f"An adapter (LoRA) alone: it works with the base model that it was trained on. {where}",)
