@@ -86,9 +86,9 @@ WORDS = [
     ("~optimizer", "optimizer cannot be left out"),
     ("+x=1", "Unknown setting 'x'"),
     ("seed=null", "seed must have a value, but is null"),
-    ("seed=[1]", "seed: Value '[1]'"),
-    ("seed=1.5", "seed: Value '1.5'"),
-    ("seed=1e400", "seed: Value 'inf'"),
+    ("seed=[1]", "seed must be a whole number, but is '[1]'"),
+    ("seed=1.5", "seed must be a whole number, but is '1.5'"),
+    ("seed=1e400", "seed must be a whole number, but is 'inf'"),
     ("seed=-1", "seed must be greater than or equal to 0"),
     ("seed=99999999999999999999", "seed must be less than or equal to"),
     ("trainer=3", "Unknown trainer '3'"),
@@ -176,6 +176,39 @@ WEIGHTS = [
     ("backbone=timm backbone.model=null", "backbone.model must be a valid string"),
     ("backbone=timm", "backbone.model must be given"),
 ]
+GUESSES = [
+    ("split.folds=3", "split.folds comes with split=kfold, but split=holdout is chosen: add split=kfold"),
+    ("split.column=fold", "split.column comes with split=column or split=kfold"),
+    ("split.fold=0,1,2", "split.fold comes with split=kfold"),
+    ("data.test_fold=1", "data.test_fold is called split.fold now, and comes with split=kfold"),
+    ("data.root=photos", "comes with data=audio_csv, data=audio_folder, data=image_csv or data=image_folder"),
+    ("optimizer.momentum=0.9", "optimizer.momentum comes with optimizer=sgd"),
+    ("task=multilabel task.class_weights=balanced", "task.class_weights comes with task=multiclass"),
+    ("task=binary", "Unknown task 'binary'. Did you mean multiclass?"),
+    ("split=cross-validation", "Did you mean kfold?"),
+    ("strategy=full", "Did you mean fine_tune?"),
+    ("strategy=LoRA", "Did you mean lora?"),
+    ("backbone=vit", "Did you mean vit_small?"),
+    ("data=csv", "Did you mean audio_csv, image_csv or text_csv?"),
+    ("data=photos.csv", "Where your own data lie is said by data.root=FOLDER or data.path=TABLE"),
+    ("data=/tmp/photos", "Unknown data '/tmp/photos'"),
+    ("strategy=[lora,fine_tune]", "add -m and write strategy=lora,fine_tune"),
+    ("-m strategy=lora, fine_tune", "there must be no blank after a comma: write strategy=lora,fine_tune"),
+    ("strategy = lora", "there must be no blanks around ="),
+    ("strategy lora", "write strategy=lora"),
+    ("--strategy=lora", "settings are written without dashes, strategy=lora"),
+    ("name=my photos", "quotes must keep both together: 'name=my photos'"),
+    ("seeds=0,1,2", "Unknown setting 'seeds'. Here it is called seed."),
+    ("lr=1e-3", "Here it is called optimizer.lr"),
+    ("epochs=3", "Here it is called trainer.max_epochs"),
+    ("trainer.epochs=3", "Here it is called trainer.max_epochs"),
+    ("batch_size=8", "Here it is called trainer.batch_size"),
+    ("folds=5", "Here it is called split.folds (with split=kfold)"),
+    ("head.num_classes=10", "follows from the data"),
+    ("data=text_csv data.text_column=a,b", "If it is a list, write 'data.text_column=[a,b]'"),
+    ("trainer.monitor=accuracy", "Did you mean val/accuracy"),
+    ("trainer.max_epochs=ten", "trainer.max_epochs must be a whole number, but is 'ten'"),
+]
 KINDS = [
     ("'data.shifts={a: 1}'", "data.shifts: a list and settings by name ({NAME: VALUE}) cannot stand for each other"),
     ("trainer.precision=[1]", "trainer.precision: Cannot convert 'list' to string"),
@@ -260,7 +293,8 @@ def said_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("line", "expected"), [*SETTINGS, *WORDS, *COUNTED, *OPTIMIZERS, *NAMES, *WEIGHTS, *KINDS, *MACHINE, *PLACES]
+    ("line", "expected"),
+    [*SETTINGS, *WORDS, *COUNTED, *OPTIMIZERS, *NAMES, *WEIGHTS, *GUESSES, *KINDS, *MACHINE, *PLACES],
 )
 def test_bad_settings_are_refused(at_home: Path, capsys: pytest.CaptureFixture[str], line: str, expected: str):
     assert expected in said_of(["train", *shlex.split(line)], capsys)

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
+from headstart.names import listed_or
+
 Name = TypeVar("Name", bound=str)
 
 
@@ -42,15 +44,24 @@ def check_distinct(names: Sequence[Name], setting: str) -> list[Name]:
     return list(names)
 
 
-def unknown(what: str, value: object, choices: Iterable[str]) -> InputError:
-    """An `InputError` that lists the choices and suggests the nearest."""
-    from difflib import get_close_matches
-
+def unknown(what: str, value: object, choices: Iterable[str], meant: str | None = None) -> InputError:
+    """An `InputError` that lists the choices and suggests the nearest, or that which is `meant`."""
     names = sorted(choices)
-    near = get_close_matches(str(value), names, n=3)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    near = [meant] if meant in names else _nearest(str(value), names)
+    hint = f" Did you mean {listed_or(near)}?" if near else ""
     shown = ", ".join(names) if len(names) <= 40 else f"{', '.join((near or names)[:12])}, … ({len(names)} in all)"
     return InputError(f"Unknown {what} {str(value)!r}.{hint} Choices: {shown}.")
+
+
+def _nearest(value: str, names: Sequence[str]) -> list[str]:
+    """Up to three of the names that are written much alike, or that hold the value."""
+    from difflib import get_close_matches
+
+    as_written = {name.casefold(): name for name in reversed(names)}
+    typed = value.casefold()
+    close = get_close_matches(typed, as_written, n=3)
+    holding = [name for name in as_written if len(typed) > 2 and (typed in name or (len(name) > 2 and name in typed))]
+    return [as_written[name] for name in dict.fromkeys([*close, *sorted(holding)])][:3]
 
 
 def disk_is_full(error: BaseException | None) -> bool:

@@ -41,6 +41,11 @@ def listed(items: Sequence[str], most: int = 20) -> str:
     return ", ".join(items[:most]) + (f", … ({len(items)} in all)" if len(items) > most else "")
 
 
+def listed_or(items: Sequence[str]) -> str:
+    """`a`, `a or b`, `a, b or c`."""
+    return " or ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
 def plain(text: str) -> str:
     """One line that shows what it holds: for a terminal, and for whatever draws text."""
     return _UNSHOWN.sub("\ufffd", _SPACES.sub(" ", text))

@@ -285,7 +285,7 @@ FILES = {
     ),
     "slurm_type": (
         "defaults: [override /hydra/launcher: submitit_slurm]\nhydra: {launcher: {timeout_min: 'x; touch canary'}}",
-        "could not be converted",
+        "must be a whole number",
     ),
     "joblib_folder": (
         "defaults: [override /hydra/launcher: joblib]\nhydra: {launcher: {temp_folder: /tmp/x}}",

@@ -18,6 +18,7 @@ from hydra.core.utils import JobReturn, configure_log
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from headstart.config import schema
 from headstart.config.composer import Loader, search_path
 from headstart.config.explanation import COMPOSITION_ERRORS, CONFIG_NAME, check_overrides, explained
 from headstart.config.overrides import as_written
@@ -227,6 +228,8 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     for word in words:
         option = word.partition("=")[0]
         if option.startswith("-") and option not in options:
+            if option.lstrip("-").partition(".")[0] in schema.SPINE:
+                raise InputError(f"{word} is no option: settings are written without dashes, {word.lstrip('-')}.")
             named = [one for one in options if one.startswith("--")]
             raise unknown("option", option, [*named, *FLAGS])
     parser.error = _refuse_words  # type: ignore[method-assign,assignment]

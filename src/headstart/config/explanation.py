@@ -1,8 +1,10 @@
 """What Hydra's errors mean, in our words, and overrides that it falls over without any."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override, QuotedString, Sweep
@@ -11,17 +13,19 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
-from headstart.config import binding, guard, schema
+from headstart.config import binding, elsewhere, guard, schema
 from headstart.config.earlier import renamed
-from headstart.config.overrides import in_shell, values
+from headstart.config.elsewhere import found_elsewhere
+from headstart.config.misread import how_to_write
+from headstart.config.overrides import in_shell
 from headstart.errors import InputError, unknown
 
 CONFIG_NAME = "train"
 CHOICES = frozenset({*schema.GROUPS, "trainer", "experiment"})
 LAUNCHER_EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_slurm": "slurm", "submitit_local": "slurm"}
-SETTING = re.compile(r"[+~]{0,2}[\w./@$-]+", re.ASCII)
-"""What a setting or group may be called on the command line."""
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
+INNER = frozenset({"hydra", "choices", "overrides", "companions", "fused_with", "_target_"})
+"""Names in a config that nobody is told to set."""
 
 
 def check_overrides(overrides: Sequence[Override], loader: ConfigLoader) -> None:
@@ -44,6 +48,16 @@ def check_overrides(overrides: Sequence[Override], loader: ConfigLoader) -> None
                 raise InputError(f"{one.input_line} is read as a number: write {in_shell(key, typed)}.")
             raise unknown(key, typed, options)
         chosen = one.value() if is_choice else None
+        if (
+            key in schema.GROUPS
+            and isinstance(chosen, list)
+            and len(chosen) > 1
+            and all(isinstance(name, str) for name in chosen)
+        ):
+            raise InputError(
+                f"A run has one {key}, but {one.input_line} lists {len(chosen)}: to compare them, add -m and write "
+                f"{key}={','.join(chosen)}."
+            )
         is_empty = chosen == [] and key != "experiment"
         if is_empty or (isinstance(chosen, list) and not all(isinstance(name, str) for name in chosen)):
             raise InputError(
@@ -54,12 +68,14 @@ def check_overrides(overrides: Sequence[Override], loader: ConfigLoader) -> None
 def explained(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) -> InputError:
     """Hydra's error as one message, with the choices where a name is unknown."""
     if isinstance(error, MissingConfigException) and error.options:
-        group, _, choice = (error.missing_cfg_file or "").rpartition("/")
-        found = unknown(group or "config", choice, error.options)
+        group, choice = _missing(error.missing_cfg_file or "")
+        found = unknown(group or "config", choice, error.options, _meant(group, choice))
+        if group == "data" and ("/" in choice or Path(choice).suffix or Path(choice).is_dir()):
+            found = InputError(f"{found} Where your own data lie is said by data.root=FOLDER or data.path=TABLE.")
         extra = LAUNCHER_EXTRAS.get(choice) if group == "hydra/launcher" else None
         return InputError(f"{found} It comes with pip install 'headstart[{extra}]'.") if extra else found
     if isinstance(error, OverrideParseException):
-        return InputError(f"{error.override!r} cannot be read: {_how_to_write(str(error.override))}")
+        return InputError(f"{error.override!r} cannot be read: {how_to_write(str(error.override), overrides)}")
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     text = f"{error}\n{cause}"
     named = re.search(r"full_key: (\S+)", text)
@@ -68,23 +84,18 @@ def explained(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) 
     if key and "is not Optional" in text:
         return InputError(f"{key} must have a value, but is null: leave it out for its default, or give {key}=VALUE.")
     if key and re.search(r"(Key|key) '\S+' (is )?not in", text):
-        parent, _, leaf = str(key).rpartition(".")
+        parent = str(key).rpartition(".")[0]
         if below := _below(parent, loader, overrides):
             return InputError(below.format(key=key, parent=parent))
-        prefix = f"{parent}." if parent else ""
         if now := renamed(str(key)):
             return InputError(now)
-        names, more = _siblings(parent, loader, overrides)
-        if leaf in more:
-            return InputError(
-                f"{key} can be set, but the chosen config does not name it: write +{key}=VALUE to add it."
-            )
-        found = unknown("setting", key, [f"{prefix}{name}" for name in names])
+        found = _unknown(str(key), loader, overrides) or unknown("setting", key, [])
         return InputError(f"In {where.group(1)}: {found}") if where else found
     if "Ambiguous value for argument" in str(error):
         key, _, text = str(error).partition("'")[2].partition("'\n")[0].partition("=")
-        as_text = "" if key in CHOICES else f" If it is one text, write {in_shell(key, text)}."
-        return InputError(f"{key}={text} has several values: add -m to compare them.{as_text}")
+        return _unknown(key, loader, overrides) or InputError(
+            f"{key}={text} has several values: add -m to compare them.{_other_ways(key, text, loader, overrides)}"
+        )
     if already := re.search(r"An item is already at '([^']+)'", text):
         return InputError(f"{already[1]} is set already: to change it, write {already[1]}=VALUE, without +.")
     if isinstance(cause, (InterpolationResolutionError, GrammarParseError)):
@@ -96,24 +107,11 @@ def explained(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) 
     if reason and reason.startswith("Cannot merge"):
         reason = "a list and settings by name ({NAME: VALUE}) cannot stand for each other"
         key = key or " or ".join(word for word in overrides if word.partition("=")[2][:1] in ("[", "{"))
+    if key and (wrong := re.match(r"Value ('.*') .*(Integer|Float|Boolean)\.?$", reason or "", re.DOTALL)):
+        kind = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}[wrong[2]]
+        return InputError(f"{key} must be {kind}, but is {wrong[1]}.")
     first = f"{key}: {reason}" if key and reason else str(cause).strip().splitlines()[0]
     return InputError(first if first.endswith(".") else f"{first}.")
-
-
-def _how_to_write(line: str) -> str:
-    """What to type for an override that Hydra's grammar does not take, such that a shell hands it on."""
-    key, equals, text = line.partition("=")
-    if not equals or not SETTING.fullmatch(key):
-        return "settings are KEY=VALUE, several values KEY=A,B with -m."
-    said = "a value that holds more than letters of the English alphabet, digits, blanks and -_./:%+@?*|$ needs quotes."
-    if "${" in text:
-        return f"{said[:-1]}, and what ${{ opens must be closed, as in ${{seed}}."
-    said += f" For this very text, write {in_shell(key, text)}"
-    with suppress(ValueError):
-        if len(several := values(text)) > 1:
-            said += f"; to compare {len(several)} values, add -m and write {in_shell(key, *several)}"
-    kind = {"[": "a list is [A,B]", "{": "settings by name are {NAME: VALUE}"}.get(text[:1])
-    return f"{said}; {kind}." if kind else f"{said}."
 
 
 def _below(parent: str, loader: ConfigLoader, overrides: Sequence[str]) -> str | None:
@@ -136,13 +134,53 @@ def _chosen(overrides: Sequence[str]) -> list[str]:
     return [word for word in overrides if word.partition("=")[0] in CHOICES - {"experiment"} and "," not in word]
 
 
-def _siblings(parent: str, loader: ConfigLoader, overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names of the settings beside an unknown one, under the choices made, and of all that its target takes."""
+def _missing(file: str) -> tuple[str, str]:
+    """The group and the choice in the name of a config that is not there; a choice may be a path."""
+    group = next((group for group in (*schema.GROUPS, "trainer", "experiment") if file.startswith(f"{group}/")), None)
+    return (group, file.removeprefix(f"{group}/")) if group else (file.rpartition("/")[0], file.rpartition("/")[2])
+
+
+def _meant(group: str, choice: str) -> str | None:
+    """The choice of ours that is called so elsewhere."""
+    return elsewhere.CHOICES.get(group, {}).get(choice.casefold().replace("-", "_"))
+
+
+def _unknown(key: str, loader: ConfigLoader, overrides: Sequence[str]) -> InputError | None:
+    """What to say of a setting that there is not, with what may have been meant; `None` of one that there is."""
+    parent, _, leaf = key.rpartition(".")
+    names, more, chosen = _siblings(parent, loader, overrides)
+    if key in CHOICES or leaf in names or (not names and not parent):
+        return None
+    if leaf in more:
+        return InputError(f"{key} can be set, but the chosen config does not name it: write +{key}=VALUE to add it.")
+    prefix = f"{parent}." if parent else ""
+    found = found_elsewhere(key, names, chosen, loader)
+    return found or unknown("setting", key, [f"{prefix}{name}" for name in names])
+
+
+def _other_ways(key: str, text: str, loader: ConfigLoader, overrides: Sequence[str]) -> str:
+    """How to write what looks like several values if it is one."""
+    if key in CHOICES:
+        return ""
+    group, _, name = key.partition(".")
+    as_list = ""
+    with suppress(*COMPOSITION_ERRORS, InputError, KeyError, TypeError):
+        node = loader.load_configuration(CONFIG_NAME, _chosen(overrides), RunMode.RUN)[group]
+        kind = binding.hints_of(guard.located(node["_target_"], group, object)).get(name)
+        as_list = f" If it is a list, write {shlex.quote(f'{key}=[{text}]')}." if "list[" in str(kind) else ""
+    return f"{as_list} If it is one text, write {in_shell(key, text)}."
+
+
+def _siblings(
+    parent: str, loader: ConfigLoader, overrides: Sequence[str]
+) -> tuple[list[str], list[str], dict[str, str]]:
+    """Names of the settings beside an unknown one, and of all that its target takes, under the choices made; these."""
     try:
         cfg = loader.load_configuration(CONFIG_NAME, _chosen(overrides), RunMode.RUN)
         node = OmegaConf.select(cfg, parent) if parent else cfg
-        names = [str(key) for key in node if key not in ("hydra", "choices", "overrides")]
+        names = [str(key) for key in node if key not in INNER]
+        chosen = {str(group).partition("@")[0]: str(name) for group, name in cfg.hydra.runtime.choices.items()}
         has_target = parent in schema.GROUPS and "_target_" in node
-        return names, binding.settable(node["_target_"], parent) if has_target else []
+        return names, binding.settable(node["_target_"], parent) if has_target else [], chosen
     except (*COMPOSITION_ERRORS, InputError, TypeError):
-        return [], []
+        return [], [], {}

@@ -33,6 +33,11 @@ def list_folder(root: Path, kind: Kind, setting: str) -> Listing:
     Raises:
         InputError: if there is no such folder, no class folder in it, or part folders stand beside others.
     """
+    if root.is_file():
+        raise InputError(
+            f"{root} is a file, but {setting} must name a folder of class folders. A table is named by data.path, as "
+            f"in data=image_csv data.path={root}."
+        )
     if not root.is_dir():
         raise InputError(f"The folder {root} does not exist: {setting} must name a folder of class folders.")
     check_is_own(root, setting)

@@ -104,6 +104,11 @@ def open_table(path: Path, setting: str) -> TableFile:
     Raises:
         InputError: if it cannot be read or unpacked, or is of a kind that holds no table that can be read.
     """
+    if path.is_dir():
+        raise InputError(
+            f"{path} is a folder, but {setting} must name a table (.csv, .tsv, .jsonl or .parquet). Class folders are "
+            f"named by data.root, as in data=image_folder data.root={path}."
+        )
     if not path.is_file():
         raise InputError(
             f"{path} does not exist or is not a file: {setting} must name a table (.csv, .tsv, .jsonl or .parquet)."

@@ -63,6 +63,9 @@ class TextHub(TextSource):
         text, pair = text_columns(text_column, pair_column)
         self._columns = (text, pair, label_column)
         self.content_columns = (text,) if pair is None else (text, pair)
+        self._named = {
+            "data.text_column": text_column, "data.label_column": label_column, "data.pair_column": pair_column
+        }  # fmt: skip
         self._missing, self._missing_values = Missing.of(missing_values), missing_values
         self._shift_splits = dict(shifts or {})
         self._splits: Mapping[str, Any] | None = None
@@ -97,8 +100,7 @@ class TextHub(TextSource):
         }
         ids = [f"{split}/{row}" for split, table in tables.items() for row in range(len(table))]
         table = Table(self.name, columns, ids, "row")
-        named = {"data.text_column": text, "data.label_column": label, "data.pair_column": pair}
-        table.require(**named, **self.asked)
+        table.require(**self._named, **self.asked)
         parts, problems = part_names(table, self.parts_column, self._missing)
         if self.parts_column is None:
             parts = [part for split, part in chosen.items() for _ in range(len(tables[split]))]

@@ -204,6 +204,9 @@ class TextCsv(TextSource):
         text, pair = text_columns(text_column, pair_column)
         self._columns = (text, pair, label_column)
         self.content_columns = (text,) if pair is None else (text, pair)
+        self._named = {
+            "data.text_column": text_column, "data.label_column": label_column, "data.pair_column": pair_column
+        }  # fmt: skip
         self._shift_places = dict(shifts or {})
         self._missing, self._cells = Missing.of(missing_values), (missing_values, encoding)
         self._setting = "data.path"
@@ -211,8 +214,7 @@ class TextCsv(TextSource):
     def _read(self) -> LabelledTexts:
         text, pair, label = self._columns
         table = read_records(self._path, self._setting, self._cells[1])
-        named = {"data.text_column": text, "data.label_column": label, "data.pair_column": pair}
-        table.require(**named, **self.asked)
+        table.require(**self._named, **self.asked)
         parts, problems = part_names(table, self.parts_column, self._missing)
         contents = [text] if pair is None else [text, pair]
         used = labelled(table, contents, label, parts, self._missing)

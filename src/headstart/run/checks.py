@@ -68,10 +68,10 @@ def monitors(cfg: DictConfig, plan: Plan) -> list[str]:
     return [cfg.trainer.monitor, *(phase.until.monitor for phase in plan.phases if phase.until is not None)]
 
 
-def check_monitors(cfg: DictConfig, task: Task, plan: Plan) -> None:
-    first, *others = monitors(cfg, plan)
-    checks = [partial(task.check_monitor, first, "trainer.monitor")]
-    collect([*checks, *(partial(task.check_monitor, other, "unfreeze.monitor") for other in others)])
+def check_plateaus(task: Task, plan: Plan) -> None:
+    """Raise `InputError` where the end of a phase follows a metric that the task does not have."""
+    followed = [phase.until.monitor for phase in plan.phases if phase.until is not None]
+    collect(partial(task.check_monitor, monitor, "unfreeze.monitor") for monitor in followed)
 
 
 def check_overrides(source: Source, reading: Reading) -> None:

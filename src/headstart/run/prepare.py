@@ -16,8 +16,8 @@ from headstart.data.source import Source
 from headstart.errors import InputError, collect
 from headstart.run.checks import (
     check_modalities,
-    check_monitors,
     check_overrides,
+    check_plateaus,
     check_solver,
     check_tracker,
     check_views,
@@ -68,6 +68,7 @@ def _prepared(cfg: DictConfig, here: bool, findings: Findings) -> Job:
             partial(check_precision, settings.precision, settings.accelerator, here),
             partial(check_modalities, parts),
             partial(check_tracker, parts.logger),
+            partial(parts.task.check_monitor, settings.monitor, "trainer.monitor"),
             partial(check_views, parts.augmentation, settings.reuse_views),
             lambda: found.update(source=_checked_source(parts.data, nodes["data"], nodes["task"], findings)),
             lambda: found.update(weights=_checked_weights(factory, nodes["backbone"], strategy.pretrained, findings)),
@@ -86,7 +87,7 @@ def _prepared(cfg: DictConfig, here: bool, findings: Findings) -> Job:
     collect(
         [
             partial(check_strategy_name, cfg, strategy, job_plan, sketch.kinds),
-            partial(check_monitors, cfg, parts.task, job_plan),
+            partial(check_plateaus, parts.task, job_plan),
             partial(check_solver, parts.head.solver, parts.task, job_plan),
         ]
     )

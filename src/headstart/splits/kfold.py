@@ -85,7 +85,11 @@ class KFold(Splitter):
             least = self.folds + (self.val_fold is None)
             small = [f"{name!r} has {n}" for name, n in zip(pool.names, sizes, strict=True) if n < least]
             if small:
-                return [f"split.folds={self.folds} needs {least} examples of each class, but {listed(small, 10)}."]
+                most = int(sizes[sizes > 0].min(initial=self.folds)) - (self.val_fold is None)
+                remedy = f"use split.folds={most} or fewer" if most >= 2 else "add examples or remove the class"
+                return [
+                    f"split.folds={self.folds} needs {least} examples of each class, but {listed(small, 10)}: {remedy}."
+                ]
             return []  # what is left outside of a fold that was drawn is seen once it is
         fold_of = self._fold_of(pool, columns)
         outside = (fold_of != self.fold) & (fold_of != (self.val_fold or self.fold))

@@ -59,11 +59,7 @@ class Multilabel(Task):
                 "(task.separator). If each example has one class, use task=multiclass."
             )
         if known is None and not columns and all(len(found) == 1 for found in labels):
-            raise InputError(
-                f"{where} has exactly one label to each example, such as {shown(sorted(labels[0]))!r}: use "
-                "task=multiclass. If a cell holds several, say what stands between them (task.separator); class "
-                "folders hold one class a file, so several labels need a table."
-            )
+            raise InputError(_has_one_each(where, [name for found in labels for name in found]))
         places = {name: place for place, name in enumerate(names)}
         values = np.zeros((len(cells), len(names)), dtype=np.float32)
         for row, found in enumerate(labels):
@@ -243,6 +239,21 @@ class StackedMultilabel(Stack):
 
 
 _ELSE = "For numbers use task=regression."
+
+
+def _has_one_each(where: str, found: Sequence[str]) -> str:
+    """What to say where each example has one label; `found` are these. It may be several, with another separator."""
+    likely = next((mark for mark in ";|,/ " if sum(mark in name for name in found) * 2 > len(found)), None)
+    said = f"{where} has exactly one label to each example, such as {found[0]!r}"
+    if likely is not None:
+        shown_as = "a blank" if likely == " " else repr(likely)
+        return (
+            f"{said}. If {shown_as} stands between labels, add 'task.separator=\"{likely}\"'; else use task=multiclass."
+        )
+    return (
+        f"{said}: use task=multiclass. If a cell holds several, say what stands between them (task.separator); class "
+        "folders hold one class a file, so several labels need a table."
+    )
 
 
 def _is_columns(cell: Cell) -> bool:
