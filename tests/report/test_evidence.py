@@ -110,6 +110,14 @@ def test_many_tables_are_controlled_together(simulate):
     assert holds(simulate.null_tables(25, 5, 6), 0.05, at_most=True)
 
 
+def test_own_and_shifted_test_sets_are_controlled_together(simulate):
+    assert holds(simulate.null_shifts(60, 3, 6), 0.05, at_most=True)
+
+
+def test_claims_over_data_sets_are_controlled(simulate):
+    assert holds(simulate.null_data_sets(40, 8, 2), 0.05, at_most=True)
+
+
 @pytest.mark.parametrize("seeds", [3, 10])
 def test_both_intervals_hold_their_own_truth_as_often_as_they_say(simulate, seeds):
     assert holds(simulate.seeds_coverage(2000, seeds), 0.95, at_most=False)

@@ -247,7 +247,7 @@ def test_own_and_shifted_test_sets_are_one_family_and_the_page_says_what_is_cont
 def test_where_an_interval_leaves_out_zero_and_the_test_cannot_tell_the_words_say_which_counts(said):
     close = said(both(0.70 + noise(0, 0.001)[:4], 0.75 + noise(1, 0.001)[:4]))[1]["How sure"]
     assert close.count("Verdicts lean on the test, not on intervals") == 1
-    assert f"the interval of {FT} against {FE} can leave out zero though p is above 5%." in close
+    assert f"the interval of {FT} against {FE} leaves out zero though p is above 5%." in close
     clear = said(both(0.70 + noise(0)[:8], 0.75 + noise(1)[:8]))[1]["How sure"]
     assert "Verdicts lean" not in clear
 

@@ -32,7 +32,7 @@ def certainty(
     """The first two with both intervals and the test; then which verdict each of the others has."""
     d = against[others[0].cell.contender]
     text = _first_two(analysis, leader, others[0], d, crossed)
-    if len(others) > 1:
+    if len(others) > 1 and any(d.verdict != OPEN for d in against.values()):
         text += f" Of the {len(others)} others, {_sorted_out(analysis, leader, others, against)}."
     text += _interval_and_test(against)
     first, shared = first_in([leader, *others])
@@ -64,11 +64,11 @@ def _interval_and_test(against: Mapping[Contender, Difference]) -> str:
     torn = [d for d in against.values() if d.verdict == OPEN and d.interval is not None and d.interval.excludes_zero]
     if not torn:
         return ""
+    which = f"the interval of {torn[0].first.label} against {torn[0].second.label} leaves out"
+    which = which if len(torn) == 1 else f"{len(torn)} intervals here leave out"
     return (
         " Verdicts lean on the test, not on intervals: an interval takes differences to be normally distributed and "
-        "looks at one pair alone, the test does neither. So the interval of "
-        f"{listing([f'{d.first.label} against {d.second.label}' for d in torn], 3)} can leave out zero though p is "
-        "above 5%."
+        f"looks at one pair alone, the test does neither. So {which} zero though p is above 5%."
     )
 
 
