@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 from headstart.names import plain
 from headstart.report.design import Contender
+from headstart.report.font import families
 
 MILLIMETRE = 1 / 25.4
 DOTS = 200
@@ -38,7 +39,7 @@ DASHES = ("-", (0, (4, 1.6)), (0, (1, 1.3)), (0, (5, 1.5, 1, 1.5)))
 FILLS = ("full", "none", "left", "top")
 
 SETTINGS: Any = {
-    "font.family": "DejaVu Sans", "font.size": 6.5, "text.parse_math": False, "text.color": INK,
+    "font.size": 6.5, "text.parse_math": False, "text.color": INK,
     "axes.labelsize": 6.5, "axes.titlesize": 6.5, "axes.titleweight": "normal", "axes.titlelocation": "left",
     "axes.edgecolor": MUTED, "axes.labelcolor": INK, "axes.linewidth": 0.5, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "axes.unicode_minus": True,
@@ -110,7 +111,7 @@ def draw(
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    with rc_context(SETTINGS):
+    with rc_context({**SETTINGS, "font.family": families()}):
         figure = Figure(figsize=(width, height), dpi=DOTS, layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.02))
         FigureCanvasAgg(figure)
         paint(figure)
@@ -131,10 +132,10 @@ def finish(figure: Any, name: str, title: str, alt: str, caption: str) -> Drawin
     from matplotlib import rc_context
 
     files = {}
-    with rc_context({**SETTINGS, "svg.fonttype": "path"}):
+    with rc_context({**SETTINGS, "font.family": families(), "svg.fonttype": "path"}):
         files["svg"] = _save(figure, "svg", {"Date": None, "Title": title})
         files["pdf"] = _save(figure, "pdf", {"CreationDate": None, "Title": title})
-    with rc_context({**SETTINGS, "svg.fonttype": "none"}):
+    with rc_context({**SETTINGS, "font.family": families(), "svg.fonttype": "none"}):
         inline = inlined(_save(figure, "svg", {"Date": None}).decode(), name, alt)
     return Drawing(name, title, alt, caption, inline, files)
 
