@@ -94,6 +94,8 @@ class Application(Hydra):
         from headstart.run.prepare import job_config, prepare
 
         cfg = self.compose_config(config_name, overrides, RunMode.RUN, with_log_configuration=True)
+        if cfg.search.method != "none":
+            raise InputError(f"search={cfg.search.method} tries many settings: add -m. For one run, use search=none.")
         job = self.job = prepare(job_config(cfg), findings=findings())
         check_no_links(Path(cfg.hydra.run.dir))
         retry = bool(OmegaConf.select(cfg, "hydra.sweeper.retry_failed"))
@@ -125,21 +127,43 @@ class Application(Hydra):
         """A comparison, by the configured sweeper."""
         cfg = self.compose_config(config_name, overrides, RunMode.MULTIRUN, with_log_configuration=True)
 
-        from headstart.sweep.sweeper import Sweep
-
+        _check_search(parser_of(self).parse_overrides(overrides))
         context = HydraContext(config_loader=self.config_loader, callbacks=Callbacks())
-        sweep = Sweep(context, task_function, cfg, findings())
-        done = sweep.run(as_written(cfg.hydra.overrides.task))
-        if sweep.fresh_seeds is not None:
+        arguments = as_written(cfg.hydra.overrides.task)
+        comparison = _comparison(cfg)(context, task_function, cfg, findings())
+        done = comparison.run(arguments)
+        if comparison.fresh_seeds is not None:
             from headstart.report.anew import selected_overrides
 
-            chosen = selected_overrides(Path(cfg.hydra.sweep.dir), sweep.listed(), set(sweep.planned))
-            done = sweep.run_anew(chosen) and done
+            chosen = selected_overrides(Path(cfg.hydra.sweep.dir), comparison.listed(), set(comparison.planned))
+            done = comparison.run_anew(chosen) and done
         if not OmegaConf.select(cfg, "hydra.sweeper.dry_run"):
             from headstart.cli.commands import finish_comparison
 
             finish_comparison(Path(cfg.hydra.sweep.dir), cfg)
         return done
+
+
+def parser_of(app: Application) -> OverridesParser:
+    return OverridesParser.create(config_loader=app.config_loader)
+
+
+def _comparison(cfg: DictConfig) -> Any:
+    """Who carries a comparison out: a search, if the config asks for one."""
+    if cfg.search.method != "none":
+        from headstart.search.search import Search
+
+        return Search
+    from headstart.sweep.sweeper import Sweep
+
+    return Sweep
+
+
+def _check_search(overrides: list[Any]) -> None:
+    """Raise `InputError` for a search that is itself listed: there is one of them."""
+    for one in overrides:
+        if one.key_or_group.partition(".")[0].partition("/")[0] == "search" and one.is_sweep_override():
+            raise InputError(f"{one.input_line} lists several, but a comparison has one search: choose one value.")
 
 
 def train(words: list[str]) -> int:

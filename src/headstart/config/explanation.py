@@ -21,7 +21,7 @@ from headstart.config.overrides import in_shell
 from headstart.errors import InputError, unknown
 
 CONFIG_NAME = "train"
-CHOICES = frozenset({*schema.GROUPS, "trainer", "experiment"})
+CHOICES = frozenset({*schema.GROUPS, "trainer", "search", "experiment"})
 LAUNCHER_EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_slurm": "slurm", "submitit_local": "slurm"}
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
 INNER = frozenset({"hydra", "choices", "overrides", "companions", "fused_with", "_target_"})

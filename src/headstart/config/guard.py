@@ -52,7 +52,7 @@ OWN_HYDRA = {
     **{f"hydra/launcher/{name}": "hydra.launcher" for name in LAUNCHERS.values()},
 }
 """Trusted configs that may set the rest of it, each with the place where it belongs."""
-FILLED_IN = frozenset({"choices", "overrides", "companions", "fused_with"})
+FILLED_IN = frozenset({"choices", "overrides", "companions", "fused_with", "trial"})
 """What the program itself notes down in a config."""
 RESOLVERS = frozenset({"now", "run_id", "oc.env"})
 """Functions that a value may call; each gives a text. Others make settings that no one has checked."""

@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from headstart.config.earlier import up_to_date
 from headstart.config.overrides import literal
-from headstart.config.schema import Config, check_spine
+from headstart.config.schema import SECTIONS, Config, check_spine
 from headstart.errors import InputError
 from headstart.system import bounded
 from headstart.system.bounded import DamagedError
@@ -37,7 +37,7 @@ def load(path: Path) -> DictConfig:
         "companions": [],
     }  # whom it was trained with then; who launches it says so anew
     try:
-        for name in ("trainer", "features"):
+        for name in SECTIONS:
             if isinstance(cfg[name], Mapping):
                 cfg[name] = {key: _as_in(defaults[name].get(key), value) for key, value in cfg[name].items()}
                 cfg[name] = {**defaults[name], **cfg[name]}
@@ -47,6 +47,11 @@ def load(path: Path) -> DictConfig:
         raise InputError(f"{path} is not a run's config: {str(error).splitlines()[0]}.") from error
     except InputError as error:
         raise InputError(*(f"{path} is not a run's config: {message}" for message in error.messages)) from error
+
+
+def composed(path: Path) -> DictConfig:
+    """A config that was written by `dumped(cfg, resolve=False)`: what it interpolates is worked out anew."""
+    return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(_yaml(path))))
 
 
 def _as_in(default: Any, value: Any) -> Any:
@@ -59,11 +64,11 @@ def _defaults() -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.structured(Config)))
 
 
-def dumped(cfg: DictConfig) -> str:
-    """As `OmegaConf.to_yaml(cfg, resolve=True)`, by the same rules, but written in C where that is there."""
+def dumped(cfg: DictConfig, resolve: bool = True) -> str:
+    """As `OmegaConf.to_yaml(cfg, resolve)`, by the same rules, but written in C where that is there."""
     import yaml
 
-    values = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    values = OmegaConf.to_container(cfg, resolve=resolve, enum_to_str=True)
     assert isinstance(values, dict)
     # whom it is launched with is said anew each time
     return yaml.dump(

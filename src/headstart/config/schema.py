@@ -68,6 +68,22 @@ class FeaturesConfig:
 
 
 @dataclass
+class SearchConfig:
+    """How settings are searched in each cell of a comparison; it changes no run."""
+
+    method: str = _one_of("none", "none", "random", "tpe", "gp", "qmc")
+    stopping: str = _one_of("none", "none")
+    trials: int | None = _ranged(None, Ge(2), Le(100_000))
+    epochs: int | None = _ranged(None, Ge(1), Le(MOST))
+    hours: float | None = _ranged(None, Gt(0), Le(1e6))
+    probes: int = _ranged(256, Ge(2), Le(10_000))
+    replicates: int = _ranged(3, Ge(1), Le(100))
+    seeds: int = _ranged(5, Ge(2), Le(1000))
+    seed: int = _ranged(0, Ge(0), Le(2**31 - 1))
+    workers: int | None = _ranged(None, Ge(1), Le(10_000))
+
+
+@dataclass
 class Config:
     """The spine: every run is one of these."""
 
@@ -86,13 +102,15 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: dict[str, Any] = field(default_factory=dict)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    trial: bool = False
     choices: dict[str, Any] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
     companions: list[str] = field(default_factory=list)
     fused_with: int = _ranged(0, Ge(0))
 
 
-SECTIONS = {"trainer": TrainerConfig, "features": FeaturesConfig}
+SECTIONS = {"trainer": TrainerConfig, "features": FeaturesConfig, "search": SearchConfig}
 """Settings that lie together under one name."""
 
 SPINE = frozenset(

@@ -15,7 +15,7 @@ DRAWING, PREDICTIONS, LOG = "plan.svg", "predictions.npz", "log.txt"
 CHECKPOINTS, HARDEST, ADAPTER, ATTEMPTS, RERUNS = "checkpoints", "hardest", "adapter", "attempts", "reruns"
 BEST, LAST, FOLDED = "best.ckpt", "last.ckpt", "folded.ckpt"
 LOCK = "claim"
-LISTING, REPORT = "sweep.json", "report"
+LISTING, REPORT, SEARCH = "sweep.json", "report", "search"
 EXPORTS = "exports"
 KEPT_BY_ATTEMPTS = (ATTEMPTS, CONFIG, PLAN, DRAWING, ".hydra")
 """What stays where it is when an attempt at a run is set aside: all attempts share it."""
@@ -213,6 +213,11 @@ class SweepDirectory:
     def report(self) -> Path:
         """The folder of the page of evidence."""
         return self.path / REPORT
+
+    @property
+    def search(self) -> Path:
+        """The folder of what a search drew, by cell (see `record.search`)."""
+        return self.path / SEARCH
 
     @property
     def told(self) -> Path:

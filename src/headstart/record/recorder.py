@@ -89,6 +89,11 @@ class Recorder:
         more = {**more, "predictions_bytes": size, "crc32": self._sums()}
         return self._write("completed", None, metrics, cost, more, exit_code=0)
 
+    def untested(self, status: str, metrics: Mapping[str, Any], cost: Mapping[str, Any], **more: Any) -> Result:
+        """Write the result of a search's trial, `completed` or `stopped`: it has no predictions and no test scores."""
+        cost = {**self._time, **cost}
+        return self._write(status, None, metrics, cost, {**more, "crc32": self._sums()}, exit_code=0)
+
     def fail(self, error: BaseException, cost: Mapping[str, Any] | None = None, **more: Any) -> Result:
         """Write the result of a run that did not."""
         log.error("The run failed.", exc_info=error)

@@ -21,7 +21,7 @@ from headstart.system.checksums import read_json
 SCHEMA = 1
 RUN_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 """What may name a run, and with it a directory."""
-STATUSES = ("completed", "failed")
+STATUSES = ("completed", "failed", "stopped")
 MUST = {"run_id": str, "choices": Mapping, "settings": Mapping, "overrides": list, "metrics": Mapping, "cost": Mapping}
 """What every record holds, whatever became of its run."""
 
@@ -141,6 +141,11 @@ class Result:
         return self.status == "completed"
 
     @property
+    def is_trial(self) -> bool:
+        """Whether it is a search's, which has no score on test."""
+        return is_trial(self.settings)
+
+    @property
     def missing(self) -> list[str]:
         """Entries that it does not have: other runs, or those of later versions, do."""
         return [one.name for one in _known(Result).values() if one.metadata and getattr(self, one.name) == one.default]
@@ -220,7 +225,7 @@ def checked(directory: RunDirectory, run_id: str | None = None) -> Result | None
         found = Result.from_dict(read_json(directory.result), run_id)
     except FileNotFoundError:
         return None
-    if found.is_completed:
+    if found.is_completed and not found.is_trial:
         _check_predictions(directory.predictions, found.predictions_bytes)
     return found
 
@@ -231,19 +236,27 @@ def check(value: Mapping[str, Any], run_id: str | None = None) -> None:
         raise DamagedError(f"schema {SCHEMA} is what can be read, but it says {value.get('schema')!r}"[:200])
     if value.get("status") not in STATUSES:
         raise DamagedError(f"status must be one of {', '.join(STATUSES)}, but it says {value.get('status')!r}"[:200])
-    must = {**MUST, "data": Mapping} if value["status"] == "completed" else MUST
+    must = MUST if value["status"] == "failed" else {**MUST, "data": Mapping}
     bad = [name for name, kind in must.items() if not isinstance(value.get(name), kind)]
     if bad:
         raise DamagedError(f"it lacks what every {value['status']} run has: {', '.join(bad)}")
     numbers = [*value["metrics"].values(), *value["cost"].values()]
     if not all(number is None or type(number) in (int, float) for number in numbers):
         raise DamagedError("it has metrics or costs that are no numbers")
-    if value["status"] == "completed" and not any(name.startswith("test/") for name in value["metrics"]):
+    is_tested = any(name.startswith("test/") for name in value["metrics"])
+    if value["status"] == "completed" and not is_tested and not is_trial(value["settings"]):
         raise DamagedError("it has no metric of a test set, though it says completed")
+    if is_tested and is_trial(value["settings"]):
+        raise DamagedError("it has a metric of a test set, which no trial of a search may read")
     if value["status"] == "failed" and not isinstance(value.get("error"), Mapping):
         raise DamagedError("it does not say why the run failed")
     if run_id is not None and value["run_id"] != run_id:
         raise OtherRunError(f"it is the result of another run, {value['run_id']}"[:200])
+
+
+def is_trial(settings: Mapping[str, Any]) -> bool:
+    """Whether these settings are of a search's trial."""
+    return settings.get("trial") is True
 
 
 def _check_predictions(path: Path, size: object) -> None:

@@ -21,7 +21,15 @@ from headstart.run.begin import begin_record
 from headstart.run.heads import fitted_heads
 from headstart.run.job import Job
 from headstart.run.parts import build_backbone, build_head, build_optimizer, data_module
-from headstart.run.scores import count_parameters, keep_adapter, record_probe, record_scores, score, score_val
+from headstart.run.scores import (
+    count_parameters,
+    keep_adapter,
+    record_probe,
+    record_scores,
+    record_trial,
+    score,
+    score_val,
+)
 from headstart.run.screen import last_line, shown_of_epochs, title
 from headstart.run.stored import frozen_features, kept_activations, stored_views
 from headstart.run.unchanged import check_unchanged
@@ -94,11 +102,7 @@ def train_model(job: Job, record: Recorder) -> Result:
     progress = Progress(title(job), job.cfg.trainer.max_epochs, note, shown_of_epochs(job))
     with other_ranks(directory.path, job.cfg.trainer.devices, job.run_id):
         fit = _fit(job, directory, record.row, progress)
-    load_weights(fit.module, directory.best, job.run_id)
     backbone, head = fit.module.backbone, fit.module.head
-    data, module = data_module(job), fit.module.to(fit.device).eval()
-    scored = score(job, data, module, fit.device)
-    val = score_val(job, data, module, fit.device)
     reached = 1 + max(row["phase"] for row in fit.rows)
     cost = {
         "train_seconds": fit.seconds,
@@ -110,10 +114,21 @@ def train_model(job: Job, record: Recorder) -> Result:
         "total_parameters": count_parameters(backbone) + count_parameters(head),
         "fused_with": 0,
     }
+    kept = {phase: kept.boundary for phase, kept in fit.module.kept.items()}
+    if job.is_trial:
+        check_unchanged(job)
+        job.examples.verify()
+        done = record_trial(job, record, fit.rows, cost, backbone.weights, kept)
+        directory.tidy(keep_checkpoint=False)
+        progress.done(last_line(done))
+        return done
+    load_weights(fit.module, directory.best, job.run_id)
+    data, module = data_module(job), fit.module.to(fit.device).eval()
+    scored = score(job, data, module, fit.device)
+    val = score_val(job, data, module, fit.device)
     check_unchanged(job)
     job.examples.verify()
     keep_adapter(job, fit.module, directory)
-    kept = {phase: kept.boundary for phase, kept in fit.module.kept.items()}
     done = record_scores(job, record, fit.rows, scored, val, cost, backbone.weights, kept)
     directory.tidy(job.cfg.trainer.keep_checkpoint)
     progress.done(last_line(done))
@@ -176,6 +191,7 @@ def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[Result
     shifted = {
         name: (shift, frozen.of(shift.examples(**first.reading.arguments), shift.fingerprint, reading, counted=False))
         for name, shift in source.shifts.items()
+        if not first.is_trial
     }
     heads = [build_head(job, features.shape[1]) for job in jobs]
     try:

@@ -74,15 +74,22 @@ class Job(Draft):
     def splitter(self) -> Splitter:
         return self.parts.split
 
+    @property
+    def is_trial(self) -> bool:
+        """Whether it is a search's: it sees no answer of a test example, and is scored on val alone."""
+        return bool(self.cfg.trial)
+
     @cached_property
     def targets(self) -> Targets:
-        """What is predicted of each example."""
-        return Targets(self.source.labels, self.source.classes)
+        """What is predicted of each example; of a trial's test examples it is not known (`hidden`)."""
+        labels = hidden(self.source.labels, self.split.test) if self.is_trial else self.source.labels
+        return Targets(labels, self.source.classes)
 
     @cached_property
     def shift_targets(self) -> dict[str, np.ndarray]:
         """What is predicted of each example of the extra test sets."""
-        return {name: shift.labels for name, shift in self.source.shifts.items()}
+        found = {name: shift.labels for name, shift in self.source.shifts.items()}
+        return {name: hidden(labels, slice(None)) for name, labels in found.items()} if self.is_trial else found
 
     @property
     def num_outputs(self) -> int:
@@ -139,3 +146,10 @@ class Job(Draft):
     def is_probe(self) -> bool:
         """Whether only a head is trained, on features that never change."""
         return self.plan.head_only() and self.plan.frozen_norm == "eval" and self.stores_activations
+
+
+def hidden(labels: np.ndarray, places: np.ndarray | slice) -> np.ndarray:
+    """Labels without those at `places`: NaN there, or -1, which no class has."""
+    kept = labels.copy()
+    kept[places] = np.nan if kept.dtype.kind == "f" else -1
+    return kept

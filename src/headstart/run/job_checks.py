@@ -19,6 +19,8 @@ def note_idle(augmentation: Augmentation) -> None:
 
 def say_of_targets(job: Job) -> None:
     parts = {"train": job.split.train, "val": job.split.val, "test": job.split.test}
+    if job.is_trial:
+        del parts["test"]
     values = {part: job.targets.values[places] for part, places in parts.items()}
     for remark in job.parts.task.remarks(values, job.targets.names):
         log.warning("%s", remark)

@@ -79,6 +79,9 @@ def record_probe(
     if outcome.divergence is not None or outcome.best_state is None:
         where = outcome.divergence
         return record.fail(DivergedError(where.epoch, where.step) if where else RuntimeError("no epoch ended"), cost)
+    weights = job.factory.record(job.strategy.pretrained)
+    if job.is_trial:
+        return record_trial(job, record, rows, cost, weights)
     head.load_state_dict(outcome.best_state)
     head.eval()
     ids = source.ids  # once: a source may draw the list up anew each time
@@ -92,7 +95,7 @@ def record_probe(
     if job.cfg.trainer.keep_checkpoint:
         state = {f"head.{name}": tensor for name, tensor in outcome.best_state.items()}
         write_checkpoint(record.directory.best, {"state_dict": state, "epoch": outcome.best_epoch}, job.run_id)
-    return record_scores(job, record, rows, scored, val, cost, job.factory.record(job.strategy.pretrained))
+    return record_scores(job, record, rows, scored, val, cost, weights)
 
 
 def score(job: Job, data: DataModule, module: TransferModule, device: torch.device) -> dict[str, Scored]:
@@ -143,8 +146,9 @@ def record_scores(
     `val` are outputs `(N, O)` and targets of the validation examples, which say how sure the model may be. `kept` names
     the group, by phase, whose stored activations training started from.
     """
-    monitor, task, names = job.cfg.trainer.monitor, job.task, job.targets.names
-    best = rows[best_epoch(rows, monitor)]
+    assert not job.is_trial, "a trial of a search is not scored on test"
+    task, names = job.task, job.targets.names
+    best = _best(job, rows)
     metrics: dict[str, Any] = {name: best[name] for name in job.history}
     trained = job.targets.values[job.split.train]
     for name, part in scored.items():
@@ -161,21 +165,50 @@ def record_scores(
             name: {"id": np.asarray(list(part.ids)), **task.predictions(part.outputs, part.targets)}
             for name, part in scored.items()
         },
-        phases=_phases(job.plan, rows, best),
-        selection=Selection(metric=monitor, mode=mode(monitor), value=best[monitor]),
-        weights=Weights(
-            source=weights.source, sha256=weights.sha256, ignored=list(weights.ignored), place=weights.place
-        ),
-        score=task.score,
         calibration=calibration_of(task, val, (test.outputs, test.targets)),
         details=task.details(test.outputs, torch.from_numpy(test.targets), names),
-        reading={
+        **_circumstances(job, rows, weights, kept),
+    )
+
+
+def record_trial(
+    job: Job,
+    record: Recorder,
+    rows: Sequence[Mapping[str, Any]],
+    cost: Mapping[str, Any],
+    weights: WeightsRecord,
+    kept: Mapping[int, str] | None = None,
+    status: str = "completed",
+) -> Result:
+    """The result of a search's trial, as far as it has come: its best epoch on val, and no test set."""
+    best = _best(job, rows)
+    metrics = {**{name: best[name] for name in job.history}, "best_epoch": best["epoch"]}
+    return record.untested(status, metrics, cost, **_circumstances(job, rows, weights, kept))
+
+
+def _best(job: Job, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return rows[best_epoch(rows, job.cfg.trainer.monitor)]
+
+
+def _circumstances(
+    job: Job, rows: Sequence[Mapping[str, Any]], weights: WeightsRecord, kept: Mapping[int, str] | None
+) -> dict[str, Any]:
+    """What a result tells beside scores: how its epoch was selected, from what it began, what it read."""
+    best, monitor = _best(job, rows), job.cfg.trainer.monitor
+    return {
+        "phases": _phases(job.plan, rows, best),
+        "selection": Selection(metric=monitor, mode=mode(monitor), value=best[monitor]),
+        "weights": Weights(
+            source=weights.source, sha256=weights.sha256, ignored=list(weights.ignored), place=weights.place
+        ),
+        "score": job.task.score,
+        "reading": {
             **job.reading.description,
             **job.examples.statistics(),
             "views": job.parts.augmentation.views,
             "kept": {str(phase): boundary for phase, boundary in (kept or {}).items()},
         },
-    )
+    }
 
 
 def _phases(plan: Plan, rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> PhaseRecord:

@@ -38,7 +38,7 @@ def last_line(done: Result) -> str:
     found, monitor = done.metrics, done.selection.metric
     own = f"test/{monitor.removeprefix('val/')}"
     test = [name for name in dict.fromkeys([f"test/{done.score}", own]) if name in found and name != "test/loss"]
-    tested = ", ".join(metrics.shown(name, found[name]) for name in test)
+    tested = ", ".join(metrics.shown(name, found[name]) for name in test) or "not tested"
     best = (
         f"best {metrics.shown(monitor, found[monitor])} at epoch {found['best_epoch'] + 1}"  # as they are counted above
     )

@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -175,14 +175,14 @@ class Sweep:
     def draw(self, loader: ConfigLoader, lines: Sequence[Line]) -> dict[str, Planned]:
         """Compose and check every run; by run id, in order, each once."""
         self.damaged = {}
-        composer = Composer(loader, common=_common(lines))
+        config_of = self.configs(loader, lines)
         plans: dict[str, Planned] = {}
         problems: dict[str, list[str]] = {}
         here = self._launcher_class.endswith(ON_THIS_MACHINE)
         is_shared = self._launcher_class.endswith("JoblibLauncher")
         for line in lines:
             try:
-                job = prepare(job_config(*composer.compose(line)), here, self.findings)
+                job = prepare(config_of(line), here, self.findings)
                 if is_shared:
                     check_one_gpu(job.cfg.trainer.devices, job.cfg.trainer.accelerator)
                 if job.run_id not in plans:
@@ -203,6 +203,11 @@ class Sweep:
         for unit in units({run_id: plan.features for run_id, plan in plans.items()}):
             plans |= {run_id: plans[run_id].with_others(len(unit) - 1) for run_id in unit}
         return plans
+
+    def configs(self, loader: ConfigLoader, lines: Sequence[Line]) -> Callable[[Line], DictConfig]:
+        """What gives the config of a line."""
+        composer = Composer(loader, common=_common(lines))
+        return lambda line: job_config(*composer.compose(line))
 
     def _planned(self, job: Job) -> Planned:
         try:

@@ -1,0 +1,124 @@
+"""What a search looks like in a terminal: what will be searched and at what expense, how far it is, what was chosen."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from headstart.config.schema import SearchConfig
+from headstart.metrics import shown
+from headstart.names import in_console
+from headstart.progress import bar, duration
+from headstart.record.directory import SweepDirectory
+from headstart.record.search import CELL, cells_of
+from headstart.search.cells import Cell
+from headstart.search.space import Variable
+from headstart.search.standing import NUM_BEST, Budget, Standing, budget_words, fresh_seeds, words_of
+from headstart.search.worker import label
+from headstart.system.bounded import DamagedError
+
+
+def show_plan(sweep: SweepDirectory, cells: Sequence[Cell], search: SearchConfig) -> None:
+    """Every cell with its space and budget, how far it is, and what the rest may cost, as far as that is known."""
+    console = _console()
+    for cell in cells:
+        there = (sweep.search / cell.record.cell / CELL).is_file()
+        standing = Standing(sweep, cell.record.cell, search) if there else None
+        if standing is not None:
+            standing.look()
+        name = " ".join(cell.record.overrides) or "the default setting"
+        console.print(f"[bold]{in_console(name)}[/]")
+        for one in map(Variable.from_dict, cell.record.space):
+            default = cell.record.defaults.get(one.key)
+            console.print(f"  {in_console(str(one))}  [dim](default {in_console(str(default))})[/]")
+        console.print(f"  {_spent(standing, cell, search)}")
+    times = (search.replicates - 1) * (NUM_BEST + 1)
+    console.print(
+        f"\n{len(cells)} searches by {search.method}, {budget_words(search, Budget.of(search).amount)} each; then in "
+        f"each at most {times} runs to choose among {NUM_BEST + 1} finalists, and {search.seeds} to "
+        f"{2 * search.seeds} on fresh seeds, scored on test."
+    )
+
+
+def _spent(standing: Standing | None, cell: Cell, search: SearchConfig) -> str:
+    heads = "; heads that train together" if cell.record.is_probe else ""
+    if standing is None:
+        amount = Budget.of(search).amount
+        if cell.record.is_probe and Budget.of(search).unit == "trials":
+            amount = max(amount, search.probes)
+        return f"{budget_words(search, amount)}, none done{heads}"
+    seconds = standing.expected_seconds()
+    left = ""
+    if seconds and standing.budget.unit != "seconds":
+        per_trial = 1.0 if standing.budget.unit == "trials" else standing.record.max_epochs
+        rest = max(0.0, standing.amount - standing.spent) / per_trial
+        left = f", about {duration(rest * seconds)} one after the other"
+    done = budget_words(search, round(standing.spent, 1))
+    return f"{done} of {budget_words(search, standing.amount)} spent{left}{heads}"
+
+
+def show_standing(sweep: SweepDirectory, search: SearchConfig | None = None) -> bool:
+    """How far each search in a directory is; false if there is none."""
+    console = _console()
+    found = list(cells_of(sweep))
+    if not found:
+        return False
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("search", "trials", "under way", "best on val", "by"):
+        table.add_column(column, overflow="fold")
+    for record, _ in found:
+        standing = Standing(sweep, record.cell, search or SearchConfig())
+        try:
+            standing.look()
+        except DamagedError as error:
+            table.add_row(in_console(label(standing)), f"[red]{in_console(str(error))}[/]")
+            continue
+        best = standing.best
+        value = None if best is None else standing.value(best)
+        ended = sum(trial.number in standing.ended for trial in standing.drawn)
+        again = len(standing.trials) - len(standing.drawn)
+        failed = sum(not done.is_completed and done.status == "failed" for done in standing.ended.values())
+        told = f"{ended} ended" + (f", {again} again" if again else "") + (f", {failed} failed" if failed else "")
+        table.add_row(
+            in_console(label(standing)),
+            told,
+            str(len(standing.open)),
+            "" if value is None else shown(record.monitor, value),
+            "" if best is None else in_console(_point(standing, best.number)),
+        )
+    console.print(table)
+    console.print()
+    return True
+
+
+def show_chosen(standings: Sequence[Standing]) -> None:
+    """What each cell's search came to, before it is run anew."""
+    console = _console()
+    console.print("\nChosen on val, and run anew on fresh seeds with the default:")
+    for standing in standings:
+        chosen, means = standing.chosen, standing.means()
+        share = bar(min(1.0, standing.share), 10)
+        if chosen is None:
+            console.print(f"  {in_console(label(standing))}  {share}  no trial has a score; the default is run alone")
+            continue
+        mean = shown(standing.record.monitor, means[chosen.number])
+        default = "" if 0 not in means or not chosen.number else f", default {shown(standing.record.monitor, means[0])}"
+        console.print(
+            f"  {in_console(label(standing))}  {share}  {len(standing.drawn)} settings tried: "
+            f"{in_console(_point(standing, chosen.number))} ({mean}{default})"
+        )
+        point = chosen.params or standing.record.defaults
+        at_bound = [one.key for one in standing.space if chosen.number and one.is_at_bound(point.get(one.key))]
+        if at_bound:
+            console.print(f"    at the end of its range: {in_console(', '.join(at_bound))}; a wider one may be better")
+    seeds = {seed for standing in standings for seed in fresh_seeds(standing.record, standing.search)}
+    console.print(f"  seeds {min(seeds)} to {max(seeds)}\n")
+
+
+def _point(standing: Standing, number: int) -> str:
+    trial = next(one for one in standing.trials if one.number == number)
+    return " ".join(words_of(trial.params)) if number else "the default"
+
+
+def _console() -> Console:
+    return Console(highlight=False, emoji=False, stderr=False)

@@ -1,0 +1,229 @@
+"""How a search stands, by what is on the disk: what was tried of each cell, what it cost, what comes next, what won."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, prod
+from statistics import fmean
+from typing import Any
+
+from headstart import metrics
+from headstart.config.schema import SearchConfig
+from headstart.record import result
+from headstart.record.directory import SweepDirectory
+from headstart.record.result import Result
+from headstart.record.search import CellRecord, Trial, cell_directory
+from headstart.search.draws import Draws, Tried
+from headstart.search.space import Variable
+
+NUM_BEST = 3
+"""Finalists beside the default."""
+DEFAULT_TRIALS = 40
+DIVERGED = "DivergedError"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What each cell may spend: trials, epochs or seconds."""
+
+    unit: str
+    amount: float
+
+    @classmethod
+    def of(cls, search: SearchConfig) -> "Budget":
+        if search.epochs is not None:
+            return cls("epochs", search.epochs)
+        if search.hours is not None:
+            return cls("seconds", 3600 * search.hours)
+        return cls("trials", search.trials or DEFAULT_TRIALS)
+
+
+class Standing:
+    """One cell, as far as it has come. What ended once is not read again."""
+
+    def __init__(self, sweep: SweepDirectory, cell: str, search: SearchConfig) -> None:
+        self.sweep, self.search, self.budget = sweep, search, Budget.of(search)
+        self.directory = cell_directory(sweep, cell)
+        self.record: CellRecord = self.directory.record()
+        self.space = [Variable.from_dict(one) for one in self.record.space]
+        self.ended: dict[int, Result] = {}
+        key = f"{self.record.search_seed}/{cell}"
+        method = "qmc" if self.record.is_probe and self.record.method in ("tpe", "gp") else self.record.method
+        self.draws = Draws(self.space, method, key, self.is_maximized)
+        self.trials: list[Trial] = []
+
+    @property
+    def is_maximized(self) -> bool:
+        return metrics.mode(self.record.monitor) == "max"
+
+    def look(self) -> None:
+        """See what was drawn, and what has come to its end, since the last look."""
+        self.trials = list(self.directory.trials())
+        for trial in self.trials:
+            if trial.number not in self.ended and trial.invalid is None:
+                done = result.read(self.sweep.run(trial.run_id), trial.run_id)
+                if done is not None:
+                    self.ended[trial.number] = done
+
+    def value(self, trial: Trial) -> float | None:
+        """Its score on val; `None` if it has none."""
+        done = self.ended.get(trial.number)
+        if done is None or not done.is_completed or done.selection is None:
+            return None
+        return done.selection.value
+
+    @property
+    def drawn(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.is_draw]
+
+    @property
+    def open(self) -> list[Trial]:
+        """Drawn, and not at their end."""
+        return [one for one in self.trials if one.invalid is None and one.number not in self.ended]
+
+    def tried(self) -> list[Tried]:
+        """What the next draw goes by; a loss that was not finite counts as the worst score there is."""
+        values = [value for trial in self.drawn if (value := self.value(trial)) is not None]
+        worst = (min if self.is_maximized else max)(values, default=None)
+        found = []
+        for trial in self.drawn:
+            done, value = self.ended.get(trial.number), self.value(trial)
+            if value is None and done is not None and done.error is not None and done.error.type == DIVERGED:
+                value = worst
+            params = trial.params if trial.number else self.record.defaults
+            found.append(Tried(params, value, is_running=done is None and trial.invalid is None))
+        return found
+
+    # what it costs
+
+    def cost(self, trial: Trial) -> float:
+        """What a trial took of the budget; of one that is under way, what it may take."""
+        if self.budget.unit == "trials":
+            return 1.0
+        done = self.ended.get(trial.number)
+        if trial.invalid is not None:
+            return 0.0
+        if self.budget.unit == "seconds":
+            return self.expected_seconds() if done is None else float(done.cost.get("total_seconds") or 0.0)
+        return float(self.record.max_epochs if done is None else self._epochs(done))
+
+    def _epochs(self, done: Result) -> int:
+        """Rows of its history: epochs that were trained."""
+        try:
+            return self.sweep.run(done.run_id).history.read_bytes().count(b"\n") - 1
+        except OSError:
+            return self.record.max_epochs
+
+    def expected_seconds(self) -> float:
+        """What a trial of this cell takes, by those that are done."""
+        known = [float(done.cost.get("total_seconds") or 0.0) for done in self.ended.values() if done.is_completed]
+        return fmean(known) if known else 0.0
+
+    @property
+    def spent(self) -> float:
+        return sum(self.cost(trial) for trial in self.drawn)
+
+    @property
+    def amount(self) -> float:
+        """The budget; heads that train together have trials of their own number."""
+        if self.record.is_probe and self.budget.unit == "trials":
+            return max(self.search.probes, self.budget.amount)
+        return self.budget.amount
+
+    @property
+    def share(self) -> float:
+        """How much of the budget is spent or asked for, 0 to 1 or a little more."""
+        return self.spent / self.amount
+
+    @property
+    def may_draw(self) -> bool:
+        """Whether the budget pays for another trial; the default is always tried."""
+        if not self.trials:
+            return True
+        if self.record.is_probe and len(self.drawn) >= max(self.search.probes, int(self._trials_at_most)):
+            return False
+        if self.is_exhausted:
+            return False
+        next_cost = {"trials": 1.0, "epochs": float(self.record.max_epochs), "seconds": self.expected_seconds()}
+        if self.budget.unit == "seconds" and not self.ended:
+            return False  # what a trial takes is not known yet
+        return self.spent + next_cost[self.budget.unit] <= self.amount * (1 + 1e-9)
+
+    @property
+    def _trials_at_most(self) -> float:
+        return self.budget.amount if self.budget.unit == "trials" else 0
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether every point of the space was drawn."""
+        number = prod(one.num_values for one in self.space)
+        if not isfinite(number):
+            return False
+        fitting = [trial for trial in self.tried() if all(one.holds(trial.params.get(one.key)) for one in self.space)]
+        return len({repr(sorted(trial.params.items())) for trial in fitting}) >= number
+
+    # what came of it
+
+    @property
+    def finalists(self) -> list[Trial]:
+        """The default and the best others, by val; in the order of their numbers."""
+        scored = [trial for trial in self.drawn if trial.number and self.value(trial) is not None]
+        sign = -1 if self.is_maximized else 1
+        best = sorted(scored, key=lambda trial: (sign * (self.value(trial) or 0.0), trial.number))[:NUM_BEST]
+        default = [trial for trial in self.drawn[:1] if self.value(trial) is not None]
+        return [*default, *sorted(best, key=lambda trial: trial.number)]
+
+    def missing_replicates(self) -> list[tuple[Trial, int]]:
+        """Finalists and seeds that were not drawn yet; known once all draws have ended."""
+        if len(self.finalists) < 2:
+            return []
+        there = {(trial.replicate_of, trial.seed) for trial in self.trials if not trial.is_draw}
+        seeds = range(self.record.seed + 1, self.record.seed + self.search.replicates)
+        wanted = [(trial, seed) for seed in seeds for trial in self.finalists]
+        return [(trial, seed) for trial, seed in wanted if (trial.number, seed) not in there]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to draw, or under way."""
+        return not self.may_draw and not self.open and not self.missing_replicates()
+
+    def means(self) -> dict[int, float]:
+        """The mean score on val over replicates of each finalist, by the number of its trial."""
+        found = {}
+        for trial in self.finalists:
+            others = [one for one in self.trials if one.replicate_of == trial.number]
+            values = [self.value(one) for one in (trial, *others)]
+            if all(value is not None for value in values):
+                found[trial.number] = fmean(value for value in values if value is not None)
+        return found
+
+    @property
+    def chosen(self) -> Trial | None:
+        """The finalist with the best mean, the first of equals: the default, or the earlier one."""
+        means = self.means()
+        if not means:
+            return None
+        sign = -1 if self.is_maximized else 1
+        number = min(means, key=lambda number: (sign * means[number], number))
+        return next(trial for trial in self.drawn if trial.number == number)
+
+    @property
+    def best(self) -> Trial | None:
+        """The best trial so far on one seed."""
+        sign = -1 if self.is_maximized else 1
+        scored = [(sign * value, trial.number) for trial in self.drawn if (value := self.value(trial)) is not None]
+        return None if not scored else next(one for one in self.drawn if one.number == min(scored)[1])
+
+
+def fresh_seeds(record: CellRecord, search: SearchConfig) -> list[int]:
+    """Seeds of which no trial of the search knew: their splits are drawn anew."""
+    return [record.seed + 1000 + number for number in range(search.seeds)]
+
+
+def budget_words(search: SearchConfig, amount: float) -> str:
+    unit = Budget.of(search).unit
+    return f"{amount / 3600:g} hours" if unit == "seconds" else f"{amount:g} {unit}"
+
+
+def words_of(params: Mapping[str, Any]) -> Sequence[str]:
+    """A point as overrides."""
+    return [f"{key}={value}" for key, value in params.items()]
