@@ -67,11 +67,15 @@ def finish_comparison(directory: Path, cfg: "DictConfig") -> None:
 
 def status(words: list[str]) -> int:
     """`headstart status DIR`: the grid of a comparison."""
+    from headstart.record.directory import SweepDirectory
+    from headstart.search.screen import show_standing
     from headstart.sweep.screen import show_status
 
     folders, _ = _parsed(words, (), "headstart status outputs/demo")
     for folder in folders:
-        show_status(folder)
+        sweep = SweepDirectory(folder)
+        if not show_standing(sweep) or sweep.is_listed:  # until it has chosen, a search lists no runs
+            show_status(folder)
     return 0
 
 

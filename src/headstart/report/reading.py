@@ -18,7 +18,8 @@ from headstart.errors import InputError
 from headstart.names import safe_command
 from headstart.record.directory import LISTING, RESULT, RunDirectory, SweepDirectory
 from headstart.record.result import RUN_ID, DataRecord, Failure, PhaseRecord, Result, Selection, Weights
-from headstart.system.bounded import MOST_LISTED
+from headstart.record.search import cells_of, trial_ids
+from headstart.system.bounded import MOST_LISTED, DamagedError
 from headstart.system.checksums import read_json
 
 STATUSES = ("completed", "failed", "unreadable", "unfinished", "missing")
@@ -134,7 +135,9 @@ def read_sweeps(directories: Sequence[Path]) -> Ledger:
 
 def _read_sweep(directory: Path, ledger: Ledger, names: list[str]) -> Iterator[Run]:
     listed = _read_listing(directory, ledger, names)
-    present = [run.path for run in SweepDirectory(directory).runs()]
+    trials = trial_ids(SweepDirectory(directory))
+    present = [run.path for run in SweepDirectory(directory).runs() if run.path.name not in trials]
+    ledger.notes += _searched(SweepDirectory(directory))
     if listed is None:
         if RunDirectory(directory).holds_a_run and not present:
             present = [directory]
@@ -152,6 +155,22 @@ def _read_sweep(directory: Path, ledger: Ledger, names: list[str]) -> Iterator[R
         _read_result(run)
         _read_attempts(run)
         yield run
+
+
+def _searched(sweep: SweepDirectory) -> Iterator[str]:
+    """How many settings stand behind each contender whose setting was searched."""
+    for record, directory in cells_of(sweep):
+        try:
+            drawn = [trial for trial in directory.trials() if trial.is_draw]
+        except DamagedError as error:
+            yield f"What the search {record.cell} tried cannot be read: {error}."
+            continue
+        told = " ".join(word for word in record.overrides if not word.startswith(("search", "data", "name", "logger")))
+        yield (
+            f"{told or record.choices.get('strategy', record.cell)}: search=tuned was chosen on val among "
+            f"{len(drawn)} settings, the default among them (search={record.method}); search=default is that default. "
+            "Both are scored on seeds that the search knew nothing of; where only the default is listed, it was chosen."
+        )
 
 
 def _read_listing(directory: Path, ledger: Ledger, names: list[str]) -> list[Run] | None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -29,6 +30,8 @@ from headstart.sweep.grid import Line, expand
 log = logging.getLogger(__name__)
 
 Prepare = Callable[[DictConfig], Job]
+NOT_OF_A_CELL = re.compile(r"(seed|search([./]\w+)?)=")
+"""Overrides that make no cell of their own."""
 MOST_COMBINATIONS = 64
 """Of config groups that are searched: each is composed beforehand."""
 
@@ -56,8 +59,10 @@ class Outline:
 class Drafts:
     """Composes and checks cells; all that is wrong with any of them is said together."""
 
-    def __init__(self, loader: ConfigLoader, outlines: Sequence[Outline], prepare: Prepare) -> None:
-        self.loader, self.outlines, self.prepare = loader, outlines, prepare
+    def __init__(
+        self, loader: ConfigLoader, outlines: Sequence[Outline], search: SearchConfig, prepare: Prepare
+    ) -> None:
+        self.loader, self.outlines, self.search, self.prepare = loader, outlines, search, prepare
         lines = [set(outline.line) for outline in outlines]
         shared = set.intersection(*lines) if lines else set()
         self.composer = Composer(loader, common=[word for word in outlines[0].line if word in shared])
@@ -95,7 +100,6 @@ class Drafts:
         space = sorted(ranges.values(), key=lambda one: (not one.is_group, one.key))
         configs = [job_config(cfg, hydra), *self._bases(outline.line, space)]
         seed = outline.seeds[0] if outline.seeds else int(cfg.seed)
-        search: SearchConfig = cfg.search
         default = self.prepare(trial_config(configs[0], {}, seed))
         values = {one.key: default_value(default.cfg, one) for one in space}
         refused = self._refused_edges(configs, space, seed)
@@ -105,14 +109,14 @@ class Drafts:
         if not space:
             raise InputError("A search needs something to search, but no range of this cell's parts is possible here.")
         record = CellRecord(
-            cell=_name(default.run_id, space, search),
+            cell=_name(default.run_id, space, self.search),
             overrides=list(outline.line),
             choices=dict(default.cfg.choices),
             space=[one.to_dict() for one in space],
             defaults=values,
-            method=search.method,
-            stopping=search.stopping,
-            search_seed=search.seed,
+            method=self.search.method,
+            stopping=self.search.stopping,
+            search_seed=self.search.seed,
             seed=seed,
             monitor=str(default.cfg.trainer.monitor),
             max_epochs=int(default.cfg.trainer.max_epochs),
@@ -203,7 +207,7 @@ def outlines(loader: ConfigLoader, arguments: Sequence[str], params: Any, paired
         own, plain = ranges_in(words(str(line)))
         grid = expand(loader, [*others, *listed], {}, paired, [" ".join(plain)] if plain else [])
         for point in grid:
-            rest = tuple(word for word in point if word.partition("=")[0] != "seed")
+            rest = tuple(word for word in point if not NOT_OF_A_CELL.match(word))
             seeds = [int(word.partition("=")[2]) for word in point if word.startswith("seed=")][-1:]
             before = found.get(rest)
             known = list(before.seeds) if before else []

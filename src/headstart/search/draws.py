@@ -103,16 +103,9 @@ class Draws:
                 if self.method == "gp"
                 else optuna.samplers.TPESampler(seed=seed, n_startup_trials=1)
             )
-            frozen = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING)
-            distributions = {variable.key: variable.distribution() for variable in self.space}
-            found = study.sampler.sample_relative(study, frozen, distributions)
-        drawn = {}
-        for variable in self.space:
-            inner = found.get(variable.key)
-            drawn[variable.key] = variable.rounded(
-                inner if inner is not None else self._random(number, 1)[variable.key]
-            )
-        return drawn
+            asked = study.ask({variable.key: variable.distribution() for variable in self.space})
+            study.tell(asked, state=optuna.trial.TrialState.FAIL)  # what comes of it is told by the disk
+        return {variable.key: variable.rounded(asked.params[variable.key]) for variable in self.space}
 
     def _study_of(self, tried: Sequence[Tried]) -> "optuna.Study":
         """The study of what was tried; what it knows of the last draw is added to, as long as nothing changed."""

@@ -139,7 +139,7 @@ class Search:
         def checked(cfg: DictConfig) -> Job:
             return prepare(cfg, here, self.findings)
 
-        cells = Drafts(loader, outlines(loader, arguments, params, paired, runs), checked).draw()
+        cells = Drafts(loader, outlines(loader, arguments, params, paired, runs), self.search, checked).draw()
         longest = max(cell.record.max_epochs for cell in cells)
         if self.search.epochs is not None and self.search.epochs < 2 * longest:
             raise InputError(

@@ -1,0 +1,244 @@
+"""Searches as a person runs them: what is drawn, what a trial may see, what is chosen, how it goes on."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headstart.cli import commands
+from headstart.cli.hydra_app import compose
+from headstart.cli.main import main
+from headstart.record.directory import SweepDirectory
+from headstart.record.search import cells_of
+from headstart.run import experiment
+from headstart.run.prepare import job_config, prepare
+from pictures import tiny, write_folder
+
+QUICK = (
+    "search.trials=3",
+    "search.probes=4",
+    "search.seeds=2",
+    "search.replicates=2",
+    "trainer.max_epochs=1",
+    "name=s",
+)
+TWO = ("strategy=fine_tune,feature_extraction",)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("pictures"), per_class=8)
+
+
+@pytest.fixture(autouse=True)
+def home(at_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the test runs; without the report at the end."""
+    monkeypatch.setattr(commands, "finish_comparison", lambda *_: None)
+    return at_home
+
+
+def search(pictures: Path, *words: str) -> int:
+    return main(["train", "-m", *tiny(pictures, *QUICK), "search=tpe", *words])
+
+
+def drawn(home: Path) -> dict[str, list[Any]]:
+    """By strategy, every trial of its search."""
+    cells = cells_of(SweepDirectory(home / "outputs" / "s"))
+    return {str(record.choices["strategy"]): directory.trials() for record, directory in cells}
+
+
+def results(home: Path) -> dict[str, dict[str, Any]]:
+    return {path.parent.name: json.loads(path.read_text()) for path in home.glob("outputs/s/*/result.json")}
+
+
+def test_a_search_ends_with_a_comparison_on_fresh_seeds(home: Path, pictures: Path, capsys: Any):
+    assert search(pictures, *TWO) == 0
+    trials, found = drawn(home), results(home)
+    assert {name: sum(trial.is_draw for trial in known) for name, known in trials.items()} == {
+        "fine_tune": 3,
+        "feature_extraction": 4,
+    }
+    ids = {trial.run_id for known in trials.values() for trial in known}
+    for known in trials.values():
+        assert known[0].params == {}
+        again = {(trial.replicate_of, trial.seed) for trial in known if not trial.is_draw}
+        assert again == {(number, 1) for number, _ in again}
+        assert (0, 1) in again
+    for run_id in ids:
+        assert found[run_id]["status"] == "completed"
+        assert found[run_id]["settings"]["trial"] is True
+        assert not [name for name in found[run_id]["metrics"] if name.startswith(("test/", "shift/"))]
+        assert not (home / "outputs" / "s" / run_id / "predictions.npz").exists()
+        assert not (home / "outputs" / "s" / run_id / "checkpoints").exists()
+    verdict = {run_id: done for run_id, done in found.items() if run_id not in ids}
+    listed = json.loads((home / "outputs/s/sweep.json").read_text())["runs"]
+    assert {entry["run_id"] for entry in listed} == set(verdict)
+    assert {done["seed"] for done in verdict.values()} == {1000, 1001}
+    assert all("test/accuracy" in done["metrics"] for done in verdict.values())
+    assert len({done["data"]["split_sha256"] for done in verdict.values()}) == 2
+    contenders = Counter((done["choices"]["strategy"], done["choices"]["search"]) for done in verdict.values())
+    assert contenders["fine_tune", "default"] == contenders["feature_extraction", "default"] == 2
+    assert "Chosen on val" in capsys.readouterr().out
+    before = {
+        run_id: path.stat().st_mtime_ns for run_id in found for path in [home / "outputs/s" / run_id / "result.json"]
+    }
+    assert search(pictures, *TWO) == 0  # nothing is asked twice
+    assert drawn(home) == trials
+    after = {
+        run_id: path.stat().st_mtime_ns for run_id in found for path in [home / "outputs/s" / run_id / "result.json"]
+    }
+    assert before == after
+    assert main(["status", "outputs/s"]) == 0
+    assert "fine_tune" in capsys.readouterr().out
+
+
+def test_one_worker_draws_the_same_trials_and_goes_on_where_it_was_stopped(
+    home: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+):
+    words = [
+        "strategy=fine_tune",
+        "optimizer.lr=tag(log,interval(1e-4,1e-2))",
+        "head.init=tag(search,choice(zeros,standard))",
+    ]
+    words += ["search.trials=4", "search.replicates=1"]
+    assert search(pictures, *words) == 0
+    whole, values = drawn(home), {run_id: done["metrics"] for run_id, done in results(home).items()}
+    shutil.rmtree(home / "outputs")
+    real, begun = experiment.train_model, Counter()
+
+    def stopping(job: Any, record: Any) -> Any:
+        begun[job.run_id] += 1
+        if len(begun) == 3 and begun[job.run_id] == 1:
+            raise KeyboardInterrupt
+        return real(job, record)
+
+    monkeypatch.setattr(experiment, "train_model", stopping)
+    assert search(pictures, *words) == 130
+    assert search(pictures, *words) == 0
+    assert drawn(home) == whole
+    assert {run_id: done["metrics"] for run_id, done in results(home).items()} == values
+    assert sorted(begun.values()) == [1] * (len(begun) - 1) + [2]
+
+
+@pytest.mark.parametrize("strategy", ["fine_tune", "feature_extraction"])
+def test_a_trial_learns_nothing_of_test_labels(home: Path, pictures: Path, strategy: str):
+    """Answers of test examples are hidden from it: what would read them finds none."""
+    cfg = job_config(compose([*tiny(pictures), f"strategy={strategy}"]))
+    cfg.trial = True
+    job = prepare(cfg)
+    known = np.concatenate([job.split.train, job.split.val])
+    assert (job.targets.values[job.split.test] == -1).all()
+    assert (job.targets.values[known] == job.source.labels[known]).all()
+    assert (job.source.labels >= 0).all()
+    from headstart.record.directory import RunDirectory
+
+    (done,) = experiment.run([job], [RunDirectory(home / job.run_id)])
+    assert done.status == "completed"
+    assert not any(name.startswith("test/") for name in done.metrics)
+    from headstart.run.scores import record_scores
+
+    with pytest.raises(AssertionError, match="not scored on test"):
+        record_scores(job, None, [], {}, None, {}, None)  # type: ignore[arg-type]
+
+
+def test_a_trial_has_an_id_of_its_own_and_other_runs_keep_theirs(home: Path, pictures: Path):
+    plain = prepare(job_config(compose([*tiny(pictures), "search.trials=7", "search.seeds=9"])))
+    assert plain.run_id == prepare(job_config(compose(tiny(pictures)))).run_id
+    assert not any(key.startswith(("search", "trial")) or "space" in key for key in plain.identity["settings"])
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["search.trials=3", "search.hours=1"], "one budget"),
+        (["search.trials=null", "search.epochs=1"], "search.epochs must pay"),
+        (["seed=range(0,3)"], "search.seeds"),
+        (["optimizer.lr=interval(1,0)"], "lower end first"),
+        (["search=tpe,random"], "one search"),
+        (["search.trials=1"], "greater than or equal to 2"),
+        (["optimizer.lr=tag(log,interval(1e-4,1e-2))", "head.l2=interval(-1,1)"], "head.l2"),
+        (["strategy.nonsense=interval(0,1)"], "no such setting"),
+        (["search.seeds=0"], "search.seeds"),
+    ],
+)
+def test_bad_searches_are_refused_in_one_message(home: Path, pictures: Path, words: list[str], why: str, capsys: Any):
+    assert search(pictures, "strategy=fine_tune", *words) == 2
+    assert why in capsys.readouterr().err
+    assert not (home / "outputs").exists()
+
+
+def test_a_search_without_m_and_one_without_a_range_are_refused(home: Path, pictures: Path, capsys: Any):
+    assert main(["train", *tiny(pictures), "search=tpe"]) == 2
+    assert "add -m" in capsys.readouterr().err
+    nothing = ["~strategy.space", "~optimizer.space"]
+    assert search(pictures, "strategy=fine_tune", *nothing) == 2
+    assert "something to search" in capsys.readouterr().err
+    assert main(["train", "-m", *tiny(pictures), "optimizer.lr=interval(0.1,0.2)"]) == 2
+    assert not (home / "outputs").exists()
+
+
+def test_a_dry_run_shows_the_space_and_writes_nothing(home: Path, pictures: Path, capsys: Any):
+    assert search(pictures, *TWO, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "strategy.backbone_rate: 0.03 to 1" in said
+    assert "2 searches by tpe, 3 trials each" in said
+    assert not (home / "outputs").exists()
+
+
+MAIN = """
+import sys
+from headstart.cli import commands
+from headstart.cli.main import main
+commands.finish_comparison = lambda *_: None
+sys.argv[:1] = ["headstart"]
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def start(home: Path, words: list[str]) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", MAIN, *words],
+        cwd=home,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.slow
+def test_two_workers_that_are_killed_lose_nothing_and_double_nothing(home: Path, pictures: Path):
+    words = ["train", "-m", *tiny(pictures, *QUICK), "search=random", "strategy=fine_tune", "search.trials=8"]
+    words += ["trainer.max_epochs=2"]
+    for number in range(3):
+        workers = [start(home, words) for _ in range(2)]
+        deadline = time.monotonic() + 120
+        while not list(home.glob("outputs/s/*/history.csv")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(1 + number)
+        for worker in workers:
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.communicate()
+    workers = [start(home, words) for _ in range(2)]
+    for worker in workers:
+        said = worker.communicate(timeout=600)[1]
+        assert worker.returncode == 0, said
+    (trials,) = drawn(home).values()
+    draws = [trial for trial in trials if trial.is_draw]
+    assert [trial.number for trial in trials] == list(range(len(trials)))
+    assert len(draws) == 8
+    assert len({trial.run_id for trial in trials}) == len(trials)
+    found = results(home)
+    assert all(found[trial.run_id]["status"] == "completed" for trial in trials)
+    assert not [path for path in home.rglob("*") if path.name.startswith("claim") or ".part" in path.name]
