@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from headstart.cli import commands
-from headstart.cli.hydra_app import compose
+from headstart.cli.hydra_app import compose_config
 from headstart.cli.main import main
 from headstart.record.directory import SweepDirectory
 from headstart.record.search import cells_of
@@ -132,7 +132,7 @@ def test_one_worker_draws_the_same_trials_and_goes_on_where_it_was_stopped(
 @pytest.mark.parametrize("strategy", ["fine_tune", "feature_extraction"])
 def test_a_trial_learns_nothing_of_test_labels(home: Path, pictures: Path, strategy: str):
     """Answers of test examples are hidden from it: what would read them finds none."""
-    cfg = job_config(compose([*tiny(pictures), f"strategy={strategy}"]))
+    cfg = job_config(compose_config([*tiny(pictures), f"strategy={strategy}"]))
     cfg.trial = True
     job = prepare(cfg)
     known = np.concatenate([job.split.train, job.split.val])
@@ -151,8 +151,8 @@ def test_a_trial_learns_nothing_of_test_labels(home: Path, pictures: Path, strat
 
 
 def test_a_trial_has_an_id_of_its_own_and_other_runs_keep_theirs(home: Path, pictures: Path):
-    plain = prepare(job_config(compose([*tiny(pictures), "search.trials=7", "search.seeds=9"])))
-    assert plain.run_id == prepare(job_config(compose(tiny(pictures)))).run_id
+    plain = prepare(job_config(compose_config([*tiny(pictures), "search.trials=7", "search.seeds=9"])))
+    assert plain.run_id == prepare(job_config(compose_config(tiny(pictures)))).run_id
     assert not any(key.startswith(("search", "trial")) or "space" in key for key in plain.identity["settings"])
 
 
@@ -194,6 +194,24 @@ def test_a_dry_run_shows_the_space_and_writes_nothing(home: Path, pictures: Path
     assert not (home / "outputs").exists()
 
 
+def test_halving_pauses_most_trials_and_finishes_the_best(home: Path, pictures: Path):
+    words = ["strategy=fine_tune", "search/stopping=halving", "search.trials=7", "trainer.max_epochs=3"]
+    assert search(pictures, *words) == 0
+    (trials,), found = drawn(home).values(), results(home)
+    draws = [found[trial.run_id] for trial in trials if trial.is_draw]
+    assert len(draws) == 7
+    assert draws[0]["status"] == "completed"
+    assert {done["status"] for done in draws} == {"completed", "stopped"}
+    assert {(done["status"], done["cost"]["epochs"]) for done in draws} == {("completed", 3), ("stopped", 1)}
+    assert sum(done["status"] == "completed" for done in draws) == 4
+    paused = [done for done in draws if done["status"] == "stopped"]
+    assert all((home / "outputs/s" / done["run_id"] / "checkpoints/last.ckpt").exists() for done in paused)
+    best = max(done["selection"]["value"] for done in draws)
+    assert best in [done["selection"]["value"] for done in draws if done["status"] == "completed"]
+    assert search(pictures, *words) == 0
+    assert results(home) == found
+
+
 MAIN = """
 import sys
 from headstart.cli import commands
@@ -220,7 +238,7 @@ def start(home: Path, words: list[str]) -> subprocess.Popen:
 @pytest.mark.slow
 def test_two_workers_that_are_killed_lose_nothing_and_double_nothing(home: Path, pictures: Path):
     words = ["train", "-m", *tiny(pictures, *QUICK), "search=random", "strategy=fine_tune", "search.trials=8"]
-    words += ["trainer.max_epochs=2"]
+    words += ["trainer.max_epochs=3", "search/stopping=halving"]
     for number in range(3):
         workers = [start(home, words) for _ in range(2)]
         deadline = time.monotonic() + 120
@@ -240,5 +258,7 @@ def test_two_workers_that_are_killed_lose_nothing_and_double_nothing(home: Path,
     assert len(draws) == 8
     assert len({trial.run_id for trial in trials}) == len(trials)
     found = results(home)
-    assert all(found[trial.run_id]["status"] == "completed" for trial in trials)
+    assert {found[trial.run_id]["status"] for trial in trials} <= {"completed", "stopped"}
+    assert sum(found[trial.run_id]["status"] == "completed" for trial in draws) >= 4
+    assert not any(name.startswith("test/") for trial in trials for name in found[trial.run_id]["metrics"])
     assert not [path for path in home.rglob("*") if path.name.startswith("claim") or ".part" in path.name]

@@ -72,7 +72,7 @@ class SearchConfig:
     """How settings are searched in each cell of a comparison; it changes no run."""
 
     method: str = _one_of("none", "none", "random", "tpe", "gp", "qmc")
-    stopping: str = _one_of("none", "none")
+    stopping: str = _one_of("none", "none", "halving")
     trials: int | None = _ranged(None, Ge(2), Le(100_000))
     epochs: int | None = _ranged(None, Ge(1), Le(MOST))
     hours: float | None = _ranged(None, Gt(0), Le(1e6))
@@ -81,6 +81,8 @@ class SearchConfig:
     seeds: int = _ranged(5, Ge(2), Le(1000))
     seed: int = _ranged(0, Ge(0), Le(2**31 - 1))
     workers: int | None = _ranged(None, Ge(1), Le(10_000))
+    reduction: int = _ranged(3, Ge(2), Le(100))
+    paused_gb: float = _ranged(20.0, Gt(0), Le(1e6))
 
 
 @dataclass

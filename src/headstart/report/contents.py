@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from headstart.report import curves, figures, pictures, run_sheets, sheets
+from headstart.record.directory import SweepDirectory
+from headstart.report import curves, figures, pictures, run_sheets, searches, sheets
 from headstart.report.analysis import ALL_PAIRS_UP_TO, Analysis
 from headstart.report.answer import Answer
 from headstart.report.design import Scene
@@ -81,6 +82,8 @@ def compose(ledger: Ledger, analysis: Analysis, words: Answer, exhibits: Exhibit
         _failures, _reproducibility,
     )  # fmt: skip
     sections = [part(maker) for part in parts]
+    if any(SweepDirectory(place).search.is_dir() for place in ledger.directories):
+        sections.insert(2, searches.section(ledger))
     notes = [*ledger.notes, *analysis.design.notes, *exhibits.notes]
     page = Page(ledger.name, _facts(maker), words, hero, sections, _condensed(notes), _swatches(maker.looks))
     tables = [table for section in sections for table in (*section.tables, *section.folded)]

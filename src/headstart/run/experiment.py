@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 
 from headstart import notes
@@ -36,7 +37,16 @@ from headstart.run.unchanged import check_unchanged
 from headstart.training.activations import FEATURES
 from headstart.training.checkpoints import resumable
 from headstart.training.device import check_precision, device_of, set_process_up
-from headstart.training.epochs import EarlyStopping, EpochRows, FlopMeter, PlateauThaw, keepers, load_weights
+from headstart.training.epochs import (
+    EarlyStopping,
+    EpochRows,
+    FlopMeter,
+    Pause,
+    PausedError,
+    PlateauThaw,
+    keepers,
+    load_weights,
+)
 from headstart.training.module import TransferModule
 from headstart.training.ranks import other_ranks
 from headstart.training.thaw import Thaw
@@ -62,10 +72,14 @@ class Fit:
     feature_seconds: float
     peak_memory: int | None
     device: torch.device
+    is_paused: bool = False
+    """Whether it was left before its end, to go on from there."""
 
 
-def run(jobs: Sequence[Job], directories: Sequence[RunDirectory]) -> list[Result]:
+def run(jobs: Sequence[Job], directories: Sequence[RunDirectory], until: int | None = None) -> list[Result]:
     """Carry out one job, or several probes of the same features together, each into its own directory.
+
+    `until`: epochs after which a trial of a search is paused, its last checkpoint kept; heads on features are not.
 
     Returns:
         The results as they were written. A run that fails is recorded as failed; what is raised is an interrupt or a
@@ -73,10 +87,10 @@ def run(jobs: Sequence[Job], directories: Sequence[RunDirectory]) -> list[Result
     """
     with notes.listening() as heard, notes.of_libraries(NOISE, CHANGES):
         pairs, share = zip(jobs, directories, strict=True), 1 / len(jobs)
-        return _run(jobs, [begin_record(job, directory, heard, share) for job, directory in pairs])
+        return _run(jobs, [begin_record(job, directory, heard, share) for job, directory in pairs], until)
 
 
-def _run(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[Result]:
+def _run(jobs: Sequence[Job], records: Sequence[Recorder], until: int | None) -> list[Result]:
     try:
         settings = jobs[0].cfg.trainer
         check_precision(settings.precision, settings.accelerator)  # another machine may have prepared it
@@ -84,7 +98,7 @@ def _run(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[Result]:
         if jobs[0].is_probe:
             return train_heads(jobs, records)
         assert len(jobs) == 1, "only probes are trained together"
-        return [train_model(jobs[0], records[0])]
+        return [train_model(jobs[0], records[0], until)]
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a run that exits, or runs out of memory, fails alone
@@ -92,16 +106,17 @@ def _run(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[Result]:
             raise
         sys.stderr.write(plain_lines(f"{title(jobs[0])}  failed: {error}\n"))
         runs = [(record, result.read(record.directory, record.base["run_id"])) for record in records]
-        return [done or record.fail(error) for record, done in runs]
+        # what a paused trial left is not what became of it now
+        return [done if done and done.status != "stopped" else record.fail(error) for record, done in runs]
 
 
-def train_model(job: Job, record: Recorder) -> Result:
+def train_model(job: Job, record: Recorder, until: int | None = None) -> Result:
     """Train a model as its plan says, and score it on the test sets by the weights that were best on val."""
     directory = record.directory
     note = "going on from its last epoch" if directory.last.is_file() else ""
     progress = Progress(title(job), job.cfg.trainer.max_epochs, note, shown_of_epochs(job))
     with other_ranks(directory.path, job.cfg.trainer.devices, job.run_id):
-        fit = _fit(job, directory, record.row, progress)
+        fit = _fit(job, directory, record.row, progress, until)
     backbone, head = fit.module.backbone, fit.module.head
     reached = 1 + max(row["phase"] for row in fit.rows)
     cost = {
@@ -118,8 +133,10 @@ def train_model(job: Job, record: Recorder) -> Result:
     if job.is_trial:
         check_unchanged(job)
         job.examples.verify()
-        done = record_trial(job, record, fit.rows, cost, backbone.weights, kept)
-        directory.tidy(keep_checkpoint=False)
+        status = "stopped" if fit.is_paused else "completed"
+        done = record_trial(job, record, fit.rows, cost, backbone.weights, kept, status)
+        if not fit.is_paused:
+            directory.tidy(keep_checkpoint=False)
         progress.done(last_line(done))
         return done
     load_weights(fit.module, directory.best, job.run_id)
@@ -142,7 +159,13 @@ def follow(job: Job, directory: RunDirectory) -> None:
         _fit(job, directory, lambda row: None, Progress(title(job), job.cfg.trainer.max_epochs, live=False))
 
 
-def _fit(job: Job, directory: RunDirectory, on_row: Callable[[Mapping[str, Any]], None], progress: Progress) -> Fit:
+def _fit(
+    job: Job,
+    directory: RunDirectory,
+    on_row: Callable[[Mapping[str, Any]], None],
+    progress: Progress,
+    until: int | None = None,
+) -> Fit:
     """Train a model as its plan says: data → backbone → head → module → trainer → fit."""
     settings = job.cfg.trainer
     data = data_module(job)
@@ -163,7 +186,8 @@ def _fit(job: Job, directory: RunDirectory, on_row: Callable[[Mapping[str, Any]]
     )
     thaw = Thaw(job.plan, job.parts.scheduler, groups)
     rows, flops = EpochRows(thaw, on_row, progress), FlopMeter(thaw)
-    callbacks = [thaw, PlateauThaw(thaw, directory.plateau, job.run_id), rows, flops]
+    callbacks: list[pl.Callback] = [] if until is None else [Pause(until)]
+    callbacks += [thaw, PlateauThaw(thaw, directory.plateau, job.run_id), rows, flops]
     callbacks += keepers(directory.best, directory.last, rows, settings.monitor)
     if settings.patience is not None:
         callbacks.append(EarlyStopping(thaw, settings.patience, settings.min_delta, settings.monitor))
@@ -171,11 +195,14 @@ def _fit(job: Job, directory: RunDirectory, on_row: Callable[[Mapping[str, Any]]
     device = trainer.strategy.root_device
     memory, frozen = PeakMemory(device), frozen_features(job, device)
     module.keep(kept_activations(job, backbone, frozen, device))
-    began = time.perf_counter()
+    began, is_paused = time.perf_counter(), False
     with interruptible():
-        trainer.fit(module, data, ckpt_path=resumable(directory.last, job.run_id), weights_only=True)
+        try:
+            trainer.fit(module, data, ckpt_path=resumable(directory.last, job.run_id), weights_only=True)
+        except PausedError:
+            is_paused = True
     seconds = time.perf_counter() - began
-    return Fit(module, rows.rows, flops.total, seconds, frozen.flops, frozen.seconds, memory.read(), device)
+    return Fit(module, rows.rows, flops.total, seconds, frozen.flops, frozen.seconds, memory.read(), device, is_paused)
 
 
 def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[Result]:

@@ -15,6 +15,7 @@ from headstart.backbones.backbone import WeightsRecord
 from headstart.data.module import DataModule
 from headstart.data.source import Source
 from headstart.metrics import best_epoch, mode
+from headstart.record import result
 from headstart.record.directory import RunDirectory
 from headstart.record.recorder import PeakMemory, Recorder
 from headstart.record.result import PhaseRecord, Result, Selection, Weights
@@ -180,8 +181,16 @@ def record_trial(
     kept: Mapping[int, str] | None = None,
     status: str = "completed",
 ) -> Result:
-    """The result of a search's trial, as far as it has come: its best epoch on val, and no test set."""
-    best = _best(job, rows)
+    """The result of a search's trial, as far as it has come: its best epoch on val, and no test set.
+
+    Its cost is that of all times that it was gone on with.
+    """
+    best, before = _best(job, rows), result.read(record.directory, job.run_id)
+    earlier = before.cost if before is not None and before.status == "stopped" else {}
+    took = {"total_seconds": record.seconds, **cost}
+    for name in ("total_seconds", "train_seconds"):
+        took[name] += earlier.get(name) or 0.0
+    cost = {**took, "epochs": len(rows)}
     metrics = {**{name: best[name] for name in job.history}, "best_epoch": best["epoch"]}
     return record.untested(status, metrics, cost, **_circumstances(job, rows, weights, kept))
 

@@ -33,12 +33,14 @@ def shown_of_epochs(job: Job) -> list[str]:
 
 
 def last_line(done: Result) -> str:
-    if not done.is_completed or done.selection is None:
+    if done.status == "failed" or done.selection is None:
         return f"failed: {(done.error or Failure()).message}"
     found, monitor = done.metrics, done.selection.metric
     own = f"test/{monitor.removeprefix('val/')}"
     test = [name for name in dict.fromkeys([f"test/{done.score}", own]) if name in found and name != "test/loss"]
-    tested = ", ".join(metrics.shown(name, found[name]) for name in test) or "not tested"
+    tested = ", ".join(metrics.shown(name, found[name]) for name in test) or (
+        "paused" if done.status == "stopped" else "not tested"
+    )
     best = (
         f"best {metrics.shown(monitor, found[monitor])} at epoch {found['best_epoch'] + 1}"  # as they are counted above
     )

@@ -116,23 +116,15 @@ class Draws:
         running = [one for one in usable if one.is_running]
         if self._study is None or self._known != ended[: len(self._known)]:
             self._study, self._known = optuna.create_study(direction=self.direction), []
-        distributions = {variable.key: variable.distribution() for variable in self.space}
-        state = optuna.trial.TrialState
         for one in ended[len(self._known) :]:
-            self._study.add_trial(
-                optuna.trial.create_trial(
-                    state=state.COMPLETE, params=dict(one.params), distributions=distributions, value=one.value
-                )
-            )
+            _add(self._study, self.space, one)
         self._known = ended
         if not running:
             return self._study
         study = optuna.create_study(direction=self.direction)  # running trials come and go: a study for this draw
         study.add_trials(self._study.get_trials(deepcopy=False))
         for one in running:
-            study.add_trial(
-                optuna.trial.create_trial(state=state.RUNNING, params=dict(one.params), distributions=distributions)
-            )
+            _add(study, self.space, one)
         return study
 
     def _fits(self, one: Tried) -> bool:
@@ -149,3 +141,23 @@ class Draws:
 
 def _key(point: Point) -> str:
     return repr(sorted(point.items()))
+
+
+def study_of(space: Sequence[Variable], tried: Sequence[Tried], maximize: bool) -> "optuna.Study":
+    """Optuna's study of what was tried; all of it must lie in the space."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(direction="maximize" if maximize else "minimize")
+    for one in tried:
+        _add(study, space, one)
+    return study
+
+
+def _add(study: "optuna.Study", space: Sequence[Variable], one: Tried) -> None:
+    from optuna.trial import TrialState, create_trial
+
+    state = TrialState.RUNNING if one.is_running else TrialState.COMPLETE
+    distributions = {variable.key: variable.distribution() for variable in space}
+    params = {variable.key: one.params[variable.key] for variable in space}
+    study.add_trial(create_trial(state=state, params=params, distributions=distributions, value=one.value))

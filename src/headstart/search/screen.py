@@ -12,6 +12,7 @@ from headstart.progress import bar, duration
 from headstart.record.directory import SweepDirectory
 from headstart.record.search import CELL, cells_of
 from headstart.search.cells import Cell
+from headstart.search.importance import importances
 from headstart.search.space import Variable
 from headstart.search.standing import NUM_BEST, Budget, Standing, budget_words, fresh_seeds, words_of
 from headstart.search.worker import label
@@ -66,6 +67,7 @@ def show_standing(sweep: SweepDirectory, search: SearchConfig | None = None) -> 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("search", "trials", "under way", "best on val", "by"):
         table.add_column(column, overflow="fold")
+    standings = []
     for record, _ in found:
         standing = Standing(sweep, record.cell, search or SearchConfig())
         try:
@@ -73,6 +75,7 @@ def show_standing(sweep: SweepDirectory, search: SearchConfig | None = None) -> 
         except DamagedError as error:
             table.add_row(in_console(label(standing)), f"[red]{in_console(str(error))}[/]")
             continue
+        standings.append(standing)
         best = standing.best
         value = None if best is None else standing.value(best)
         ended = sum(trial.number in standing.ended for trial in standing.drawn)
@@ -82,11 +85,16 @@ def show_standing(sweep: SweepDirectory, search: SearchConfig | None = None) -> 
         table.add_row(
             in_console(label(standing)),
             told,
-            str(len(standing.open)),
+            str(len(standing.open)) + (f", {len(standing.paused)} paused" if standing.paused else ""),
             "" if value is None else shown(record.monitor, value),
             "" if best is None else in_console(_point(standing, best.number)),
         )
     console.print(table)
+    for standing in standings:
+        shares = importances(standing)
+        if shares:
+            told = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
+            console.print(f"[dim]what matters in {in_console(label(standing))}: {in_console(told)}[/]")
     console.print()
     return True
 

@@ -140,6 +140,8 @@ class Search:
             return prepare(cfg, here, self.findings)
 
         cells = Drafts(loader, outlines(loader, arguments, params, paired, runs), self.search, checked).draw()
+        if self.search.stopping != "none" and any(cell.default.cfg.trainer.devices > 1 for cell in cells):
+            raise InputError("search/stopping=halving pauses trials of one process: set trainer.devices=1.")
         longest = max(cell.record.max_epochs for cell in cells)
         if self.search.epochs is not None and self.search.epochs < 2 * longest:
             raise InputError(
@@ -169,12 +171,15 @@ class Search:
         """Look at the disk; trials drawn and ended in all."""
         for standing in standings:
             standing.look()
-        return sum(len(standing.trials) + len(standing.ended) for standing in standings)
+        epochs = sum(int(done.cost.get("epochs") or 0) for one in standings for done in one.paused.values())
+        return epochs + sum(len(standing.trials) + 10**6 * len(standing.ended) for standing in standings)
 
     def _could_begin(self, standings: Sequence[Standing]) -> bool:
         """Whether a worker would find something to do: what others are at is waited for."""
         for standing in standings:
-            if standing.may_draw or (not standing.open and standing.missing_replicates()):
+            if standing.may_draw or standing.promotion() is not None:
+                return True
+            if not standing.open and not standing.is_promoting and standing.missing_replicates():
                 return True
             if any(not is_held(self.sweep.run(one.run_id).lock) for one in standing.open):
                 return True

@@ -13,8 +13,12 @@ from headstart.record.directory import SweepDirectory
 from headstart.record.result import Result
 from headstart.record.search import CellRecord, Trial, cell_directory
 from headstart.search.draws import Draws, Tried
+from headstart.search.halving import Reached, most_promising, promotable, rungs, scores_at
 from headstart.search.space import Variable
+from headstart.system.lock import is_held
 
+ENOUGH = 5
+"""Trials at a rung, beside one for each setting that is searched, before draws go by their scores there."""
 NUM_BEST = 3
 """Finalists beside the default."""
 DEFAULT_TRIALS = 40
@@ -46,6 +50,11 @@ class Standing:
         self.record: CellRecord = self.directory.record()
         self.space = [Variable.from_dict(one) for one in self.record.space]
         self.ended: dict[int, Result] = {}
+        self.paused: dict[int, Result] = {}
+        self.rungs = [self.record.max_epochs]
+        if self.record.stopping == "halving" and not self.record.is_probe:
+            self.rungs = rungs(self.record.max_epochs, search.reduction)
+        self._scores: dict[int, tuple[int, list[float]]] = {}
         key = f"{self.record.search_seed}/{cell}"
         method = "qmc" if self.record.is_probe and self.record.method in ("tpe", "gp") else self.record.method
         self.draws = Draws(self.space, method, key, self.is_maximized)
@@ -61,8 +70,11 @@ class Standing:
         for trial in self.trials:
             if trial.number not in self.ended and trial.invalid is None:
                 done = result.read(self.sweep.run(trial.run_id), trial.run_id)
-                if done is not None:
+                if done is not None and done.status == "stopped":
+                    self.paused[trial.number] = done
+                elif done is not None:
                     self.ended[trial.number] = done
+                    self.paused.pop(trial.number, None)
 
     def value(self, trial: Trial) -> float | None:
         """Its score on val; `None` if it has none."""
@@ -77,21 +89,88 @@ class Standing:
 
     @property
     def open(self) -> list[Trial]:
-        """Drawn, and not at their end."""
-        return [one for one in self.trials if one.invalid is None and one.number not in self.ended]
+        """Drawn, and neither at their end nor paused."""
+        known = self.ended.keys() | self.paused.keys()
+        return [one for one in self.trials if one.invalid is None and one.number not in known]
+
+    # who goes on
+
+    def is_worked_on(self, trial: Trial) -> bool:
+        """Whether some worker is at it."""
+        return is_held(self.sweep.run(trial.run_id).lock)
+
+    def reached(self) -> list[Reached]:
+        """How far each trial is that was not drawn to be tried again."""
+        found = []
+        for trial in self.drawn:
+            done = self.ended.get(trial.number) or self.paused.get(trial.number)
+            if done is None or done.status == "failed":
+                continue
+            epochs = int(done.cost.get("epochs") or 0)
+            if self._scores.get(trial.number, (-1, []))[0] != epochs:
+                scores = scores_at(self.sweep.run(trial.run_id), done, self.rungs)
+                self._scores[trial.number] = epochs, scores
+            is_paused = trial.number in self.paused and not self.is_worked_on(trial)
+            found.append(Reached(trial.number, self._scores[trial.number][1], is_paused))
+        return found
+
+    def promotion(self) -> tuple[Trial, int | None] | None:
+        """A paused trial that goes on, and until which epoch (`None`: to its end)."""
+        if not self.paused:
+            return None
+        known = self.reached()
+        found = promotable(known, len(self.rungs), self.search.reduction)
+        if found is None and not self.may_draw and not self.open and self.num_finishing < NUM_BEST:
+            best = most_promising(known)
+            found = (best[0].number, len(self.rungs) - 1) if best else None
+        if found is None:
+            return None
+        number, rung = found
+        return self.drawn_number(number), None if rung == len(self.rungs) - 1 else self.rungs[rung]
+
+    @property
+    def num_finishing(self) -> int:
+        """Trials beside the default that are at their end: among them one is chosen."""
+        return sum(self.value(trial) is not None for trial in self.drawn[1:])
+
+    def drawn_number(self, number: int) -> Trial:
+        return next(trial for trial in self.drawn if trial.number == number)
+
+    def until(self, trial: Trial) -> int | None:
+        """The epoch that a new trial trains to at first; the default and what is tried again are not paused."""
+        is_whole = len(self.rungs) == 1 or not trial.number or not trial.is_draw
+        return None if is_whole else self.rungs[0]
+
+    @property
+    def is_promoting(self) -> bool:
+        """Whether a paused trial goes on just now, or is about to."""
+        return any(self.is_worked_on(trial) for trial in self.drawn if trial.number in self.paused) or (
+            self.promotion() is not None
+        )
 
     def tried(self) -> list[Tried]:
         """What the next draw goes by; a loss that was not finite counts as the worst score there is."""
-        values = [value for trial in self.drawn if (value := self.value(trial)) is not None]
-        worst = (min if self.is_maximized else max)(values, default=None)
+        scores = self._comparable()
+        worst = (min if self.is_maximized else max)(scores.values(), default=None)
         found = []
         for trial in self.drawn:
-            done, value = self.ended.get(trial.number), self.value(trial)
+            done, value = self.ended.get(trial.number) or self.paused.get(trial.number), scores.get(trial.number)
             if value is None and done is not None and done.error is not None and done.error.type == DIVERGED:
                 value = worst
             params = trial.params if trial.number else self.record.defaults
             found.append(Tried(params, value, is_running=done is None and trial.invalid is None))
         return found
+
+    def _comparable(self) -> dict[int, float]:
+        """Scores that were reached at the same expense: at the highest rung that enough trials have come to."""
+        if len(self.rungs) == 1:
+            return {one.number: value for one in self.drawn if (value := self.value(one)) is not None}
+        sign, known = 1 if self.is_maximized else -1, self.reached()
+        for rung in range(len(self.rungs) - 1, -1, -1):
+            there = {one.number: sign * one.scores[rung] for one in known if len(one.scores) > rung}
+            if len(there) >= ENOUGH + len(self.space) or not rung:
+                return there
+        return {}
 
     # what it costs
 
@@ -99,7 +178,7 @@ class Standing:
         """What a trial took of the budget; of one that is under way, what it may take."""
         if self.budget.unit == "trials":
             return 1.0
-        done = self.ended.get(trial.number)
+        done = self.ended.get(trial.number) or self.paused.get(trial.number)
         if trial.invalid is not None:
             return 0.0
         if self.budget.unit == "seconds":
@@ -107,11 +186,8 @@ class Standing:
         return float(self.record.max_epochs if done is None else self._epochs(done))
 
     def _epochs(self, done: Result) -> int:
-        """Rows of its history: epochs that were trained."""
-        try:
-            return self.sweep.run(done.run_id).history.read_bytes().count(b"\n") - 1
-        except OSError:
-            return self.record.max_epochs
+        """Epochs that were trained."""
+        return int(done.cost.get("epochs") or 0)
 
     def expected_seconds(self) -> float:
         """What a trial of this cell takes, by those that are done."""
@@ -184,7 +260,7 @@ class Standing:
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to draw, or under way."""
-        return not self.may_draw and not self.open and not self.missing_replicates()
+        return not self.may_draw and not self.open and not self.is_promoting and not self.missing_replicates()
 
     def means(self) -> dict[int, float]:
         """The mean score on val over replicates of each finalist, by the number of its trial."""

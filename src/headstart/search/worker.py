@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -25,6 +25,7 @@ from headstart.run.findings import Findings
 from headstart.run.job import Job
 from headstart.run.prepare import prepare
 from headstart.search.cells import config_number, trial_config
+from headstart.search.halving import most_promising
 from headstart.search.standing import Standing, budget_words
 from headstart.sweep.fuse import features_of
 from headstart.system.lock import Lock, is_held
@@ -42,6 +43,8 @@ class Claim:
     standing: Standing
     trials: Sequence[Trial]
     jobs: Sequence[Job]
+    until: int | None = None
+    """The epoch at which the trial is paused."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,24 @@ class Worker:
                 if left:
                     return left
             for standing in sorted(self.standings, key=lambda one: one.share):
-                drawn = self._drawn(standing, locks)
-                if drawn:
-                    return drawn
+                found = self._promoted(standing, locks) or self._drawn(standing, locks)
+                if found:
+                    return found
         return None
 
     def _left_behind(self, standing: Standing, locks: ExitStack) -> Claim | None:
         free = [one for one in standing.open if not is_held(self.sweep.run(one.run_id).lock)]
         most = TOGETHER if standing.record.is_probe else 1
         return self._held(standing, free, locks, most)
+
+    def _promoted(self, standing: Standing, locks: ExitStack) -> Claim | None:
+        """A paused trial that goes on."""
+        found = standing.promotion()
+        if found is None:
+            return None
+        trial, until = found
+        claim = self._held(standing, [trial], locks, 1)
+        return None if claim is None else replace(claim, until=until)
 
     def _drawn(self, standing: Standing, locks: ExitStack) -> Claim | None:
         """New trials of a cell, noted down and locked; none if there is nothing to draw (yet)."""
@@ -117,7 +129,7 @@ class Worker:
         if standing.may_draw:
             params = standing.draws.next(number, standing.tried()) if number else {}
             return None if params is None else self._trial(standing, number, params, standing.record.seed)
-        if standing.open or not (missing := standing.missing_replicates()):
+        if standing.open or standing.is_promoting or not (missing := standing.missing_replicates()):
             return None
         finalist, seed = missing[0]
         return self._trial(standing, number, dict(finalist.params), seed, finalist.number)
@@ -161,13 +173,14 @@ class Worker:
             directory.path.mkdir(parents=True, exist_ok=True)
             if not locks.enter_context(Lock(directory.lock, wait=False)).held:
                 continue
-            if result.read(directory, trial.run_id) is not None:
+            done = result.read(directory, trial.run_id)
+            if done is not None and done.status != "stopped":
                 continue
             directory.remove_drafts()
             shared = features
             mine.append(trial)
             jobs.append(job)
-        return Claim(standing, mine, jobs) if mine else None
+        return Claim(standing, mine, jobs, standing.until(mine[0])) if mine else None
 
     def carry_out(self, claim: Claim) -> None:
         sys.stderr.write(plain_lines(announcement(claim)) + "\n")
@@ -175,7 +188,22 @@ class Worker:
         with logging_to(directories[0]), notes.quiet():
             for message in claim.jobs[0].notes:
                 notes.say_again([message])
-            experiment.run(claim.jobs, directories)
+            experiment.run(claim.jobs, directories, claim.until)
+        if claim.until is not None:
+            self._make_room(claim.standing)
+
+    def _make_room(self, standing: Standing) -> None:
+        """Remove checkpoints of paused trials beyond what they may take, of the least promising first."""
+        with Lock(lock_of(self.sweep)):
+            standing.look()
+            room = self.search.paused_gb * 1e9 / len(self.standings)
+            for one in most_promising(standing.reached()):
+                directory = self.sweep.run(standing.drawn_number(one.number).run_id)
+                directory.best.unlink(missing_ok=True)  # no trial is scored by its weights
+                room -= directory.last.stat().st_size if directory.last.is_file() else 0
+                if room < 0 and directory.last.is_file():
+                    directory.last.unlink()
+                    log.warning("The checkpoint of paused trial %d was removed: search.paused_gb is full.", one.number)
 
 
 def announcement(claim: Claim) -> str:
@@ -188,6 +216,8 @@ def announcement(claim: Claim) -> str:
         several = f"trial {first.replicate_of} again, on seed {first.seed}"
     elif not first.number:
         several = "trial 0, the default"
+    if claim.until is not None:
+        several += f" to epoch {claim.until}"
     best = standing.best
     value = None if best is None else standing.value(best)
     told = (

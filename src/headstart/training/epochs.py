@@ -141,6 +141,24 @@ class EarlyStopping(pl.Callback):
                 trainer.should_stop = True
 
 
+class PausedError(Exception):
+    """Training was left at the end of an epoch, to go on from there."""
+
+
+class Pause(pl.Callback):
+    """Leaves training as a kill would, once `epochs` are done and kept: before anything of the next one begins.
+
+    It comes before all other callbacks, so that none of them knows of an epoch that was not trained.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch >= self.epochs:
+            raise PausedError
+
+
 class FlopMeter(pl.Callback):
     """Counts the floating-point operations of training: in each phase the first step on inputs of a shape, times the
     examples trained on.
