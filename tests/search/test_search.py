@@ -186,6 +186,33 @@ def test_a_search_without_m_and_one_without_a_range_are_refused(home: Path, pict
     assert not (home / "outputs").exists()
 
 
+def test_a_plan_shows_the_space(home: Path, pictures: Path, capsys: Any):
+    assert main(["plan", *tiny(pictures), "strategy=lp_ft", "search=tpe", "strategy.lr=0.01"]) == 0
+    said = capsys.readouterr().out
+    assert "unfreeze.rate: 0.01 to 1, on a log scale" in said
+    assert "strategy.lr:" not in said
+
+
+def test_a_trial_can_be_repeated(home: Path, pictures: Path, capsys: Any):
+    assert search(pictures, "strategy=fine_tune", "search.trials=2", "search.replicates=1") == 0
+    for trial in drawn(home)["fine_tune"]:
+        assert main(["rerun", f"outputs/s/{trial.run_id}", "--check"]) == 0
+        assert "identical" in capsys.readouterr().out
+
+
+def test_a_cell_whose_trials_all_fail_comes_to_its_end(
+    home: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(experiment, "train_model", broken)
+    words = ["strategy=fine_tune", "search.trials=null", "search.epochs=40", "search.replicates=1"]
+    assert search(pictures, *words) == 1
+    assert len(drawn(home)["fine_tune"]) == 10
+    assert "no trial has a score" in capsys.readouterr().out
+
+
 def test_a_dry_run_shows_the_space_and_writes_nothing(home: Path, pictures: Path, capsys: Any):
     assert search(pictures, *TWO, "--dry-run") == 0
     said = capsys.readouterr().out

@@ -199,7 +199,14 @@ def plan(words: list[str]) -> int:
     from headstart.cli.plan import show
     from headstart.run.prepare import draft, job_config
 
+    space = []
+    if cfg.search.method != "none" and not as_json:
+        from headstart.search.cells import brought_ranges
+
+        space = [f"Searched (search={cfg.search.method}): {one}" for one in brought_ranges(cfg, rest).values()]
     show(draft(job_config(cfg)), as_json)
+    for line in space:
+        print(plain(line))
     return 0
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 
 from headstart import notes
@@ -186,7 +185,7 @@ def _fit(
     )
     thaw = Thaw(job.plan, job.parts.scheduler, groups)
     rows, flops = EpochRows(thaw, on_row, progress), FlopMeter(thaw)
-    callbacks: list[pl.Callback] = [] if until is None else [Pause(until)]
+    callbacks: list[Any] = [] if until is None else [Pause(until)]
     callbacks += [thaw, PlateauThaw(thaw, directory.plateau, job.run_id), rows, flops]
     callbacks += keepers(directory.best, directory.last, rows, settings.monitor)
     if settings.patience is not None:

@@ -44,7 +44,8 @@ def repeat(original: RunDirectory, fresh: RunDirectory) -> list[str]:
     if failed is not None:
         return [f"The repetition failed: {failed}"]
     found = [*_changed_identity(before, after), *_metrics(before.metrics, after.metrics)]
-    found += _predictions(predictions, bounded.arrays(fresh.predictions))
+    if not before.is_trial:  # which is not scored on test, and predicts nothing
+        found += _predictions(predictions, bounded.arrays(fresh.predictions))
     if not found:
         return []
     if (before.reading or {}).get("kept") != (after.reading or {}).get("kept"):
@@ -84,6 +85,8 @@ def _original(directory: RunDirectory) -> tuple[Result, dict[str, np.ndarray]]:
         raise InputError(
             f"{directory.path} must hold a run that has ended, but it has no {directory.result.name} that can be read."
         )
+    if found.status == "stopped":
+        raise InputError(f"{directory.path} holds a trial of a search that is paused, and has no end to compare with.")
     if not found.is_completed:
         return found, {}
     lacking = [name for name in COMPARED if name in found.missing]
@@ -93,7 +96,7 @@ def _original(directory: RunDirectory) -> tuple[Result, dict[str, np.ndarray]]:
     if not isinstance((found.environment or {}).get("packages", {}), Mapping):
         raise InputError(f"{directory.result} is damaged: it lacks the versions of packages.")
     try:
-        return found, bounded.arrays(directory.predictions)
+        return found, {} if found.is_trial else bounded.arrays(directory.predictions)
     except (DamagedError, FileNotFoundError) as error:
         raise InputError(
             f"{directory.predictions} cannot be read, so a repetition could not be compared: {error}."

@@ -91,7 +91,7 @@ class Drafts:
 
     def _cell(self, outline: Outline) -> Cell:
         cfg, hydra = self.composer.compose(outline.line)
-        ranges = outline.ranges or _brought(cfg, outline.line)
+        ranges = outline.ranges or brought_ranges(cfg, outline.line)
         if not ranges:
             raise InputError(
                 "A search needs something to search, but no range is given and no part brings any. Give one, such as "
@@ -226,7 +226,7 @@ def _say_of_seeds(found: Iterable[Outline]) -> None:
         )
 
 
-def _brought(cfg: DictConfig, line: Line) -> dict[str, Variable]:
+def brought_ranges(cfg: DictConfig, line: Sequence[str]) -> dict[str, Variable]:
     """The ranges that the parts of a cell bring, but for settings that the line itself gives."""
     parser = OverridesParser.create()
     given = {word.lstrip("+").partition("=")[0] for word in line}

@@ -19,6 +19,8 @@ from headstart.system.lock import is_held
 
 ENOUGH = 5
 """Trials at a rung, beside one for each setting that is searched, before draws go by their scores there."""
+MOST_FAILED = 10
+"""Trials of a cell of which all have failed, after which no more are drawn."""
 NUM_BEST = 3
 """Finalists beside the default."""
 DEFAULT_TRIALS = 40
@@ -187,7 +189,8 @@ class Standing:
 
     def _epochs(self, done: Result) -> int:
         """Epochs that were trained."""
-        return int(done.cost.get("epochs") or 0)
+        epochs = done.cost.get("epochs")
+        return self.record.max_epochs if epochs is None else int(epochs)  # one that failed does not say
 
     def expected_seconds(self) -> float:
         """What a trial of this cell takes, by those that are done."""
@@ -217,7 +220,8 @@ class Standing:
             return True
         if self.record.is_probe and len(self.drawn) >= max(self.search.probes, int(self._trials_at_most)):
             return False
-        if self.is_exhausted:
+        has_score = any(done.status != "failed" for done in (*self.ended.values(), *self.paused.values()))
+        if self.is_exhausted or (len(self.ended) >= MOST_FAILED and not has_score):
             return False
         next_cost = {"trials": 1.0, "epochs": float(self.record.max_epochs), "seconds": self.expected_seconds()}
         if self.budget.unit == "seconds" and not self.ended:

@@ -4,6 +4,7 @@ Any number of them, on any machines that share the folder, work on one search un
 
 import logging
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from headstart.search.cells import config_number, trial_config
 from headstart.search.halving import most_promising
 from headstart.search.standing import Standing, budget_words
 from headstart.sweep.fuse import features_of
+from headstart.sweep.sweeper import ELSEWHERE_SECONDS
 from headstart.system.lock import Lock, is_held
 
 log = logging.getLogger(__name__)
@@ -70,13 +72,16 @@ class Worker:
         self.bases: dict[Path, DictConfig] = {}
 
     def run(self) -> None:
-        """Go on until nothing is left that this worker could begin."""
+        """Go on until the search is done; what waits for others' trials is looked for now and then."""
         while True:
             with ExitStack() as locks:
                 claim = self.claim(locks)
-                if claim is None:
+                if claim is not None:
+                    self.carry_out(claim)
+                elif all(standing.is_done for standing in self.standings):
                     return
-                self.carry_out(claim)
+            if claim is None:
+                time.sleep(ELSEWHERE_SECONDS)
 
     def claim(self, locks: ExitStack) -> Claim | None:
         """The next trials: those that a dead worker left, else new ones of the cell that is furthest behind.
