@@ -104,6 +104,8 @@ class Search:
         self.sweep = SweepDirectory(Path(config.hydra.sweep.dir))
         self.command = shlex.join(["headstart", *sys.argv[1:]])
         self.deaths: Counter[str] = Counter()
+        self.fresh_seeds = None
+        """What is chosen is run anew without being asked."""
 
     def run(self, arguments: Sequence[str]) -> bool:
         """Carry the search out; true if every run of the comparison that ends it is completed.
@@ -131,6 +133,8 @@ class Search:
         sweeper, loader = self.config.hydra.sweeper, self.context.config_loader
         params, paired, runs = (_written(sweeper, name) for name in ("params", "zip", "runs"))
         budgets = [name for name in ("trials", "epochs", "hours") if getattr(self.search, name) is not None]
+        if sweeper.fresh_seeds is not None:
+            raise InputError("A search runs anew what it chose, on search.seeds fresh seeds: leave --fresh-seeds out.")
         if len(budgets) > 1:
             named = " and ".join(f"search.{name}" for name in budgets)
             raise InputError(f"A search has one budget, but {named} are given. Leave one of them.")
