@@ -62,9 +62,11 @@ def makers() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def settings(node: dict[str, Any], above: str) -> Iterator[str]:
     for name, value in node.items():
+        if name in ("_target_", "defaults", "space"):
+            continue
         if isinstance(value, dict):
             yield from settings(value, f"{above}.{name}")
-        elif name not in ("_target_", "defaults", "space"):
+        else:
             yield f"{above}.{name}"
 
 
