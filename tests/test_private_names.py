@@ -29,6 +29,7 @@ KNOWN = {
     "run/plain_module.py": {"_load_state_dict_pre_hooks"},
     # A part's class, which only a config names so; and what a job failed of, which hydra otherwise raises and logs
     "sweep/sweeper.py": {"_target_", "_return_value"},
+    "search/search.py": {"_target_", "_return_value"},
     # A rank whose first process is gone must end, whatever its threads are waiting for
     "run/rank.py": {"_exit"},
     # wandb waits for its core without end; a core that has stopped is killed
