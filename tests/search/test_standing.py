@@ -1,0 +1,156 @@
+"""How a search stands by what is on the disk: budgets, finalists, choices, who goes on."""
+
+from pathlib import Path
+
+import pytest
+
+from headstart.config.schema import SearchConfig
+from headstart.record import result
+from headstart.record.directory import SweepDirectory
+from headstart.record.result import DataRecord, Failure, Result, Selection
+from headstart.record.search import CellRecord, Trial
+from headstart.search.importance import importances
+from headstart.search.space import Variable
+from headstart.search.standing import Standing
+
+SPACE = [Variable("optimizer.lr", 1e-4, 1e-2, log=True), Variable("head.dropout", 0.0, 0.9)]
+
+
+def standing(home: Path, stopping: str = "none", max_epochs: int = 1, **budget: float) -> Standing:
+    search = SearchConfig(method="random", stopping=stopping, **budget)  # type: ignore[arg-type]
+    record = CellRecord(
+        cell="cell",
+        overrides=["strategy=fine_tune"],
+        choices={"strategy": "fine_tune"},
+        space=[one.to_dict() for one in SPACE],
+        defaults={"optimizer.lr": 1e-3, "head.dropout": 0.5},
+        method="random",
+        stopping=stopping,
+        search_seed=0,
+        seed=0,
+        monitor="val/accuracy",
+        max_epochs=max_epochs,
+        is_probe=False,
+    )
+    from headstart.record.search import cell_directory
+
+    sweep = SweepDirectory(home)
+    cell_directory(sweep, "cell").write(record, ["seed: 0"])
+    found = Standing(sweep, "cell", search)
+    found.look()
+    return found
+
+
+def end(found: Standing, number: int, scores: list[float] | None, status: str = "completed", **params: float) -> Trial:
+    """A trial whose best score by epoch is told; `None`: it failed."""
+    trial = next((one for one in found.trials if one.number == number), None)
+    if trial is None:
+        trial = Trial(number, f"run{number}", params, 0)
+        found.directory.append(trial)
+    record(found, trial, scores, status)
+    found.look()
+    return trial
+
+
+def record(found: Standing, trial: Trial, scores: list[float] | None, status: str) -> None:
+    place = found.sweep.run(trial.run_id)
+    place.path.mkdir(parents=True, exist_ok=True)
+    rows = "".join(f"{epoch},{score}\n" for epoch, score in enumerate(scores or []))
+    place.history.write_text(f"epoch,val/accuracy\n{rows}")
+    done = Result(
+        run_id=trial.run_id,
+        choices={},
+        settings={"trial": True},
+        overrides=[],
+        data=DataRecord(),
+        status=status if scores else "failed",
+        error=None if scores else Failure(type="DivergedError"),
+        metrics={},
+        cost={"total_seconds": 2.0, "epochs": len(scores)} if scores else {"total_seconds": 1.0},
+        selection=Selection(metric="val/accuracy", mode="max", value=max(scores)) if scores else None,
+    )
+    result.write(place, done)
+
+
+def test_each_budget_is_spent_and_no_more(tmp_path: Path):
+    for name, budget in (("trials", {"trials": 3}), ("epochs", {"epochs": 7}), ("hours", {"hours": 6 / 3600})):
+        found = standing(tmp_path / name, max_epochs=2, **budget)
+        number = 0
+        while found.may_draw:
+            end(found, number, [0.5, 0.6], **({"optimizer.lr": 1e-3, "head.dropout": number / 100} if number else {}))
+            number += 1
+        assert number == 3
+        assert found.spent <= found.amount
+
+
+def test_the_default_wins_unless_another_is_better_over_all_seeds(tmp_path: Path):
+    found = standing(tmp_path, trials=6, replicates=2)
+    scores = [0.6, 0.8, 0.5, 0.7, None, 0.65]
+    for number, score in enumerate(scores):
+        end(found, number, score and [score], **({"optimizer.lr": 1e-3, "head.dropout": number / 10} if number else {}))
+    assert not found.may_draw
+    assert [trial.number for trial in found.finalists] == [0, 1, 3, 5]
+    assert [(trial.number, seed) for trial, seed in found.missing_replicates()] == [(0, 1), (1, 1), (3, 1), (5, 1)]
+    again = {0: 0.7, 1: 0.45, 3: 0.6, 5: 0.6}
+    for place, (number, score) in enumerate(again.items()):
+        trial = Trial(6 + place, f"again{number}", {}, 1, replicate_of=number)
+        found.directory.append(trial)
+        record(found, trial, [score], "completed")
+    found.look()
+    assert found.is_done
+    assert found.means() == pytest.approx({0: 0.65, 1: 0.625, 3: 0.65, 5: 0.625})
+    assert found.chosen == found.drawn[0]  # of equals the default
+    assert found.tried()[4].value == 0.5  # a loss that was not finite counts as the worst
+
+
+def test_paused_trials_go_on_by_rank_and_three_come_to_their_end(tmp_path: Path):
+    found = standing(tmp_path, "halving", max_epochs=9, trials=7, replicates=1)
+    assert found.rungs == [1, 3, 9]
+    end(found, 0, [0.1] * 9)
+    for number in range(1, 7):
+        trial = Trial(number, f"run{number}", {"optimizer.lr": 1e-3, "head.dropout": number / 10}, 0)
+        assert found.until(trial) == 1
+        end(found, number, [number / 10], "stopped", **dict(trial.params))
+    assert not found.may_draw
+    gone = []
+    for _ in range(20):
+        found.look()
+        promotion = found.promotion()
+        if promotion is None:
+            break
+        trial, until = promotion
+        gone.append((trial.number, until))
+        epochs = until or 9
+        end(found, trial.number, [trial.number / 10] * epochs, "completed" if until is None else "stopped")
+    assert gone[:2] == [(6, 3), (5, 3)]
+    assert {number for number, until in gone if until is None} == {4, 5, 6}
+    assert found.is_done
+    assert {trial.number for trial in found.finalists} == {0, 4, 5, 6}
+    assert found.chosen is not None
+    assert found.chosen.number == 6
+
+
+def test_a_line_that_was_cut_off_was_never_drawn(tmp_path: Path):
+    found = standing(tmp_path, trials=5)
+    end(found, 0, [0.5])
+    path = found.directory.path / "trials.jsonl"
+    with path.open("ab") as file:
+        file.write(b'{"number": 1, "run_')
+    fresh = standing(tmp_path, trials=5)
+    assert [trial.number for trial in fresh.trials] == [0]
+    end(fresh, 1, [0.6], **{"optimizer.lr": 1e-3, "head.dropout": 0.1})
+    assert [trial.number for trial in standing(tmp_path, trials=5).trials] == [0, 1]
+    found.look()
+    assert [trial.number for trial in found.trials] == [0, 1]
+
+
+def test_what_matters_is_told_by_the_better_trials(tmp_path: Path):
+    found = standing(tmp_path, trials=60)
+    end(found, 0, [0.5])
+    for number in range(1, 40):
+        params = found.draws._random(number, 0)
+        score = 0.9 - abs(params["head.dropout"] - 0.3)
+        end(found, number, [score], **params)
+    shares = importances(found)
+    assert list(shares) == ["head.dropout", "optimizer.lr"]
+    assert shares["head.dropout"] > 0.8
