@@ -36,7 +36,9 @@ def test_the_best_third_of_a_rung_goes_on_from_the_highest_down():
     assert promotable([Reached(0, [0.5], False), *first[1:]], 3, 3) == (1, 1)
 
 
-@pytest.mark.parametrize("strategy", ["fine_tune", "lp_ft", "strategy=fine_tune unfreeze=on_plateau"])
+@pytest.mark.parametrize(
+    "strategy", ["fine_tune", "lp_ft", "strategy=fine_tune unfreeze=on_plateau unfreeze.num_groups=4"]
+)
 def test_a_trial_that_goes_on_is_bit_equal_to_one_that_was_never_paused(at_home: Path, strategy: str):
     words = strategy.split() if "=" in strategy else [f"strategy={strategy}"]
     pictures = write_folder(at_home / "pictures", per_class=8)

@@ -221,6 +221,7 @@ def test_a_dry_run_shows_the_space_and_writes_nothing(home: Path, pictures: Path
     assert not (home / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_halving_pauses_most_trials_and_finishes_the_best(home: Path, pictures: Path):
     words = ["strategy=fine_tune", "search/stopping=halving", "search.trials=7", "trainer.max_epochs=3"]
     assert search(pictures, *words) == 0

@@ -150,6 +150,11 @@ def check_spine(cfg: Mapping[str, Any]) -> None:
     collect([*checks, partial(check_name, str(cfg.get("name")), "name")])
 
 
+def check_section(name: str, node: Mapping[str, Any]) -> None:
+    """Raise `InputError` for values of one section that are out of their range."""
+    _check_fields(f"{name}.", SECTIONS[name], node)
+
+
 def _check_fields(prefix: str, schema: type, node: Mapping[str, Any]) -> None:
     messages: list[str] = []
     known = [prefix + item.name for item in fields(schema)]

@@ -97,7 +97,7 @@ def _run(jobs: Sequence[Job], records: Sequence[Recorder], until: int | None) ->
         if jobs[0].is_probe:
             return train_heads(jobs, records)
         assert len(jobs) == 1, "only probes are trained together"
-        return [train_model(jobs[0], records[0], until)]
+        return [train_model(jobs[0], records[0], *filter(None, [until]))]
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a run that exits, or runs out of memory, fails alone

@@ -129,4 +129,4 @@ def _point(standing: Standing, number: int) -> str:
 
 
 def _console() -> Console:
-    return Console(highlight=False, emoji=False, stderr=False)
+    return Console(highlight=False, emoji=False, soft_wrap=True)

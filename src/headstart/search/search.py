@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from headstart.config import recorded
 from headstart.config.overrides import as_written
-from headstart.config.schema import SearchConfig
+from headstart.config.schema import SearchConfig, check_section
 from headstart.errors import InputError, disk_is_full
 from headstart.record.directory import SweepDirectory
 from headstart.record.search import cell_directory
@@ -130,6 +130,7 @@ class Search:
 
     def draw(self, arguments: Sequence[str]) -> list[Cell]:
         """The cells of the comparison, checked."""
+        check_section("search", cast(dict[str, Any], OmegaConf.to_container(self.config.search, resolve=True)))
         sweeper, loader = self.config.hydra.sweeper, self.context.config_loader
         params, paired, runs = (_written(sweeper, name) for name in ("params", "zip", "runs"))
         budgets = [name for name in ("trials", "epochs", "hours") if getattr(self.search, name) is not None]
