@@ -46,6 +46,14 @@ def counts_right(metric: str) -> bool:
     return metric.rpartition("/")[2] in ("accuracy", "exact_match")
 
 
+def chance(metric: str, num_classes: int | None) -> float | None:
+    """What one and the same answer scores whatever the data, where the metric alone says so."""
+    name = metric.rpartition("/")[2]
+    if name == "balanced_accuracy" and num_classes:
+        return 1 / num_classes
+    return 0.5 if name == "auroc" else None
+
+
 def title(metric: str) -> str:
     """The name in plain words: `balanced accuracy` for `val/balanced_accuracy`."""
     return " ".join(WORDS.get(word, word) for word in metric.rpartition("/")[2].split("_"))

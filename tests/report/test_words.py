@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from headstart.report import figures
 from headstart.report.analysis import analyse
 from headstart.report.answer import answer
 from headstart.report.build import build
@@ -14,6 +15,7 @@ from headstart.report.design import read_design
 from headstart.report.exhibits import gather
 from headstart.report.reading import read_sweeps
 from headstart.report.reproducibility import controlled
+from headstart.report.style import looks
 
 FE, FT = "feature_extraction", "fine_tune"
 
@@ -291,6 +293,38 @@ def test_numbers_of_one_measure_have_the_same_decimals_everywhere(write_sweep, t
     assert re.findall(r"\d\.\d+ ± \d\.\d+", table) == re.findall(r"\d\.\d{3} ± \d\.\d{3}\b", table)
     assert len(re.findall(r"\d\.\d{3} ± \d\.\d{3}\b", table)) == 2
     assert "less is better" in table.lower()
+
+
+def test_tried_settings_and_places_over_seeds_stand_beside_the_score(write_sweep, tmp_path, quick_drawing):
+    runs = [run for run in selected_anew() if not run.get("fresh")]
+    folder = build([write_sweep(tmp_path / "s", runs)]).directory / "tables"
+    head = (folder / "comparison.md").read_text().splitlines()[2]
+    assert "Tried" in head
+    assert head.count("|") == 6, "five columns"
+    with (folder / "comparison.csv").open() as file:
+        rows = {row["contender"]: row for row in csv.DictReader(file)}
+    assert (rows[FT]["tried"], rows[FE]["tried"]) == ("3", "3")
+    assert (rows[FT]["mean_rank"], rows[FE]["mean_rank"]) == ("1", "2")
+    assert (rows[FT]["num_best"], rows[FE]["num_best"]) == ("6", "0")
+    with (folder / "differences.csv").open() as file:
+        row = next(csv.DictReader(file))
+    gaps = 0.02 + noise(1)[:6] - noise(0)[:6]
+    assert float(row["effect_size"]) == pytest.approx(gaps.mean() / gaps.std(ddof=1))
+
+
+@pytest.mark.parametrize(("metric", "line"), [("balanced_accuracy", 12.5), ("auroc", 50.0)])
+def test_chance_is_drawn_where_the_measure_alone_says_what_it_is(write_sweep, tmp_path, monkeypatch, metric, line):
+    from matplotlib.axes import Axes
+
+    drawn = []
+    monkeypatch.setattr(Axes, "axvline", lambda self, x, **_: drawn.append(x))
+    runs = both(0.70 + noise(0)[:3], 0.72 + noise(1)[:3])
+    for run in runs:
+        run["metrics"] = {f"{part}/{metric}": run["test"] for part in ("val", "test")}
+        run["metrics"] |= {"val/accuracy": None, "test/accuracy": None}
+    analysis = analyse(read_design(read_sweeps([write_sweep(tmp_path / "s", runs)])))
+    figures.scores(analysis, analysis.focus, looks(analysis.design.contenders), "scores")
+    assert set(drawn) == {line}
 
 
 def test_a_split_that_is_the_same_in_all_runs_is_said_to_be(said):

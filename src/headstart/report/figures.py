@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from headstart import metrics
 from headstart.report.analysis import AcrossData, Analysis, Summary
 from headstart.report.design import Contender, Scene
 from headstart.report.metric import Metric, baseline, p_equals, plural, scaled, seconds_text
@@ -43,6 +44,9 @@ def scores(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawing
     metric, unit = analysis.design.metric, analysis.design.replicates.unit
     rows, note = _best_rows(analysis.summaries[scene])
     chance = baseline(rows[0].beside, metric)
+    if chance is None:
+        classes = next((run.num_classes for run in rows[0].cell.runs if run.num_classes), None)
+        chance = metrics.chance(metric.name, classes)
     if chance is not None:
         note = f" Dotted line: one and the same answer, the best for training.{note}"
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from math import inf, isfinite, nan
 
+import numpy as np
+
 from headstart.report.analysis import Analysis, BySize, Difference, Summary
 from headstart.report.design import Contender, Scene
 from headstart.report.evidence import BETTER, EQUAL, effect_size
@@ -42,6 +44,7 @@ def gap_unit(metric: Metric) -> str:
 def comparison(analysis: Analysis) -> Table:
     """One row a contender and scene: what is shown of it against the leader, its score, and at what cost."""
     design, metric, repeat = analysis.design, analysis.design.metric, analysis.design.replicates.unit
+    chosen = any(row.num_tried > 1 for rows in analysis.summaries.values() for row in rows)
     several, group = len(analysis.summaries) > 1, design.scenes[0].group if design.scenes else "class"
     columns = [
         Column("contender", "Contender" if len(design.factors) > 1 else design.lead.capitalize()),
@@ -50,7 +53,12 @@ def comparison(analysis: Analysis) -> Table:
         Column("mean,half_width", f"Test {metric.heading}", True,
                f"mean ± half of the 95% interval over {repeat}s", unit(metric)),
         Column("num_seeds", f"{repeat.capitalize()}s", True, detail=several),
-        Column("train_seconds", "Training", True, "seconds of training of one run, mean over runs"),
+        Column("tried", "Tried", True, "settings, the best of which on val is scored", detail=not chosen),
+        Column("train_seconds", "Training", True, "seconds of training of one run, mean over runs", detail=chosen),
+        Column("mean_rank", "Mean rank", True, f"over the {repeat}s that all of its data and size have; 1 is best",
+               detail=True),
+        Column("num_best", "Best in", True, f"{repeat}s in which none scored better, of those that all have",
+               detail=True),
         Column("dataset", "Data set", detail=True),
         Column("n_per_class", f"Per {group}", True, f"training examples a {group}", detail=True),
         Column("ci95_low,ci95_high", "95% interval", True, f"Student t-interval of the mean over {repeat}s",
@@ -62,21 +70,24 @@ def comparison(analysis: Analysis) -> Table:
     ]  # fmt: skip
     beside = _beside(analysis)
     columns += [_beside_column(other) for other in beside]
-    columns += [Column("selected", "Settings", detail=True), Column("tried", "Tried", True, "settings", detail=True)]
+    columns += [Column("selected", "Settings", detail=True)]
     columns += COST_COLUMNS
     table = Table("comparison", f"Test {metric.heading} of the selected settings, with cost", columns, shown=400)
     for scene, rows in _largest_first(analysis):
-        for row in rows:
+        places = ranks_by_replicate(rows)
+        for i, row in enumerate(rows):
             table.add(
                 _contender(row.cell.contender), standing(analysis, scene, row),
                 *([place_text(scene)] * several), score_cell(metric, row.interval, row is rows[0]),
                 Cell(str(row.interval.n), row.interval.n),
+                Cell(str(row.num_tried), row.num_tried),
                 Cell(seconds_text(row.costs["train_seconds"]), row.costs["train_seconds"]),
-                scene.dataset, Cell(scene.size_text, scene.size_text if scene.n == inf else scene.n),
+                *_stability(places, i), scene.dataset,
+                Cell(scene.size_text, scene.size_text if scene.n == inf else scene.n),
                 interval_cell(metric, row.interval.low, row.interval.high),
                 *(Cell(metric.cell(value), metric.raw(value)) for value in (row.median, row.best, row.worst, row.val)),
                 *(_beside_cell(other, row.beside.get(other.name, nan)) for other in beside),
-                _selected(row), Cell(str(row.num_tried), row.num_tried), *_cost_cells(row),
+                _selected(row), *_cost_cells(row),
             )  # fmt: skip
     table.note = (
         f"± is half of the 95% interval (Student t) of the mean over {repeat}s; pairs are compared in the table of "
@@ -84,6 +95,23 @@ def comparison(analysis: Analysis) -> Table:
         f"better.{' Less is better.' * (metric.sign < 0)}"
     )
     return table
+
+
+def ranks_by_replicate(rows: Sequence[Summary]) -> np.ndarray:
+    """Ranks `(contenders, replicates)` within each replicate that all have, 1 the best, ties their mean."""
+    from scipy.stats import rankdata
+
+    shared = sorted(set.intersection(*(set(row.scores) for row in rows)))
+    scores = np.array([[row.scores[number] for number in shared] for row in rows]).reshape(len(rows), len(shared))
+    return rankdata(-scores, axis=0) if shared else scores
+
+
+def _stability(ranks: np.ndarray, row: int) -> tuple[Cell, Cell]:
+    """How steady a contender's place is: its mean rank, and in how many replicates none is better."""
+    if not ranks.shape[1] or len(ranks) < 2:
+        return Cell("–", nan), Cell("–", nan)
+    mean, best = float(ranks[row].mean()), int(np.sum(ranks[row] == ranks.min(axis=0)))
+    return Cell(f"{mean:.2f}", mean), Cell(f"{best} of {ranks.shape[1]}", best)
 
 
 def standing(analysis: Analysis, scene: Scene, row: Summary) -> str:
