@@ -118,6 +118,15 @@ class BackboneFactory(ABC):
         """The same for pictures of `size` pixels; itself where a picture's size means nothing to it."""
         return self
 
+    def rebuild(self, num_features: int) -> Backbone:
+        """The backbone of a finished run, every tensor of which is about to be loaded; it gave `num_features`.
+
+        Raises:
+            InputError: if it can no longer be made.
+        """
+        self.check(False)
+        return self.build(False)
+
     @abstractmethod
     def build(self, pretrained: bool) -> Backbone:
         """The backbone on the CPU; `pretrained=False` gives random weights from torch's global generator."""

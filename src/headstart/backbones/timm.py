@@ -154,6 +154,10 @@ class Timm(BackboneFactory):
             checkpoint.load_strictly(created.model, found.state, record.source)
         return TimmBackbone(created.model, probe.shape[1], self.preprocessing, record, self.channels_last)
 
+    def rebuild(self, num_features: int) -> TimmBackbone:
+        model = self._create(without_init=True).model  # a run has tried it out
+        return TimmBackbone(model, num_features, self.preprocessing, WeightsRecord("none"), self.channels_last)
+
     def _create(self, size: int | None = None, without_init: bool = False) -> Created:
         """The model with timm's conversion of its checkpoints, whose weights are still to be loaded."""
         with skipped_init() if without_init else nullcontext():

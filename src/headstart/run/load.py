@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from headstart.backbones.backbone import Backbone, BackboneFactory, Reading
+from headstart.backbones.timm_create import skipped_init
 from headstart.config import guard, recorded
 from headstart.errors import InputError
 from headstart.record import result
@@ -99,7 +100,9 @@ class FinishedRun:
     def predict(self, batches: Iterable[Mapping[str, Any]], device: str = "cpu") -> Tensor:
         """Logits `(N, C)` of batches that have `inputs`, in the precision that the run was scored in."""
         place = torch.device(device)
-        return scoring.predict(self.model.to(place), batches, place, self.cfg.trainer.precision)
+        if next(self.model.parameters()).device.type != place.type:
+            self.model.to(place)
+        return scoring.predict(self.model, batches, place, self.cfg.trainer.precision)
 
 
 def load(path: Path) -> FinishedRun:
@@ -154,9 +157,12 @@ def _model(
     parts: Parts, factory: BackboneFactory, seed: int, num_outputs: int, done: Result, directory: RunDirectory
 ) -> TrainedModel:
     state = _weights(directory, done)
-    backbone = _backbone(factory, parts.strategy, seed, _below(state, "backbone."), done, directory)
+    of_head = _below(state, "head.")
+    num_features = next((tensor.shape[1] for tensor in of_head.values() if tensor.ndim == 2), 0)  # of its first layer
+    own = _below(state, "backbone.")
+    backbone = _backbone(factory, parts.strategy, seed, own, num_features, done, directory)
     head = parts.head.build(backbone.num_features, num_outputs)
-    _fill(head, _below(state, "head."), directory)
+    _fill(head, of_head, directory)
     return TrainedModel(backbone, head)
 
 
@@ -192,13 +198,14 @@ def _backbone(
     strategy: Strategy,
     seed: int,
     state: Mapping[str, Tensor],
+    num_features: int,
     done: Result,
     directory: RunDirectory,
 ) -> Backbone:
     if not state:
         return _frozen_backbone(factory, strategy, seed, done)
-    factory.check(False)
-    backbone = factory.build(False)
+    with skipped_init():  # every tensor is about to be loaded
+        backbone = factory.rebuild(num_features)
     if strategy.adapter is not None and any(".lora_" in name for name in state):  # else it was folded in
         strategy.adapter.inject(backbone)
     _fill(backbone, state, directory)
