@@ -10,7 +10,7 @@ from annotated_types import Ge, Le
 from torch import Tensor
 
 from headstart.backbones import checkpoint, checkpoint_file, hub, weights
-from headstart.backbones.backbone import BackboneFactory, Reading, WeightsRecord
+from headstart.backbones.backbone import Backbone, BackboneFactory, Reading, WeightsRecord
 from headstart.backbones.timm_create import Created, create, skipped_init
 from headstart.backbones.timm_model import CropMode, Interpolation, Preprocessing, TimmBackbone
 from headstart.backbones.timm_trial import Trial, TrialError, try_out
@@ -154,7 +154,9 @@ class Timm(BackboneFactory):
             checkpoint.load_strictly(created.model, found.state, record.source)
         return TimmBackbone(created.model, probe.shape[1], self.preprocessing, record, self.channels_last)
 
-    def rebuild(self, num_features: int) -> TimmBackbone:
+    def rebuild(self, num_features: int) -> Backbone:
+        if not num_features:  # which an unusual head does not tell
+            return super().rebuild(num_features)
         model = self._create(without_init=True).model  # a run has tried it out
         return TimmBackbone(model, num_features, self.preprocessing, WeightsRecord("none"), self.channels_last)
 
