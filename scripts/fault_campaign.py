@@ -1,8 +1,9 @@
 """Puts a small comparison through what a bad day brings, and tells whether it ends as if nothing had happened.
 
-    python scripts/fault_campaign.py                          all of it: some ten minutes on two cores
-    python scripts/fault_campaign.py --only kill,clock        some of it
-    python scripts/fault_campaign.py --cases 5                at most five cases of each fault
+    python scripts/fault_campaign.py                          at most 40 cases of each fault
+    python scripts/fault_campaign.py --only kill,clock        of some
+    python scripts/fault_campaign.py --only every             what a kill leaves at every write: half an hour
+    python scripts/fault_campaign.py --only every --share 2/3     the second third of it
 
 The comparison: two heads on the same features (trained together), fine-tuning, gradual unfreezing on plateaus, and
 LoRA, of a tiny network on a few pictures; nothing is downloaded. It is done once undisturbed. Then, case by case in a
@@ -12,8 +13,11 @@ bytes as the undisturbed ones, no run is lost or listed twice, nothing is left b
 
 Faults:
 
-    kill      kill -9 at every write, or at as many as --cases says: before a file is opened, renamed, linked or
-              removed, or a folder made; at every other one what was being written is cut in half first
+    every     the work as it lies at every write of it: before a file is opened, renamed, linked or removed, or a folder
+              made; at every other one what is about to get its name is cut in half. This is what kill -9 would leave:
+              it is copied at each write of one run of the command, and each copy is gone on with. Each strategy's
+              runs are a comparison of their own here, so that a case takes seconds
+    kill      kill -9 itself, at some writes of the comparison of all
     twice     killed, started again, and killed again
     full      a disk that is full from one write on, and (as root) one of a few megabytes
     slow      a disk that takes its time for each write, for one process and for two at once
@@ -28,8 +32,10 @@ Writes are seen by an audit hook of Python; what compiled code writes by itself 
 import argparse
 import contextlib
 import errno
+import importlib
 import json
 import os
+import pkgutil
 import random
 import shutil
 import signal
@@ -49,13 +55,15 @@ import numpy as np
 
 LONGEST = 300.0
 """Seconds that a process gets; one that takes longer hangs."""
-RUNS = (
-    "strategy=feature_extraction optimizer.lr=1e-2",
-    "strategy=feature_extraction optimizer.lr=1e-3",
-    "strategy=fine_tune",
-    "strategy=gradual_unfreeze unfreeze=on_plateau unfreeze.num_groups=4 unfreeze.restore_best=true",
-    "strategy=lora",
-)
+RUNS = {
+    "heads": ("strategy=feature_extraction optimizer.lr=1e-2", "strategy=feature_extraction optimizer.lr=1e-3"),
+    "fine-tuning": ("strategy=fine_tune",),
+    "plateaus": ("strategy=gradual_unfreeze unfreeze=on_plateau unfreeze.num_groups=4 unfreeze.restore_best=true",),
+    "LoRA": ("strategy=lora",),
+}
+ALL = "all"
+"""The comparison of all these runs."""
+FAULTS = ("every", "kill", "twice", "full", "slow", "clock", "nolocks", "local", "two")
 FLEETING = ("started", "finished", "cost", "environment", "git", "rerun", "notes", "crc32", "checksum")
 """Entries of a result that no two runs have in common."""
 MEASURED = ("total_seconds", "train_seconds", "feature_seconds", "shared_by", "peak_memory_bytes")
@@ -93,14 +101,32 @@ def at_write(home: Path, act: Callable[[int, str, str], None]) -> None:
     sys.addaudithook(hook)
 
 
+def halve(number: int, event: str, path: str | Path) -> None:
+    """Cut what is about to get its name in half if the number of the write is even."""
+    if event == "os.rename" and number % 2 == 0 and os.path.isfile(path):
+        os.truncate(path, os.path.getsize(path) // 2)
+
+
+def keep_states(home: Path) -> None:
+    """Keep what a kill would leave at each write, and how many writes there are."""
+    states = home.parent / "states"
+    states.mkdir()
+
+    def act(count: int, event: str, path: str) -> None:
+        shutil.copytree(home, states / str(count), symlinks=True)
+        halve(count, event, states / str(count) / Path(path).relative_to(home))
+        (home.parent / "all.writes").write_text(str(count))
+
+    at_write(home, act)
+
+
 def kill(number: int) -> Fault:
-    """kill -9 before write `number`; what is about to get its name is cut in half first if the number is even."""
+    """kill -9 before write `number`."""
 
     def fault(home: Path) -> None:
         def act(count: int, event: str, path: str) -> None:
             if count == number:
-                if event == "os.rename" and number % 2 == 0 and os.path.isfile(path):
-                    os.truncate(path, os.path.getsize(path) // 2)
+                halve(count, event, path)
                 os.kill(os.getpid(), signal.SIGKILL)
 
         at_write(home, act)
@@ -317,6 +343,10 @@ class Case:
 
     name: str
     groups: list[list[Fault]]
+    of: str = ALL
+    """What is compared."""
+    state: int | None = None
+    """The write at which the work was left that is gone on with."""
     once: bool = False
     """Whether each run must be begun exactly once."""
     last: Fault = none
@@ -326,60 +356,79 @@ class Case:
 
 
 @dataclass
+class Comparison:
+    """A command, what it comes to undisturbed, and how often it writes."""
+
+    words: list[str]
+    expected: dict[str, Any]
+    num_writes: int
+
+
+@dataclass
 class Campaign:
     folder: Path
-    words: list[str] = field(default_factory=list)
-    expected: dict[str, Any] = field(default_factory=dict)
-    num_writes: int = 0
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
 
-    def prepare(self) -> float:
-        """Make data and weights, and do the comparison undisturbed; how long it took."""
-        write_inputs(self.folder)
-        runs = ",".join(f"'{run}'" for run in RUNS)
-        self.words = ["train", "-m", *settings(self.folder), f"hydra.sweeper.runs=[{runs}]"]
-        home = self.folder / "undisturbed" / "work"
+    def prepare(self, name: str) -> None:
+        """Do a comparison undisturbed."""
+        lines = [line for part, lines in RUNS.items() if name in (part, ALL) for line in lines]
+        runs = ",".join(f"'{line}'" for line in lines)
+        words = ["train", "-m", *settings(self.folder), f"hydra.sweeper.runs=[{runs}]"]
+        home = self.folder / name / "work"
         home.mkdir(parents=True)
         began = time.monotonic()
-        status = ended(begin(home, self.words, count_writes))
-        seconds = time.monotonic() - began
-        if status != 0:
+        if ended(begin(home, words, count_writes if name == ALL else keep_states)) != 0:
             raise SystemExit(f"Undisturbed, the comparison fails:\n{said(home)}")
-        self.expected, self.num_writes = outcomes(home), int((home.parent / "all.writes").read_text())
-        if len(self.expected) != 1 + len(RUNS) or leftovers(home):
-            raise SystemExit(f"Undisturbed, the comparison leaves {leftovers(home) or self.expected.keys()}")
-        return seconds
+        seconds, expected = time.monotonic() - began, outcomes(home)
+        if len(expected) != 1 + len(lines) or leftovers(home):
+            raise SystemExit(f"Undisturbed, the comparison leaves {leftovers(home) or expected.keys()}")
+        num_writes = int((home.parent / "all.writes").read_text())
+        self.comparisons[name] = Comparison(words, expected, num_writes)
+        print(f"{name}, undisturbed: {len(lines)} runs, {num_writes} writes, {seconds:.1f} s", flush=True)
 
     def broke(self, case: Case) -> str:
         """What is wrong after a case; nothing if it held."""
-        place = Path(tempfile.mkdtemp(dir=self.folder))
-        home = place / "work"
-        home.mkdir()
+        comparison = self.comparisons[case.of]
+        home = self.home(case)
+        place = home.parent
         try:
             with disk_of(home, case.disk):
                 for group in case.groups:
-                    processes = [begin(home, self.words, fault) for fault in group]
+                    processes = [begin(home, comparison.words, fault) for fault in group]
                     if None in [ended(process) for process in processes]:
                         return f"it hangs: {said(home)[-500:]}"
                 if case.disk is not None:
                     shutil.copytree(home, place / "kept")
             if case.disk is not None:  # that disk is gone: go on with what lay on it
                 shutil.copytree(place / "kept", home, dirs_exist_ok=True)
-            status = ended(begin(home, self.words, case.last))
+            status = ended(begin(home, comparison.words, case.last))
             if status != 0:
                 return f"the command without the fault ends with status {status}: {said(home)[-500:]}"
             if "Traceback" in said(home):
                 return f"a traceback: {said(home)[-1500:]}"
-            begun = Counter((place / "runs.begun").read_text().split())
+            begun = Counter(run for path in place.glob("runs.begun") for run in path.read_text().split())
             if case.once and {*begun.values()} != {1}:
                 return f"runs are done twice: {begun}"
             left = leftovers(home)
-            return difference(outcomes(home), self.expected) or (f"left behind: {left[:5]}" if left else "")
+            return difference(outcomes(home), comparison.expected) or (f"left behind: {left[:5]}" if left else "")
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(home if case.state else place, ignore_errors=True)
+
+    def home(self, case: Case) -> Path:
+        """Where a case's work is to lie: in a new folder, or, where it is gone on with, in its old one."""
+        if case.state is None:
+            home = Path(tempfile.mkdtemp(dir=self.folder)) / "work"
+            home.mkdir()
+            return home
+        home = self.folder / case.of / "work"
+        shutil.rmtree(home, ignore_errors=True)
+        for old in (*home.parent.glob("*.said"), *home.parent.glob("runs.begun")):
+            old.unlink()
+        return (home.parent / "states" / str(case.state)).rename(home)
 
     def cases(self, most: int, rng: random.Random) -> dict[str, list[Case]]:
-        """At most so many cases of each fault."""
-        num = self.num_writes
+        """At most so many cases of each fault; a kill at every write all the same."""
+        num = self.comparisons[ALL].num_writes if ALL in self.comparisons else 1
 
         def places(count: int) -> list[int]:
             """Writes spread over all of them."""
@@ -392,7 +441,7 @@ class Campaign:
         found = {
             "kill": [Case(f"write {k}", [[kill(k)]]) for k in places(most)],
             "twice": [Case(f"writes {k} and {j}", [[kill(k)], [kill(j)]]) for k, j in zip(
-                places(some), rng.sample(range(1, num), min(some, num - 1)), strict=True)],
+                places(some), [1 + rng.randrange(num) for _ in places(some)], strict=True)],
             "full": [Case(f"from write {k}", [[full(k)]]) for k in places(2 * some)],
             "slow": [Case("alone", [[slow]]), Case("two at once", [[slow, slow]], once=True)],
             "clock": [
@@ -429,7 +478,13 @@ class Campaign:
         }  # fmt: skip
         disks = [Case(f"of {size} MB", [[none]], disk=size) for size in (2, 4, 1, 3, 6)]
         found["full"] = [case for pair in zip_longest(disks, found["full"]) for case in pair if case is not None]
-        return {name: cases[:most] for name, cases in found.items()}
+        every = [
+            Case(f"{name}, write {k}", [], of=name, state=k)
+            for name, comparison in self.comparisons.items()
+            if name != ALL
+            for k in range(1, comparison.num_writes + 1)
+        ]
+        return {"every": every, **{name: cases[:most] for name, cases in found.items()}}
 
 
 def count_writes(home: Path) -> None:
@@ -485,7 +540,7 @@ def settings(folder: Path) -> list[str]:
 
 
 def import_all() -> None:
-    """Have every library in this process, so that those it forks begin at once."""
+    """Have every library in this process, and what they make at first use, so that those it forks begin at once."""
     from headstart.compat import declare_torchvision_operators
 
     declare_torchvision_operators()
@@ -493,18 +548,35 @@ def import_all() -> None:
     import pytorch_lightning  # noqa: F401
     import timm
     import torch
+    from hydra.core.plugins import Plugins
+    from PIL import Image
 
-    import headstart.run.experiment
-    import headstart.sweep.sweeper  # noqa: F401
+    import headstart
 
+    for module in pkgutil.walk_packages(headstart.__path__, "headstart."):
+        if not module.name.endswith("__main__"):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module.name)
+    Plugins.instance()
+    Image.init()
     torch.set_num_threads(1)
-    timm.create_model("test_efficientnet")
+    model = timm.create_model("test_efficientnet")
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.zeros(2, 3, 32, 32)).sum().backward()
+    optimizer.step()
+
+
+def in_turn(cases: dict[str, list[Case]]) -> Iterator[tuple[str, Case]]:
+    """A case of each fault and the next of each, so that none is left out where time is short."""
+    for turn in zip_longest(*cases.values()):
+        yield from ((name, case) for name, case in zip(cases, turn, strict=True) if case is not None)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="faults, with commas between them")
-    parser.add_argument("--cases", type=int, default=40, help="most cases of a fault; -1: a kill at every write")
+    parser.add_argument("--cases", type=int, default=40, help="most cases of a fault")
+    parser.add_argument("--share", default="1/1", help="2/3: of the cases of each fault, the second third")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no case after so many")
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder is removed at the end")
     chosen = parser.parse_args()
@@ -515,21 +587,21 @@ def main() -> int:
         folder = folder.resolve()
         folder.mkdir(exist_ok=True)
         import_all()
+        write_inputs(folder)
         campaign = Campaign(folder)
-        seconds = campaign.prepare()
-        print(f"undisturbed: {len(RUNS)} runs, {campaign.num_writes} writes, {seconds:.1f} s", flush=True)
-        most = campaign.num_writes if chosen.cases < 0 else chosen.cases
-        table: dict[str, Counter[str]] = {}
-        # a case of each fault in turn, so that none is left out where time is short
-        cases = campaign.cases(most, random.Random(0))
-        names = [name for name in cases if not chosen.only or name in chosen.only.split(",")]
-        for turn in range(max(len(cases[name]) for name in names)):
-            for name in names:
-                if turn < len(cases[name]) and time.monotonic() - began < chosen.seconds:
-                    wrong = campaign.broke(cases[name][turn])
-                    table.setdefault(name, Counter())["broke" if wrong else "held"] += 1
-                    if wrong:
-                        print(f"{name}, {cases[name][turn].name}: {wrong}", flush=True)
+        wanted = chosen.only.split(",") if chosen.only else [name for name in FAULTS if name != "every"]
+        for name in [*RUNS] * ("every" in wanted) + [ALL] * (wanted != ["every"]):
+            campaign.prepare(name)
+        part, parts = map(int, chosen.share.split("/"))
+        cases = campaign.cases(chosen.cases, random.Random(0))
+        cases = {name: cases[name][part - 1 :: parts] for name in wanted}
+        table: dict[str, Counter[str]] = {name: Counter() for name in wanted}
+        for name, case in in_turn(cases):
+            if time.monotonic() - began < chosen.seconds:
+                wrong = campaign.broke(case)
+                table[name]["broke" if wrong else "held"] += 1
+                if wrong:
+                    print(f"{name}, {case.name}: {wrong}", flush=True)
     print(f"\n{'fault':10}{'tried':>6}{'held':>6}{'broke':>6}")
     for name, counts in table.items():
         print(f"{name:10}{counts.total():6}{counts['held']:6}{counts['broke']:6}")
