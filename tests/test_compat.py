@@ -2,6 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from headstart import compat
 from headstart.compat import declare_torchvision_operators
 
 
@@ -32,9 +33,11 @@ def test_operators_of_a_torchvision_that_fits_are_left_alone():
 
 def test_mending_in_a_process_that_has_torchvision_does_nothing():
     declare_torchvision_operators()
-    import torchvision.ops  # noqa: F401
+    import torchvision.ops
 
+    kept, nms = list(compat._keep), torchvision.ops.nms
     declare_torchvision_operators()
+    assert (list(compat._keep), torchvision.ops.nms) == (kept, nms)
 
 
 def test_timm_does_not_import_wandb_which_may_hang(tmp_path: Path):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -70,8 +71,12 @@ def test_every_schedule_goes_with_fine_tuning(at_home, pictures, unfreeze):
 @pytest.mark.parametrize("merge", [False, True])
 def test_an_adapter_is_left_beside_the_run_and_folded_in_if_asked(at_home, pictures, merge):
     words = ["strategy=lora", "strategy.adapter.r=2", f"strategy.adapter.merge={str(merge).lower()}"]
-    directory, _, _ = trained(pictures, *words)
+    directory, result, _ = trained(pictures, *words)
     assert json.loads((directory / "adapter" / "adapter_config.json").read_text())["r"] == 2
+    files = {path.relative_to(directory).as_posix(): path for path in (directory / "adapter").iterdir()}
+    assert "adapter/adapter_model.safetensors" in files
+    for name, path in files.items():
+        assert result["crc32"][name] == f"{zlib.crc32(path.read_bytes()):08x}"
     state = torch.load(directory / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     assert any("lora_" in name for name in state) is not merge
 

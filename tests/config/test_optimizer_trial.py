@@ -22,6 +22,7 @@ def test_optimizers_of_torch_are_told_apart(name: str):
 @pytest.mark.parametrize("lr", [1e-8, 1e-3, 10.0, 1e30])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01, 100.0])
 def test_settings_that_train_are_taken(lr: float, weight_decay: float):
+    """`InputError` is raised for those that are not; see the tests below and above."""
     check_optimizer(torch.optim.SGD, {"lr": lr, "weight_decay": weight_decay, "momentum": 0.99, "nesterov": True})
     if lr < 1e30:
         check_optimizer(

@@ -120,6 +120,7 @@ def test_a_stream_without_a_size_is_taken():
     content = bytearray(encoded(tone()))
     content[4:8] = b"\xff\xff\xff\xff"
     verify_sound(bytes(content))
+    assert np.array_equal(read_sound(bytes(content))[0], read_sound(encoded(tone()))[0])
 
 
 # --- cutting, padding, keeping --------------------------------------------------------------------------------------

@@ -121,10 +121,19 @@ def test_findings_in_files_are_held_against_their_checksum(folder: Path, own_cac
 
 
 def test_a_kept_file_is_read_for_its_checksum_once_by_a_process(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    real, read = checksums.zlib.crc32, []
+
+    def counting(*values: Any) -> int:
+        read.append(1)
+        return real(*values)
+
+    monkeypatch.setattr(checksums.zlib, "crc32", counting)
     pictures(folder)
-    pictures(folder)
-    monkeypatch.setattr(checksums.zlib, "crc32", lambda *_: pytest.fail("read again"))
-    everything(pictures(folder))
+    first = everything(pictures(folder))  # which has another place than when it was written
+    assert read
+    read.clear()
+    assert same(everything(pictures(folder)), first)
+    assert not read
 
 
 def test_on_a_disk_without_room_examples_are_kept_in_memory_with_the_same_checksum(

@@ -184,7 +184,10 @@ def test_unaugmented_batch_is_fetched_in_well_under_a_millisecond():
 def test_augmentations_survive_pickling_after_use():
     data = module(Light())
     next(iter(data.train_dataloader()))
-    pickle.dumps(data.train_dataloader().dataset)
+    loader = data.train_dataloader()
+    draw = next(iter(loader.sampler))
+    expected, found = loader.dataset[draw], pickle.loads(pickle.dumps(loader.dataset))[draw]
+    assert torch.equal(found["inputs"]["pixels"], expected["inputs"]["pixels"])
 
 
 def _seconds(call):

@@ -70,7 +70,10 @@ def test_a_rank_that_does_not_fit_is_refused_with_one_that_does():
 
 
 def test_the_stem_of_a_cnn_has_rank_enough():
-    Lora(r=8).check(timm_model("resnet18"))  # 3 × 7 × 7 inputs, 64 outputs
+    model = timm_model("resnet18")  # 3 × 7 × 7 inputs, 64 outputs
+    Lora(r=64).check(model)
+    with pytest.raises(InputError, match="r=65 and conv1 has 64"):
+        Lora(r=65).check(model)
 
 
 @pytest.mark.parametrize(("name", "arguments", "r"), [

@@ -15,6 +15,7 @@ import pytest
 from headstart.errors import InputError
 from headstart.sweep import gpus
 from pictures import tiny, write_folder
+from warm import Warm
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +23,15 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     pictures = write_folder(tmp_path_factory.mktemp("pictures"), per_class=8)
     own = "split.seed=${seed}"
     return ["train", "-m", *tiny(pictures, "name=s", own), "strategy=fine_tune,feature_extraction", "seed=0,1"]
+
+
+def comparing(words: list[str]) -> int:
+    """`headstart` without a report at the end."""
+    from headstart.cli import commands
+    from headstart.cli.main import main
+
+    commands.conclude = lambda *_: None
+    return main(words)
 
 
 def start(home: Path, words: list[str], **environment: str) -> subprocess.Popen:
@@ -58,8 +68,8 @@ def metrics(home: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def basic(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     home = tmp_path_factory.mktemp("basic")
-    status, said = finish(home, words)
-    assert status == 0, said
+    process = Warm(home, comparing, words, HEADSTART_CACHE=str(home / "cache"))
+    assert process.wait(400) == 0, process.said
     assert len(metrics(home)) == 4
     assert all(run["settings"]["split.seed"] == run["seed"] for run in results(home))
     return metrics(home)
@@ -114,6 +124,7 @@ def test_processes_share_the_threads_of_the_machine(words: list[str], tmp_path: 
     assert [run["environment"]["threads"] for run in results(tmp_path)] == [share_of_two] * 2
 
 
+@pytest.mark.slow
 @needs("hydra_plugins.hydra_joblib_launcher")
 def test_ctrl_c_stops_all_processes_and_leaves_the_rest_to_be_resumed(
     words: list[str], basic: dict[str, Any], tmp_path: Path

@@ -34,6 +34,17 @@ class HuggingFace(BackboneFactory):
         self.rate = rate
         self.weights_key = weights_key
 
+    def check(self, pretrained: bool) -> None:
+        with files.followed(self.place):
+            self._check_settings()
+            self.layout  # noqa: B018
+            self._check_weights(pretrained)
+            self.reading()
+
+    def _check_settings(self) -> None:
+        """Raise `InputError` for settings that do not go with the model."""
+        raise NotImplementedError
+
     def _model(self) -> torch.nn.Module:
         """The headless model with random weights, as far as it is used."""
         return self._used(files.create(self.config, self._with_pooler))
@@ -111,14 +122,17 @@ class HuggingFace(BackboneFactory):
     @cached_property
     def layout(self) -> Layout:
         """Where the depth of the model lies. Raises `InputError` if it has none."""
-        for device in ("meta", "cpu"):
+        with files.followed(self.place):
             try:
-                with files.quiet(), torch.random.fork_rng(devices=[]), torch.device(device):
-                    return find_layout(self._model(), self.config.num_hidden_layers, self._run)
+                return self._layout_on("meta")
             except (RuntimeError, NotImplementedError):  # a model that looks at values on its way
-                if device == "cpu":
-                    raise
-        raise AssertionError
+                return self._layout_on("cpu")
+
+    def _layout_on(self, device: str) -> Layout:
+        with files.quiet(), torch.random.fork_rng(devices=[]), torch.device(device):
+            model = self._model()
+            files.check_size(self.place, model)
+            return find_layout(model, self.config.num_hidden_layers, self._run)
 
     @cached_property
     def config(self) -> Any:
@@ -204,8 +218,7 @@ class HuggingFaceText(HuggingFace):
         self.pooling: Pooling = pooling
         self.max_length = max_length
 
-    def check(self, pretrained: bool) -> None:
-        self._check_weights(pretrained)
+    def _check_settings(self) -> None:
         if self.config.is_encoder_decoder:
             raise InputError(
                 f"backbone.model={self.name} has an encoder and a decoder; choose a model that is one or the other."
@@ -218,13 +231,18 @@ class HuggingFaceText(HuggingFace):
                 f"backbone.model={self.name} puts no token for the whole text before it: choose backbone.pooling=last "
                 "or mean."
             )
+        known = getattr(self.config, "vocab_size", None)
+        if known is not None and self.tokenizer.highest_id >= known:
+            problems.append(
+                f"backbone.model={self.name} must know all tokens of its tokenizer, but has {known} of them, and the "
+                f"tokenizer gives numbers up to {self.tokenizer.highest_id}. Take the tokenizer that belongs to it."
+            )
         if self.max_length is not None and self.limit is not None and self.max_length > self.limit:
             problems.append(
                 f"backbone.max_length must be at most {self.limit} for this model, but is {self.max_length}."
             )
         if problems:
             raise InputError(*problems)
-        self.layout  # noqa: B018
 
     def identity(self, pretrained: bool) -> dict[str, Any]:
         return {**self._identity(pretrained), "pooling": self.pooling, "tokenizer": self.tokenizer.identity}

@@ -57,8 +57,7 @@ class HuggingFaceAudio(HuggingFace):
         self.pooling: Literal["mean", "pooler"] = pooling
         self.layers = layers
 
-    def check(self, pretrained: bool) -> None:
-        self._check_weights(pretrained)
+    def _check_settings(self) -> None:
         problems = []
         if self.pooling == "pooler" and self._type != SPECTROGRAM:
             problems.append(f"backbone.pooling=pooler is for AST alone; choose mean for {self.name}.")
@@ -66,8 +65,6 @@ class HuggingFaceAudio(HuggingFace):
             problems.append("backbone.layers=weighted goes with backbone.pooling=mean, not with pooler.")
         if problems:
             raise InputError(*problems)
-        self.layout  # noqa: B018
-        self.extractor  # noqa: B018
 
     def identity(self, pretrained: bool) -> dict[str, Any]:
         reader = dict(self.extractor.settings)

@@ -17,6 +17,7 @@ from headstart.backbones import checkpoint, hub, weights
 from headstart.backbones.backbone import WeightsRecord
 from headstart.compat import declare_torchvision_operators
 from headstart.errors import InputError
+from headstart.system import memory
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -30,6 +31,8 @@ TOKENIZER_FILES = (
     *("sentencepiece.bpe.model", "spiece.model", "spm.model", "special_tokens_map.json", "added_tokens.json"),
 )
 _SMALL_FILES = ("*.json", "*.txt", "*.model")
+_ATTENTION = (None, "eager", "sdpa")
+"""Ways to compute attention that transformers has itself; for others it fetches code."""
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 _DOWNLOAD_SECONDS = 12.0
 
@@ -159,12 +162,53 @@ def read_config(place: Place, **changes: Any) -> Any:
     except Exception as error:  # a type it does not know, code of its own, JSON that is none: all kinds of exceptions
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"transformers cannot read the configuration of {place.source}: {reason}") from error
+    _refuse_foreign_code(place, config)
     import torch
 
     for name, value in {"dtype": torch.float32, "use_cache": False, **changes}.items():
         if hasattr(config, name):
             setattr(config, name, value)
     return config
+
+
+def _refuse_foreign_code(place: Place, config: Any) -> None:
+    """Raise `InputError` for a configuration that has attention computed by code from elsewhere."""
+    parts = [config, *(getattr(config, name, None) for name in getattr(config, "sub_configs", ()))]
+    for part in parts:
+        asked = getattr(part, "_attn_implementation", None)
+        if asked not in _ATTENTION:
+            raise InputError(
+                f"{place.source} must compute attention by code of transformers ({', '.join(filter(None, _ATTENTION))})"
+                f", but its config.json has attn_implementation={asked!r}, for which code would be fetched. Remove it "
+                "there."
+            )
+
+
+@contextmanager
+def followed(place: Place) -> Iterator[None]:
+    """Raises `InputError` in place of whatever comes up where a model is made and run as its configuration says."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # sizes of any kind in a config, models that take other inputs: all kinds of exceptions
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(
+            f"transformers cannot make and run the model that the configuration of {place.source} describes: {reason}. "
+            "Mend config.json, or choose another backbone.model."
+        ) from error
+
+
+def check_size(place: Place, model: nn.Module) -> None:
+    """Raise `InputError` if this machine has less memory than the model's tensors take alone."""
+    here = memory.all_bytes()
+    size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    if here is not None and size > here:
+        raise InputError(
+            f"The model that the configuration of {place.source} describes must fit into memory, but its weights alone "
+            f"take {size / 1e9:,.0f} GB, and here are {here / 1e9:,.0f} GB. Mend config.json, or choose another "
+            "backbone.model."
+        )
 
 
 def model_class(config: Any) -> Any:

@@ -103,7 +103,8 @@ class Recorder:
     def _sums(self) -> dict[str, str]:
         """Checksums of the files that have none of their own which covers all of them."""
         own = self.directory
-        files = [path for path in (own.history, own.plan, own.predictions, own.hardest_list) if path.is_file()]
+        listed = (own.history, own.plan, own.predictions, own.hardest_list, *sorted(own.adapter.rglob("*")))
+        files = [path for path in listed if path.is_file()]
         return {path.relative_to(own.path).as_posix(): f"{crc32_of_file(path):08x}" for path in files}
 
     def _write(

@@ -129,7 +129,7 @@ class Result:
     """Temperature and conformity of the validation examples (see `training.calibration`)."""
     predictions_bytes: int | None = field(default=None, metadata=MAY_LACK)
     crc32: Mapping[str, str] | None = field(default=None, metadata=MAY_LACK)
-    """Of other files of the run: its history, plan, predictions and list of hardest examples."""
+    """Of other files of the run: its history, plan, predictions, list of hardest examples and adapter."""
     more: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] | None = field(default=None, metadata=MAY_LACK)
     """What was said while the run was prepared and carried out."""

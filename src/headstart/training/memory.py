@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
 from headstart.backbones.backbone import Backbone
+from headstart.system import memory
 from headstart.training.device import MIXED, device_of
 from headstart.training.ranks import devices_here
 from headstart.training.work import OnShapes
@@ -19,8 +19,6 @@ log = logging.getLogger(__name__)
 
 MOST_TIMES = 200
 """Times its inputs, as float32, that a step may need; where even that is there, nothing is worked out."""
-LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Files that say how much of the machine's memory this container may take."""
 
 
 def memory_here(accelerator: str) -> int | None:
@@ -28,13 +26,7 @@ def memory_here(accelerator: str) -> int | None:
     device = device_of(accelerator)
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf8").splitlines()
-        facts = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
-        here = facts["MemTotal"] + facts.get("SwapTotal", 0)
-    except (OSError, ValueError, KeyError, IndexError):
-        return None
-    return min([here, *(limit for limit in map(_limit, LIMITS) if limit)])
+    return memory.all_bytes()
 
 
 def may_be_too_much(inputs: Mapping[str, Tensor], num_pixels: int, available: int) -> bool:
@@ -100,10 +92,3 @@ class _Largest(TorchFunctionMode):
         sizes = (storage.nbytes() for key, storage in storages.items() if key not in self.own)
         self.total = max(self.total, sum(sizes))
         return given
-
-
-def _limit(path: str) -> int | None:
-    try:
-        return int(Path(path).read_text(encoding="utf8"))
-    except (OSError, ValueError):
-        return None

@@ -1,0 +1,24 @@
+"""The memory of this machine."""
+
+from pathlib import Path
+
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Files that say how much of the machine's memory this container may take."""
+
+
+def all_bytes() -> int | None:
+    """All bytes of memory, swap included, that this process could have; `None` if nobody can tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf8").splitlines()
+        facts = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
+        here = facts["MemTotal"] + facts.get("SwapTotal", 0)
+    except (OSError, ValueError, KeyError, IndexError):
+        return None
+    return min([here, *(limit for limit in map(_limit, LIMITS) if limit)])
+
+
+def _limit(path: str) -> int | None:
+    try:
+        return int(Path(path).read_text(encoding="utf8"))
+    except (OSError, ValueError):
+        return None
