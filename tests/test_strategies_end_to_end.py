@@ -163,7 +163,11 @@ PHASES = "unfreeze.phases=[{start: 0, groups: [blocks.4.0, tail]}, {start: 3, gr
     ("words", "kept"),
     [
         (["strategy=partial", "strategy.last_k=1"], {"0": "blocks.3.0"}),
-        (["strategy=partial", "strategy.last_k=1", "strategy.granularity=stages"], {"0": "blocks.3.0"}),
+        pytest.param(
+            ["strategy=partial", "strategy.last_k=1", "strategy.granularity=stages"],
+            {"0": "blocks.3.0"},
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             ["strategy=fine_tune", "unfreeze=phases", PHASES],
             {"0": "blocks.3.0", "1": "blocks.2.0"},

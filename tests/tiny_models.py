@@ -65,7 +65,7 @@ def audio_configs() -> dict[str, Any]:
 
 def save_text(folder: Path, family: str) -> Path:
     """A model of `family` with its old head, and a tokenizer, as `save_pretrained` writes them."""
-    mend_torchvision()
+    declare_torchvision_operators()
     import transformers as t
 
     heads: dict[str, Callable[[Any], Any]] = {
@@ -82,7 +82,7 @@ def save_text(folder: Path, family: str) -> Path:
 
 def save_audio(folder: Path, family: str) -> Path:
     """A headless model of `family`, with its feature extractor's settings."""
-    mend_torchvision()
+    declare_torchvision_operators()
     import transformers as t
 
     torch.manual_seed(0)

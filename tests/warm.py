@@ -63,8 +63,8 @@ def _run(
 
 
 if multiprocessing.current_process().name != "MainProcess" or "forkserver" in " ".join(sys.orig_argv):
-    from headstart.compat import mend_torchvision
+    from headstart.compat import declare_torchvision_operators
 
-    mend_torchvision()
+    declare_torchvision_operators()
     for name in PRELOADED:
         importlib.import_module(name)

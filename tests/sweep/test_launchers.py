@@ -30,7 +30,7 @@ def comparing(words: list[str]) -> int:
     from headstart.cli import commands
     from headstart.cli.main import main
 
-    commands.conclude = lambda *_: None
+    commands.finish_comparison = lambda *_: None
     return main(words)
 
 

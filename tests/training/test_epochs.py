@@ -250,7 +250,7 @@ ON_PLATEAU = ("gradual_unfreeze", [*PLATEAU, "unfreeze.restore_best=true", "unfr
     ("family", "strategy", "words", "max_epochs"),
     [
         ("cnn", *GRADUAL),
-        ("vit", *GRADUAL),
+        pytest.param("vit", *GRADUAL, marks=pytest.mark.slow),
         pytest.param("cnn", *ON_PLATEAU, marks=pytest.mark.slow),
         pytest.param("vit", *ON_PLATEAU, marks=pytest.mark.slow),
     ],
