@@ -202,6 +202,18 @@ def test_eviction_leaves_what_another_reader_has_open_readable(store):
     assert torch.equal(found["features"], arrays()["features"])
 
 
+def test_what_may_not_be_removed_is_not_counted_as_removed(store, monkeypatch):
+    store.fill(KEY, batches(arrays()), 10)
+
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(store_module.Path, "rename", refused)
+    assert store.prune(0) == []
+    monkeypatch.undo()
+    assert [entry.key for entry in store.entries()] == [KEY]
+
+
 def test_an_entry_that_is_evicted_as_soon_as_it_is_written_can_be_read(store, monkeypatch):
     put = store_module._put_in_place
 

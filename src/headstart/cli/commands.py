@@ -132,6 +132,11 @@ def store(words: list[str]) -> int:
     if action == "prune":
         removed = kept.prune()
         print(f"{len(removed)} entries removed, {sum(entry.num_bytes for entry in removed) / 1e6:,.1f} MB freed.")
+        left = sum(entry.num_bytes for entry in kept.entries())
+        if left > kept.budget_bytes:
+            sys.stderr.write(
+                f"note: {left / 1e6:,.1f} MB are left in {plain(str(kept.root))}: they cannot be removed.\n"
+            )
         return 0
     entries = kept.entries()
     for entry in entries:

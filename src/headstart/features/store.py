@@ -138,8 +138,7 @@ class FeatureStore:
         for entry in entries:
             if total <= budget:
                 break
-            if entry.digest != spare:
-                _remove(self.root / entry.digest)
+            if entry.digest != spare and _remove(self.root / entry.digest):
                 total -= entry.num_bytes
                 removed.append(entry)
         return removed
@@ -231,9 +230,10 @@ class FeatureStore:
     def _explained(self, error: OSError) -> Exception:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
             return error
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        mend = "Free some space there, or" if is_full else "Have it be written by whoever runs this, or"
         return InputError(
-            f"Features cannot be written to {self.root} ({error.strerror}). Free some space there, or set "
-            "HEADSTART_CACHE to a folder on another disk."
+            f"Features cannot be written to {self.root} ({error.strerror}). {mend} set HEADSTART_CACHE to another folder."
         )
 
 
@@ -245,14 +245,17 @@ def _put_in_place(draft: Path, folder: Path) -> None:
             raise
 
 
-def _remove(folder: Path) -> None:
-    """Rename, then remove: others see a whole entry or none."""
+def _remove(folder: Path) -> bool:
+    """Rename, then remove: others see a whole entry or none. False if it may not be done."""
     gone = draft_of(folder.with_name(f"{_DRAFT[1:]}gone"))
     try:
         folder.rename(gone)
+    except FileNotFoundError:
+        return True
     except OSError:
-        return
+        return False
     shutil.rmtree(gone, ignore_errors=True)
+    return True
 
 
 def _sync_folder(folder: Path) -> None:
