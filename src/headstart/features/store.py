@@ -231,9 +231,9 @@ class FeatureStore:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
             return error
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        mend = "Free some space there, or" if is_full else "Have it be written by whoever runs this, or"
+        mend = "Free some space there, or" if is_full else "Make it writable, or"
         return InputError(
-            f"Features cannot be written to {self.root} ({error.strerror}). {mend} set HEADSTART_CACHE to another folder."
+            f"Features cannot be written to {self.root} ({error.strerror}). {mend} set HEADSTART_CACHE to another one."
         )
 
 
