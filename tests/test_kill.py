@@ -6,7 +6,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,26 +15,7 @@ import pytest
 import torch
 
 from pictures import tiny, write_folder
-from warm import Warm
-
-
-def comparing(log: Path, words: list[str]) -> int:
-    """`headstart`, but it notes each run that it begins, and makes no report at the end."""
-    from headstart.cli import commands
-    from headstart.cli.main import main
-    from headstart.run import experiment
-
-    real = experiment.begin_record
-
-    def opening(job: Any, *rest: Any) -> Any:
-        with log.open("a") as file:
-            file.write(f"{job.run_id}\n")
-        return real(job, *rest)
-
-    experiment.begin_record, commands.finish_comparison = opening, lambda *_: None
-    sys.argv = ["headstart", *words]
-    return main(words)
-
+from warm import Warm, comparing
 
 FLEETING = (
     "seconds",
@@ -71,7 +51,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def start(home: Path, words: list[str]) -> Warm:
-    return Warm(home, comparing, home / "begun.txt", words, HEADSTART_CACHE=str(home / "cache"))
+    return Warm(home, comparing, words, home / "begun.txt", HEADSTART_CACHE=str(home / "cache"))
 
 
 def finish(home: Path, words: list[str]) -> float:

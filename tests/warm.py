@@ -49,6 +49,25 @@ class Warm:
         self._process.join()
 
 
+def comparing(words: list[str], log: Path | None = None) -> int:
+    """`headstart` without a report at the end; each run that it begins is noted in `log`."""
+    from headstart.cli import commands
+    from headstart.cli.main import main
+    from headstart.run import experiment
+
+    real = experiment.begin_record
+
+    def beginning(job: Any, *rest: Any) -> Any:
+        if log is not None:
+            with log.open("a") as file:
+                file.write(f"{job.run_id}\n")
+        return real(job, *rest)
+
+    experiment.begin_record, commands.finish_comparison = beginning, lambda *_: None
+    sys.argv = ["headstart", *words]
+    return main(words)
+
+
 def _run(
     home: Path, said: Path, environment: Mapping[str, str], work: Callable[..., Any], values: Sequence[Any]
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 from headstart.errors import InputError
 from headstart.sweep import gpus
 from pictures import tiny, write_folder
-from warm import Warm
+from warm import Warm, comparing
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +23,6 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     pictures = write_folder(tmp_path_factory.mktemp("pictures"), per_class=8)
     own = "split.seed=${seed}"
     return ["train", "-m", *tiny(pictures, "name=s", own), "strategy=fine_tune,feature_extraction", "seed=0,1"]
-
-
-def comparing(words: list[str]) -> int:
-    """`headstart` without a report at the end."""
-    from headstart.cli import commands
-    from headstart.cli.main import main
-
-    commands.finish_comparison = lambda *_: None
-    return main(words)
 
 
 def start(home: Path, words: list[str], **environment: str) -> subprocess.Popen:
