@@ -40,6 +40,8 @@ KNOWN = {
     "backbones/checkpoint_file.py": {"_compat_pickle"},
     # from_config of the Auto classes knows no arguments of a model's own, such as a BERT without its pooler
     "backbones/huggingface_files.py": {"_from_config"},
+    # Which of those frames hold sound: what the classifiers of transformers ask themselves
+    "export/pooled_classifier.py": {"_get_feature_vector_attention_mask"},
     # How many frames a convolutional front end makes of so many samples: every such model has it, under this name
     "backbones/huggingface_audio_model.py": {"_get_feat_extract_output_lengths"},
     # A module's own tensors by slot, so that one can be watched in use

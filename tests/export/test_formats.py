@@ -34,6 +34,11 @@ SOUNDS = {
     "wav2vec2-mlp": ("wav2vec2", MLP, False),
     "wavlm": ("wavlm", (), True),
     "ast-pooler": ("ast", ("backbone.pooling=pooler",), False),
+    **{
+        family: (family, (), True)
+        for family in ("wav2vec2_stable", "hubert", "unispeech", "unispeech_sat", "data2vec", "conformer")
+    },
+    "wav2vec2_stable-weighted": ("wav2vec2_stable", ("backbone.layers=weighted",), True),
 }
 QUICK = ("bert-mean", "gpt2-last", "wav2vec2", "whisper")
 
@@ -73,7 +78,7 @@ def test_graphs_of_text_models(on_texts, tmp_path: Path, name: str):
 
 
 @slow
-@pytest.mark.parametrize("name", [name for name in SOUNDS if "weighted" not in name])
+@pytest.mark.parametrize("name", ["wav2vec2", "whisper", "wavlm", "ast-pooler"])
 def test_graphs_of_sound_models(on_sounds, tmp_path: Path, name: str):
     family, words, _ = SOUNDS[name]
     assert room.export(on_sounds(family, "strategy=fine_tune", *words), "onnx", tmp_path / "out").difference < 1e-5

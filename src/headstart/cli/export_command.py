@@ -7,13 +7,13 @@ from pathlib import Path
 from headstart.errors import InputError, unknown
 from headstart.names import plain
 
-VALUED = ("--to", "--out", "--push")
+VALUED = ("--to", "--out", "--push", "--soup")
 FLAGS = ("--force",)
 EXAMPLE = "headstart export outputs/demo --to timm"
 
 
 def export(words: Sequence[str]) -> int:
-    """`headstart export DIR --to FORMAT [--out DIR] [--force] [--push NAME]`."""
+    """`headstart export DIR --to FORMAT [--out DIR] [--force] [--push NAME] [--soup uniform|greedy]`."""
     places, options, flags = parsed(words)
     if len(places) != 1:
         raise InputError(f"Name one directory, of a run or a comparison, not {len(places)}, as in: {EXAMPLE}")
@@ -28,7 +28,7 @@ def export(words: Sequence[str]) -> int:
     if "--push" in options:
         check_name(options["--push"])
     out = Path(options["--out"]).expanduser() if "--out" in options else None
-    made = room.export(place, options["--to"], out, "--force" in flags)
+    made = room.export(place, options["--to"], out, "--force" in flags, options.get("--soup"))
     for line in (*(made.chosen.words if made.chosen else ()), *made.checked):
         print(plain(line))
     print(f"Written: {plain(str(made.folder))} (how to use it: {plain(str(made.folder / room.CARD))})")

@@ -71,7 +71,7 @@ example
   headstart rerun outputs/demo/85dbb226608b --check
 """,
     "export": """\
-usage: headstart export DIR --to FORMAT [--out DIR] [--force] [--push NAME]
+usage: headstart export DIR --to FORMAT [--out DIR] [--force] [--push NAME] [--soup uniform|greedy]
 
 Writes the model of a run, or of a comparison's winner by val, so that others load it without this program, with a card
 (README.md). What was written is loaded as they would, and its outputs on test examples are held against the run's.
@@ -84,6 +84,9 @@ Writes the model of a run, or of a comparison's winner by val, so that others lo
 
 It goes to DIR/exports/FORMAT, or where --out says; --force replaces an export that lies there. --push uploads it to
 the repository NAME (owner/name) on the hub, made private if it is not there.
+
+--soup averages the weights of a comparison's runs that began from the same pretrained weights and share their split:
+of all (uniform), or of those that help on val (greedy). The test sets are scored once, for the mean.
 
 examples
   headstart export outputs/demo --to timm                     the winner of a comparison

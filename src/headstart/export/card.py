@@ -152,7 +152,7 @@ def _data(model: PlainModel, result: Result) -> list[str]:
 
 
 def _choice(result: Result, chosen: Chosen | None) -> list[str]:
-    selection = result.selection
+    selection = result.selection if "best_epoch" in result.metrics else None
     epoch = (
         f"Its epoch ({result.metrics.get('best_epoch', '?')}) is the one with the best {in_markdown(selection.metric)}."
         if selection
@@ -184,7 +184,7 @@ def _scores(result: Result, chosen: Chosen | None) -> list[str]:
     seeds = (
         f"Runs that differ in seed or fold alone: {len(runs)}. Intervals are Student's t over them."
         if several
-        else "One run: no interval over seeds."
+        else "One model: no interval over seeds."
     )
     shifts = "" if any(key.startswith("shift/") for key in result.metrics) else " No shifted test set was scored."
     return ["## Scores on the test set\n", head, rule, *rows, "", seeds + shifts + " " + _calibration(result) + "\n"]

@@ -21,15 +21,16 @@ from headstart.export.format import Format, Written
 from headstart.export.onnx_format import OnnxFormat
 from headstart.export.plain_format import PlainFormat
 from headstart.export.plain_model import PlainModel, plain_model
+from headstart.export.soup import soup
 from headstart.export.timm_format import TimmFormat
 from headstart.export.transformers_format import TransformersFormat
 from headstart.names import listed
 from headstart.record.directory import RunDirectory
 from headstart.record.writing import write_bytes, write_json
-from headstart.report.metric import plural
+from headstart.report.metric import Metric, plural
 from headstart.report.selected import is_comparison
 from headstart.report.winner import Chosen, chosen_from, winner
-from headstart.run.load import load
+from headstart.run.load import FinishedRun, load
 from headstart.system.process import draft_of
 
 FORMATS: tuple[Format, ...] = (PlainFormat(), TimmFormat(), TransformersFormat(), OnnxFormat(), AdapterFormat())
@@ -49,7 +50,7 @@ class Exported:
     chosen: Chosen | None
 
 
-def export(place: Path, to: str, out: Path | None = None, force: bool = False) -> Exported:
+def export(place: Path, to: str, out: Path | None = None, force: bool = False, mix: str | None = None) -> Exported:
     """Write the model of a run, or of a comparison's winner, in a format, check it, and give it its place.
 
     Args:
@@ -57,6 +58,7 @@ def export(place: Path, to: str, out: Path | None = None, force: bool = False) -
         to: The name of the format.
         out: The folder to write; `None` for `exports/<to>` in `place`.
         force: Whether an export that lies there may be replaced.
+        mix: Which runs of a comparison to average the weights of (see `soup`); `None` for the one that val selects.
 
     Raises:
         InputError: if there is no such run, its model cannot go there, something lies at `out`, or the outputs of what
@@ -67,8 +69,8 @@ def export(place: Path, to: str, out: Path | None = None, force: bool = False) -
         raise unknown("format", to, forms)
     target = RunDirectory(place).exports / to if out is None else out
     _check_place(target, force)
-    chosen = winner(place) if is_comparison(place) else chosen_from(place)
-    model = plain_model(load(chosen.run.directory if chosen else place))
+    run, chosen = _chosen(place, mix)
+    model = plain_model(run)
     _check_fit(model, forms, to)
     with _drafted(target) as draft:
         written = forms[to].write(model, draft)
@@ -77,6 +79,16 @@ def export(place: Path, to: str, out: Path | None = None, force: bool = False) -
         write_bytes(draft / CARD, card(model, written, to, checked, chosen).encode())
         _put(draft, target)
     return Exported(target, checked, difference, chosen)
+
+
+def _chosen(place: Path, mix: str | None) -> tuple[FinishedRun, Chosen | None]:
+    if mix is not None:
+        if not is_comparison(place):
+            raise InputError(f"--soup averages the runs of a comparison, and {place} is not the directory of one.")
+        made = soup(place, mix)
+        return made.run, Chosen(made.members[0], Metric(made.members[0].score), (), made.words)
+    chosen = winner(place) if is_comparison(place) else chosen_from(place)
+    return load(chosen.run.directory if chosen else place), chosen
 
 
 def _check_place(target: Path, force: bool) -> None:

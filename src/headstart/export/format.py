@@ -1,10 +1,9 @@
 """What every format is: a folder that is written, and the code by which a stranger loads it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from headstart.export.plain_model import PlainModel
 
@@ -20,7 +19,6 @@ class Code:
 
     title: str
     source: str
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """A folder that `timm.create_model("local-dir:…")` loads, and transformers as well."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +120,3 @@ def _config(model: PlainModel, backbone: TimmBackbone, whole: Any, arguments: di
             "num_classes": len(model.names),
         },
     }
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "config.json").read_text(encoding="utf8"))
