@@ -73,7 +73,8 @@ def export(place: Path, to: str, out: Path | None = None, force: bool = False, m
     model = plain_model(run)
     _check_fit(model, forms, to)
     with _drafted(target) as draft:
-        written = forms[to].write(model, draft)
+        with quiet():
+            written = forms[to].write(model, draft)
         write_json(draft / FACTS, _facts(model, to))
         checked, difference = _check(model, written, draft)
         write_bytes(draft / CARD, card(model, written, to, checked, chosen).encode())
