@@ -196,7 +196,7 @@ def test_another_tokenizer_than_the_run_read_with_is_refused(at_home: Path, word
 
 
 @pytest.mark.parametrize("modality", ["vision", "text", "audio"])
-@pytest.mark.parametrize("strategy", ["fine_tune", "lora"])
+@pytest.mark.parametrize("strategy", ["fine_tune", pytest.param("lora", marks=pytest.mark.slow)])
 def test_its_module_takes_tensors_and_can_be_pickled_and_compiled(at_home: Path, words, modality: str, strategy: str):
     assert main(["train", *words[modality], f"strategy={strategy}", *STRATEGIES[strategy], "hydra.run.dir=run"]) == 0
     run = load(Path("run"))
