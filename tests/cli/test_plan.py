@@ -114,3 +114,34 @@ def test_the_plan_says_how_thaws_are_spread():
     words = [*RESNET, "strategy=gradual_unfreeze", "trainer.max_epochs=3"]
     said = " ".join(page(draft(job_config(compose_config(words))), 100).split())
     assert "unfreeze.every=auto: 2 thaws, of at most 5 groups, are spread over 3 epochs." in said
+
+
+@pytest.fixture
+def texts(tmp_path):
+    rows = [f"text number {n},{'abc'[n % 3]},{n + 0.5},author {n // 3}" for n in range(60)]
+    (tmp_path / "texts.csv").write_text("text,label,score,author\n" + "\n".join(rows) + "\n")
+    return ["backbone=minilm", "data=text_csv", f"data.path={tmp_path / 'texts.csv'}", "strategy=feature_extraction"]
+
+
+def test_the_parts_of_texts_are_said_with_their_groups(texts):
+    drafted = draft(job_config(compose_config([*texts, "split=kfold", "split.fold=2", "split.group_column=author"])))
+    found, said = forecast(drafted), " ".join(page(drafted, 200).split())
+    assert found["num_classes"] == 3
+    assert sum(found["sizes"].values()) == 60
+    assert found["sizes"]["test"] == 12
+    assert found["groups"] == {"column": "author", **{part: n // 3 for part, n in found["sizes"].items()}}
+    assert "12 test (fold 2)" in said
+    assert "Groups of column 'author':" in said
+
+
+def test_ranges_of_which_a_part_has_no_example_are_said_by_the_plan_too(texts):
+    words = [*texts, "task=regression", "data.label_column=score", "split=column", "split.column=author"]
+    table = next(word for word in texts if word.startswith("data.path=")).partition("=")[2]
+    with open(table) as file:
+        lines = file.read().splitlines()
+    parts = ["split", *("test" if n < 12 else "val" if n % 5 == 0 else "train" for n in range(60))]
+    with open(table, "w") as file:
+        file.writelines(f"{line},{part}\n" for line, part in zip(lines, parts, strict=True))
+    said = forecast(draft(job_config(compose_config([*words[:-1], "split.column=split"]))))["remarks"]
+    assert said[0].startswith("1 of 5 ranges of the first target have no example in train: '0.5 to 12.3' (12)")
+    assert [remark.partition(" in ")[2].partition(":")[0] for remark in said] == ["train", "val", "test"]

@@ -192,3 +192,28 @@ def test_a_few_units_of_two_classes_leave_the_shares_of_all_as_they_are():
 def test_a_fold_that_selects_is_whole():
     parts = KFold(1, 5, val_fold=3).split(pool(), 0)
     assert np.array_equal(parts.val, KFold(3, 5).split(pool(), 7).test)
+
+
+@pytest.mark.parametrize("num_rare", [1, 2])
+@pytest.mark.parametrize("splitter", [Holdout(), KFold(1, 5)], ids=["holdout", "kfold"])
+def test_a_label_that_few_examples_have_keeps_nothing_from_being_divided(splitter, num_rare):
+    labels = several()
+    labels[:, 2] = 0
+    labels[:num_rare, 2] = 1
+    data = Pool(labels, NAMES, ALONE, all_train=False)
+    for seed in range(5):
+        parts = splitter.split(data, seed)
+        assert all(parts.sizes.values())
+        if isinstance(splitter, Holdout):
+            assert labels[parts.train, 2].sum() == 1
+            assert labels[parts.val, 2].sum() == 0
+
+
+def test_a_range_of_numbers_that_only_test_has_is_no_error():
+    given = np.where(LABELS == 0, "test", "")
+    data = Pool(LABELS, NAMES, ALONE, given, all_train=False)
+    parts = Holdout().split(data, 0)
+    assert len(parts.test) == 40
+    assert set(LABELS[parts.train]) == {1, 2}
+    with pytest.raises(InputError, match="train has no example"):
+        Holdout().split(Pool(LABELS, NAMES, ALONE, given), 0)

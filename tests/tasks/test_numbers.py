@@ -7,8 +7,10 @@ from sklearn import metrics as sk
 from torch.nn import functional as F
 
 from headstart.errors import InputError
+from headstart.tasks.multiclass import Multiclass
 from headstart.tasks.multilabel import Multilabel
 from headstart.tasks.regression import Regression
+from headstart.tasks.task import Targets
 
 RNG = np.random.default_rng(0)
 LABELS = (RNG.random((200, 4)) < np.array([0.5, 0.3, 0.1, 0.05])).astype(np.float32)
@@ -122,3 +124,25 @@ def test_numbers_are_stratified_by_quantile():
     assert len(names) == 4
     few, names = Regression(bins=5).strata(Regression().encode(["0", "0", "0", "1"], "t"))
     assert few.tolist() == [0, 0, 0, 1]
+
+
+def test_what_a_part_lacks_is_said_with_its_number():
+    labels = Targets(np.array([[1, 0], [1, 1], [0, 0], [1, 0]], dtype=np.float32), ("a", "rare"))
+    said = Multilabel().remarks(labels, {"train": labels.values[1:], "val": labels.values[[0, 3]]})
+    assert said == [
+        "1 of 2 labels have no example in val: 'rare' (1), with how many there are in all. Averages over labels leave "
+        "them out there."
+    ]
+    classes = Targets(np.array([0, 0, 1, 2, 2]), ("x", "y", "z"))
+    (one,) = Multiclass().remarks(classes, {"test": classes.values[:2]})
+    assert one.startswith("2 of 3 classes have no example in test: 'y' (1), 'z' (2)")
+    numbers = Targets(np.arange(100, dtype=np.float32)[:, None], ("n",))
+    (two,) = Regression(bins=4).remarks(numbers, {"train": numbers.values[30:], "val": numbers.values[::5]})
+    assert two.startswith("1 of 4 ranges of the first target have no example in train: '0 to 24.75' (25)")
+    assert two.endswith("Nothing is learned of them.")
+
+
+def test_few_numbers_are_divided_into_few_quantiles():
+    for count, expected in ((6, 1), (14, 2), (35, 5), (200, 5)):
+        values = np.arange(count, dtype=np.float32)[:, None]
+        assert len(Regression().strata(Targets(values, ("n",)))[1]) == expected

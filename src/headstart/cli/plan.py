@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from textwrap import wrap
 from typing import Any
@@ -13,11 +14,13 @@ from torch import nn
 from headstart.errors import InputError
 from headstart.names import plain_lines
 from headstart.run.job import Draft
-from headstart.run.pools import check_columns, pool_of
+from headstart.run.job_checks import remarks_on
+from headstart.run.pools import check_columns, pool_of, record_of
 from headstart.run.sketch import outline
 from headstart.splits.splitter import Split
 from headstart.strategies import drawing
 from headstart.strategies.plan import HEAD
+from headstart.tasks.task import Targets
 from headstart.training.starts import STORED_SHARE, Stored, starts
 from headstart.training.work import OnShapes, expected_work
 
@@ -25,6 +28,19 @@ USUAL_SIZES = (600, 150, 250)
 """Examples for training, validation and test where they are not known before the data is read."""
 UNKNOWN_CLASSES = 10
 """Width of the head where the classes are not known before the data is read."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """What is known of the examples before they are read."""
+
+    num_outputs: int
+    split: Split
+    by: str
+    """`seed 0`, `fold 2`."""
+    groups: Mapping[str, Any] | None
+    """The column of groups and how many lie in each part."""
+    remarks: Sequence[str]
 
 
 def show(draft: Draft, as_json: bool) -> None:
@@ -43,12 +59,13 @@ def forecast(draft: Draft) -> dict[str, Any]:
     """
     sketch, plan, parts = draft.sketch, draft.plan, draft.parts
     base_rate = parts.rate
-    num_classes, division = _counts(draft)
-    num_examples = None if division is None else len(division.train)
+    division = _division(draft)
+    num_classes = None if division is None else division.num_outputs
+    num_examples = None if division is None or not draft.factory.reads_one_size else len(division.split.train)
     with torch.device("meta"):
         head = parts.head.build(sketch.num_features, num_classes or UNKNOWN_CLASSES)
     head_size = sum(parameter.numel() for parameter in head.parameters())
-    begun, work = _work(draft, head, division)
+    begun, work = _work(draft, head, None if division is None else division.split)
     epochs = pairwise([*plan.earliest, plan.max_epochs])
     phases: list[dict[str, Any]] = []
     for index, (phase, (start, end)) in enumerate(zip(plan.phases, epochs, strict=True)):
@@ -76,8 +93,11 @@ def forecast(draft: Draft) -> dict[str, Any]:
         "parameters": {**sizes, HEAD: head_size},
         "total_parameters": sketch.total_parameters + head_size,
         "num_classes": num_classes,
-        "num_train_examples": num_examples,
-        "sizes": None if division is None else division.sizes,
+        "num_train_examples": None if division is None else len(division.split.train),
+        "sizes": None if division is None else division.split.sizes,
+        "divided_by": None if division is None else division.by,
+        "groups": None if division is None else division.groups,
+        "remarks": [] if division is None else list(division.remarks),
         "phases": phases,
         "flops": None if None in epochs_of_work else sum(epochs_of_work),
     }
@@ -97,8 +117,10 @@ def page(draft: Draft, width: int) -> str:
         "Work: floating-point operations, forward and backward.",
     ]
     if found["sizes"]:
-        each = ", ".join(f"{count:,} {part}" for part, count in found["sizes"].items())
-        notes.insert(0, f"Examples: {each}.")
+        notes[:0] = [f"Examples: {_by_part(found['sizes'])} ({found['divided_by']}).", *found["remarks"]]
+    if groups := found["groups"]:
+        column, counts = groups["column"], {name: n for name, n in groups.items() if name != "column"}
+        notes.insert(1, f"Groups of column {column!r}: {_by_part(counts)}.")
     for index, phase in enumerate(found["phases"]):
         if phase["starts_after"]:
             notes.append(
@@ -111,6 +133,10 @@ def page(draft: Draft, width: int) -> str:
         notes.append(f"Norm layers: {plan.frozen_norm} where frozen, {plan.thawed_norm} where they train.")
     wrapped = [line for note in notes for line in wrap(note, width)]
     return "\n".join([title, "", picture, "", *_table(found), "", *wrapped])
+
+
+def _by_part(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {part}" for part, count in counts.items())
 
 
 def _table(found: Mapping[str, Any]) -> list[str]:
@@ -169,17 +195,20 @@ def _work(draft: Draft, head: nn.Module, division: Split | None) -> tuple[dict[i
         return {}, None
 
 
-def _counts(draft: Draft) -> tuple[int | None, Split | None]:
-    """The number of classes and a split, where a listing tells them; no example is read for it."""
-    data, splitter = draft.parts.data, draft.parts.split
-    if not draft.factory.reads_one_size:
-        return None, None
+def _division(draft: Draft) -> Division | None:
+    """How the examples are divided, where a listing or a table tells it; no file of an example is read for it."""
+    data, splitter, task = draft.parts.data, draft.parts.split, draft.parts.task
+    if not data.is_here:
+        return None
     try:
         check_columns(data)
-        pool = pool_of(data, splitter, draft.parts.task, with_copies=False)
-        return len(data.classes), splitter.split(pool, int(draft.cfg.seed), data.columns)
+        is_cheap = data.modality == "text"  # else every file would be read to find copies
+        split = splitter.split(pool_of(data, splitter, task, is_cheap), int(draft.cfg.seed), data.columns)
+        groups = record_of(data, splitter, split).get("groups")
+        said = remarks_on(task, Targets(data.labels, data.classes), split.indices, {})
+        return Division(len(data.classes), split, splitter.described(int(draft.cfg.seed)), groups, said)
     except (InputError, OSError):
-        return None, None
+        return None
 
 
 def _short(number: float | None) -> str:

@@ -153,6 +153,11 @@ class Source(ABC):
         return None
 
     @property
+    def is_here(self) -> bool:
+        """Whether it can be read without the network."""
+        return True
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What was found in reading that belongs in the record, in plain JSON: files by suffix, say."""
         return {}

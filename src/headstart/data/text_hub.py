@@ -71,6 +71,10 @@ class TextHub(TextSource):
         self._splits: Mapping[str, Any] | None = None
         self._only: str | None = None
 
+    @property
+    def is_here(self) -> bool:
+        return Path(self._place[0]).expanduser().is_dir()
+
     def _read(self) -> LabelledTexts:
         splits = self._loaded()
         if self._only is not None:

@@ -1,6 +1,9 @@
 """What is wrong with a job as a whole, what of it has to be said, and what its numbers follow from."""
 
 import logging
+from collections.abc import Mapping
+
+import numpy as np
 
 from headstart.data.augmentation import Augmentation
 from headstart.data.batches import Batches
@@ -8,6 +11,7 @@ from headstart.errors import InputError
 from headstart.run.job import Job
 from headstart.splits.duplicates import Duplicates, remarks
 from headstart.strategies.plan import HEAD
+from headstart.tasks.task import Targets, Task
 
 log = logging.getLogger(__name__)
 
@@ -18,12 +22,19 @@ def note_idle(augmentation: Augmentation) -> None:
 
 
 def say_of_targets(job: Job) -> None:
-    parts = {"train": job.split.train, "val": job.split.val, "test": job.split.test}
-    if job.is_trial:
-        del parts["test"]
-    values = {part: job.targets.values[places] for part, places in parts.items()}
-    for remark in job.parts.task.remarks(values, job.targets.names):
+    parts, shifts = job.split.indices, job.shift_targets
+    if job.is_trial:  # which knows nothing of test sets
+        parts, shifts = {"train": parts["train"], "val": parts["val"]}, {}
+    for remark in remarks_on(job.parts.task, job.targets, parts, shifts):
         log.warning("%s", remark)
+
+
+def remarks_on(
+    task: Task, targets: Targets, parts: Mapping[str, np.ndarray], shifts: Mapping[str, np.ndarray]
+) -> list[str]:
+    """What is to be said of the targets at the places `parts`, by part, and of those of the extra test sets."""
+    values = {part: targets.values[places] for part, places in parts.items()}
+    return task.remarks(targets, values | {f"the shift {name}": found for name, found in shifts.items()})
 
 
 def note_random(job: Job) -> None:

@@ -70,7 +70,7 @@ def pool_of(source: Source, splitter: Splitter, task: Task, with_copies: bool = 
         copies = None  # of two groups in two given parts: neither could follow the other
     together = units(len(source.ids), groups, copies)
     labels, kinds = task.strata(Targets(source.labels, source.classes))
-    return Pool(labels, kinds, together, source.parts, source.fractions)
+    return Pool(labels, kinds, together, source.parts, source.fractions, task.strata_are_classes)
 
 
 def groups_of(source: Source, splitter: Splitter) -> Sequence[str | None] | None:

@@ -8,7 +8,7 @@ from annotated_types import Gt, Lt
 
 from headstart.config.ranges import Count, Index
 from headstart.names import listed
-from headstart.splits.splitter import Duplicates, Pool, Splitter, drawn, portion
+from headstart.splits.splitter import Duplicates, Pool, Splitter, drawn, portion, reserved
 
 Share = Annotated[float, Gt(0), Lt(1)]
 """A share that is neither nothing nor all."""
@@ -60,6 +60,8 @@ class Holdout(Splitter):
         parts, open_to, missing = openings(pool)
         if not (open_to | (parts == "train")).any():
             return ["The data has no training examples: put some into train, or leave their part of the split empty."]
+        if not pool.all_train:
+            return []
         held, trained = pool.totals((parts == "val") | (parts == "test")), pool.totals((parts == "train") | open_to)
         found = [
             f"The class {name!r} is in val or test, but train has no example of it: add some or remove it."
@@ -80,7 +82,8 @@ class Holdout(Splitter):
     def _too_small(self, pool: Pool, open_to: np.ndarray, missing: Sequence[str]) -> list[str]:
         """Classes of too few examples (or of too few units of them) to be in every part."""
         sizes = pool.totals(open_to)
-        left = sizes - sum(self._counts(pool, open_to, missing).values(), np.zeros(len(sizes), dtype=int))
+        shares = self.shares(pool)
+        left = sizes - sum((portion(sizes, shares[name]) for name in missing), np.zeros(len(sizes), dtype=int))
         pairs = np.unique(pool.units[open_to] * len(sizes) + pool.labels[open_to])
         num_units = np.bincount(pairs % len(sizes), minlength=len(sizes))
         few = (sizes > 0) & ((left < 1) | (num_units < len(missing) + 1))
@@ -93,7 +96,7 @@ class Holdout(Splitter):
     def _counts(self, pool: Pool, open_to: np.ndarray, missing: Sequence[str]) -> dict[str, np.ndarray]:
         """How many of each class go to each part to be drawn."""
         shares, sizes = self.shares(pool), pool.totals(open_to)
-        return {name: portion(sizes, shares[name]) for name in missing}
+        return reserved({name: portion(sizes, shares[name]) for name in missing}, sizes)
 
 
 class Column(Holdout):

@@ -10,7 +10,7 @@ from headstart.config.ranges import Count, Index
 from headstart.errors import unknown
 from headstart.names import listed
 from headstart.splits.holdout import Share
-from headstart.splits.splitter import Duplicates, Pool, Splitter, drawn, portion
+from headstart.splits.splitter import Duplicates, Pool, Splitter, drawn, portion, reserved
 from headstart.splits.stratify import iterate, level
 from headstart.splits.units import mixed
 
@@ -61,7 +61,8 @@ class KFold(Splitter):
             return np.where(test, "test", np.where(fold_of == self.val_fold, "val", "train"))
         # copies and groups that a column of folds divides stay where they are; the rest of them trains
         open_to = ~test & ~np.isin(pool.units, pool.units[test])
-        counts = {"val": portion(pool.totals(open_to), self._val_share(pool))}
+        sizes = pool.totals(open_to)
+        counts = reserved({"val": portion(sizes, self._val_share(pool))}, sizes)
         found = drawn(pool, open_to, counts, self._seed(seed), "split")
         return np.where(test, "test", np.where(open_to, found, "train"))
 
@@ -78,7 +79,7 @@ class KFold(Splitter):
                 f"The data bring a {' and a '.join(sorted(held))} set of their own, so they are not cross-validated: "
                 "use split=holdout, or bring all examples into one part."
             )
-        if wrong or not pool.has_one_label:
+        if wrong or not pool.has_one_label or not pool.all_train:
             return wrong
         if self.folds_column is None:
             sizes = pool.totals(np.ones(len(pool), dtype=bool))

@@ -27,8 +27,12 @@ class Split:
     test: np.ndarray
 
     @property
+    def indices(self) -> dict[str, np.ndarray]:
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+    @property
     def sizes(self) -> dict[str, int]:
-        return {"train": len(self.train), "val": len(self.val), "test": len(self.test)}
+        return {part: len(indices) for part, indices in self.indices.items()}
 
     @cached_property
     def sha256(self) -> str:
@@ -53,6 +57,8 @@ class Pool:
     """`"train"`, `"val"`, `"test"` or `""` (to be drawn) for each example, where the data says so."""
     fractions: tuple[float, float] = (0.15, 0.15)
     """Shares of val and test that are usual for these data."""
+    all_train: bool = True
+    """Whether there must be an example of each class to train on, as there must of what is to be told apart."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -137,7 +143,7 @@ class Splitter(ABC):
         lost = [
             repr(pool.names[place]) for place in np.flatnonzero((sizes == 0) & (pool.totals(everywhere) > 0)).tolist()
         ]
-        if lost:
+        if lost and pool.all_train:
             raise InputError(
                 f"Train got no example of {listed(lost, 10)}, as all of its examples belong together with those of val "
                 "or test: draw otherwise (split.seed), or use groups that are smaller."
@@ -185,6 +191,18 @@ def subset(train: np.ndarray, pool: Pool, n_per_class: int | None, seed: int) ->
 def portion(sizes: np.ndarray, share: float) -> np.ndarray:
     """How many of each class go to a part: its share, rounded, but at least one where there are any."""
     return np.where(sizes > 0, np.maximum(1, (sizes * share + 0.5).astype(int)), 0)
+
+
+def reserved(counts: Mapping[str, np.ndarray], sizes: np.ndarray) -> dict[str, np.ndarray]:
+    """The same numbers, less where a class is so rare that nothing would be left to train on: the last part goes first.
+
+    A class of one example trains; of two, the second one is the last part's.
+    """
+    left, found = np.maximum(sizes - 1, 0), {}
+    for part in reversed(counts):
+        found[part] = np.minimum(counts[part], left)
+        left = left - found[part]
+    return {part: found[part] for part in counts}
 
 
 def drawn(pool: Pool, open_to: np.ndarray, counts: Mapping[str, np.ndarray], seed: int, name: str) -> np.ndarray:

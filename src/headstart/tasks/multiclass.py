@@ -34,6 +34,7 @@ class Multiclass(Task):
     """
 
     name, outputs = "multiclass", "classes"
+    strata_are_classes = True
     score = running = "accuracy"
     of_epoch = ("balanced_accuracy", "macro_f1")
     metrics = (

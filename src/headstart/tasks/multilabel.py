@@ -29,6 +29,7 @@ class Multilabel(Task):
     """
 
     name, outputs = "multilabel", "classes"
+    strata_are, without_stratum = "labels", "Averages over labels leave them out there."
     score, running = "mean_average_precision", "exact_match"
     of_epoch = ("mean_average_precision", "macro_f1")
     metrics = (
@@ -84,18 +85,6 @@ class Multilabel(Task):
 
     def strata(self, targets: Targets) -> tuple[np.ndarray, tuple[str, ...]]:
         return targets.values, targets.names
-
-    def remarks(self, parts: Mapping[str, np.ndarray], names: tuple[str, ...]) -> list[str]:
-        """Labels that no example of a part has: nothing is learned of them, or said of how well they are found."""
-        said = []
-        for part, values in parts.items():
-            absent = [name for name, count in zip(names, values.sum(0), strict=True) if not count]
-            if absent:
-                said.append(
-                    f"{len(absent)} of {len(names)} labels have no example in {part}: {shown(absent, 5)}. Averages "
-                    "over labels leave them out there."
-                )
-        return said
 
     def fitted(self, train: np.ndarray, num_outputs: int) -> "Multilabel":
         found = copy(self)

@@ -15,6 +15,8 @@ from headstart.errors import InputError
 from headstart.tasks.task import Cell, Objective, Stack, Targets, Task, on
 
 Bins = Annotated[int, Ge(2)]
+FEWEST = 7
+"""Examples of a quantile, of which val and test get one each at the usual shares."""
 
 
 class Regression(Task):
@@ -31,6 +33,8 @@ class Regression(Task):
     """
 
     name, outputs = "regression", "targets"
+    strata_are = "ranges of the first target"
+    without_stratum = "Scores there say nothing of numbers in these ranges."
     score, running = "rmse", "mae"
     of_epoch = ("rmse", "r2")
     metrics = ("rmse", "loss", "mae", "r2", "pearson", "spearman")
@@ -76,11 +80,20 @@ class Regression(Task):
 
     def strata(self, targets: Targets) -> tuple[np.ndarray, tuple[str, ...]]:
         """Quantile of each example, by the first target; fewer quantiles where values are few."""
-        values = targets.values[:, 0]
-        edges = np.unique(np.quantile(values, np.linspace(0, 1, self.bins + 1)[1:-1]))
-        found = np.searchsorted(edges, values, side="right")
+        edges = self._edges(targets)
+        found = np.searchsorted(edges, targets.values[:, 0], side="right")
         kept, strata = np.unique(found, return_inverse=True)
-        return strata.astype(np.int64), tuple(f"quantile {number + 1}" for number in range(len(kept)))
+        bounds = [float(targets.values[:, 0].min()), *edges.tolist(), float(targets.values[:, 0].max())]
+        return strata.astype(np.int64), tuple(f"{bounds[place]:.4g} to {bounds[place + 1]:.4g}" for place in kept)
+
+    def strata_in(self, values: np.ndarray, everything: Targets) -> np.ndarray:
+        kept = np.unique(np.searchsorted(self._edges(everything), everything.values[:, 0], side="right"))
+        return np.searchsorted(kept, np.searchsorted(self._edges(everything), values[:, 0], side="right"))
+
+    def _edges(self, targets: Targets) -> np.ndarray:
+        """Between the quantiles, so few of them that each can be in every part."""
+        bins = max(1, min(self.bins, len(targets.values) // FEWEST))
+        return np.unique(np.quantile(targets.values[:, 0], np.linspace(0, 1, bins + 1)[1:-1]))
 
     def fitted(self, train: np.ndarray, num_outputs: int) -> "Regression":
         found, wide = copy(self), train.astype(np.float64)

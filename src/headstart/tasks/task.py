@@ -51,6 +51,12 @@ class Task(ABC):
     """The metric that is a mean over examples, measured in training as the batches go by."""
     of_epoch: ClassVar[tuple[str, ...]]
     """Metrics that are measured on val in every epoch beside `loss` and the running one."""
+    strata_are_classes: ClassVar[bool] = False
+    """Whether what splits keep the shares of has to be in the training part, each of it."""
+    strata_are: ClassVar[str] = "classes"
+    """What splits keep the shares of, in words."""
+    without_stratum: ClassVar[str] = "Averages over classes leave them out there."
+    """What follows where a part has no example of one."""
     metrics: ClassVar[tuple[str, ...]]
     """All metrics that `scores` gives, each of which may select the epoch."""
 
@@ -93,9 +99,28 @@ class Task(ABC):
         """
         return copy(self)
 
-    def remarks(self, parts: Mapping[str, np.ndarray], names: tuple[str, ...]) -> list[str]:
-        """What is to be said of the targets by part (`train`, `val`, `test`), in words."""
-        return []
+    def remarks(self, everything: Targets, parts: Mapping[str, np.ndarray]) -> list[str]:
+        """What is to be said of the targets by part (`train`, `val`, `test`, a shift's name), in words.
+
+        Here: the strata of which a part has no example.
+        """
+        strata, names = self.strata(everything)
+        counts = _examples_of(strata, len(names))
+        said = []
+        for part, values in parts.items():
+            here = _examples_of(self.strata_in(values, everything), len(names))
+            absent = [f"{names[place]!r} ({counts[place]})" for place in np.flatnonzero((here == 0) & (counts > 0))]
+            if absent:
+                follows = "Nothing is learned of them." if part == "train" else self.without_stratum
+                said.append(
+                    f"{len(absent)} of {len(names)} {self.strata_are} have no example in {part}: {shown(absent, 5)}, "
+                    f"with how many there are in all. {follows}"
+                )
+        return said
+
+    def strata_in(self, values: np.ndarray, everything: Targets) -> np.ndarray:
+        """Strata of the targets `values` of a part, numbered as those of all the data."""
+        return self.strata(Targets(values, everything.names))[0]
 
     def check_exact(self) -> None:  # noqa: B027
         """Raise `InputError` if there is no exact solution with these settings."""
@@ -224,6 +249,11 @@ def known_names(found: Sequence[str], known: tuple[str, ...] | None, where: str)
             f"{shown(names)}."
         )
     return names
+
+
+def _examples_of(strata: np.ndarray, num_strata: int) -> np.ndarray:
+    """How many examples each stratum has `(L,)`."""
+    return strata.sum(0).astype(int) if strata.ndim > 1 else np.bincount(strata, minlength=num_strata)
 
 
 def shown(items: Sequence[str], most: int = 20) -> str:
