@@ -91,4 +91,4 @@ def test_a_dry_run_says_how_many_examples_there_are(at_home: Path, table: list[s
     assert "train" in shown
     assert {"6", "12"} <= set(shown.split())
     assert main(["plan", *table]) == 0
-    assert "Examples: 24 train, 6 val, 6 test." in capsys.readouterr().out
+    assert "Examples: 24 train, 6 val, 6 test (seed 0)." in capsys.readouterr().out
