@@ -198,11 +198,11 @@ def reserved(counts: Mapping[str, np.ndarray], sizes: np.ndarray) -> dict[str, n
 
     A class of one example trains; of two, the second one is the last part's.
     """
-    left, found = np.maximum(sizes - 1, 0), {}
-    for part in reversed(counts):
+    left, found = np.maximum(sizes - 1, 0), dict(counts)
+    for part in reversed(found):
         found[part] = np.minimum(counts[part], left)
         left = left - found[part]
-    return {part: found[part] for part in counts}
+    return found
 
 
 def drawn(pool: Pool, open_to: np.ndarray, counts: Mapping[str, np.ndarray], seed: int, name: str) -> np.ndarray:
