@@ -17,8 +17,11 @@ from headstart.config.schema import GROUPS, check_spine
 from headstart.errors import InputError, collect, unknown
 
 
-def bind(cfg: DictConfig) -> dict[str, Any]:
+def bind(cfg: DictConfig, try_optimizer: bool = True) -> dict[str, Any]:
     """Build the part of every group from its node; the optimizer's comes as a `partial` that lacks its parameters.
+
+    `try_optimizer`: whether it is made once and takes a step, to see that it can; torch needs seconds to get ready for
+    that, and a finished run needs no optimizer.
 
     Raises:
         InputError: with every problem of every group, each naming the full key, the value and the remedy.
@@ -27,17 +30,20 @@ def bind(cfg: DictConfig) -> dict[str, Any]:
     assert isinstance(container, dict)
     parts: dict[str, Any] = {}
     checks = [partial(check_spine, cast(dict[str, Any], container))]
-    checks += [partial(_bind_group, parts, group, kind, container.get(group, {})) for group, kind in GROUPS.items()]
+    checks += [
+        partial(_bind_group, parts, group, kind, container.get(group, {}), try_optimizer)
+        for group, kind in GROUPS.items()
+    ]
     collect(checks)
     return parts
 
 
-def _bind_group(parts: dict[str, Any], group: str, kind: str, node: Mapping[str, Any]) -> None:
+def _bind_group(parts: dict[str, Any], group: str, kind: str, node: Mapping[str, Any], try_optimizer: bool) -> None:
     module, _, name = kind.rpartition(".")
-    parts[group] = construct(node, group, getattr(import_module(module), name))
+    parts[group] = construct(node, group, getattr(import_module(module), name), try_optimizer)
 
 
-def construct(node: Mapping[str, Any], key: str, kind: type) -> Any:
+def construct(node: Mapping[str, Any], key: str, kind: type, try_optimizer: bool = True) -> Any:
     """The object a `_target_` node describes, after its arguments have been checked against the constructor.
 
     Raises:
@@ -53,7 +59,7 @@ def construct(node: Mapping[str, Any], key: str, kind: type) -> Any:
             arguments[name] = construct(value, f"{key}.{name}", _class_in(hints.get(name)))
     _check_arguments(target, arguments, key, hints)
     try:
-        return _optimizer(target, arguments) if key == "optimizer" else target(**arguments)
+        return _optimizer(target, arguments, try_optimizer) if key == "optimizer" else target(**arguments)
     except InputError:
         raise
     except (ValueError, TypeError) as error:
@@ -100,10 +106,11 @@ def _parameters(target: type) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(target).parameters
 
 
-def _optimizer(target: type, arguments: Mapping[str, Any]) -> Callable[..., Any]:
-    from headstart.config.optimizer_trial import check_optimizer
+def _optimizer(target: type, arguments: Mapping[str, Any], is_tried: bool) -> Callable[..., Any]:
+    if is_tried:
+        from headstart.config.optimizer_trial import check_optimizer
 
-    check_optimizer(target, arguments)
+        check_optimizer(target, arguments)
     return partial(target, **arguments)
 
 

@@ -55,14 +55,14 @@ class Parts:
         return self.backbone if self.size is None else self.backbone.resized(self.size)
 
 
-def parts_of(cfg: DictConfig) -> Parts:
-    """The parts that a config chooses.
+def parts_of(cfg: DictConfig, try_optimizer: bool = True) -> Parts:
+    """The parts that a config chooses; see `binding.bind`.
 
     Raises:
         InputError: with every problem of every group.
     """
     declare_torchvision_operators()
-    parts = Parts(**binding.bind(cfg))
+    parts = Parts(**binding.bind(cfg, try_optimizer))
     ask(parts.data, parts.split, parts.task)
     return parts
 

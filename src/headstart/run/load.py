@@ -116,7 +116,7 @@ def load(path: Path) -> FinishedRun:
     done = _completed(directory)
     cfg = recorded.load(directory.config)
     guard.forget_places(cfg)
-    parts = parts_of(cfg)
+    parts = parts_of(cfg, try_optimizer=False)
     task = _task(parts, done, directory)
     classes = tuple(map(str, (done.data and (done.data.classes or done.data.targets)) or ()))
     factory = parts.sized_backbone
