@@ -17,8 +17,8 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "make_ledger.py"
 
 @pytest.fixture(autouse=True)
 def _figures_without_pdf(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fonts are put into a figure's PDF in a third of the time of a report; test_build.py looks at PDFs."""
-    if request.path.stem != "test_build":
+    """Fonts are put into a figure's PDF in a third of the time of a report; few tests look at PDFs."""
+    if request.path.stem not in ("test_build", "test_font"):
         real = style._save
         monkeypatch.setattr(
             style, "_save", lambda figure, kind, *more: b"%PDF" if kind == "pdf" else real(figure, kind, *more)
