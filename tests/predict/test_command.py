@@ -190,7 +190,7 @@ def test_calibrated_scores_are_those_at_the_runs_temperature(
     entry = json.loads((run / "result.json").read_text())
     kept = entry["calibration"]
     assert kept["num_val"] == entry["data"]["sizes"]["val"]
-    before = kept["expected_calibration_error"]["test"][0]
+    before = kept["calibration_error"]["test"][0]
     assert before == pytest.approx(entry["metrics"]["test/expected_calibration_error"], abs=1e-5)
     what = str(home / "pictures")
     for name, more in (("plain", []), ("calibrated", ["--calibrated"]), ("sets", ["--interval=0.5"])):
@@ -214,6 +214,6 @@ def test_the_report_tells_how_sure_the_models_are(home: Path):
     results = [json.loads(path.read_text()) for path in (home / "sweep").glob("*/result.json")]
     for row in table:
         mine = [one["calibration"] for one in results if one["choices"]["strategy"] == row["contender"]]
-        errors = np.mean([one["expected_calibration_error"]["test"] for one in mine], axis=0)
+        errors = np.mean([one["calibration_error"]["test"] for one in mine], axis=0)
         assert [float(row["calibration_error"]), float(row["calibrated_error"])] == pytest.approx(errors)
     assert len(table) == 2

@@ -194,7 +194,7 @@ def _calibration(result: Result) -> str:
     temperature = (result.calibration or {}).get("temperature")
     if not isinstance(temperature, int | float):
         return "Probabilities were not calibrated."
-    errors = (result.calibration or {}).get("expected_calibration_error")
+    errors = (result.calibration or {}).get("calibration_error")
     each = errors.items() if isinstance(errors, Mapping) else ()
     told = "".join(
         f" Expected calibration error on {in_markdown(part)}: {pair[0]:.4g} before, {pair[1]:.4g} after."

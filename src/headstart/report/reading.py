@@ -296,7 +296,7 @@ def _take_outcome(run: Run, result: Result) -> None:
     run.weights = intern(" ".join(filter(None, (source, checksum, place and f"({place})"))))
     run.weights_content = intern(" ".join(filter(None, (checksum or source, place))))
     kept = _mapping(result.calibration)
-    run.calibration = {name: kept[name] for name in ("expected_calibration_error", "coverage") if name in kept}
+    run.calibration = {name: kept[name] for name in ("calibration_error", "coverage") if name in kept}
     run.environment = intern(json.dumps(result.environment, sort_keys=True, default=str)) if result.environment else ""
     commit = _text(git.get("commit"))
     run.commit = intern(commit + (" with uncommitted changes" if commit and git.get("dirty") else ""))

@@ -41,7 +41,7 @@ def sureness(analysis: Analysis, scene: Scene) -> Table | None:
 def _facts(calibration: Mapping[str, Any]) -> tuple[float, float, float, float]:
     """Calibration error before and after, share covered and size; of several numbers their mean."""
     try:
-        errors = (calibration.get("expected_calibration_error") or {}).get("test") or (nan, nan)
+        errors = (calibration.get("calibration_error") or {}).get("test") or (nan, nan)
         region = (calibration.get("coverage") or {}).get(LEVEL) or {}
         covered, size = (float(np.mean(region.get(name, nan))) for name in ("covered", "size"))
         return float(errors[0]), float(errors[1]), covered, size

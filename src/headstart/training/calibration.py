@@ -60,7 +60,7 @@ def calibration_of(
 ) -> dict[str, Any] | None:
     """What a run keeps, in plain JSON: outputs `(N, O)` and targets of val and test; `None` where val is too small.
 
-    `temperature` divides logits; `expected_calibration_error` is before and after, on val and on test; `conformity`
+    `temperature` divides logits; `calibration_error` is before and after, on val and on test; `conformity`
     holds sorted scores (see `Conformal`), `coverage` how often regions of val hold the truth of test.
     """
     (outputs, targets), (test_outputs, test_targets) = val, test
@@ -71,7 +71,7 @@ def calibration_of(
     if task.outputs == "classes":
         temperature = fitted_temperature(task, outputs, targets)
         found["temperature"] = temperature
-        found["expected_calibration_error"] = {
+        found["calibration_error"] = {
             name: [calibration_error(task, one / t, truth) for t in (1.0, temperature)]
             for name, one, truth in (("val", outputs, targets), ("test", test_outputs, test_targets))
         }
