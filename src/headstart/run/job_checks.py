@@ -34,7 +34,8 @@ def remarks_on(
 ) -> list[str]:
     """What is to be said of the targets at the places `parts`, by part, and of those of the extra test sets."""
     values = {part: targets.values[places] for part, places in parts.items()}
-    return task.remarks(targets, values | {f"the shift {name}": found for name, found in shifts.items()})
+    everything = Targets(np.concatenate(list(values.values())), targets.names)
+    return task.remarks(everything, values | {f"the shift {name}": found for name, found in shifts.items()})
 
 
 def note_random(job: Job) -> None:
