@@ -18,6 +18,7 @@ from headstart.config.composer import conf_dir, search_path
 from headstart.data.module import DataModule
 from headstart.data.source import Examples
 from headstart.progress import Progress
+from headstart.run.prepare import job_config
 from headstart.splits.splitter import Split
 from headstart.strategies.schedule import Schedule
 from headstart.strategies.strategy import Strategy
@@ -68,7 +69,7 @@ def shipped(words):
     """The strategy, unfreeze and scheduler that a command line with these words would choose."""
     search_path()  # which makes known all that our configs build on
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("train", list(words))
+        cfg = job_config(compose("train", list(words)))
     kinds = {"strategy": Strategy, "unfreeze": Unfreeze, "scheduler": Schedule}
     nodes = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in kinds}
     return tuple(binding.construct(nodes[name], name, kind) for name, kind in kinds.items())

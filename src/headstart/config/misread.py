@@ -33,7 +33,9 @@ def how_to_write(line: str, overrides: Sequence[str]) -> str:
 def _torn(line: str, overrides: Sequence[str]) -> str | None:
     """What to say if a shell cut a word at a blank that was meant to be in it: `A, B`, `my photos`, `KEY = VALUE`."""
     words = list(overrides)
-    place = words.index(line) if line in words else 0
+    if line not in words:
+        return None
+    place = words.index(line)
     before, after = ["", *words][place], [*words, ""][place + 1]
     if "=" in (line, after):
         return "there must be no blanks around =: write KEY=VALUE."

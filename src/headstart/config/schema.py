@@ -12,6 +12,8 @@ from headstart.config.ranges import MOST, violations
 from headstart.errors import InputError, collect, unknown
 from headstart.system.places import check_name
 
+SPACE = "space"
+"""What of a part's node says what a search varies of it; no setting of a run."""
 GROUPS = {
     "backbone": "headstart.backbones.backbone.BackboneFactory",
     "strategy": "headstart.strategies.strategy.Strategy",

@@ -60,6 +60,13 @@ class CellRecord:
     is_probe: bool
     schema: int = field(default=SCHEMA)
 
+    @property
+    def label(self) -> str:
+        """What the cell is called: `fine_tune`, `resnet18 lora`."""
+        told = [word.partition("=") for word in self.overrides]
+        names = [value for key, _, value in told if key in ("data", "backbone", "strategy", "unfreeze")]
+        return " ".join(names) or str(self.choices.get("strategy", self.cell))
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

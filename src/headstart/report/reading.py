@@ -165,9 +165,8 @@ def _searched(sweep: SweepDirectory) -> Iterator[str]:
         except DamagedError as error:
             yield f"What the search {record.cell} tried cannot be read: {error}."
             continue
-        told = " ".join(word for word in record.overrides if not word.startswith(("search", "data", "name", "logger")))
         yield (
-            f"{told or record.choices.get('strategy', record.cell)}: search=tuned was chosen on val among "
+            f"{record.label}: search=tuned was chosen on val among "
             f"{len(drawn)} settings, the default among them (search={record.method}); search=default is that default. "
             "Both are scored on seeds that the search knew nothing of; where only the default is listed, it was chosen."
         )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headstart.metrics import mode, shown
+from headstart.metrics import mode, shown, text, title
 from headstart.record import result
 from headstart.record.directory import SweepDirectory
 from headstart.record.search import CellRecord, cells_of
@@ -71,7 +71,7 @@ def read_searches(ledger: Ledger) -> list[Searched]:
                 params = dict(trial.params if trial.number else record.defaults)
                 epochs, seconds = (float(cost.get(name) or 0.0) for name in ("epochs", "total_seconds"))
                 tried.append(Tried(trial.number, params, status, value, epochs, seconds))
-            found.append(Searched(record, _name(record), tried))
+            found.append(Searched(record, record.label, tried))
     return found
 
 
@@ -112,11 +112,6 @@ def at_bounds(one: Searched) -> list[str]:
         if min(at - low, high - at) <= NEAR * (high - low):
             found.append(f"{variable['key']}={value:g}")
     return found
-
-
-def _name(record: CellRecord) -> str:
-    words = [word for word in record.overrides if word.partition("=")[0] in ("strategy", "backbone", "unfreeze")]
-    return " ".join(word.partition("=")[2] for word in words) or str(record.choices.get("strategy", record.cell))
 
 
 def _overview(searches: Sequence[Searched]) -> Table:
@@ -183,6 +178,8 @@ def _expected(searches: Sequence[Searched]) -> Drawing | None:
     sign = 1 if mode(monitor) == "max" else -1
 
     def paint(figure: Any) -> None:
+        from matplotlib.ticker import FuncFormatter, NullFormatter
+
         axes = figure.subplots()
         axes.set_xscale("log")
         spare = [light for light, _, _ in STRATEGIES.values()]
@@ -192,14 +189,17 @@ def _expected(searches: Sequence[Searched]) -> Drawing | None:
             known = STRATEGIES.get(str(one.record.choices.get("strategy")))
             color = known[0] if known else spare[place % len(spare)]
             axes.plot(counts, [sign * expected_best(scores, n) for n in counts], color=color, label=one.name)
-        axes.set_xlabel("settings tried")
-        axes.set_ylabel(f"expected best {monitor}")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text(monitor, value)))
+        axes.set_xlabel("settings tried (log scale)")
+        axes.set_ylabel(f"expected best val {title(monitor)}")
         axes.legend(frameon=False, fontsize=6)
 
-    title = f"Expected best {monitor} of so many settings"
+    name = f"Expected best val {title(monitor)} of so many settings"
     alt = f"A line for each of {plural(len(drawn), 'search')}, rising with the number of settings tried."
     caption = "Mean of the best score on val of so many of the settings tried, drawn at random with replacement."
-    return draw("search", title, alt, caption, 2.4, paint)
+    return draw("search", name, alt, caption, 2.4, paint)
 
 
 def _score(one: Searched, tried: Tried | None) -> Cell:

@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from headstart.config import schema
 from headstart.config.composer import conf_dir
 from headstart.errors import InputError
 from headstart.strategies.plan import Kind, Plan
@@ -58,7 +59,7 @@ def _shipped() -> dict[str, dict[str, Any]]:
     files = sorted((conf_dir() / "strategy").glob("*.yaml"))
     nodes = {file.stem: OmegaConf.to_container(OmegaConf.load(file)) for file in files}
     return {
-        name: {str(key): value for key, value in node.items() if key != "defaults"}
+        name: {str(key): value for key, value in node.items() if key not in ("defaults", schema.SPACE)}
         for name, node in nodes.items()
         if isinstance(node, dict)
     }

@@ -43,9 +43,6 @@ from headstart.strategies.plan import Plan
 from headstart.training.device import check_precision
 from headstart.training.memory import note_many
 
-SPACE = "space"
-"""What of a part's node says what a search varies of it."""
-
 
 def prepare(cfg: DictConfig, here: bool = True, findings: Findings | None = None) -> Job:
     """Bind and check a composed config; nothing is written and nothing trained.
@@ -122,9 +119,9 @@ def job_config(cfg: DictConfig, hydra: Any = None) -> DictConfig:
     hydra = cfg.get("hydra") if hydra is None else hydra
     ours = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]) if "hydra" in cfg else cfg
     for group in schema.GROUPS:  # what a search may vary of a part is no setting of a run
-        if OmegaConf.is_dict(ours.get(group)) and SPACE in ours[group]:
+        if OmegaConf.is_dict(ours.get(group)) and schema.SPACE in ours[group]:
             with open_dict(ours[group]):
-                del ours[group][SPACE]
+                del ours[group][schema.SPACE]
     if hydra is None:
         return ours
     groups = (*schema.GROUPS, "trainer", "experiment")

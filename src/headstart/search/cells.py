@@ -23,7 +23,7 @@ from headstart.config.text_settings import keep_texts
 from headstart.errors import InputError
 from headstart.record.search import CellRecord
 from headstart.run.job import Job
-from headstart.run.prepare import SPACE, job_config
+from headstart.run.prepare import job_config
 from headstart.search.space import Variable, variable
 from headstart.sweep.grid import Line, expand
 
@@ -233,11 +233,13 @@ def brought_ranges(cfg: DictConfig, line: Sequence[str]) -> dict[str, Variable]:
     found: dict[str, Variable] = {}
     for group in schema.GROUPS:
         node = cfg.get(group)
-        if not OmegaConf.is_dict(node) or SPACE not in node:
+        if not OmegaConf.is_dict(node) or schema.SPACE not in node:
             continue
-        space = as_written(node[SPACE])
+        space = as_written(node[schema.SPACE])
         if not isinstance(space, Mapping):
-            raise InputError(f"{group}.{SPACE} must hold ranges by setting, such as {{lr: 'interval(1e-4,1e-2)'}}.")
+            raise InputError(
+                f"{group}.{schema.SPACE} must hold ranges by setting, such as {{lr: 'interval(1e-4,1e-2)'}}."
+            )
         for key, text in schema.flatten(space, group):
             is_followed = key == "strategy.lr" and "optimizer.lr" in given  # which it would no longer set
             if key in given or is_followed:
@@ -245,7 +247,9 @@ def brought_ranges(cfg: DictConfig, line: Sequence[str]) -> dict[str, Variable]:
             (override,) = parser.parse_overrides([f"{key}={text}"])
             sought = variable(override)
             if sought is None:
-                raise InputError(f"{group}.{SPACE} must hold ranges, but {key} is {text}. Write interval(LOW,HIGH).")
+                raise InputError(
+                    f"{group}.{schema.SPACE} must hold ranges, but {key} is {text}. Write interval(LOW,HIGH)."
+                )
             found[key] = sought
     return found
 

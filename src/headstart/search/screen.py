@@ -15,7 +15,6 @@ from headstart.search.cells import Cell
 from headstart.search.importance import importances
 from headstart.search.space import Variable
 from headstart.search.standing import NUM_BEST, Budget, Standing, budget_words, fresh_seeds, words_of
-from headstart.search.worker import label
 from headstart.system.bounded import DamagedError
 
 
@@ -73,7 +72,7 @@ def show_standing(sweep: SweepDirectory, search: SearchConfig | None = None) -> 
         try:
             standing.look()
         except DamagedError as error:
-            table.add_row(in_console(label(standing)), f"[red]{in_console(str(error))}[/]")
+            table.add_row(in_console(standing.record.label), f"[red]{in_console(str(error))}[/]")
             continue
         standings.append(standing)
         best = standing.best
@@ -83,7 +82,7 @@ def show_standing(sweep: SweepDirectory, search: SearchConfig | None = None) -> 
         failed = sum(not done.is_completed and done.status == "failed" for done in standing.ended.values())
         told = f"{ended} ended" + (f", {again} again" if again else "") + (f", {failed} failed" if failed else "")
         table.add_row(
-            in_console(label(standing)),
+            in_console(standing.record.label),
             told,
             str(len(standing.open)) + (f", {len(standing.paused)} paused" if standing.paused else ""),
             "" if value is None else shown(record.monitor, value),
@@ -94,7 +93,7 @@ def show_standing(sweep: SweepDirectory, search: SearchConfig | None = None) -> 
         shares = importances(standing)
         if shares:
             told = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
-            console.print(f"[dim]what matters in {in_console(label(standing))}: {in_console(told)}[/]")
+            console.print(f"[dim]what matters in {in_console(standing.record.label)}: {in_console(told)}[/]")
     console.print()
     return True
 
@@ -107,12 +106,14 @@ def show_chosen(standings: Sequence[Standing]) -> None:
         chosen, means = standing.chosen, standing.means()
         share = bar(min(1.0, standing.share), 10)
         if chosen is None:
-            console.print(f"  {in_console(label(standing))}  {share}  no trial has a score; the default is run alone")
+            console.print(
+                f"  {in_console(standing.record.label)}  {share}  no trial has a score; the default is run alone"
+            )
             continue
         mean = shown(standing.record.monitor, means[chosen.number])
         default = "" if 0 not in means or not chosen.number else f", default {shown(standing.record.monitor, means[0])}"
         console.print(
-            f"  {in_console(label(standing))}  {share}  {len(standing.drawn)} settings tried: "
+            f"  {in_console(standing.record.label)}  {share}  {len(standing.drawn)} settings tried: "
             f"{in_console(_point(standing, chosen.number))} ({mean}{default})"
         )
         point = chosen.params or standing.record.defaults

@@ -145,7 +145,7 @@ class Worker:
         try:
             job = self._job(standing, params, seed)
         except InputError as error:
-            log.warning("Trial %d of %s cannot be run: %s", number, label(standing), error)
+            log.warning("Trial %d of %s cannot be run: %s", number, standing.record.label, error)
             return Trial(number, "", params, seed, replicate_of, invalid=str(error))
         return Trial(number, job.run_id, params, seed, replicate_of)
 
@@ -167,9 +167,9 @@ class Worker:
             job = self._job(standing, dict(trial.params), trial.seed)
             if job.run_id != trial.run_id:
                 raise InputError(
-                    f"Trial {trial.number} of {label(standing)} is run {trial.run_id}, but its config, data or weights "
-                    f"now make run {job.run_id}: they were changed after the search began. Start it anew in another "
-                    "folder (name=…), or put them back."
+                    f"Trial {trial.number} of {standing.record.label} is run {trial.run_id}, but its config, data or "
+                    f"weights now make run {job.run_id}: they were changed after the search began. Start it anew "
+                    "in another folder (name=…), or put them back."
                 )
             features = features_of(job)
             if mine and (features is None or features != shared):
@@ -231,14 +231,7 @@ def announcement(claim: Claim) -> str:
         else (f"; best {shown(standing.record.monitor, value)} so far (trial {best.number})")
     )
     spent = budget_words(standing.search, round(standing.spent, 1))
-    return f"── {label(standing)}: {several}, {spent} of {budget_words(standing.search, standing.amount)}{told}"
-
-
-def label(standing: Standing) -> str:
-    """What a cell is called on the screen."""
-    record = standing.record
-    told = [word for word in record.overrides if word.partition("=")[0] in ("backbone", "strategy", "data", "unfreeze")]
-    return " ".join(told) or str(record.choices.get("strategy", record.cell))
+    return f"── {standing.record.label}: {several}, {spent} of {budget_words(standing.search, standing.amount)}{told}"
 
 
 @contextmanager
