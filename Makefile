@@ -1,6 +1,6 @@
 # make demo    feature extraction, fine-tuning and training from scratch compared on real pictures
 # make test    the tests          make check   lint, format, types
-# make test-all   the slow ones too: many kills, processes in parallel, a small Ray cluster
+# make test-all   the slow ones too: many kills, processes in parallel, a small Ray cluster; then the next two
 # make test-lowest, make test-newest   the quick ones with the oldest, and the newest, versions that pyproject.toml allows
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,6 +17,7 @@ test: .venv/dev.installed
 
 test-all: .venv/dev,ray,slurm.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(MAKE) test-lowest test-newest
 
 test-lowest: .venv-lowest/tested
 test-newest: .venv-newest/tested
