@@ -20,7 +20,7 @@ from headstart.report.answer import answer
 from headstart.report.design import read_design
 from headstart.report.evidence import crossed_interval, practically_equal, replicates_needed, resampled_interval
 from headstart.report.qualifications import with_less_data
-from headstart.report.reading import Ledger, Run
+from headstart.report.reading import Run, SweepRecords
 from headstart.report.statistics import t_interval
 from headstart.report.stepdown import step_down
 
@@ -53,7 +53,7 @@ def sweep(
     sizes: Sequence[int | None] = (None,),
     data: Sequence[str] = ("d",),
     shifted: np.ndarray | None = None,
-) -> Ledger:
+) -> SweepRecords:
     """Runs with scores `(data sets, sizes, contenders, seeds)`, the first contender being feature extraction.
 
     `shifted` `(shifts, data sets, sizes, contenders, seeds)` are their scores on shifted test sets.
@@ -74,17 +74,17 @@ def sweep(
                 fingerprint=data[dataset], split=f"{dataset} {size} {seed}", sizes={"train": 900, "test": TEST},
             )
         )  # fmt: skip
-    return Ledger("s", [], runs, [], [], {})
+    return SweepRecords("s", [], runs, [], [], {})
 
 
-def analysed(ledger: Ledger) -> Analysis:
+def analysed(records: SweepRecords) -> Analysis:
     """The report's analysis of these runs."""
-    return analyse(read_design(ledger))
+    return analyse(read_design(records))
 
 
-def claims(ledger: Ledger) -> bool:
+def claims(records: SweepRecords) -> bool:
     """Whether any sentence of the answer says that one does better than another."""
-    words = answer(analysed(ledger), ledger)
+    words = answer(analysed(records), records)
     points = [text for about, text in words.points if about != "Factors together"]  # which have 5% of their own
     return any(claim in f"{text} " for text in [words.headline, *points] for claim in CLAIMS)
 
@@ -115,9 +115,9 @@ def null_tables(rounds: int, tables: int, seeds: int) -> Line:
     rng, false = np.random.default_rng(tables), 0
     for _ in range(rounds):
         scores = binomial(rng, (tables, 1, 3, seeds))
-        ledger = sweep(scores, data=[f"d{i}" for i in range(tables)])
-        tables_claim = any(d.clear for differences in analysed(ledger).differences.values() for d in differences)
-        false += tables_claim or claims(ledger)
+        records = sweep(scores, data=[f"d{i}" for i in range(tables)])
+        tables_claim = any(d.clear for differences in analysed(records).differences.values() for d in differences)
+        false += tables_claim or claims(records)
     return Line(
         f"anything is called better in {tables} tables of 3 equals ({seeds} seeds)",
         "at most 5%",

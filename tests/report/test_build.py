@@ -89,8 +89,8 @@ def test_the_page_is_one_file_with_an_outline_names_and_unique_ids(report):
 def test_every_part_is_there_and_every_number_is_in_the_summary(report):
     summary = json.loads(report.summary.read_text())
     assert summary["counts"]["completed"] == report.counts["completed"]
-    assert len(summary["scenes"]) == 2
-    row = summary["scenes"][0]["contenders"][0]
+    assert len(summary["conditions"]) == 2
+    row = summary["conditions"][0]["contenders"][0]
     assert row["mean"] == pytest.approx(np.mean(list(row["scores"].values())))
     assert all((report.directory / name).is_file() for name in summary["files"])
     assert {path.suffix for path in report.tables} == {".csv", ".md", ".tex"}
@@ -118,13 +118,13 @@ def test_the_same_runs_give_the_same_report(sweep, report, tmp_path):
 def test_the_selected_setting_is_the_best_on_validation_never_on_test(sweep, report):
     runs = [json.loads(path.read_text()) for path in sweep.glob("*/result.json")]
     runs = [r for r in runs if r["status"] == "completed"]
-    for scene in json.loads(report.summary.read_text())["scenes"]:
-        for row in scene["contenders"]:
+    for condition in json.loads(report.summary.read_text())["conditions"]:
+        for row in condition["contenders"]:
             cell = {}
             for r in runs:
                 if (r["choices"]["strategy"], r["settings"]["split.n_per_class"]) == (
                     row["contender"],
-                    scene["n_per_class"],
+                    condition["n_per_class"],
                 ):
                     cell.setdefault(r["settings"]["optimizer.lr"], []).append(r["metrics"])
             most = max(len(found) for found in cell.values())
@@ -151,7 +151,7 @@ def test_one_seed_gives_neither_interval_nor_test(make_sweep, tmp_path):
     report = build([make_sweep(tmp_path / "s", runs=3, seeds=1)])
     assert report.answer[0].startswith("It cannot be told which of")
     assert any("no interval" in sentence for sentence in report.answer)
-    assert json.loads(report.summary.read_text())["scenes"][0]["contenders"][0]["ci95"] is None
+    assert json.loads(report.summary.read_text())["conditions"][0]["contenders"][0]["ci95"] is None
 
 
 def test_everything_from_configs_errors_and_data_is_escaped(make_sweep, tmp_path):
@@ -233,14 +233,14 @@ def test_runs_of_mixed_measures_are_compared_by_the_one_most_have_and_a_note_say
     edit(sweep, change)
     report = build([sweep])
     assert "do not share one measure" in report.notes[0]
-    assert json.loads(report.summary.read_text())["scenes"][0]["contenders"][0]["n"] == 3
+    assert json.loads(report.summary.read_text())["conditions"][0]["contenders"][0]["n"] == 3
 
 
 @pytest.mark.usefixtures("quick")
 def test_less_is_better_where_the_measure_is_a_loss(make_sweep, tmp_path):
     sweep = make_sweep(tmp_path / "s", runs=12)
     edit(sweep, lambda r: r.update(metrics={k: v for k, v in r["metrics"].items() if k.endswith("/loss")}))
-    rows = json.loads(build([sweep]).summary.read_text())["scenes"][0]
+    rows = json.loads(build([sweep]).summary.read_text())["conditions"][0]
     best = min(rows["contenders"], key=lambda row: row["mean"])["contender"]
     assert rows["differences"][0]["first"] == best
     assert rows["differences"][0]["difference"] > 0

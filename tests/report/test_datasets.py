@@ -58,7 +58,7 @@ def test_versions_of_one_data_set_are_not_averaged_over(make_sweep, tmp_path):
         result["data"]["name"] = "photos"
         path.write_text(json.dumps(result))
     found = analyse(read_design(read_sweeps([sweep])))
-    assert len(found.design.scenes) == 2
+    assert len(found.design.conditions) == 2
     assert found.across is None
 
 
@@ -73,7 +73,7 @@ def test_missing_runs_are_counted_with_their_data(make_sweep, tmp_path):
         entry["choices"]["data"] = "image_folder"
     (sweep / "sweep.json").write_text(json.dumps(listing))
     shutil.rmtree(next(path for path in sweep.iterdir() if path.is_dir()))
-    assert {scene.dataset for scene in read_design(read_sweeps([sweep])).scenes} == {"photos"}
+    assert {condition.dataset for condition in read_design(read_sweeps([sweep])).conditions} == {"photos"}
 
 
 @pytest.mark.usefixtures("quick_drawing")

@@ -20,8 +20,8 @@ def crossed(write_sweep, folder, effect, seeds=8, noise=0.003):
         for strategy, backbone in product(("a", "b", "c"), ("small", "large")):
             score = 0.6 + luck + effect(strategy, backbone) + rng.normal(0, noise)
             runs.append({"strategy": strategy, "seed": seed, "test": score, "choices": {"backbone": backbone}})
-    ledger = read_sweeps([write_sweep(folder / "s", runs)])
-    return analyse(read_design(ledger)), ledger
+    records = read_sweeps([write_sweep(folder / "s", runs)])
+    return analyse(read_design(records)), records
 
 
 def test_levels_are_averaged_over_what_all_were_run_with(write_sweep, tmp_path):
@@ -48,17 +48,17 @@ def test_interactions_are_claimed_among_sums_of_effects_no_more_often_than_promi
 
 def test_an_order_that_turns_with_the_backbone_is_named(write_sweep, tmp_path):
     sign = {"small": 1, "large": -1}
-    found, ledger = crossed(write_sweep, tmp_path, lambda s, b: 0.05 * sign[b] * (s == "a"))
+    found, records = crossed(write_sweep, tmp_path, lambda s, b: 0.05 * sign[b] * (s == "a"))
     (turn, *_) = [t for t in turns(found) if (t.ahead, t.behind) == ("a", "b")]
     assert (turn.factor, turn.here, turn.there) == ("backbone", "small", "large")
-    points = dict(answer(found, ledger).points)
+    points = dict(answer(found, records).points)
     assert "a is better than b with backbone small, worse with large" in points["Factors together"]
     assert "depends on backbone" in points["Factors together"]
 
 
 def test_without_two_factors_nothing_is_said(write_sweep, tmp_path):
     runs = [{"strategy": s, "seed": i, "test": 0.6} for s in "ab" for i in range(3)]
-    ledger = read_sweeps([write_sweep(tmp_path / "s", runs)])
-    found = analyse(read_design(ledger))
+    records = read_sweeps([write_sweep(tmp_path / "s", runs)])
+    found = analyse(read_design(records))
     assert (marginal(found), interactions(found), turns(found)) == ({}, [], [])
-    assert "Factors together" not in dict(answer(found, ledger).points)
+    assert "Factors together" not in dict(answer(found, records).points)

@@ -14,8 +14,8 @@ def sweep(make_sweep, tmp_path):
     return make_sweep(tmp_path / "sweep")
 
 
-def statuses(ledger):
-    return sorted({run.status for run in ledger.runs})
+def statuses(records):
+    return sorted({run.status for run in records.runs})
 
 
 def first(sweep):
@@ -23,9 +23,9 @@ def first(sweep):
 
 
 def test_every_listed_run_is_read(sweep):
-    ledger = read_sweeps([sweep])
-    assert (len(ledger.runs), statuses(ledger), ledger.notes) == (12, ["completed"], [])
-    assert ledger.runs[0].metrics["test/accuracy"] > 0
+    records = read_sweeps([sweep])
+    assert (len(records.runs), statuses(records), records.notes) == (12, ["completed"], [])
+    assert records.runs[0].metrics["test/accuracy"] > 0
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,8 @@ def test_every_listed_run_is_read(sweep):
 def test_a_result_that_cannot_be_used_makes_its_run_unreadable_and_says_why(sweep, content, words):
     run = first(sweep)
     (run / "result.json").write_text(content)
-    ledger = read_sweeps([sweep])
-    found = next(r for r in ledger.runs if r.run_id == run.name)
+    records = read_sweeps([sweep])
+    found = next(r for r in records.runs if r.run_id == run.name)
     assert found.status == "unreadable"
     assert words in found.error[1]
     assert found.choices, "what it was asked to do is still known, from sweep.json"
@@ -75,25 +75,25 @@ def test_missing_and_unfinished_runs_are_told_apart(sweep):
     runs = [path for path in sorted(sweep.iterdir()) if path.is_dir()]
     shutil.rmtree(runs[0])
     (runs[1] / "result.json").unlink()
-    ledger = read_sweeps([sweep])
-    by_id = {run.run_id: run.status for run in ledger.runs}
+    records = read_sweeps([sweep])
+    by_id = {run.run_id: run.status for run in records.runs}
     assert (by_id[runs[0].name], by_id[runs[1].name]) == ("missing", "unfinished")
 
 
 def test_runs_that_are_not_listed_are_left_out_and_named(sweep):
     shutil.copytree(first(sweep), sweep / "stranger")
-    ledger = read_sweeps([sweep])
-    assert len(ledger.runs) == 12
-    assert "stranger" in ledger.notes[0]
+    records = read_sweeps([sweep])
+    assert len(records.runs) == 12
+    assert "stranger" in records.notes[0]
 
 
 @pytest.mark.parametrize("content", [None, "", "{", '{"runs": 3}'])
 def test_without_a_usable_listing_the_directories_are_taken_and_a_note_says_so(sweep, content):
     path = sweep / "sweep.json"
     path.unlink() if content is None else path.write_text(content)
-    ledger = read_sweeps([sweep])
-    assert len(ledger.runs) == 12
-    assert "sweep.json" in ledger.notes[0]
+    records = read_sweeps([sweep])
+    assert len(records.runs) == 12
+    assert "sweep.json" in records.notes[0]
 
 
 def test_a_listing_cannot_lead_out_of_its_directory(sweep, tmp_path):
@@ -107,9 +107,9 @@ def test_a_listing_cannot_lead_out_of_its_directory(sweep, tmp_path):
 
 def test_the_same_run_in_two_directories_counts_once(sweep, tmp_path):
     shutil.copytree(sweep, tmp_path / "copy")
-    ledger = read_sweeps([sweep, tmp_path / "copy"])
-    assert len(ledger.runs) == 12
-    assert any("more than one" in note for note in ledger.notes)
+    records = read_sweeps([sweep, tmp_path / "copy"])
+    assert len(records.runs) == 12
+    assert any("more than one" in note for note in records.notes)
 
 
 def test_earlier_attempts_count_in_what_the_sweep_cost(sweep):

@@ -26,9 +26,9 @@ def with_settings(sweep, change):
 
 
 def analysis_of(sweep):
-    ledger = read_sweeps([sweep])
-    found = analyse(read_design(ledger))
-    return found, answer(found, ledger)
+    records = read_sweeps([sweep])
+    found = analyse(read_design(records))
+    return found, answer(found, records)
 
 
 @pytest.mark.usefixtures("quick_drawing")
@@ -43,11 +43,11 @@ def test_folds_are_replicates_of_one_contender(make_sweep, tmp_path):
     assert "seed" not in text
     summary = json.loads(made.summary.read_text())
     runs = [json.loads(path.read_text()) for path in sweep.glob("*/result.json")]
-    for row in summary["scenes"][0]["contenders"]:
+    for row in summary["conditions"][0]["contenders"]:
         own = [run for run in runs if run["choices"]["strategy"] == row["contender"]]
         assert row["scores"] == {str(r["settings"]["data.test_fold"]): r["metrics"]["test/accuracy"] for r in own}
         assert row["mean"] == pytest.approx(fmean(row["scores"].values()))
-    assert summary["scenes"][0]["differences"][0]["num_pairs"] == 4
+    assert summary["conditions"][0]["differences"][0]["num_pairs"] == 4
     page = made.page.read_text()
     assert "4 folds" in page
     assert ", fold " in page

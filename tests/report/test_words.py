@@ -25,9 +25,9 @@ def said(write_sweep, tmp_path):
     """`said(runs)`: the headline, and the points by what they are about."""
 
     def say(runs, margin=None, **options):
-        ledger = read_sweeps([write_sweep(tmp_path / "s", runs, **options)])
-        analysis = analyse(read_design(ledger), margin)
-        words = answer(analysis, ledger, gather(analysis))
+        records = read_sweeps([write_sweep(tmp_path / "s", runs, **options)])
+        analysis = analyse(read_design(records), margin)
+        words = answer(analysis, records, gather(analysis))
         return words.headline, dict(words.points)
 
     return say
@@ -418,9 +418,9 @@ def test_many_contenders_are_tested_as_all_pairs_though_few_are_shown(write_swee
     rng = np.random.default_rng(0)
     runs = [{"strategy": f"s{i:02}", "seed": s, "test": 0.7 + rng.normal(0, 0.01)} for i in range(20) for s in range(6)]
     made = build([write_sweep(tmp_path / "s", runs)])
-    scene = json.loads(made.summary.read_text())["scenes"][0]
-    assert len(scene["differences"]) == 19
-    assert {d["num_comparisons"] for d in scene["differences"]} == {190}
+    condition = json.loads(made.summary.read_text())["conditions"][0]
+    assert len(condition["differences"]) == 19
+    assert {d["num_comparisons"] for d in condition["differences"]} == {190}
 
 
 @pytest.mark.usefixtures("quick_drawing")
@@ -516,11 +516,11 @@ def test_one_test_set_has_an_interval_for_other_examples_from_the_predictions(wr
 
     sweep = write_sweep(tmp_path / "s", both(*(right[name].mean(1) for name in (FE, FT)), split="same"))
     keep(sweep, predictions)
-    ledger = read_sweeps([sweep])
-    analysis = analyse(read_design(ledger))
+    records = read_sweeps([sweep])
+    analysis = analyse(read_design(records))
     exhibits = gather(analysis)
     assert exhibits.crossed.mean == pytest.approx(right[FT].mean() - right[FE].mean())
-    text = dict(answer(analysis, ledger, exhibits).points)["How sure"]
+    text = dict(answer(analysis, records, exhibits).points)["How sure"]
     assert "On other examples like these: 95% interval" in text
 
 

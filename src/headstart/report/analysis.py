@@ -9,7 +9,7 @@ import numpy as np
 
 from headstart.report import statistics
 from headstart.report.crossover import AtSize, Crossover, crossover, turned
-from headstart.report.design import Cell, Contender, Design, Scene
+from headstart.report.design import Condition, Contender, ContenderRuns, Design
 from headstart.report.evidence import BETTER, LEVEL, OPEN, resampled_interval, verdict
 from headstart.report.metric import Metric, is_baseline
 from headstart.report.pairs import Pairs, adjust, make_pairs
@@ -33,9 +33,9 @@ OWN = ""
 
 @dataclass(slots=True)
 class Summary:
-    """One row of the comparison: the selected runs of a contender in a scene."""
+    """One row of the comparison: the selected runs of a contender in a condition."""
 
-    cell: Cell
+    cell: ContenderRuns
     scores: dict[int, float]
     interval: Interval
     median: float
@@ -61,9 +61,9 @@ class Summary:
 
 @dataclass(slots=True)
 class Difference:
-    """`first` against `second` in a scene, paired by seed and split; `first` is the one that is ahead on average."""
+    """`first` against `second` in a condition, paired by seed and split; `first` is ahead on average."""
 
-    scene: Scene
+    condition: Condition
     first: Contender
     second: Contender
     values: np.ndarray
@@ -100,7 +100,7 @@ class Difference:
 class AcrossData:
     """Contenders over several data sets, each at its largest training size."""
 
-    scenes: list[Scene]
+    conditions: list[Condition]
     contenders: list[Contender]
     means: np.ndarray
     """(data sets, contenders)."""
@@ -111,7 +111,7 @@ class AcrossData:
 
 @dataclass(slots=True)
 class Budget:
-    """Expected best validation score by number of trials, for one contender in one scene."""
+    """Expected best validation score by number of trials, for one contender in one condition."""
 
     contender: Contender
     trials: list[float]
@@ -146,10 +146,10 @@ class Analysis:
     """Everything computed, for words, tables and figures."""
 
     design: Design
-    summaries: dict[Scene, list[Summary]]
+    summaries: dict[Condition, list[Summary]]
     """The leader first, then by the paired difference to it."""
-    differences: dict[Scene, list[Difference]]
-    focus: Scene | None
+    differences: dict[Condition, list[Difference]]
+    focus: Condition | None
     across: AcrossData | None
     margin: float | None = MARGIN
     """A difference that does not matter in practice; `None` where nobody said which that is."""
@@ -159,16 +159,16 @@ class Analysis:
     num_verdicts: int = 0
     """Comparisons on own test sets, over which verdicts of practical equality are shared out."""
     by_size: dict[tuple[str, Contender, Contender], BySize] = field(default_factory=dict)
-    budgets: dict[Scene, list[Budget]] = field(default_factory=dict)
-    shifts: dict[Scene, dict[str, Shifted]] = field(default_factory=dict)
+    budgets: dict[Condition, list[Budget]] = field(default_factory=dict)
+    shifts: dict[Condition, dict[str, Shifted]] = field(default_factory=dict)
 
-    def leader(self, scene: Scene) -> Summary:
+    def leader(self, condition: Condition) -> Summary:
         """Of the contenders that have a score in as many replicates as any, the one with the best mean."""
-        return self.summaries[scene][0]
+        return self.summaries[condition][0]
 
-    def between(self, scene: Scene, one: Contender, other: Contender) -> Difference | None:
+    def between(self, condition: Condition, one: Contender, other: Contender) -> Difference | None:
         """The difference of two contenders, whichever is ahead."""
-        return next((d for d in self.differences[scene] if {d.first, d.second} == {one, other}), None)
+        return next((d for d in self.differences[condition] if {d.first, d.second} == {one, other}), None)
 
 
 def analyse(design: Design, margin: float | None = None) -> Analysis:
@@ -179,18 +179,20 @@ def analyse(design: Design, margin: float | None = None) -> Analysis:
     """
     if margin is None and design.metric.share:
         margin = MARGIN
-    summaries = {scene: [summarise(cell, design) for cell in design.scored(scene)] for scene in design.scenes}
-    summaries = {scene: _ordered(rows) for scene, rows in summaries.items() if rows}
+    summaries = {
+        condition: [summarise(cell, design) for cell in design.scored(condition)] for condition in design.conditions
+    }
+    summaries = {condition: _ordered(rows) for condition, rows in summaries.items() if rows}
     analysis = Analysis(design, summaries, {}, _focus(summaries), None, margin)
     tables = _tables(design, summaries)
     analysis.num_comparisons, analysis.num_tables = adjust(list(tables.values())), len(tables)
     analysis.num_verdicts = sum(len(pairs.values) for (_, name), pairs in tables.items() if name == OWN)
-    for scene, rows in summaries.items():
-        analysis.differences[scene] = _differences(analysis, scene, rows, tables.get((scene, OWN)))
-        if budgets := _budgets(design, scene):
-            analysis.budgets[scene] = budgets
-        if shifts := _shifts(design, scene, rows, tables):
-            analysis.shifts[scene] = shifts
+    for condition, rows in summaries.items():
+        analysis.differences[condition] = _differences(analysis, condition, rows, tables.get((condition, OWN)))
+        if budgets := _budgets(design, condition):
+            analysis.budgets[condition] = budgets
+        if shifts := _shifts(design, condition, rows, tables):
+            analysis.shifts[condition] = shifts
     analysis.across = _across(analysis)
     analysis.by_size = _by_size(analysis, tables)
     return analysis
@@ -211,21 +213,21 @@ def _ordered(rows: list[Summary]) -> list[Summary]:
     return [leader, *sorted((row for row in rows if row is not leader), key=lambda row: -gap(row))]
 
 
-def _tables(design: Design, summaries: Mapping[Scene, list[Summary]]) -> dict[tuple[Scene, str], Pairs]:
-    """All pairs of each scene on its own and on each shifted test set."""
+def _tables(design: Design, summaries: Mapping[Condition, list[Summary]]) -> dict[tuple[Condition, str], Pairs]:
+    """All pairs of each condition on its own and on each shifted test set."""
     numbers = sorted(design.replicates.names)
-    found: dict[tuple[Scene, str], Pairs] = {}
-    for scene, rows in summaries.items():
+    found: dict[tuple[Condition, str], Pairs] = {}
+    for condition, rows in summaries.items():
         splits = [{number: run.split for number, run in _selected(row).items()} for row in rows]
         made = make_pairs([row.scores for row in rows], splits, numbers)
         if made is None:
             continue
-        found[scene, OWN] = made
+        found[condition, OWN] = made
         for name in shift_names(rows, design.metric):
             scores = [_shift_scores(row, design.metric, name) for row in rows]
             shifted = make_pairs(scores, splits, numbers)
             if shifted is not None and np.isfinite(shifted.values).any():
-                found[scene, name] = shifted
+                found[condition, name] = shifted
     return found
 
 
@@ -246,16 +248,17 @@ def _shift_scores(row: Summary, metric: Metric, name: str) -> dict[int, float]:
     return {number: value for number, run in runs if (value := metric.shift(run, name)) is not None}
 
 
-def _focus(summaries: Mapping[Scene, list[Summary]]) -> Scene | None:
-    """The scene the answer speaks of: most contenders, then the largest training set, then most seeds."""
+def _focus(summaries: Mapping[Condition, list[Summary]]) -> Condition | None:
+    """The condition the answer speaks of: most contenders, then the largest training set, then most seeds."""
     if not summaries:
         return None
     return max(
-        summaries, key=lambda scene: (len(summaries[scene]), scene.n, sum(r.interval.n for r in summaries[scene]))
+        summaries,
+        key=lambda condition: (len(summaries[condition]), condition.n, sum(r.interval.n for r in summaries[condition])),
     )
 
 
-def summarise(cell: Cell, design: Design) -> Summary:
+def summarise(cell: ContenderRuns, design: Design) -> Summary:
     """Scores and costs of a cell's selected candidate."""
     assert cell.selected is not None
     scores = cell.scores(design.metric)
@@ -296,12 +299,14 @@ def _beside(runs: Sequence[Run], metric: Metric) -> dict[str, float]:
     return {name: fmean(values) for name, values in found.items() if values}
 
 
-def _differences(analysis: Analysis, scene: Scene, rows: list[Summary], pairs: Pairs | None) -> list[Difference]:
+def _differences(
+    analysis: Analysis, condition: Condition, rows: list[Summary], pairs: Pairs | None
+) -> list[Difference]:
     """All pairs, or with many contenders those of the leader; each seen from the one that is ahead."""
     if pairs is None:
         return []
     shown = len(rows) if len(rows) <= ALL_PAIRS_UP_TO else 1
-    ratio, found = _ratio(analysis, scene.dataset), []
+    ratio, found = _ratio(analysis, condition.dataset), []
     for i in range(shown):
         for j in range(i + 1, len(rows)):
             row, _ = pairs.row(i, j)
@@ -315,7 +320,7 @@ def _differences(analysis: Analysis, scene: Scene, rows: list[Summary], pairs: P
             scores = [np.array(list(row.scores.values())) for row in (first, second)]
             found.append(
                 Difference(
-                    scene, first.cell.contender, second.cell.contender, d,
+                    condition, first.cell.contender, second.cell.contender, d,
                     statistics.t_interval(d) if len(d) else None, _resampled(first, second, ratio),
                     p, float(pairs.p_adjusted[row]), words,
                     statistics.improvement_probability(scores[:1], scores[1:]),
@@ -329,7 +334,7 @@ def _ratio(analysis: Analysis, dataset: str) -> float:
     """Test examples over all others of the pool, as far as the runs tell: those of the largest training set."""
     ratios = [
         run.sizes["test"] / (run.sizes["train"] + run.sizes.get("val", 0.0))
-        for (_, scene), cell in analysis.design.cells.items() if scene.dataset == dataset
+        for (_, condition), cell in analysis.design.cells.items() if condition.dataset == dataset
         for run in cell.runs if run.sizes.get("test") and run.sizes.get("train")
     ]  # fmt: skip
     return min(ratios, default=nan)
@@ -351,17 +356,19 @@ def _resampled(first: Summary, second: Summary, ratio: float) -> Interval | None
 
 def _across(analysis: Analysis) -> AcrossData | None:
     """Contenders that have a score on every data set, compared on the means of each data set."""
-    largest: dict[str, Scene] = {}
+    largest: dict[str, Condition] = {}
     versions, rows = (
         analysis.design.versions,
         analysis.summaries,
     )  # of a data set that changed, the one with most counts
-    for scene in sorted(rows, key=lambda scene: (len(rows[scene]) * (scene.dataset in versions), scene.n)):
-        largest[versions.get(scene.dataset, scene.dataset)] = scene
-    scenes = list(largest.values())
-    if len(scenes) < 2:
+    for condition in sorted(
+        rows, key=lambda condition: (len(rows[condition]) * (condition.dataset in versions), condition.n)
+    ):
+        largest[versions.get(condition.dataset, condition.dataset)] = condition
+    conditions = list(largest.values())
+    if len(conditions) < 2:
         return None
-    tables = [{row.cell.contender: row for row in analysis.summaries[scene]} for scene in scenes]
+    tables = [{row.cell.contender: row for row in analysis.summaries[condition]} for condition in conditions]
     contenders = [c for c in analysis.design.contenders if all(c in table for table in tables)]
     if len(contenders) < 2:
         return None
@@ -370,7 +377,9 @@ def _across(analysis: Analysis) -> AcrossData | None:
     scores = [[np.array(list(table[c].scores.values())) for table in tables] for c in contenders]
     middle = [statistics.interquartile_interval(tasks) for tasks in scores]
     order = np.argsort(-means.mean(axis=0), kind="stable").tolist()
-    return AcrossData(scenes, contenders, means, ranks, middle, _over_data(analysis, contenders, means, order, scores))
+    return AcrossData(
+        conditions, contenders, means, ranks, middle, _over_data(analysis, contenders, means, order, scores)
+    )
 
 
 def _over_data(
@@ -391,7 +400,7 @@ def _over_data(
         better = statistics.improvement_probability(scores[i], scores[j])
         found.append(
             Difference(
-                Scene("all data sets", inf), contenders[i], contenders[j], d, statistics.t_interval(d), None,
+                Condition("all data sets", inf), contenders[i], contenders[j], d, statistics.t_interval(d), None,
                 float(step_down(d[None])[0]), float(p_adjusted),
                 verdict(d, float(p_adjusted), analysis.margin, len(pairs)), better, len(pairs),
             )
@@ -400,7 +409,7 @@ def _over_data(
 
 
 def _by_size(
-    analysis: Analysis, tables: Mapping[tuple[Scene, str], Pairs]
+    analysis: Analysis, tables: Mapping[tuple[Condition, str], Pairs]
 ) -> dict[tuple[str, Contender, Contender], BySize]:
     """For each data set, each contender against feature extraction with the same other factors, size by size."""
     design, found = analysis.design, {}
@@ -409,17 +418,17 @@ def _by_size(
         reference = references.get(contender.values[1:])
         if reference is None or contender is reference:
             continue
-        for dataset in dict.fromkeys(scene.dataset for scene in design.scenes):
+        for dataset in dict.fromkeys(condition.dataset for condition in design.conditions):
             sizes = {}
-            for scene, rows in analysis.summaries.items():
-                if scene.dataset == dataset and (scene, OWN) in tables:
-                    at = _at_size(rows, tables[scene, OWN], contender, reference)
+            for condition, rows in analysis.summaries.items():
+                if condition.dataset == dataset and (condition, OWN) in tables:
+                    at = _at_size(rows, tables[condition, OWN], contender, reference)
                     size = next((training_size(row.cell) for row in rows if row.cell.contender is contender), inf)
                     if at is not None and 0 < size < inf:
                         sizes[size] = at
             if len(sizes) > 1:
                 found[dataset, reference, contender] = BySize(
-                    sizes, crossover(sizes), crossover(turned(sizes)), design.scenes[0].group
+                    sizes, crossover(sizes), crossover(turned(sizes)), design.conditions[0].group
                 )
     return found
 
@@ -437,10 +446,10 @@ def _at_size(rows: Sequence[Summary], pairs: Pairs, contender: Contender, refere
     return AtSize(gap, int(np.sign(gap)) if clear else 0, len(values))
 
 
-def training_size(cell: Cell) -> float:
+def training_size(cell: ContenderRuns) -> float:
     """Training examples a class: `n_per_class`, or for all of them the size of the training set over the classes."""
-    if cell.scene.n < inf:
-        return cell.scene.n
+    if cell.condition.n < inf:
+        return cell.condition.n
     for run in cell.runs:
         groups = run.num_classes or run.settings.get("task.bins")
         if run.sizes.get("train") and isinstance(groups, int) and groups > 0:
@@ -448,10 +457,10 @@ def training_size(cell: Cell) -> float:
     return inf
 
 
-def _budgets(design: Design, scene: Scene) -> list[Budget]:
+def _budgets(design: Design, condition: Condition) -> list[Budget]:
     """Budget curves of the contenders that had at least three trials; a trial's score is its mean val over seeds."""
     found = []
-    for cell in design.scored(scene):
+    for cell in design.scored(condition):
         trials = [candidate.val for candidate in cell.candidates if candidate.runs and candidate.val > -inf]
         if len(trials) < 3:
             continue
@@ -468,14 +477,14 @@ def _budgets(design: Design, scene: Scene) -> list[Budget]:
 
 
 def _shifts(
-    design: Design, scene: Scene, rows: list[Summary], tables: Mapping[tuple[Scene, str], Pairs]
+    design: Design, condition: Condition, rows: list[Summary], tables: Mapping[tuple[Condition, str], Pairs]
 ) -> dict[str, Shifted]:
     """By shifted test set, the scores there; pairs are those with the leader on the own test set."""
     found: dict[str, Shifted] = {}
     for name in shift_names(rows, design.metric):
         values = {row.cell.contender: list(_shift_scores(row, design.metric, name).values()) for row in rows}
         shifted = Shifted({c: statistics.t_interval(v) for c, v in values.items() if v}, {})
-        pairs = tables.get((scene, name))
+        pairs = tables.get((condition, name))
         for j in range(1, len(rows) if pairs is not None else 0):
             assert pairs is not None
             row, _ = pairs.row(0, j)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.report.design import read_design
-from headstart.report.reading import Ledger, read_listed
+from headstart.report.reading import SweepRecords, read_listed
 
 
 def selected_overrides(directory: Path, entries: Iterable[Mapping[str, Any]], asked: set[str]) -> list[Sequence[str]]:
@@ -15,7 +15,7 @@ def selected_overrides(directory: Path, entries: Iterable[Mapping[str, Any]], as
     contender is done, nothing is selected.
     """
     runs = [run for run in read_listed(directory, entries) if not run.fresh]
-    design = read_design(Ledger(directory.name, [directory], runs, [], [], {}))
+    design = read_design(SweepRecords(directory.name, [directory], runs, [], [], {}))
     return [
         run.overrides
         for cell in design.cells.values()

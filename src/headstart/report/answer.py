@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from headstart.report.analysis import Analysis, Difference, Summary
 from headstart.report.certainty import certainty, limits, spread, to_settle
-from headstart.report.design import Contender, Scene
+from headstart.report.design import Condition, Contender
 from headstart.report.evidence import BETTER, EQUAL, OPEN
 from headstart.report.exhibits import Exhibits
 from headstart.report.metric import plural
@@ -28,7 +28,7 @@ from headstart.report.qualifications import (
     where,
     with_less_data,
 )  # fmt: skip
-from headstart.report.reading import Ledger
+from headstart.report.reading import SweepRecords
 from headstart.report.several import points_over_data, said_over_data
 
 
@@ -45,29 +45,33 @@ class Answer:
         return [self.headline, *(text for _, text in self.points)]
 
 
-def answer(analysis: Analysis, ledger: Ledger, exhibits: Exhibits | None = None) -> Answer:
+def answer(analysis: Analysis, records: SweepRecords, exhibits: Exhibits | None = None) -> Answer:
     """Put an analysis into words; `exhibits` have what is known of single examples."""
     exhibits = exhibits or Exhibits()
-    scene = analysis.focus
-    if scene is None:
-        return _nothing(analysis, ledger)
-    rows = analysis.summaries[scene]
+    condition = analysis.focus
+    if condition is None:
+        return _nothing(analysis, records)
+    rows = analysis.summaries[condition]
     if analysis.across is not None:
         result = Answer(said_over_data(analysis), points_over_data(analysis))
         for text in _missing_anywhere(analysis):
             _add(result, "Missing runs", text)
-        for dataset in dict.fromkeys(scene.dataset for scene in analysis.across.scenes):
+        for dataset in dict.fromkeys(condition.dataset for condition in analysis.across.conditions):
             _add(result, f"With less data: {dataset}", with_less_data(analysis, dataset))
-        for place in analysis.across.scenes:
+        for place in analysis.across.conditions:
             _add(result, f"Under shift: {place.dataset}", under_shift(analysis, place))
     else:
-        result = _alone(analysis, rows[0], scene) if len(rows) == 1 else _compared(analysis, ledger, exhibits, scene)
+        result = (
+            _alone(analysis, rows[0], condition)
+            if len(rows) == 1
+            else _compared(analysis, records, exhibits, condition)
+        )
     _add(result, "Factors together", together(analysis))
     _add(result, "The baseline", constant_answer(rows, analysis.design.metric))
     _add(result, "Phases", phases(analysis))
-    _add(result, "Copies", copies(ledger))
+    _add(result, "Copies", copies(records))
     _add(result, "Selection", selection(analysis, rows))
-    _add(result, "Completeness", completeness(ledger))
+    _add(result, "Completeness", completeness(records))
     return result
 
 
@@ -76,8 +80,8 @@ def _add(result: Answer, name: str, text: str | None) -> None:
         result.points.append((name, text))
 
 
-def _nothing(analysis: Analysis, ledger: Ledger) -> Answer:
-    done, total = ledger.count("completed"), len(ledger.runs)
+def _nothing(analysis: Analysis, records: SweepRecords) -> Answer:
+    done, total = records.count("completed"), len(records.runs)
     if done:
         text = (
             f"{plural(done, 'run')} completed, but none has a test {analysis.design.metric.title}: nothing to compare."
@@ -85,7 +89,7 @@ def _nothing(analysis: Analysis, ledger: Ledger) -> Answer:
     else:
         text = f"None of {plural(total, 'run')} completed, so there is nothing to compare."
     result = Answer(text)
-    _add(result, "Completeness", completeness(ledger))
+    _add(result, "Completeness", completeness(records))
     return result
 
 
@@ -101,50 +105,52 @@ def _score(analysis: Analysis, row: Summary) -> str:
     return f"{metric.text(interval.mean)} test {metric.title} ({beside})"
 
 
-def _alone(analysis: Analysis, row: Summary, scene: Scene) -> Answer:
-    missing = " ".join(["", *_missing(analysis, scene)])
-    headline = f"{row.label} scored {_score(analysis, row)} {where(scene)}; there is nothing to compare it with."
+def _alone(analysis: Analysis, row: Summary, condition: Condition) -> Answer:
+    missing = " ".join(["", *_missing(analysis, condition)])
+    headline = f"{row.label} scored {_score(analysis, row)} {where(condition)}; there is nothing to compare it with."
     result = Answer(headline + missing)
     _add(result, "Cost", own_cost(row))
     return result
 
 
-def _compared(analysis: Analysis, ledger: Ledger, exhibits: Exhibits, scene: Scene) -> Answer:
-    leader, *others = analysis.summaries[scene]
-    against = {row.cell.contender: _against(analysis, scene, leader, row) for row in others}
-    missing = " ".join(["", *_missing(analysis, scene)])
-    result = Answer(headline(analysis, scene) + missing)
+def _compared(analysis: Analysis, records: SweepRecords, exhibits: Exhibits, condition: Condition) -> Answer:
+    leader, *others = analysis.summaries[condition]
+    against = {row.cell.contender: _against(analysis, condition, leader, row) for row in others}
+    missing = " ".join(["", *_missing(analysis, condition)])
+    result = Answer(headline(analysis, condition) + missing)
     _add(result, "How good", f"{leader.label} reaches {_score(analysis, leader)}.")
     _add(result, "How sure", certainty(analysis, leader, others, against, exhibits.crossed))
-    _add(result, "What would settle it", to_settle(analysis, ledger, leader, others[0]))
+    _add(result, "What would settle it", to_settle(analysis, records, leader, others[0]))
     _add(result, "At what cost", cost(analysis, leader, others, against))
-    _add(result, "Under shift", under_shift(analysis, scene))
-    _add(result, "With less data", with_less_data(analysis, scene.dataset))
+    _add(result, "Under shift", under_shift(analysis, condition))
+    _add(result, "With less data", with_less_data(analysis, condition.dataset))
     _add(result, "What scores vary with", spread(analysis, leader))
     _add(result, "What these data cannot tell", limits(analysis, against[others[0].cell.contender], len(others)))
     return result
 
 
-def _against(analysis: Analysis, scene: Scene, leader: Summary, row: Summary) -> Difference:
-    found = analysis.between(scene, leader.cell.contender, row.cell.contender)
+def _against(analysis: Analysis, condition: Condition, leader: Summary, row: Summary) -> Difference:
+    found = analysis.between(condition, leader.cell.contender, row.cell.contender)
     assert found is not None
     return found
 
 
-def headline(analysis: Analysis, scene: Scene) -> str:
+def headline(analysis: Analysis, condition: Condition) -> str:
     """What is better, practically equal, or cannot be told, in one sentence or two."""
-    leader, *others = analysis.summaries[scene]
+    leader, *others = analysis.summaries[condition]
     sorted_out: dict[str, list[Summary]] = {BETTER: [], EQUAL: [], OPEN: []}
     for row in others:
-        d = _against(analysis, scene, leader, row)
+        d = _against(analysis, condition, leader, row)
         ahead = d.seen_from(leader.cell.contender) > 0
         sorted_out[d.verdict if ahead or d.verdict == EQUAL else OPEN].append(row)
     worse, equal, unknown = (sorted_out[kind] for kind in (BETTER, EQUAL, OPEN))
-    name, place = leader.label, where(scene)
+    name, place = leader.label, where(condition)
     if unknown:
         names = [name, *(row.label for row in unknown)]
         if len(unknown) == 1:
-            which = f"whether {names[0]} or {names[1]} is better {place}: {_pair(analysis, scene, leader, unknown[0])}"
+            which = (
+                f"whether {names[0]} or {names[1]} is better {place}: {_pair(analysis, condition, leader, unknown[0])}"
+            )
         else:
             which = f"which of {listing(names)} is best {place}"
             which += f": {analysis.design.metric.text(leader.interval.mean)} for {name}, the best mean"
@@ -154,14 +160,14 @@ def headline(analysis: Analysis, scene: Scene) -> str:
         within = f"within {margin_text(analysis)}"
         if len(equal) == 1:
             text = f"{name} and {equal[0].label} are practically equal {place} ({within}): "
-            text += f"{_pair(analysis, scene, leader, equal[0])}."
+            text += f"{_pair(analysis, condition, leader, equal[0])}."
         else:
             text = f"{name} is practically equal to {listing([row.label for row in equal])} {place} ({within})."
         return text + _rest(name, worse, [], analysis)
     if len(others) == 1:
-        text = f"{name} is better than {others[0].label} {place}: {_pair(analysis, scene, leader, others[0])}"
-        return f"{text}{_small(analysis, _against(analysis, scene, leader, others[0]))}."
-    gap = _gap(analysis, scene, leader, others[0])
+        text = f"{name} is better than {others[0].label} {place}: {_pair(analysis, condition, leader, others[0])}"
+        return f"{text}{_small(analysis, _against(analysis, condition, leader, others[0]))}."
+    gap = _gap(analysis, condition, leader, others[0])
     score = analysis.design.metric.text(leader.interval.mean)
     return f"{name} is the best of {len(others) + 1} {place}: {score}, {gap} ahead of {others[0].label}, the next."
 
@@ -183,17 +189,17 @@ def _rest(name: str, worse: Sequence[Summary], equal: Sequence[Summary], analysi
     return text
 
 
-def _pair(analysis: Analysis, scene: Scene, leader: Summary, other: Summary) -> str:
+def _pair(analysis: Analysis, condition: Condition, leader: Summary, other: Summary) -> str:
     """`76.5% against 74.0%, 2.5 points apart`; the gap alone, where the two did not run in the same replicates."""
-    d, metric = _against(analysis, scene, leader, other), analysis.design.metric
+    d, metric = _against(analysis, condition, leader, other), analysis.design.metric
     both = f"{metric.text(leader.interval.mean)} against {metric.text(other.interval.mean)}"
     if d.interval is None:
         return f"{both}, in no pair of runs"
     ahead = "apart" if d.verdict != BETTER or d.seen_from(leader.cell.contender) < 0 else "ahead"
-    gap = f"{_gap(analysis, scene, leader, other)} {ahead}"
+    gap = f"{_gap(analysis, condition, leader, other)} {ahead}"
     if d.num_pairs == leader.interval.n == other.interval.n:
         return f"{both}, {gap}" if d.interval.mean else f"{both}"
-    front = f"{other.label} is {_gap(analysis, scene, leader, other)} ahead" if _behind(d, leader) else gap
+    front = f"{other.label} is {_gap(analysis, condition, leader, other)} ahead" if _behind(d, leader) else gap
     return f"{front} in the {analysis.design.replicates.count(d.num_pairs)} that both have"
 
 
@@ -201,8 +207,8 @@ def _behind(d: Difference, leader: Summary) -> bool:
     return d.seen_from(leader.cell.contender) < 0 and d.interval is not None and d.interval.mean > 0
 
 
-def _gap(analysis: Analysis, scene: Scene, leader: Summary, other: Summary) -> str:
-    d, metric = _against(analysis, scene, leader, other), analysis.design.metric
+def _gap(analysis: Analysis, condition: Condition, leader: Summary, other: Summary) -> str:
+    d, metric = _against(analysis, condition, leader, other), analysis.design.metric
     return metric.gap(d.interval.mean if d.interval else None, signed=False) + metric.unit
 
 
@@ -211,18 +217,18 @@ def margin_text(analysis: Analysis) -> str:
     return analysis.design.metric.margin_text(analysis.margin)
 
 
-def _missing(analysis: Analysis, scene: Scene) -> list[str]:
+def _missing(analysis: Analysis, condition: Condition) -> list[str]:
     """Contenders that lack runs here, and why: they are compared where they ran, and cannot lead."""
-    rows = {row.cell.contender: row for row in analysis.summaries.get(scene, [])}
+    rows = {row.cell.contender: row for row in analysis.summaries.get(condition, [])}
     if not rows:
         return []
-    most, repeats = analysis.leader(scene).interval.n, analysis.design.replicates
+    most, repeats = analysis.leader(condition).interval.n, analysis.design.replicates
     said = []
     for contender in analysis.design.contenders:
-        cell, row = analysis.design.cell(contender, scene), rows.get(contender)
+        cell, row = analysis.design.cell(contender, condition), rows.get(contender)
         if cell is None or (row is not None and row.interval.n >= most):
             continue
-        why = _why(contender, analysis, scene)
+        why = _why(contender, analysis, condition)
         if row is None:
             said.append(f"{contender.label} has no score{why}.")
         else:
@@ -234,8 +240,8 @@ def _missing(analysis: Analysis, scene: Scene) -> list[str]:
     return said
 
 
-def _why(contender: Contender, analysis: Analysis, scene: Scene) -> str:
-    cell = analysis.design.cell(contender, scene)
+def _why(contender: Contender, analysis: Analysis, condition: Condition) -> str:
+    cell = analysis.design.cell(contender, condition)
     assert cell is not None
     failed = [run for run in cell.runs if not run.completed]
     if not failed:
@@ -248,6 +254,6 @@ def _why(contender: Contender, analysis: Analysis, scene: Scene) -> str:
 def _missing_anywhere(analysis: Analysis) -> list[str]:
     assert analysis.across is not None
     found = []
-    for scene in analysis.across.scenes:
-        found += [f"O{where(scene)[1:]}: {text}" for text in _missing(analysis, scene)]
+    for condition in analysis.across.conditions:
+        found += [f"O{where(condition)[1:]}: {text}" for text in _missing(analysis, condition)]
     return found[:6]

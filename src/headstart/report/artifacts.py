@@ -42,7 +42,7 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
+class AppliedPhase:
     """Epochs `start` up to, not including, `end`, with a rate for each (group, kind); 0 is frozen."""
 
     name: str
@@ -52,11 +52,11 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class AppliedPlan:
     """A thaw plan as it was applied, groups from the input to the head."""
 
     groups: list[str]
-    phases: list[Phase]
+    phases: list[AppliedPhase]
     frozen_norm: str
 
 
@@ -130,7 +130,7 @@ def read_history(run: Run) -> Curve | None:
     return Curve(columns, [row.get("phase") or "" for row in rows])
 
 
-def read_plan(run: Run) -> Plan | None:
+def read_plan(run: Run) -> AppliedPlan | None:
     """The plan, checked for all that drawing needs; phases that wait for a plateau start where history says."""
     path = RunDirectory(run.directory).plan
     if not path.is_file():
@@ -150,10 +150,10 @@ def read_plan(run: Run) -> Plan | None:
         last = max(_float(content.get("max_epochs") or 0), 1 + reached[-1][1], 0 if curve is None else curve.num_epochs)
         ends = [*(start for _, start in reached[1:]), last]
         phases = [
-            Phase(str(entry.get("name", "")), start, end, {str(g): _rates(r) for g, r in entry["rates"].items()})
+            AppliedPhase(str(entry.get("name", "")), start, end, {str(g): _rates(r) for g, r in entry["rates"].items()})
             for (entry, start), end in zip(reached, ends, strict=True)
         ]
-    return Plan(groups, phases, str(content.get("frozen_norm", "")))
+    return AppliedPlan(groups, phases, str(content.get("frozen_norm", "")))
 
 
 def _start(entry: Mapping[str, Any], place: int, curve: Curve | None) -> float | None:

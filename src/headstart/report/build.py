@@ -9,7 +9,7 @@ from headstart.record.directory import REPORT, SweepDirectory
 from headstart.record.writing import write_bytes, write_json
 from headstart.report.analysis import Analysis, analyse
 from headstart.report.answer import answer
-from headstart.report.contents import Contents, compose
+from headstart.report.contents import Contents, compose_page
 from headstart.report.design import read_design
 from headstart.report.exhibits import gather
 from headstart.report.html import render
@@ -49,21 +49,21 @@ def build(directories: Sequence[Path], out: Path | None = None, margin: float | 
     directories = [Path(directory) for directory in directories]
     if not directories:
         raise InputError("A report needs at least one directory of a sweep.")
-    ledger = read_sweeps(directories)
-    design = read_design(ledger)
+    records = read_sweeps(directories)
+    design = read_design(records)
     analysis = analyse(design, margin if margin is None or not design.metric.share else margin / 100)
     exhibits = gather(analysis)
-    words = answer(analysis, ledger, exhibits)
-    contents = compose(ledger, analysis, words, exhibits)
+    words = answer(analysis, records, exhibits)
+    contents = compose_page(records, analysis, words, exhibits)
     around = directories[0] if len(directories) == 1 else directories[0].absolute().parent
     target = Path(out) if out is not None else SweepDirectory(around).report
     files = {PAGE: render(contents.page).encode(), **_files(contents)}
-    _write(target, files, summarised(ledger, analysis, words, exhibits, contents, list(files)))
+    _write(target, files, summarised(records, analysis, words, exhibits, contents, list(files)))
     return Report(
         target, target / PAGE, target / SUMMARY,
         [target / name for name in files if name.startswith("tables/")],
         [target / name for name in files if name.startswith("figures/")],
-        words.sentences, list(contents.page.notes), {status: ledger.count(status) for status in STATUSES},
+        words.sentences, list(contents.page.notes), {status: records.count(status) for status in STATUSES},
         analysis,
     )  # fmt: skip
 

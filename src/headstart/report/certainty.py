@@ -13,7 +13,7 @@ from headstart.report.design import Contender
 from headstart.report.evidence import BETTER, EQUAL, LEVEL, OPEN, detectable, replicates_needed
 from headstart.report.metric import p_equals, p_text, plural, seconds_text
 from headstart.report.qualifications import listing
-from headstart.report.reading import Ledger
+from headstart.report.reading import SweepRecords
 from headstart.report.statistics import Interval
 from headstart.report.stepdown import smallest_p
 
@@ -109,7 +109,7 @@ def _sorted_out(
     return "; ".join(f"{words[kind]}: {listing(names)}" for kind, names in found.items() if names)
 
 
-def to_settle(analysis: Analysis, ledger: Ledger, leader: Summary, other: Summary) -> str | None:
+def to_settle(analysis: Analysis, records: SweepRecords, leader: Summary, other: Summary) -> str | None:
     """How many seeds more would show the difference seen, or the margin where that is larger; hours and the command."""
     assert analysis.focus is not None
     metric, repeats = analysis.design.metric, analysis.design.replicates
@@ -120,7 +120,7 @@ def to_settle(analysis: Analysis, ledger: Ledger, leader: Summary, other: Summar
     if have < 2 or d.interval.std == 0:
         more = max(1, FEWEST_PAIRS - have)
         text = f"With so few pairs nothing is known of how much they vary. {FEWEST_PAIRS} are the fewest that can show"
-        return f"{text} anything at 5%: {repeats.count(more)} more.{_price(ledger, analysis, more, FEWEST_PAIRS)}"
+        return f"{text} anything at 5%: {repeats.count(more)} more.{_price(records, analysis, more, FEWEST_PAIRS)}"
     target, name = abs(d.interval.mean), "the one seen"
     if analysis.margin is not None and analysis.margin >= target:
         target, name = analysis.margin, "the margin"
@@ -138,42 +138,42 @@ def to_settle(analysis: Analysis, ledger: Ledger, leader: Summary, other: Summar
     more = needed - have
     return (
         f"To show {said} in 80% of such comparisons takes about {repeats.count(needed)} that vary as these do: "
-        f"{more:,} more.{_price(ledger, analysis, more, needed)}"
+        f"{more:,} more.{_price(records, analysis, more, needed)}"
     )
 
 
-def _price(ledger: Ledger, analysis: Analysis, more: int, in_all: int) -> str:
+def _price(records: SweepRecords, analysis: Analysis, more: int, in_all: int) -> str:
     """What so many replicates more take, and the command."""
-    counted = [run for run in ledger.runs if run.completed and run.fresh == analysis.design.fresh]
+    counted = [run for run in records.runs if run.completed and run.fresh == analysis.design.fresh]
     done = len({run.seed for run in counted}) if analysis.design.fresh else len(analysis.design.replicates.names)
     seconds = sum(run.cost.get("total_seconds", 0.0) for run in counted) / max(1, done)
     text = f" They take about {seconds_text(more * seconds)}, by the time of these." if seconds > 0 else ""
-    command = more_seeds(ledger, in_all)
+    command = more_seeds(records, in_all)
     return text + (f" The command: {command}" if command else "")
 
 
-def more_seeds(ledger: Ledger, in_all: int) -> str:
+def more_seeds(records: SweepRecords, in_all: int) -> str:
     """The command of the comparison with so many seeds; those that are done are not run again. Empty if not known."""
-    if any(run.fresh for run in ledger.runs):
-        return _more_fresh_seeds(ledger, in_all)
-    if len(ledger.commands) != 1:
+    if any(run.fresh for run in records.runs):
+        return _more_fresh_seeds(records, in_all)
+    if len(records.commands) != 1:
         return ""
-    words = shlex.split(ledger.commands[0])
-    seeds = sorted({run.seed for run in ledger.runs if run.seed is not None})
+    words = shlex.split(records.commands[0])
+    seeds = sorted({run.seed for run in records.runs if run.seed is not None})
     if seeds != list(range(len(seeds))):
         return ""
     asked = f"seed=range({in_all})"
     places = [i for i, word in enumerate(words) if word.startswith("seed=")]
-    if len(places) > 1 or any(not SEEDS.match(words[i]) for i in places) or "…" in ledger.commands[0]:
+    if len(places) > 1 or any(not SEEDS.match(words[i]) for i in places) or "…" in records.commands[0]:
         return ""
     kept = [word for i, word in enumerate(words) if i not in places]
     return shlex.join([*kept, asked]).replace(f"'{asked}'", f"'{asked}'")
 
 
-def _more_fresh_seeds(ledger: Ledger, in_all: int) -> str:
+def _more_fresh_seeds(records: SweepRecords, in_all: int) -> str:
     """The last command that asked for fresh seeds, with so many; those that selected stay as they are."""
     flag = "--fresh-seeds"
-    asked = [words for words in map(shlex.split, ledger.commands) if any(w.partition("=")[0] == flag for w in words)]
+    asked = [words for words in map(shlex.split, records.commands) if any(w.partition("=")[0] == flag for w in words)]
     kept = [word for word in asked[-1] if word.partition("=")[0] != flag] if asked else []
     return shlex.join([*kept, f"{flag}={in_all}"]) if kept else ""
 

@@ -7,19 +7,19 @@ from headstart.record.directory import SweepDirectory
 from headstart.report import curves, figures, pictures, run_sheets, searches, sheets
 from headstart.report.analysis import ALL_PAIRS_UP_TO, Analysis
 from headstart.report.answer import Answer
-from headstart.report.design import Scene
+from headstart.report.design import Condition
 from headstart.report.exhibits import Exhibits
 from headstart.report.figures import Looks, place_text
 from headstart.report.html import Page, Section
 from headstart.report.metric import plural
 from headstart.report.qualifications import completeness
-from headstart.report.reading import Ledger
+from headstart.report.reading import SweepRecords
 from headstart.report.reproducibility import checklist, controlled
 from headstart.report.style import Drawing, looks, palette
 from headstart.report.sureness import sureness
 from headstart.report.tables import Table
 
-MOST_SCENES = 6
+MOST_CONDITIONS = 6
 """Data sets that get figures of their own; tables have all."""
 
 
@@ -36,7 +36,7 @@ class Contents:
 class Maker:
     """What every section is made from."""
 
-    ledger: Ledger
+    records: SweepRecords
     analysis: Analysis
     exhibits: Exhibits
     looks: Looks
@@ -44,14 +44,17 @@ class Maker:
     """Score against training seconds, which stands beside the answer."""
 
     @property
-    def stages(self) -> list[Scene]:
-        """Each data set's largest training size, the focus first: the scenes that get figures."""
-        largest = {scene.dataset: scene for scene in sorted(self.analysis.summaries, key=lambda scene: scene.n)}
+    def stages(self) -> list[Condition]:
+        """Each data set's largest training size, the focus first: the conditions that get figures."""
+        largest = {
+            condition.dataset: condition
+            for condition in sorted(self.analysis.summaries, key=lambda condition: condition.n)
+        }
         focus = self.analysis.focus
         if focus is not None:
             largest = {
                 focus.dataset: focus,
-                **{name: scene for name, scene in largest.items() if name != focus.dataset},
+                **{name: condition for name, condition in largest.items() if name != focus.dataset},
             }
         return list(largest.values())
 
@@ -59,15 +62,15 @@ class Maker:
         """The drawings that could be made."""
         return [drawing for drawing in make if drawing is not None]
 
-    def name(self, kind: str, scene: Scene) -> str:
-        """A file name for a figure of a scene, numbered where there are several."""
-        place = self.stages.index(scene)
+    def name(self, kind: str, condition: Condition) -> str:
+        """A file name for a figure of a condition, numbered where there are several."""
+        place = self.stages.index(condition)
         return kind if place == 0 else f"{kind}-{place + 1}"
 
 
-def compose(ledger: Ledger, analysis: Analysis, words: Answer, exhibits: Exhibits) -> Contents:
+def compose_page(records: SweepRecords, analysis: Analysis, words: Answer, exhibits: Exhibits) -> Contents:
     """Make every figure and table and put them in order."""
-    maker = Maker(ledger, analysis, exhibits, looks(analysis.design.contenders))
+    maker = Maker(records, analysis, exhibits, looks(analysis.design.contenders))
     hero: list[Drawing] = []
     if analysis.focus is not None:
         hero = [figures.scores(analysis, analysis.focus, maker.looks, "scores")]
@@ -82,10 +85,10 @@ def compose(ledger: Ledger, analysis: Analysis, words: Answer, exhibits: Exhibit
         _failures, _reproducibility,
     )  # fmt: skip
     sections = [part(maker) for part in parts]
-    if any(SweepDirectory(place).search.is_dir() for place in ledger.directories):
-        sections.insert(2, searches.section(ledger))
-    notes = [*ledger.notes, *analysis.design.notes, *exhibits.notes]
-    page = Page(ledger.name, _facts(maker), words, hero, sections, _condensed(notes), _swatches(maker.looks))
+    if any(SweepDirectory(place).search.is_dir() for place in records.directories):
+        sections.insert(2, searches.section(records))
+    notes = [*records.notes, *analysis.design.notes, *exhibits.notes]
+    page = Page(records.name, _facts(maker), words, hero, sections, _condensed(notes), _swatches(maker.looks))
     tables = [table for section in sections for table in (*section.tables, *section.folded)]
     return Contents(page, tables, hero + [drawing for section in sections for drawing in section.drawings])
 
@@ -104,11 +107,11 @@ def _cost_name(cost: str) -> str:
 
 
 def _facts(maker: Maker) -> list[str]:
-    runs, analysis = maker.ledger.runs, maker.analysis
+    runs, analysis = maker.records.runs, maker.analysis
     repeats = analysis.design.replicates
     facts = [plural(len(runs), "run"), plural(len(analysis.design.contenders), "contender")]
     facts += [repeats.count(len(repeats.names))] if repeats.unit != "run" else []
-    datasets = list(dict.fromkeys(scene.dataset for scene in analysis.design.scenes))
+    datasets = list(dict.fromkeys(condition.dataset for condition in analysis.design.conditions))
     facts.append(", ".join(datasets) if len(datasets) <= 4 else plural(len(datasets), "data set"))
     facts += [value for key, value in analysis.design.constants.items() if key == "backbone"]
     days = sorted({run.finished[:10] for run in runs if len(run.finished) >= 10})
@@ -123,8 +126,8 @@ def _swatches(looks: Looks) -> dict[str, str]:
 
 
 def _completeness(maker: Maker) -> Section:
-    table = run_sheets.grid(maker.ledger, maker.analysis)
-    return Section("completeness", "Completeness", completeness(maker.ledger), tables=[table])
+    table = run_sheets.grid(maker.records, maker.analysis)
+    return Section("completeness", "Completeness", completeness(maker.records), tables=[table])
 
 
 def _comparison(maker: Maker) -> Section:
@@ -133,8 +136,8 @@ def _comparison(maker: Maker) -> Section:
         section.missing = "No completed run has a test score, so there is nothing to compare."
         return section
     section.drawings = [
-        figures.scores(maker.analysis, scene, maker.looks, maker.name("scores", scene))
-        for scene in maker.stages[1:MOST_SCENES]
+        figures.scores(maker.analysis, condition, maker.looks, maker.name("scores", condition))
+        for condition in maker.stages[1:MOST_CONDITIONS]
     ]
     section.tables = [
         table
@@ -153,27 +156,27 @@ def _comparison(maker: Maker) -> Section:
 def _differences(maker: Maker) -> Section:
     section = Section("differences", "Differences, in pairs")
     analysis = maker.analysis
-    scenes = [scene for scene in analysis.differences if analysis.differences[scene]]
-    if not scenes:
+    conditions = [condition for condition in analysis.differences if analysis.differences[condition]]
+    if not conditions:
         section.missing = "There are no two contenders with scores in the same place, so nothing can be paired."
         return section
     section.lead = (
         f"Each difference is taken between runs of the same {_same(maker)}split, so what a lucky split gives to both "
         f"drops out. {controlled(analysis)}"
     )
-    if any(len(analysis.summaries[scene]) > ALL_PAIRS_UP_TO for scene in scenes):
+    if any(len(analysis.summaries[condition]) > ALL_PAIRS_UP_TO for condition in conditions):
         section.lead += (
             f" With more than {ALL_PAIRS_UP_TO} contenders, those with the leader are shown; all pairs are tested, and "
             "counted in the adjustment."
         )
     section.drawings = maker.drawn(
-        figures.differences(analysis, scene, maker.looks, maker.name("differences", scene))
-        for scene in maker.stages[:MOST_SCENES]
+        figures.differences(analysis, condition, maker.looks, maker.name("differences", condition))
+        for condition in maker.stages[:MOST_CONDITIONS]
     )
-    scenes.sort(key=lambda scene: (scene != analysis.focus, scene.dataset, -scene.n))
-    for place, scene in enumerate(scenes):
-        name = "differences" if place == 0 else f"differences-{scene.dataset}-{scene.size_text}"
-        table = sheets.pairwise(analysis, analysis.differences[scene], _file_name(name), place_text(scene))
+    conditions.sort(key=lambda condition: (condition != analysis.focus, condition.dataset, -condition.n))
+    for place, condition in enumerate(conditions):
+        name = "differences" if place == 0 else f"differences-{condition.dataset}-{condition.size_text}"
+        table = sheets.pairwise(analysis, analysis.differences[condition], _file_name(name), place_text(condition))
         (section.folded if place else section.tables).append(table)
     return section
 
@@ -218,10 +221,10 @@ def _examples(maker: Maker) -> Section:
 
 
 def _cost(maker: Maker) -> Section:
-    section, scene = Section("cost", "Score against cost"), maker.analysis.focus
-    if scene is not None:
+    section, condition = Section("cost", "Score against cost"), maker.analysis.focus
+    if condition is not None:
         section.drawings = maker.drawn(
-            figures.pareto(maker.analysis, scene, maker.looks, cost, _cost_name(cost))
+            figures.pareto(maker.analysis, condition, maker.looks, cost, _cost_name(cost))
             for cost in figures.COSTS
             if maker.seconds is None or cost != "seconds"
         )
@@ -234,7 +237,7 @@ def _cost(maker: Maker) -> Section:
 
 def _less_data(maker: Maker) -> Section:
     section, analysis = Section("less-data", "With less data"), maker.analysis
-    datasets = list(dict.fromkeys(scene.dataset for scene in maker.stages))[:MOST_SCENES]
+    datasets = list(dict.fromkeys(condition.dataset for condition in maker.stages))[:MOST_CONDITIONS]
     section.drawings = maker.drawn(
         curves.low_data(analysis, dataset, maker.looks, f"low-data{'' if i == 0 else f'-{i + 1}'}")
         for i, dataset in enumerate(datasets)
@@ -254,10 +257,10 @@ def _less_data(maker: Maker) -> Section:
 
 
 def _budget(maker: Maker) -> Section:
-    section, scene = Section("budget", "What the search for settings bought"), maker.analysis.focus
-    if scene is not None and scene in maker.analysis.budgets:
-        section.drawings = maker.drawn([curves.budgets(maker.analysis, scene, maker.looks, "budgets")])
-        table = sheets.budgets(maker.analysis, scene)
+    section, condition = Section("budget", "What the search for settings bought"), maker.analysis.focus
+    if condition is not None and condition in maker.analysis.budgets:
+        section.drawings = maker.drawn([curves.budgets(maker.analysis, condition, maker.looks, "budgets")])
+        table = sheets.budgets(maker.analysis, condition)
         section.tables = [table] if table else []
     if section.empty:
         section.missing = (
@@ -268,10 +271,10 @@ def _budget(maker: Maker) -> Section:
 
 
 def _shifted(maker: Maker) -> Section:
-    section, scene = Section("shifts", "Shifted test sets"), maker.analysis.focus
-    if scene is not None and scene in maker.analysis.shifts:
-        section.drawings = maker.drawn([curves.shifts(maker.analysis, scene, maker.looks, "shifts")])
-        table = sheets.shifts(maker.analysis, scene)
+    section, condition = Section("shifts", "Shifted test sets"), maker.analysis.focus
+    if condition is not None and condition in maker.analysis.shifts:
+        section.drawings = maker.drawn([curves.shifts(maker.analysis, condition, maker.looks, "shifts")])
+        table = sheets.shifts(maker.analysis, condition)
         section.tables = [table] if table else []
     if section.empty:
         section.missing = "No shifted test set was scored. Name some in data.shifts, and each run scores them too."
@@ -280,12 +283,12 @@ def _shifted(maker: Maker) -> Section:
 
 def _inside(maker: Maker) -> Section:
     """Learning curves and plans of all contenders; classes and examples of the best run."""
-    section, exhibits, scene = Section("inside", "Inside the runs"), maker.exhibits, maker.analysis.focus
-    if scene is None or exhibits.best is None:
+    section, exhibits, condition = Section("inside", "Inside the runs"), maker.exhibits, maker.analysis.focus
+    if condition is None or exhibits.best is None:
         section.missing = "No run completed, so there is nothing to look into."
         return section
     section.drawings = maker.drawn([
-        curves.learning(exhibits.curves, maker.analysis.design.metric, scene, maker.looks),
+        curves.learning(exhibits.curves, maker.analysis.design.metric, condition, maker.looks),
         pictures.plans(exhibits.plans, maker.looks),
         pictures.confusion(exhibits.details, exhibits.best_label, "confusion") if exhibits.details else None,
     ])  # fmt: skip
@@ -297,7 +300,7 @@ def _inside(maker: Maker) -> Section:
     ]  # fmt: skip
     section.lead = (
         f"Classes and examples are those of {exhibits.best_label}, the leader's run with the best validation score "
-        f"({place_text(scene)})."
+        f"({place_text(condition)})."
     )
     if absent:
         section.lead += f" The runs kept no {' and no '.join(absent)}."
@@ -309,15 +312,15 @@ def _inside(maker: Maker) -> Section:
 
 def _failures(maker: Maker) -> Section:
     section = Section("runs", "Failures, and how to repeat each run")
-    section.failures = run_sheets.failures(maker.ledger)[:20]
-    if table := run_sheets.failure_table(maker.ledger):
+    section.failures = run_sheets.failures(maker.records)[:20]
+    if table := run_sheets.failure_table(maker.records):
         section.tables = [table]
     else:
         section.lead = "No run failed and none is missing."
-    section.folded = [run_sheets.all_runs(maker.ledger, maker.analysis)]
+    section.folded = [run_sheets.all_runs(maker.records, maker.analysis)]
     return section
 
 
 def _reproducibility(maker: Maker) -> Section:
-    items, notes = checklist(maker.analysis, maker.ledger), run_sheets.notes(maker.ledger)
+    items, notes = checklist(maker.analysis, maker.records), run_sheets.notes(maker.records)
     return Section("reproducibility", "Reproducibility", items=items, tables=[notes] if notes else [])

@@ -9,7 +9,7 @@ import numpy as np
 
 from headstart.report.analysis import Analysis, Summary, training_size
 from headstart.report.artifacts import Curve
-from headstart.report.design import Contender, Scene
+from headstart.report.design import Condition, Contender
 from headstart.report.figures import MOST_ROWS, Looks, axis_name, place_text
 from headstart.report.metric import Metric
 from headstart.report.style import INK, MUTED, Drawing, draw, shorten
@@ -49,8 +49,8 @@ def low_data(analysis: Analysis, dataset: str, looks: Looks, name: str) -> Drawi
     """Score against training examples a class, with t-intervals as bands and the crossovers as marks."""
     metric = analysis.design.metric
     lines: dict[Contender, list[tuple[float, Summary]]] = {}
-    for scene, rows in analysis.summaries.items():
-        for row in rows if scene.dataset == dataset else []:
+    for condition, rows in analysis.summaries.items():
+        for row in rows if condition.dataset == dataset else []:
             size = training_size(row.cell)
             if 0 < size < inf:
                 lines.setdefault(row.cell.contender, []).append((size, row))
@@ -80,7 +80,9 @@ def low_data(analysis: Analysis, dataset: str, looks: Looks, name: str) -> Drawi
             axes.plot([crossing.place], [low], "^", color=looks[contender].color, markersize=4, clip_on=False, zorder=5)
         axes.set_ylim(bottom=low)
         _tick_sizes(axes, sorted({size for line in lines.values() for size, _ in line}))
-        axes.set(xlabel=f"training examples a {analysis.design.scenes[0].group} (log scale)", ylabel=axis_name(metric))
+        axes.set(
+            xlabel=f"training examples a {analysis.design.conditions[0].group} (log scale)", ylabel=axis_name(metric)
+        )
         name_ends(axes, ends, 1.75)
 
     unit = analysis.design.replicates.unit
@@ -95,7 +97,7 @@ def low_data(analysis: Analysis, dataset: str, looks: Looks, name: str) -> Drawi
         for c in shown[:8]
     )
     return draw(
-        name, "Low-data curves", f"By examples a {analysis.design.scenes[0].group}: {alt}.", caption, 2.3, paint
+        name, "Low-data curves", f"By examples a {analysis.design.conditions[0].group}: {alt}.", caption, 2.3, paint
     )
 
 
@@ -111,10 +113,10 @@ def _tick_sizes(axes: Any, sizes: Sequence[float]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def budgets(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawing | None:
+def budgets(analysis: Analysis, condition: Condition, looks: Looks, name: str) -> Drawing | None:
     """Expected best validation score against number of trials, both estimators."""
     metric = analysis.design.metric
-    found = sorted(analysis.budgets.get(scene, []), key=lambda budget: -budget.unbiased[-1])[:MOST_ROWS]
+    found = sorted(analysis.budgets.get(condition, []), key=lambda budget: -budget.unbiased[-1])[:MOST_ROWS]
     if not found:
         return None
 
@@ -134,8 +136,9 @@ def budgets(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawin
         name_ends(axes, [(y, b.contender.label, looks[b.contender].color) for y, b in ends], 1.75)
 
     caption = (
-        f"Expected best validation {metric.title} by number of settings tried on {place_text(scene)}. Solid: unbiased, "
-        "without replacement (Tang et al. 2020); dotted: with replacement (Dodge et al. 2019), which is too low."
+        f"Expected best validation {metric.title} by number of settings tried on {place_text(condition)}. Solid: "
+        "unbiased, without replacement (Tang et al. 2020); dotted: with replacement (Dodge et al. 2019), which is too "
+        "low."
     )
     alt = "; ".join(
         f"{b.contender.label} {metric.text(b.unbiased[0])} after 1, {metric.text(b.unbiased[-1])} after {len(b.trials)}"
@@ -144,11 +147,11 @@ def budgets(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawin
     return draw(name, "Budget curves", f"Expected best validation score: {alt}.", caption, 2.3, paint)
 
 
-def shifts(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawing | None:
+def shifts(analysis: Analysis, condition: Condition, looks: Looks, name: str) -> Drawing | None:
     """In-distribution against shifted, a panel for each shifted test set."""
-    metric, shifted = analysis.design.metric, analysis.shifts.get(scene, {})
+    metric, shifted = analysis.design.metric, analysis.shifts.get(condition, {})
     names = list(shifted)[:6]
-    rows = {row.cell.contender: row for row in analysis.summaries[scene]}
+    rows = {row.cell.contender: row for row in analysis.summaries[condition]}
     found = {c: {name: shifted[name].intervals[c] for name in names if c in shifted[name].intervals} for c in rows}
     order = [contender for contender in rows if found[contender]][:MOST_ROWS]
     if not names:
@@ -182,7 +185,9 @@ def shifts(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawing
         handles = [Line2D([], [], marker="o", ls="none", color=MUTED, mfc=fill, mew=0.8) for fill in (MUTED, "none")]
         figure.legend(handles, ["own test set", "shifted"], loc="outside upper right", ncols=2, handletextpad=0.1)
 
-    caption = f"Own test set (filled) against shifted test sets ({', '.join(names)}; hollow), on {place_text(scene)}."
+    caption = (
+        f"Own test set (filled) against shifted test sets ({', '.join(names)}; hollow), on {place_text(condition)}."
+    )
     alt = "; ".join(
         f"{c.label} {metric.text(rows[c].interval.mean)}, "
         + ", ".join(f"{shift} {metric.text(i.mean)}" for shift, i in found[c].items())
@@ -192,7 +197,9 @@ def shifts(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawing
     return draw(name, "Shifted test sets", alt + ".", caption, 0.62 + rows_high * len(order), paint)
 
 
-def learning(curves: Mapping[Contender, list[Curve]], metric: Metric, scene: Scene, looks: Looks) -> Drawing | None:
+def learning(
+    curves: Mapping[Contender, list[Curve]], metric: Metric, condition: Condition, looks: Looks
+) -> Drawing | None:
     """Training and validation by epoch, a panel for each contender, a line for each run, phases marked."""
     key = metric.name if any(f"val/{metric.name}" in c.columns for found in curves.values() for c in found) else "loss"
     metric = Metric(key)
@@ -224,7 +231,7 @@ def learning(curves: Mapping[Contender, list[Curve]], metric: Metric, scene: Sce
         figure.supylabel(axis_name(metric, ""), size=6.5)
 
     caption = (
-        f"Validation (solid) and training (dotted) {metric.title} by epoch on {place_text(scene)}, one line a run. "
+        f"Validation (solid) and training (dotted) {metric.title} by epoch on {place_text(condition)}, one line a run. "
         "Dashed verticals: a new phase of the thaw plan."
     )
     alt = f"Small panels of {metric.title} by epoch for {', '.join(contender.label for contender, _ in shown)}."

@@ -1,7 +1,7 @@
-"""What was compared: factors, contenders and scenes, with replicates and the settings selected in each.
+"""What was compared: factors, contenders and conditions, with replicates and the settings selected in each.
 
 Runs that differ only in seed or fold are replicates. Settings of optimizer, scheduler and head are *selected* on mean
-val. Everything else that varies is a factor: the data and the size of the training subset make a scene, the
+val. Everything else that varies is a factor: the data and the size of the training subset make a condition, the
 rest makes a contender.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from headstart.report.datasets import read_data
 from headstart.report.metric import Metric, choose_metric, plural
-from headstart.report.reading import Ledger, Run
+from headstart.report.reading import Run, SweepRecords
 from headstart.report.replicates import KINDS, Replicates, read_replicates
 from headstart.report.weights import read_weights
 
@@ -39,7 +39,7 @@ class Contender:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class Condition:
     """Where contenders meet: one data set at one training size (`n_per_class`, `inf` for all of it)."""
 
     dataset: str
@@ -71,11 +71,11 @@ class Candidate:
 
 
 @dataclass(slots=True)
-class Cell:
-    """A contender in a scene: all its runs, the candidates, and the one selected on mean val."""
+class ContenderRuns:
+    """A contender in a condition: all its runs, the candidates, and the one selected on mean val."""
 
     contender: Contender
-    scene: Scene
+    condition: Condition
     runs: list[Run] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
     selected: Candidate | None = None
@@ -94,8 +94,8 @@ class Design:
     metric: Metric
     factors: list[str]
     contenders: list[Contender]
-    scenes: list[Scene]
-    cells: dict[tuple[Contender, Scene], Cell]
+    conditions: list[Condition]
+    cells: dict[tuple[Contender, Condition], ContenderRuns]
     tuned: list[str]
     constants: dict[str, Any]
     notes: list[str]
@@ -106,34 +106,34 @@ class Design:
     fresh: bool = False
     """Whether scores are of fresh seeds alone, which nothing was selected on."""
 
-    def cell(self, contender: Contender, scene: Scene) -> Cell | None:
+    def cell(self, contender: Contender, condition: Condition) -> ContenderRuns | None:
         """The cell, if any run belongs to it."""
-        return self.cells.get((contender, scene))
+        return self.cells.get((contender, condition))
 
-    def scored(self, scene: Scene) -> list[Cell]:
-        """Cells of a scene that have at least one score, in the order of the contenders."""
-        cells = (self.cell(contender, scene) for contender in self.contenders)
+    def scored(self, condition: Condition) -> list[ContenderRuns]:
+        """Cells of a condition that have at least one score, in the order of the contenders."""
+        cells = (self.cell(contender, condition) for contender in self.contenders)
         return [cell for cell in cells if cell is not None and cell.scores(self.metric)]
 
 
-def read_design(ledger: Ledger) -> Design:
-    """Sort the runs of a ledger into contenders and scenes, and select on val."""
-    metric, notes = choose_metric(ledger.runs)
-    data = read_data(ledger.runs)
-    columns = _columns(ledger.runs)
+def read_design(records: SweepRecords) -> Design:
+    """Sort the runs of sweeps into contenders and conditions, and select on val."""
+    metric, notes = choose_metric(records.runs)
+    data = read_data(records.runs)
+    columns = _columns(records.runs)
     tuned = [key for key in columns if _is_tuned(key)]
-    factors, constants, confounded = _factors(columns, tuned, len(ledger.runs))
-    contenders, lead = _contenders(ledger.runs, columns, factors)
-    cells: dict[tuple[Contender, Scene], Cell] = {}
-    members: dict[tuple[Contender, Scene], dict[Values, Candidate]] = defaultdict(dict)
-    replicates = read_replicates(ledger.runs)
+    factors, constants, confounded = _factors(columns, tuned, len(records.runs))
+    contenders, lead = _contenders(records.runs, columns, factors)
+    cells: dict[tuple[Contender, Condition], ContenderRuns] = {}
+    members: dict[tuple[Contender, Condition], dict[Values, Candidate]] = defaultdict(dict)
+    replicates = read_replicates(records.runs)
     group = (
-        "quantile" if any(run.group == "quantile" for run in ledger.runs) else "class"
+        "quantile" if any(run.group == "quantile" for run in records.runs) else "class"
     )  # runs without result say none
     twins = 0
-    for i, run in enumerate(ledger.runs):
-        place = contenders[i], Scene(data.names[i], _size(run), group)
-        cell = cells.setdefault(place, Cell(*place))
+    for i, run in enumerate(records.runs):
+        place = contenders[i], Condition(data.names[i], _size(run), group)
+        cell = cells.setdefault(place, ContenderRuns(*place))
         cell.runs.append(run)
         settings = tuple(columns[key][i] for key in tuned)
         candidate = members[place].setdefault(settings, Candidate(settings, ""))
@@ -151,15 +151,15 @@ def read_design(ledger: Ledger) -> Design:
             f"{plural(twins, 'run')} repeat{'s' * (twins == 1)} a {replicates.unit} under the same settings; the first "
             "counted."
         )
-    scenes = sorted({scene for _, scene in cells}, key=lambda scene: (scene.dataset, scene.n))
+    conditions = sorted({condition for _, condition in cells}, key=lambda condition: (condition.dataset, condition.n))
     order = list(dict.fromkeys(contenders))
     replicates.one_split = _one_split(cells.values())
     return Design(
-        metric, factors, order, scenes, cells, tuned, constants, notes, lead, replicates, data.versions, fresh
+        metric, factors, order, conditions, cells, tuned, constants, notes, lead, replicates, data.versions, fresh
     )
 
 
-def _stand_on_fresh_seeds(cells: Sequence[Cell]) -> tuple[bool, list[str]]:
+def _stand_on_fresh_seeds(cells: Sequence[ContenderRuns]) -> tuple[bool, list[str]]:
     """Where any selected setting was run anew on fresh seeds, have all contenders stand with such runs alone."""
     chosen = [cell for cell in cells if cell.selected is not None]
     others = sum(len(c.fresh) for cell in cells for c in cell.candidates if c is not cell.selected)
@@ -177,13 +177,13 @@ def _stand_on_fresh_seeds(cells: Sequence[Cell]) -> tuple[bool, list[str]]:
     return True, notes
 
 
-def _one_split(cells: Iterable[Cell]) -> bool:
+def _one_split(cells: Iterable[ContenderRuns]) -> bool:
     """Whether there are several replicates somewhere, and in no place two splits."""
-    splits: dict[Scene, set[str]] = defaultdict(set)
+    splits: dict[Condition, set[str]] = defaultdict(set)
     repeated = False
     for cell in cells:
         if cell.selected is not None:
-            splits[cell.scene] |= {run.split for run in cell.selected.runs.values()}
+            splits[cell.condition] |= {run.split for run in cell.selected.runs.values()}
             repeated |= len(cell.selected.runs) > 1
     return repeated and all(len(found) == 1 and "" not in found for found in splits.values() if found)
 
@@ -297,7 +297,7 @@ def _short(key: str) -> str:
     return key.split(".", 1)[-1]
 
 
-def _select(cell: Cell, metric: Metric, tuned: Sequence[str]) -> None:
+def _select(cell: ContenderRuns, metric: Metric, tuned: Sequence[str]) -> None:
     """Select the candidate with the best mean val among those with the most completed seeds; ties to the first."""
     varying = [i for i in range(len(tuned)) if len({candidate.settings[i] for candidate in cell.candidates}) > 1]
     for candidate in cell.candidates:

@@ -6,10 +6,10 @@ import numpy as np
 
 from headstart.report.analysis import Analysis, Summary
 from headstart.report.artifacts import (
+    AppliedPlan,
     Curve,
     Details,
     Hard,
-    Plan,
     Predictions,
     each_usable,
     read_details,
@@ -20,7 +20,7 @@ from headstart.report.artifacts import (
     usable,
 )  # fmt: skip
 from headstart.report.curves import MOST_PANELS
-from headstart.report.design import Contender, Scene
+from headstart.report.design import Condition, Contender
 from headstart.report.evidence import crossed_interval
 from headstart.report.reading import Run
 from headstart.report.replicates import NO_SEED
@@ -37,7 +37,7 @@ class Exhibits:
     """What is shown of single runs; every file that should be there and is not, or is broken, has a note."""
 
     curves: dict[Contender, list[Curve]] = field(default_factory=dict)
-    plans: dict[Contender, Plan] = field(default_factory=dict)
+    plans: dict[Contender, AppliedPlan] = field(default_factory=dict)
     best: Run | None = None
     best_label: str = ""
     details: Details | None = None
@@ -51,11 +51,11 @@ class Exhibits:
 
 
 def gather(analysis: Analysis) -> Exhibits:
-    """Read what the focus scene's selected runs have kept."""
-    exhibits, scene = Exhibits(), analysis.focus
-    if scene is None:
+    """Read what the focus condition's selected runs have kept."""
+    exhibits, condition = Exhibits(), analysis.focus
+    if condition is None:
         return exhibits
-    rows = analysis.summaries[scene]
+    rows = analysis.summaries[condition]
     for row in rows[:MOST_PANELS]:
         contender, runs = row.cell.contender, _by_val(row, analysis)
         if curves := list(each_usable(read_history, runs[:MOST_SEEDS], exhibits.notes)):
@@ -63,7 +63,7 @@ def gather(analysis: Analysis) -> Exhibits:
         plan = usable(read_plan, runs[0], exhibits.notes)
         if plan is not None:
             exhibits.plans[contender] = plan
-    _show_best(exhibits, analysis, scene)
+    _show_best(exhibits, analysis, condition)
     if len(rows) > 1:
         _compare(exhibits, rows[0], rows[1], analysis)
     return exhibits
@@ -76,8 +76,8 @@ def _by_val(row: Summary, analysis: Analysis) -> list[Run]:
     return sorted(runs, key=lambda run: -(metric.val(run) if metric.val(run) is not None else -np.inf))  # type: ignore[operator]
 
 
-def _show_best(exhibits: Exhibits, analysis: Analysis, scene: Scene) -> None:
-    leader = analysis.leader(scene)
+def _show_best(exhibits: Exhibits, analysis: Analysis, condition: Condition) -> None:
+    leader = analysis.leader(condition)
     run = _by_val(leader, analysis)[0]
     assert leader.cell.selected is not None
     number = next(number for number, one in leader.cell.selected.runs.items() if one is run)

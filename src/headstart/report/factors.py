@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 
 from headstart.report.analysis import Analysis, Summary
-from headstart.report.design import Contender, Scene
+from headstart.report.design import Condition, Contender
 from headstart.report.stepdown import sign_vectors
 
 DATA, SIZE = "data", "training size"
@@ -42,12 +42,12 @@ class Turn:
 def cells(analysis: Analysis) -> tuple[list[str], dict[tuple[str, ...], Summary]]:
     """The factors, data and size among them where they vary; and the rows by their levels."""
     design = analysis.design
-    datasets = {scene.dataset for scene in analysis.summaries}
-    sizes = {scene.n for scene in analysis.summaries}
+    datasets = {condition.dataset for condition in analysis.summaries}
+    sizes = {condition.n for condition in analysis.summaries}
     names = [*design.factors, *([DATA] * (len(datasets) > 1)), *([SIZE] * (len(sizes) > 1))]
     found = {}
-    for scene, rows in analysis.summaries.items():
-        place = (*([scene.dataset] * (len(datasets) > 1)), *([scene.size_text] * (len(sizes) > 1)))
+    for condition, rows in analysis.summaries.items():
+        place = (*([condition.dataset] * (len(datasets) > 1)), *([condition.size_text] * (len(sizes) > 1)))
         for row in rows:
             found[(*row.cell.contender.values, *place)] = row
     return names, found
@@ -121,7 +121,7 @@ def turns(analysis: Analysis) -> list[Turn]:
     for rest in dict.fromkeys(key[1:] for key in rows):
         met = {key[0]: row.cell for key, row in rows.items() if key[1:] == rest}
         for one, other in combinations(met, 2):
-            ahead = _ahead(analysis, met[one].scene, met[one].contender, met[other].contender)
+            ahead = _ahead(analysis, met[one].condition, met[one].contender, met[other].contender)
             if ahead:
                 shown.setdefault((one, other) if ahead > 0 else (other, one), []).append(rest)
     found = []
@@ -134,6 +134,6 @@ def turns(analysis: Analysis) -> list[Turn]:
     return found
 
 
-def _ahead(analysis: Analysis, scene: Scene, one: Contender, other: Contender) -> int:
-    d = analysis.between(scene, one, other)
+def _ahead(analysis: Analysis, condition: Condition, one: Contender, other: Contender) -> int:
+    d = analysis.between(condition, one, other)
     return d.seen_from(one) if d is not None and d.clear else 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from headstart import metrics
 from headstart.report.analysis import AcrossData, Analysis, Summary
-from headstart.report.design import Contender, Scene
+from headstart.report.design import Condition, Contender
 from headstart.report.metric import Metric, baseline, p_equals, plural, scaled, seconds_text
 from headstart.report.style import INK, MUTED, Drawing, Look, draw, shorten
 
@@ -22,9 +22,9 @@ COSTS = {
 }
 
 
-def place_text(scene: Scene) -> str:
+def place_text(condition: Condition) -> str:
     """Where a figure's numbers come from: `openmoji, 40 examples a class`."""
-    return ", ".join(filter(None, (scene.dataset, scene.sized)))
+    return ", ".join(filter(None, (condition.dataset, condition.sized)))
 
 
 def axis_name(metric: Metric, part: str = "test") -> str:
@@ -39,10 +39,10 @@ def _best_rows(rows: Sequence[Summary]) -> tuple[list[Summary], str]:
     return ordered[:MOST_ROWS], note
 
 
-def scores(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawing:
+def scores(analysis: Analysis, condition: Condition, looks: Looks, name: str) -> Drawing:
     """Mean, 95% t-interval and every replicate for each contender."""
     metric, unit = analysis.design.metric, analysis.design.replicates.unit
-    rows, note = _best_rows(analysis.summaries[scene])
+    rows, note = _best_rows(analysis.summaries[condition])
     chance = baseline(rows[0].beside, metric)
     if chance is None:
         classes = next((run.num_classes for run in rows[0].cell.runs if run.num_classes), None)
@@ -73,7 +73,7 @@ def scores(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawing
         for r in rows[:8]
     )
     caption = (
-        f"Test {metric.title} on {place_text(scene)}. Marker: mean over {unit}s; bar: 95% t-interval of the "
+        f"Test {metric.title} on {place_text(condition)}. Marker: mean over {unit}s; bar: 95% t-interval of the "
         f"mean; ticks: single {unit}s.{note}"
     )
     return draw(name, "Scores", f"Means with 95% intervals, best first: {spread}.", caption, _height(len(rows)), paint)
@@ -91,10 +91,10 @@ def _name_rows(axes: Any, labels: Sequence[str]) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def differences(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Drawing | None:
+def differences(analysis: Analysis, condition: Condition, looks: Looks, name: str) -> Drawing | None:
     """What the leader is ahead of every other by: paired differences with their intervals."""
-    metric, leader = analysis.design.metric, analysis.leader(scene).cell.contender
-    found = [d for d in analysis.differences[scene] if leader in (d.first, d.second) and d.interval is not None]
+    metric, leader = analysis.design.metric, analysis.leader(condition).cell.contender
+    found = [d for d in analysis.differences[condition] if leader in (d.first, d.second) and d.interval is not None]
     shown = sorted(found, key=lambda d: abs(d.interval.mean) if d.interval else 0)[:MOST_ROWS]
     if not shown:
         return None
@@ -121,7 +121,7 @@ def differences(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Dr
         if d.interval is not None
     )
     caption = (
-        f"How far {leader.label} is ahead on {place_text(scene)}: mean paired difference (same "
+        f"How far {leader.label} is ahead on {place_text(condition)}: mean paired difference (same "
         f"{analysis.design.replicates.unit}, same split) with its 95% t-interval, not adjusted for the number of "
         "comparisons. An interval that holds zero leaves the order open."
     )
@@ -129,10 +129,10 @@ def differences(analysis: Analysis, scene: Scene, looks: Looks, name: str) -> Dr
     return draw(name, "Differences", alt, caption, _height(len(shown)), paint)
 
 
-def pareto(analysis: Analysis, scene: Scene, looks: Looks, cost: str, name: str) -> Drawing | None:
+def pareto(analysis: Analysis, condition: Condition, looks: Looks, cost: str, name: str) -> Drawing | None:
     """Mean score against one cost, with the frontier of those that nothing beats on both."""
     metric = analysis.design.metric
-    rows = [row for row in analysis.summaries[scene] if isfinite(row.costs[cost]) and row.costs[cost] > 0]
+    rows = [row for row in analysis.summaries[condition] if isfinite(row.costs[cost]) and row.costs[cost] > 0]
     if len(rows) < 2:
         return None
     best = frontier([(row.costs[cost], row.interval.mean) for row in rows])
@@ -158,7 +158,7 @@ def pareto(analysis: Analysis, scene: Scene, looks: Looks, cost: str, name: str)
 
     names = ", ".join(rows[i].cell.contender.label for i in sorted(best, key=lambda i: rows[i].costs[cost]))
     caption = (
-        f"Mean test {metric.title} against {title} on {place_text(scene)} (log scale). The dashed line is the "
+        f"Mean test {metric.title} against {title} on {place_text(condition)} (log scale). The dashed line is the "
         f"Pareto frontier: {names}. Bars: 95% t-intervals."
     )
     return draw(name, f"Score against {title}", f"On the frontier, cheapest first: {names}.", caption, 2.2, paint)

@@ -10,7 +10,7 @@ from headstart.names import plain_lines
 from headstart.report.answer import Answer
 from headstart.report.artifacts import Hard
 from headstart.report.reproducibility import Item
-from headstart.report.run_sheets import Failure
+from headstart.report.run_sheets import FailedRuns
 from headstart.report.style import Drawing, palette
 from headstart.report.tables import Table
 
@@ -27,7 +27,7 @@ class Section:
     drawings: list[Drawing] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     missing: str = ""
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[FailedRuns] = field(default_factory=list)
     hardest: list[Hard] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
     folded: list[Table] = field(default_factory=list)

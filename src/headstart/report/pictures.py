@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.report.artifacts import Details, Plan
+from headstart.report.artifacts import AppliedPlan, Details
 from headstart.report.curves import MOST_PANELS
 from headstart.report.design import Contender
 from headstart.report.figures import Looks
@@ -17,7 +17,7 @@ FAINTEST = 1e-3
 """Rate multipliers from here down are drawn equally faint."""
 
 
-def plans(found: Mapping[Contender, Plan], looks: Looks) -> Drawing | None:
+def plans(found: Mapping[Contender, AppliedPlan], looks: Looks) -> Drawing | None:
     """Depth groups against epochs, a panel for each contender; the darker, the higher the rate; empty is frozen."""
     shown = list(found.items())[:MOST_PANELS]
     if not shown:
@@ -46,7 +46,7 @@ def plans(found: Mapping[Contender, Plan], looks: Looks) -> Drawing | None:
     return draw("thaw-plans", "Thaw plans", alt, caption, 0.25 + (panel + 0.3) * lines, paint)
 
 
-def _paint_plan(axes: Any, plan: Plan, color: str) -> None:
+def _paint_plan(axes: Any, plan: AppliedPlan, color: str) -> None:
     from matplotlib.patches import Rectangle
 
     last = plan.phases[-1].end
@@ -73,7 +73,7 @@ def _paint_plan(axes: Any, plan: Plan, color: str) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True, nbins=5)
 
 
-def partly(plan: Plan) -> list[str]:
+def partly(plan: AppliedPlan) -> list[str]:
     """Kinds that train in the backbone where weights do not."""
     kinds: dict[str, None] = {}
     for phase in plan.phases:
@@ -83,7 +83,7 @@ def partly(plan: Plan) -> list[str]:
     return list(kinds)
 
 
-def _plan_words(plan: Plan) -> str:
+def _plan_words(plan: AppliedPlan) -> str:
     words = []
     for phase in plan.phases:
         trained = [group for group in plan.groups if any(rate > 0 for rate in phase.rates.get(group, {}).values())]

@@ -8,16 +8,16 @@ from statistics import fmean
 from headstart.metrics import title
 from headstart.report.analysis import Analysis, BySize, Difference, Summary
 from headstart.report.crossover import WIDEST_STEP, Crossover
-from headstart.report.design import Contender, Scene
+from headstart.report.design import Condition, Contender
 from headstart.report.evidence import BETTER, EQUAL, LEVEL
 from headstart.report.factors import interactions, turns
 from headstart.report.metric import BASELINES, Metric, number, p_equals, plural, scaled, seconds_text
-from headstart.report.reading import STATUSES, Ledger, Run
+from headstart.report.reading import STATUSES, Run, SweepRecords
 
 
-def where(scene: Scene) -> str:
+def where(condition: Condition) -> str:
     """`on openmoji with 40 examples a class`."""
-    return f"on {scene.dataset}" + (f" with {scene.sized}" if scene.sized else "")
+    return f"on {condition.dataset}" + (f" with {condition.sized}" if condition.sized else "")
 
 
 def listing(names: Sequence[str], most: int = 6) -> str:
@@ -122,12 +122,12 @@ def crossing_text(c: Crossover, group: str = "class") -> str:
     return text
 
 
-def under_shift(analysis: Analysis, scene: Scene) -> str | None:
+def under_shift(analysis: Analysis, condition: Condition) -> str | None:
     """Who is told apart from the leader on each shifted test set."""
-    found, metric = analysis.shifts.get(scene, {}), analysis.design.metric
-    if not found or len(analysis.summaries[scene]) < 2:
+    found, metric = analysis.shifts.get(condition, {}), analysis.design.metric
+    if not found or len(analysis.summaries[condition]) < 2:
         return None
-    leader, said = analysis.leader(scene).cell.contender, []
+    leader, said = analysis.leader(condition).cell.contender, []
     for name, shifted in found.items():
         ahead = [(c, gap) for c, (gap, clear) in shifted.against.items() if clear and gap > 0]
         behind = [c for c, (gap, clear) in shifted.against.items() if clear and gap < 0]
@@ -179,7 +179,7 @@ def _epoch_selection(analysis: Analysis) -> str | None:
 
 
 def selected_runs(analysis: Analysis) -> dict[Contender, list[Run]]:
-    """The runs that each contender stands with, in all scenes."""
+    """The runs that each contender stands with, in all conditions."""
     found: dict[Contender, list[Run]] = {}
     for rows in analysis.summaries.values():
         for row in rows:
@@ -266,14 +266,14 @@ def _settings_selection(analysis: Analysis, rows: Sequence[Summary]) -> str | No
     )
 
 
-def copies(ledger: Ledger) -> str | None:
+def copies(records: SweepRecords) -> str | None:
     """That test examples have exact copies in train or val, or that one content has several labels."""
-    done = [run for run in ledger.runs if run.completed and run.copies]
+    done = [run for run in records.runs if run.completed and run.copies]
     shares = [run.copies.get("test_in_train_or_val", 0) / max(1, run.sizes.get("test", 1)) for run in done]
     torn = max((run.copies.get("two_labels", 0) for run in done), default=0)
     parts = []
     if affected := sum(share > 0 for share in shares):
-        runs = f"{affected} of {plural(len(ledger.runs), 'run')}" if len(ledger.runs) > 1 else "the run"
+        runs = f"{affected} of {plural(len(records.runs), 'run')}" if len(records.runs) > 1 else "the run"
         parts.append(
             f"In {runs}, up to {max(shares):.0%} of the test examples have an exact copy in train or val: scores are "
             "too high by what was remembered."
@@ -283,10 +283,10 @@ def copies(ledger: Ledger) -> str | None:
     return " ".join(parts) or None
 
 
-def completeness(ledger: Ledger) -> str:
+def completeness(records: SweepRecords) -> str:
     """How many runs there are a result of."""
-    total, done = len(ledger.runs), ledger.count("completed")
+    total, done = len(records.runs), records.count("completed")
     if done == total:
         return f"All {plural(total, 'run')} completed." if total > 1 else "The run completed."
-    rest = [f"{ledger.count(status):,} {status}" for status in STATUSES[1:] if ledger.count(status)]
+    rest = [f"{records.count(status):,} {status}" for status in STATUSES[1:] if records.count(status)]
     return f"{done:,} of {plural(total, 'run')} completed; {listing(rest)}."

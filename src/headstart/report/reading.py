@@ -85,7 +85,7 @@ class Run:
 
 
 @dataclass(slots=True)
-class Ledger:
+class SweepRecords:
     """All runs of the sweeps given, with what was odd about the files."""
 
     name: str
@@ -100,12 +100,12 @@ class Ledger:
         return sum(run.status == status for run in self.runs)
 
 
-def read_sweeps(directories: Sequence[Path]) -> Ledger:
+def read_sweeps(directories: Sequence[Path]) -> SweepRecords:
     """Read all runs of one or more sweep directories; the same run in two of them counts once.
 
     Raises `InputError` for directories that do not exist or that hold no run at all.
     """
-    ledger = Ledger("", list(directories), [], [], [], {})
+    records = SweepRecords("", list(directories), [], [], [], {})
     problems: list[str] = []
     names: list[str] = []
     seen: set[str] = set()
@@ -114,13 +114,13 @@ def read_sweeps(directories: Sequence[Path]) -> Ledger:
             problems.append(f"A report needs the directory of a sweep, but {str(directory)!r} is none.")
             continue
         found = 0
-        for run in _read_sweep(directory, ledger, names):
+        for run in _read_sweep(directory, records, names):
             found += 1
             if run.run_id in seen:
-                ledger.notes.append(f"Run {run.run_id} is in more than one directory; it was counted once.")
+                records.notes.append(f"Run {run.run_id} is in more than one directory; it was counted once.")
                 continue
             seen.add(run.run_id)
-            ledger.runs.append(run)
+            records.runs.append(run)
         if not found:
             problems.append(
                 f"{str(directory)!r} holds no run: neither a {LISTING} that lists any nor a directory with a "
@@ -128,16 +128,16 @@ def read_sweeps(directories: Sequence[Path]) -> Ledger:
             )
     if problems:
         raise InputError(*problems)
-    ledger.name = " + ".join(dict.fromkeys(names))
-    ledger.environments = dict(Counter(run.environment for run in ledger.runs if run.environment).most_common())
-    return ledger
+    records.name = " + ".join(dict.fromkeys(names))
+    records.environments = dict(Counter(run.environment for run in records.runs if run.environment).most_common())
+    return records
 
 
-def _read_sweep(directory: Path, ledger: Ledger, names: list[str]) -> Iterator[Run]:
-    listed = _read_listing(directory, ledger, names)
+def _read_sweep(directory: Path, records: SweepRecords, names: list[str]) -> Iterator[Run]:
+    listed = _read_listing(directory, records, names)
     trials = trial_ids(SweepDirectory(directory))
     present = [run.path for run in SweepDirectory(directory).runs() if run.path.name not in trials]
-    ledger.notes += _searched(SweepDirectory(directory))
+    records.notes += _searched(SweepDirectory(directory))
     if listed is None:
         if RunDirectory(directory).holds_a_run and not present:
             present = [directory]
@@ -147,7 +147,7 @@ def _read_sweep(directory: Path, ledger: Ledger, names: list[str]) -> Iterator[R
         foreign = [path.name for path in present if path.name not in known]
         if foreign:
             shown = ", ".join(foreign[:5]) + (", …" if len(foreign) > 5 else "")
-            ledger.notes.append(
+            records.notes.append(
                 f"{len(foreign)} run director{'y is' if len(foreign) == 1 else 'ies are'} not in {directory.name}/"
                 f"{LISTING} and {'was' if len(foreign) == 1 else 'were'} left out: {shown}."
             )
@@ -172,7 +172,7 @@ def _searched(sweep: SweepDirectory) -> Iterator[str]:
         )
 
 
-def _read_listing(directory: Path, ledger: Ledger, names: list[str]) -> list[Run] | None:
+def _read_listing(directory: Path, records: SweepRecords, names: list[str]) -> list[Run] | None:
     """The runs that the listing says belong to the sweep; `None` where it cannot say."""
     path = SweepDirectory(directory).listing
     try:
@@ -183,19 +183,19 @@ def _read_listing(directory: Path, ledger: Ledger, names: list[str]) -> list[Run
     except FileNotFoundError:
         names.append(directory.name)
         if not RunDirectory(directory).holds_a_run:
-            ledger.notes.append(
+            records.notes.append(
                 f"{directory.name} has no {LISTING}: runs that were planned but never started are not known."
             )
         return None
     except (OSError, ValueError) as error:
         names.append(directory.name)
-        ledger.notes.append(f"{directory.name}/{LISTING} cannot be read ({error}); its runs were taken from disk.")
+        records.notes.append(f"{directory.name}/{LISTING} cannot be read ({error}); its runs were taken from disk.")
         return None
     names.append(_text(content.get("name")) or directory.name)
     commands = content.get("commands")
     commands = [_command(item) for item in commands] if isinstance(commands, list) else []
     last = _command(content.get("command"))
-    ledger.commands += commands or ([last] if last else [])
+    records.commands += commands or ([last] if last else [])
     runs, seen, nameless = [], set(), 0
     for entry in entries:
         run_id = _text(entry.get("run_id")) if isinstance(entry, dict) else ""
@@ -210,7 +210,7 @@ def _read_listing(directory: Path, ledger: Ledger, names: list[str]) -> list[Run
         run.command = commands[place] if isinstance(place, int) and 0 <= place < len(commands) else last
         runs.append(run)
     if nameless:
-        ledger.notes.append(f"{nameless} entries of {directory.name}/{LISTING} name no run and were left out.")
+        records.notes.append(f"{nameless} entries of {directory.name}/{LISTING} name no run and were left out.")
     return runs
 
 

@@ -10,7 +10,7 @@ from headstart.report.analysis import Analysis
 from headstart.report.factors import interactions
 from headstart.report.metric import plural, scaled, seconds_text
 from headstart.report.qualifications import listing, selected_runs
-from headstart.report.reading import Ledger, Run
+from headstart.report.reading import Run, SweepRecords
 
 NOT_RECORDED = "Not recorded."
 _WHAT_A_SEED_DRAWS = (
@@ -27,20 +27,20 @@ class Item:
     answers: list[str]
 
 
-def checklist(analysis: Analysis, ledger: Ledger) -> list[Item]:
+def checklist(analysis: Analysis, records: SweepRecords) -> list[Item]:
     """All questions, answered or said not to be recorded."""
     return [
         Item("What the error bars are", _error_bars(analysis)),
         Item("Tests", _tests(analysis)),
-        Item("Data and splits", _data(analysis, ledger)),
+        Item("Data and splits", _data(analysis, records)),
         Item("Selection of settings", _selection(analysis)),
-        Item("What was held fixed", _constants(analysis, ledger)),
-        Item("Pretrained weights", _counted(ledger, "weights", "Random ones, or none recorded.")),
-        Item("Compute", _compute(ledger)),
-        Item("Software and hardware", _environments(ledger)),
-        Item("Code", _counted(ledger, "commit", NOT_RECORDED)),
-        Item("What the runs said", _notes(ledger)),
-        Item("Commands", ledger.commands or [NOT_RECORDED]),
+        Item("What was held fixed", _constants(analysis, records)),
+        Item("Pretrained weights", _counted(records, "weights", "Random ones, or none recorded.")),
+        Item("Compute", _compute(records)),
+        Item("Software and hardware", _environments(records)),
+        Item("Code", _counted(records, "commit", NOT_RECORDED)),
+        Item("What the runs said", _notes(records)),
+        Item("Commands", records.commands or [NOT_RECORDED]),
     ]
 
 
@@ -90,9 +90,9 @@ def controlled(analysis: Analysis) -> str:
     return f"{text} Beside it, with 5% of their own: {listing(others)}. McNemar's tests are not adjusted."
 
 
-def _data(analysis: Analysis, ledger: Ledger) -> list[str]:
+def _data(analysis: Analysis, records: SweepRecords) -> list[str]:
     found: dict[tuple[str, str], list[Run]] = {}
-    for run in ledger.runs:
+    for run in records.runs:
         if run.fingerprint:
             found.setdefault((run.dataset, run.fingerprint), []).append(run)
     words = []
@@ -117,22 +117,22 @@ def _data(analysis: Analysis, ledger: Ledger) -> list[str]:
 
 
 def _shared_splits(analysis: Analysis) -> tuple[int, int]:
-    """Of all (scene, seed), how many have one split only; and how many there are."""
+    """Of all (condition, seed), how many have one split only; and how many there are."""
     splits: dict[tuple[Any, int], set[str]] = {}
-    for scene, rows in analysis.summaries.items():
+    for condition, rows in analysis.summaries.items():
         for row in rows:
             assert row.cell.selected is not None
             for seed, run in row.cell.selected.runs.items():
-                splits.setdefault((scene, seed), set()).add(run.split)
+                splits.setdefault((condition, seed), set()).add(run.split)
     return sum(len(found) == 1 for found in splits.values()), len(splits)
 
 
-def _notes(ledger: Ledger) -> list[str]:
-    said = sum(bool(run.notes) for run in ledger.runs)
+def _notes(records: SweepRecords) -> list[str]:
+    said = sum(bool(run.notes) for run in records.runs)
     if not said:
         return ["Nothing: no run has a note of what it did not read, did not use, guessed or changed."]
-    different = len({note for run in ledger.runs for note in run.notes})
-    total = plural(len(ledger.runs), "run")
+    different = len({note for run in records.runs for note in run.notes})
+    total = plural(len(records.runs), "run")
     return [f"{said:,} of {total} said something, {plural(different, 'note')} in all: see the table."]
 
 
@@ -155,23 +155,23 @@ def _selection(analysis: Analysis) -> list[str]:
     return text
 
 
-def _constants(analysis: Analysis, ledger: Ledger) -> list[str]:
+def _constants(analysis: Analysis, records: SweepRecords) -> list[str]:
     text = [f"{key}: {value}" for key, value in analysis.design.constants.items() if value not in ("–", "none")]
-    if ledger.runs:
-        shared = dict(ledger.runs[0].settings)
-        for run in ledger.runs:
+    if records.runs:
+        shared = dict(records.runs[0].settings)
+        for run in records.runs:
             for key in [key for key, value in shared.items() if run.settings and run.settings.get(key) != value]:
                 del shared[key]
         text += [f"{key}: {value}" for key, value in shared.items() if "_target_" not in key and value is not None]
-    seeds = sorted({run.seed for run in ledger.runs if run.seed is not None})
+    seeds = sorted({run.seed for run in records.runs if run.seed is not None})
     text.append(f"seeds: {listing([str(seed) for seed in seeds], 20)}" if seeds else "seeds: not recorded")
     return [" · ".join(text)]
 
 
-def _counted(ledger: Ledger, attribute: str, otherwise: str) -> list[str]:
+def _counted(records: SweepRecords, attribute: str, otherwise: str) -> list[str]:
     """Each value of a run's attribute, with the number of runs where there are several."""
     counts: dict[str, int] = {}
-    for run in ledger.runs:
+    for run in records.runs:
         if value := getattr(run, attribute):
             counts[value] = counts.get(value, 0) + 1
     if len(counts) == 1:
@@ -180,37 +180,37 @@ def _counted(ledger: Ledger, attribute: str, otherwise: str) -> list[str]:
     return shown + ([f"and {len(counts) - 12} more"] if len(counts) > 12 else []) or [otherwise]
 
 
-def _compute(ledger: Ledger) -> list[str]:
+def _compute(records: SweepRecords) -> list[str]:
     def total(runs: Iterable[Run], key: str) -> float:
         return sum(run.cost.get(key, 0.0) for run in runs)
 
-    failed = [run for run in ledger.runs if not run.completed]
-    attempts = sum(run.attempt_seconds for run in ledger.runs)
+    failed = [run for run in records.runs if not run.completed]
+    attempts = sum(run.attempt_seconds for run in records.runs)
     lost = total(failed, "total_seconds") + attempts
-    everything = total(ledger.runs, "total_seconds") + attempts
-    text = f"All {plural(len(ledger.runs), 'run')} took {seconds_text(everything)} in all"
+    everything = total(records.runs, "total_seconds") + attempts
+    text = f"All {plural(len(records.runs), 'run')} took {seconds_text(everything)} in all"
     text += (
         f", {seconds_text(lost)} of it in runs and attempts that failed."
         if lost
         else "; none of it was lost to failures."
     )
-    features = max((run.cost.get("feature_seconds", 0.0) for run in ledger.runs), default=0.0)
+    features = max((run.cost.get("feature_seconds", 0.0) for run in records.runs), default=0.0)
     if features:
         text += f" Filling the feature store took up to {seconds_text(features)}, counted apart from training."
     words = [text]
-    if flops := total(ledger.runs, "train_flops"):
+    if flops := total(records.runs, "train_flops"):
         words.append(f"Training did {scaled(flops, 'FLOP')}.")
-    if memory := max((run.cost.get("peak_memory_bytes", 0.0) for run in ledger.runs), default=0.0):
+    if memory := max((run.cost.get("peak_memory_bytes", 0.0) for run in records.runs), default=0.0):
         words.append(f"The largest run needed {scaled(memory, 'B', binary=True)} of memory.")
-    unknown = sum(run.status in ("unreadable", "unfinished") for run in ledger.runs)
+    unknown = sum(run.status in ("unreadable", "unfinished") for run in records.runs)
     if unknown:
         words.append(f"What {plural(unknown, 'run')} without a readable result cost is not known and not counted.")
     return words
 
 
-def _environments(ledger: Ledger) -> list[str]:
+def _environments(records: SweepRecords) -> list[str]:
     counts: dict[str, int] = {}
-    for text, count in ledger.environments.items():
+    for text, count in records.environments.items():
         content = {key: value for key, value in json.loads(text).items() if key not in PER_PROCESS}
         words = " · ".join(_flat(content))
         counts[words] = counts.get(words, 0) + count

@@ -9,16 +9,16 @@ from math import inf, isfinite, nan
 from headstart.record.result import as_command, repeat_command
 from headstart.report.analysis import Analysis
 from headstart.report.artifacts import Details
-from headstart.report.design import Contender, Design, Scene
+from headstart.report.design import Condition, Contender, Design
 from headstart.report.metric import Metric, number, p_text, seconds_text
 from headstart.report.pictures import confused
-from headstart.report.reading import STATUSES, Ledger, Run
+from headstart.report.reading import STATUSES, Run, SweepRecords
 from headstart.report.statistics import ExampleTest
 from headstart.report.tables import Cell, Column, Table
 
 
 @dataclass(slots=True)
-class Failure:
+class FailedRuns:
     """Runs that went wrong in the same way."""
 
     kind: str
@@ -27,25 +27,28 @@ class Failure:
     runs: list[Run]
 
 
-def grid(ledger: Ledger, analysis: Analysis) -> Table:
-    """How many runs of each contender and scene are done, failed or missing."""
-    scenes = analysis.design.scenes
+def grid(records: SweepRecords, analysis: Analysis) -> Table:
+    """How many runs of each contender and condition are done, failed or missing."""
+    conditions = analysis.design.conditions
     columns = [Column("contender", "Contender")]
-    columns += [Column(f"{scene.dataset}/{scene.size_text}", _scene_head(scene, scenes)) for scene in scenes]
+    columns += [
+        Column(f"{condition.dataset}/{condition.size_text}", _condition_head(condition, conditions))
+        for condition in conditions
+    ]
     table = Table("completeness", "Runs done, failed or missing", columns, shown=200)
     for contender in analysis.design.contenders:
         cells = [Cell(contender.label, contender.label)]
-        for scene in scenes:
-            cell = analysis.design.cell(contender, scene)
+        for condition in conditions:
+            cell = analysis.design.cell(contender, condition)
             cells.append(status_cell(cell.runs) if cell else Cell("–", "not planned"))
         table.add(*cells)
     return table
 
 
-def _scene_head(scene: Scene, scenes: Sequence[Scene]) -> str:
-    several = len({other.dataset for other in scenes}) > 1
-    size = "all data" if scene.size_text == "all" else f"{scene.size_text} a {scene.group}"
-    return f"{scene.dataset}, {size}" if several else size
+def _condition_head(condition: Condition, conditions: Sequence[Condition]) -> str:
+    several = len({other.dataset for other in conditions}) > 1
+    size = "all data" if condition.size_text == "all" else f"{condition.size_text} a {condition.group}"
+    return f"{condition.dataset}, {size}" if several else size
 
 
 def status_cell(runs: Sequence[Run]) -> Cell:
@@ -58,7 +61,7 @@ def status_cell(runs: Sequence[Run]) -> Cell:
     return Cell(f"{done} of {len(runs)} done, {rest}", look="incomplete")
 
 
-def all_runs(ledger: Ledger, analysis: Analysis) -> Table:
+def all_runs(records: SweepRecords, analysis: Analysis) -> Table:
     """Every run with its outcome and the command that repeats it."""
     metric = analysis.design.metric
     columns = [
@@ -68,7 +71,7 @@ def all_runs(ledger: Ledger, analysis: Analysis) -> Table:
         Column("rerun", "Repeat with"),
     ]  # fmt: skip
     table = Table("runs", "All runs, with the command that repeats each", columns, shown=1000)
-    for run in ledger.runs:
+    for run in records.runs:
         val, test = (metric.val(run), metric.test(run)) if run.completed else (None, None)
         seconds = run.cost.get("total_seconds", nan)
         asked = " ".join(item for item in run.overrides if not item.startswith("seed="))
@@ -95,24 +98,24 @@ def rerun_command(run: Run) -> str:
     return repeat_command(run.directory)
 
 
-def failures(ledger: Ledger) -> list[Failure]:
+def failures(records: SweepRecords) -> list[FailedRuns]:
     """Failed and unreadable runs, those with the same kind and message together, the most frequent first."""
-    found: dict[tuple[str, str], Failure] = {}
-    for run in ledger.runs:
+    found: dict[tuple[str, str], FailedRuns] = {}
+    for run in records.runs:
         if run.error is not None:
             kind, message, traceback = run.error
-            found.setdefault((kind, message), Failure(kind, message, traceback, [])).runs.append(run)
+            found.setdefault((kind, message), FailedRuns(kind, message, traceback, [])).runs.append(run)
     return sorted(found.values(), key=lambda failure: -len(failure.runs))
 
 
-def failure_table(ledger: Ledger) -> Table | None:
+def failure_table(records: SweepRecords) -> Table | None:
     """Every run that has no result, and why."""
     columns = [
         Column("run_id", "Run"), Column("status", "Status"), Column("kind", "Kind"), Column("message", "Message"),
         Column("attempts", "Earlier attempts", True), Column("rerun", "Repeat with"),
     ]  # fmt: skip
     table = Table("failures", "Runs without a result", columns, shown=200)
-    for run in ledger.runs:
+    for run in records.runs:
         if not run.completed:
             kind, message, _ = run.error or ("", "never started" if run.status == "missing" else "no result yet", "")
             look = Cell(run.status, look=run.status)
@@ -120,12 +123,12 @@ def failure_table(ledger: Ledger) -> Table | None:
     return table if table.rows else None
 
 
-def notes(ledger: Ledger) -> Table | None:
+def notes(records: SweepRecords) -> Table | None:
     """What the runs said, each note once, what most of them said first."""
-    counts = Counter(note for run in ledger.runs for note in dict.fromkeys(run.notes))
+    counts = Counter(note for run in records.runs for note in dict.fromkeys(run.notes))
     if not counts:
         return None
-    columns = [Column("note", "Note"), Column("runs", "Runs", True, f"of {len(ledger.runs):,} that said so")]
+    columns = [Column("note", "Note"), Column("runs", "Runs", True, f"of {len(records.runs):,} that said so")]
     table = Table("notes", "What was not read, not used, guessed or changed, as the runs said", columns, shown=60)
     for note, count in counts.most_common():
         table.add(note, Cell(f"{count:,}", count))

@@ -10,7 +10,7 @@ from headstart.record.directory import SweepDirectory
 from headstart.record.search import CellRecord, cells_of
 from headstart.report.html import Section
 from headstart.report.metric import plural, seconds_text
-from headstart.report.reading import Ledger
+from headstart.report.reading import SweepRecords
 from headstart.report.statistics import expected_best
 from headstart.report.style import STRATEGIES, Drawing, draw
 from headstart.report.tables import Cell, Column, Table
@@ -53,10 +53,10 @@ class Searched:
         return min(self.scored, key=lambda one: (sign * (one.value or 0.0), one.number), default=None)
 
 
-def read_searches(ledger: Ledger) -> list[Searched]:
-    """Every search in the directories of a ledger."""
+def read_searches(records: SweepRecords) -> list[Searched]:
+    """Every search in the directories that were read."""
     found = []
-    for sweep in map(SweepDirectory, ledger.directories):
+    for sweep in map(SweepDirectory, records.directories):
         for record, directory in cells_of(sweep):
             try:
                 trials = [trial for trial in directory.trials() if trial.is_draw]
@@ -75,10 +75,10 @@ def read_searches(ledger: Ledger) -> list[Searched]:
     return found
 
 
-def section(ledger: Ledger) -> Section:
+def section(records: SweepRecords) -> Section:
     """The searches' part of the page."""
     made = Section("search", "Searches")
-    searches = read_searches(ledger)
+    searches = read_searches(records)
     if not searches:
         made.missing = "Nothing was searched: all settings are as they were listed."
         return made

@@ -8,7 +8,7 @@ import numpy as np
 from headstart.errors import InputError
 from headstart.names import listed
 from headstart.record.directory import RunDirectory, SweepDirectory
-from headstart.report.design import Cell, read_design
+from headstart.report.design import ContenderRuns, read_design
 from headstart.report.metric import plural
 from headstart.report.reading import read_sweeps
 
@@ -37,17 +37,17 @@ def selected(directory: Path) -> Selected:
         InputError: if it has no completed run with a score on val, or compares on several data sets.
     """
     design = read_design(read_sweeps([directory]))
-    scenes = [scene for scene in design.scenes if design.scored(scene)]
-    data = list(dict.fromkeys(scene.dataset for scene in scenes))
+    conditions = [condition for condition in design.conditions if design.scored(condition)]
+    data = list(dict.fromkeys(condition.dataset for condition in conditions))
     if len(data) > 1:
         raise InputError(
             f"{directory} compares on {len(data)} data sets ({listed(data, 5)}), so that no one run is meant. Name a "
             "run's directory in it."
         )
-    if not scenes:
+    if not conditions:
         raise InputError(f"{directory} has no completed run yet: see headstart status {directory}.")
-    scene = max(scenes, key=lambda scene: scene.n)
-    cells = [cell for cell in design.scored(scene) if cell.selected and np.isfinite(cell.selected.val)]
+    condition = max(conditions, key=lambda condition: condition.n)
+    cells = [cell for cell in design.scored(condition) if cell.selected and np.isfinite(cell.selected.val)]
     if not cells:
         raise InputError(f"No run in {directory} has a score on val to select by. Name a run's directory in it.")
     most = max(_num_runs(cell) for cell in cells)
@@ -57,7 +57,7 @@ def selected(directory: Path) -> Selected:
     metric = design.metric
     scores = {run.run_id: metric.val(run) for run in chosen.runs.values()}
     runs = sorted(chosen.runs.values(), key=lambda run: -np.inf if (val := scores[run.run_id]) is None else -val)
-    size = f" at {scene.size_text} examples a class" if len(scenes) > 1 else ""
+    size = f" at {condition.size_text} examples a class" if len(conditions) > 1 else ""
     setting = f" ({chosen.label})" if chosen.label else ""
     left = sum(_num_runs(cell) < most for cell in cells)
     fewer = f" ({left} with fewer runs set aside)" if left else ""
@@ -69,9 +69,9 @@ def selected(directory: Path) -> Selected:
     return Selected(tuple(run.directory for run in runs), words)
 
 
-def _num_runs(cell: Cell) -> int:
+def _num_runs(cell: ContenderRuns) -> int:
     return len(cell.selected.runs) if cell.selected else 0
 
 
-def _val(cell: Cell) -> float:
+def _val(cell: ContenderRuns) -> float:
     return cell.selected.val if cell.selected else -np.inf

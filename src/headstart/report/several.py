@@ -5,7 +5,7 @@ from math import isfinite
 from statistics import fmean
 
 from headstart.report.analysis import AcrossData, Analysis, Difference
-from headstart.report.design import Contender, Scene
+from headstart.report.design import Condition, Contender
 from headstart.report.evidence import EQUAL, LEVEL
 from headstart.report.metric import p_equals, p_text, seconds_text
 from headstart.report.qualifications import listing
@@ -22,15 +22,15 @@ def _first_two(across: AcrossData) -> tuple[int, int]:
     return order[0], order[1]
 
 
-def _on_each(analysis: Analysis, one: Contender, other: Contender) -> dict[str, list[tuple[Scene, Difference]]]:
+def _on_each(analysis: Analysis, one: Contender, other: Contender) -> dict[str, list[tuple[Condition, Difference]]]:
     """The data sets by what they show of `one` against `other`."""
-    found: dict[str, list[tuple[Scene, Difference]]] = {"better": [], "worse": [], "equal": [], "open": []}
-    for scene in _across(analysis).scenes:
-        d = analysis.between(scene, one, other)
+    found: dict[str, list[tuple[Condition, Difference]]] = {"better": [], "worse": [], "equal": [], "open": []}
+    for condition in _across(analysis).conditions:
+        d = analysis.between(condition, one, other)
         if d is None:
             continue
         kind = "open" if not d.clear else "better" if d.first is one else "worse"
-        found["equal" if d.verdict == EQUAL else kind].append((scene, d))
+        found["equal" if d.verdict == EQUAL else kind].append((condition, d))
     return found
 
 
@@ -39,7 +39,7 @@ def said_over_data(analysis: Analysis) -> str:
     across, metric = _across(analysis), analysis.design.metric
     first, second = _first_two(across)
     names = [across.contenders[i].label for i in (first, second)]
-    count = len(across.scenes)
+    count = len(across.conditions)
     on = _on_each(analysis, across.contenders[first], across.contenders[second])
     d = across.differences[0]
     means = [metric.text(float(across.means[:, i].mean())) for i in (first, second)]
@@ -56,19 +56,19 @@ def said_over_data(analysis: Analysis) -> str:
     return f"{text} {_tally(on, count)}"
 
 
-def _gaps(analysis: Analysis, on: Sequence[tuple[Scene, Difference]]) -> str:
+def _gaps(analysis: Analysis, on: Sequence[tuple[Condition, Difference]]) -> str:
     metric = analysis.design.metric
     said = [
-        f"{metric.gap(d.interval.mean, signed=False)}{metric.unit} ahead on {scene.dataset}"
-        for scene, d in on if d.interval is not None
+        f"{metric.gap(d.interval.mean, signed=False)}{metric.unit} ahead on {condition.dataset}"
+        for condition, d in on if d.interval is not None
     ]  # fmt: skip
     return listing(said)
 
 
-def _tally(on: dict[str, list[tuple[Scene, Difference]]], count: int) -> str:
+def _tally(on: dict[str, list[tuple[Condition, Difference]]], count: int) -> str:
     """`It is better on a and b, worse on c; on the other 2 that cannot be told.`"""
     parts = [
-        f"{word} on {listing([scene.dataset for scene, _ in on[kind]])}"
+        f"{word} on {listing([condition.dataset for condition, _ in on[kind]])}"
         for kind, word in (("better", "better"), ("worse", "worse"), ("equal", "practically equal"))
         if on[kind]
     ]
@@ -88,7 +88,7 @@ def points_over_data(analysis: Analysis) -> list[tuple[str, str]]:
     price = _cost(analysis, across.contenders[first], across.contenders[second])
     if price:
         points.append(("At what cost", price))
-    floor, count = smallest_p(len(across.scenes)), len(across.scenes)
+    floor, count = smallest_p(len(across.conditions)), len(across.conditions)
     limit = (
         f"{count} data sets are the sample here, and say little of others: the smallest p they can give is "
         f"{p_text(floor)}"
@@ -102,15 +102,15 @@ def _each(analysis: Analysis, first: Contender) -> str:
     """Whom each data set shows to be best, and where the order turns."""
     across, said = _across(analysis), []
     wins = dict.fromkeys(across.contenders, 0)
-    for scene in across.scenes:
-        rows = [row for row in analysis.summaries[scene] if row.cell.contender in wins]
-        found = [analysis.between(scene, rows[0].cell.contender, row.cell.contender) for row in rows[1:]]
+    for condition in across.conditions:
+        rows = [row for row in analysis.summaries[condition] if row.cell.contender in wins]
+        found = [analysis.between(condition, rows[0].cell.contender, row.cell.contender) for row in rows[1:]]
         if found and all(d is not None and d.clear and d.first is rows[0].cell.contender for d in found):
             wins[rows[0].cell.contender] += 1
     for contender, count in sorted(wins.items(), key=lambda item: -item[1]):
         if count:
             said.append(f"{contender.label} is shown to be the best on {count}")
-    total = len(across.scenes)
+    total = len(across.conditions)
     left = total - sum(wins.values())
     text = (f"Of {total} data sets, " + listing(said) if said else f"On none of {total} data sets is one shown to be "
             "better than all others") + (f"; {left} leave it open." if said and left else ".")  # fmt: skip
@@ -125,7 +125,7 @@ def _turns(analysis: Analysis, first: Contender) -> str:
             continue
         on = _on_each(analysis, first, other)
         if on["better"] and on["worse"]:
-            ahead, behind = (listing([scene.dataset for scene, _ in on[kind]]) for kind in ("better", "worse"))
+            ahead, behind = (listing([condition.dataset for condition, _ in on[kind]]) for kind in ("better", "worse"))
             return (
                 f"The order turns with the data: {first.label} is better than {other.label} on {ahead}, worse on "
                 f"{behind}."
@@ -136,13 +136,13 @@ def _turns(analysis: Analysis, first: Contender) -> str:
 def _sure(analysis: Analysis, first: Contender, second: Contender) -> str:
     across, metric = _across(analysis), analysis.design.metric
     said = []
-    for scene in across.scenes[:8]:
-        d = analysis.between(scene, first, second)
+    for condition in across.conditions[:8]:
+        d = analysis.between(condition, first, second)
         if d is not None and d.interval is not None and d.interval.known:
             sign = d.seen_from(first)
             low, high = sorted((sign * d.interval.low, sign * d.interval.high))
             said.append(
-                f"{scene.dataset} {metric.gap(sign * d.interval.mean)} ({metric.gap(low)} to {metric.gap(high)}; "
+                f"{condition.dataset} {metric.gap(sign * d.interval.mean)} ({metric.gap(low)} to {metric.gap(high)}; "
                 f"{p_equals(d.p_adjusted)})"
             )
     unit = analysis.design.replicates.unit
@@ -169,7 +169,12 @@ def _cost(analysis: Analysis, first: Contender, second: Contender) -> str | None
     """Training seconds of a run, its features included, averaged over the data sets."""
     across, means = _across(analysis), []
     for contender in (first, second):
-        rows = [row for scene in across.scenes for row in analysis.summaries[scene] if row.cell.contender is contender]
+        rows = [
+            row
+            for condition in across.conditions
+            for row in analysis.summaries[condition]
+            if row.cell.contender is contender
+        ]
         means.append(fmean(row.costs["seconds"] for row in rows))
     if not all(isfinite(mean) for mean in means):
         return None

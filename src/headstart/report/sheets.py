@@ -6,7 +6,7 @@ from math import inf, isfinite, nan
 import numpy as np
 
 from headstart.report.analysis import Analysis, BySize, Difference, Summary
-from headstart.report.design import Contender, Scene
+from headstart.report.design import Condition, Contender
 from headstart.report.evidence import BETTER, EQUAL, effect_size
 from headstart.report.factors import cells, marginal
 from headstart.report.figures import place_text
@@ -42,10 +42,10 @@ def gap_unit(metric: Metric) -> str:
 
 
 def comparison(analysis: Analysis) -> Table:
-    """One row a contender and scene: what is shown of it against the leader, its score, and at what cost."""
+    """One row a contender and condition: what is shown of it against the leader, its score, and at what cost."""
     design, metric, repeat = analysis.design, analysis.design.metric, analysis.design.replicates.unit
     chosen = any(row.num_tried > 1 for rows in analysis.summaries.values() for row in rows)
-    several, group = len(analysis.summaries) > 1, design.scenes[0].group if design.scenes else "class"
+    several, group = len(analysis.summaries) > 1, design.conditions[0].group if design.conditions else "class"
     columns = [
         Column("contender", "Contender" if len(design.factors) > 1 else design.lead.capitalize()),
         Column("verdict", "Verdict", about="against the first of its data and size, by the adjusted test"),
@@ -73,17 +73,17 @@ def comparison(analysis: Analysis) -> Table:
     columns += [Column("selected", "Settings", detail=True)]
     columns += COST_COLUMNS
     table = Table("comparison", f"Test {metric.heading} of the selected settings, with cost", columns, shown=400)
-    for scene, rows in _largest_first(analysis):
+    for condition, rows in _largest_first(analysis):
         places = ranks_by_replicate(rows)
         for i, row in enumerate(rows):
             table.add(
-                _contender(row.cell.contender), standing(analysis, scene, row),
-                *([place_text(scene)] * several), score_cell(metric, row.interval, row is rows[0]),
+                _contender(row.cell.contender), standing(analysis, condition, row),
+                *([place_text(condition)] * several), score_cell(metric, row.interval, row is rows[0]),
                 Cell(str(row.interval.n), row.interval.n),
                 Cell(str(row.num_tried), row.num_tried),
                 Cell(seconds_text(row.costs["train_seconds"]), row.costs["train_seconds"]),
-                *_stability(places, i), scene.dataset,
-                Cell(scene.size_text, scene.size_text if scene.n == inf else scene.n),
+                *_stability(places, i), condition.dataset,
+                Cell(condition.size_text, condition.size_text if condition.n == inf else condition.n),
                 interval_cell(metric, row.interval.low, row.interval.high),
                 *(Cell(metric.cell(value), metric.raw(value)) for value in (row.median, row.best, row.worst, row.val)),
                 *(_beside_cell(other, row.beside.get(other.name, nan)) for other in beside),
@@ -114,14 +114,14 @@ def _stability(ranks: np.ndarray, row: int) -> tuple[Cell, Cell]:
     return Cell(f"{mean:.2f}", mean), Cell(f"{best} of {ranks.shape[1]}", best)
 
 
-def standing(analysis: Analysis, scene: Scene, row: Summary) -> str:
-    """What is shown of a contender against the leader of its scene."""
-    leader, *others = analysis.summaries[scene]
+def standing(analysis: Analysis, condition: Condition, row: Summary) -> str:
+    """What is shown of a contender against the leader of its condition."""
+    leader, *others = analysis.summaries[condition]
     if row is leader:
-        found = [analysis.between(scene, leader.cell.contender, other.cell.contender) for other in others]
+        found = [analysis.between(condition, leader.cell.contender, other.cell.contender) for other in others]
         best = bool(found) and all(d is not None and d.clear and d.first is leader.cell.contender for d in found)
         return "best" if best else "best mean" if others else "–"
-    d = analysis.between(scene, leader.cell.contender, row.cell.contender)
+    d = analysis.between(condition, leader.cell.contender, row.cell.contender)
     if d is None or d.interval is None:
         return "not paired"
     if d.clear:
@@ -223,7 +223,7 @@ def gap_cell(metric: Metric, low: float, high: float) -> Cell:
     return Cell(f"{metric.gap(low)} to {metric.gap(high)}" if isfinite(low) else "–", (low * scale, high * scale))
 
 
-def _largest_first(analysis: Analysis) -> list[tuple[Scene, list[Summary]]]:
+def _largest_first(analysis: Analysis) -> list[tuple[Condition, list[Summary]]]:
     return sorted(analysis.summaries.items(), key=lambda item: (item[0].dataset, -item[0].n))
 
 
@@ -300,17 +300,19 @@ def ranking(analysis: Analysis) -> Table | None:
     columns = [
         Column("contender", "Contender"), Column("verdict", "Best on", about="where it is shown to be better than all"),
         Column("mean", "Mean", True, "", unit(metric)), Column("mean_rank", "Mean rank", True),
-        *(Column(scene.dataset, scene.dataset, True, "", unit(metric), len(across.scenes) > 2)
-          for scene in across.scenes),
+        *(Column(condition.dataset, condition.dataset, True, "", unit(metric), len(across.conditions) > 2)
+          for condition in across.conditions),
         Column("iqm", "IQM", True, "mean of the middle half of all runs", unit(metric), True),
         Column("iqm_low,iqm_high", "95% bootstrap", True, "percentile bootstrap of runs within each data set",
                unit(metric), True),
     ]  # fmt: skip
-    table = Table("data-sets", f"Test {metric.heading} over {len(across.scenes)} data sets", columns)
+    table = Table("data-sets", f"Test {metric.heading} over {len(across.conditions)} data sets", columns)
     ranks = across.ranks.mean_ranks if across.ranks else [nan] * len(across.contenders)
     for i in sorted(range(len(across.contenders)), key=lambda i: -across.means[:, i].mean()):
         mean, *values = (float(value) for value in (across.means[:, i].mean(), *across.means[:, i]))
-        wins = [scene.dataset for scene in across.scenes if _best_on(analysis, scene, across.contenders[i])]
+        wins = [
+            condition.dataset for condition in across.conditions if _best_on(analysis, condition, across.contenders[i])
+        ]
         table.add(
             _contender(across.contenders[i]), listing(wins, 4) or "none", Cell(metric.cell(mean), metric.raw(mean)),
             Cell(number(ranks[i], 3), ranks[i]), *(Cell(metric.cell(value), metric.raw(value)) for value in values),
@@ -325,17 +327,17 @@ def ranking(analysis: Analysis) -> Table | None:
     return table
 
 
-def _best_on(analysis: Analysis, scene: Scene, contender: Contender) -> bool:
-    """Whether a contender is shown to be better than all others of a scene."""
-    leader = analysis.leader(scene)
-    return leader.cell.contender is contender and standing(analysis, scene, leader) == "best"
+def _best_on(analysis: Analysis, condition: Condition, contender: Contender) -> bool:
+    """Whether a contender is shown to be better than all others of a condition."""
+    leader = analysis.leader(condition)
+    return leader.cell.contender is contender and standing(analysis, condition, leader) == "best"
 
 
 def crossovers(analysis: Analysis) -> Table | None:
     """Each contender against feature extraction, size by size, and where the order is shown to turn."""
     if not analysis.by_size:
         return None
-    group = analysis.design.scenes[0].group
+    group = analysis.design.conditions[0].group
     columns = [
         Column("contender", "Contender"), Column("verdict", "Verdict"), Column("reference", "Against"),
         Column("sizes", f"By examples a {group}"), Column("between,and", "Turns between", True, f"examples a {group}"),
@@ -376,9 +378,9 @@ def turn_words(by: BySize) -> str:
     )
 
 
-def shifts(analysis: Analysis, scene: Scene) -> Table | None:
+def shifts(analysis: Analysis, condition: Condition) -> Table | None:
     """Scores on the own and on shifted test sets, and what is shown there against the leader on the own one."""
-    found, metric = analysis.shifts.get(scene), analysis.design.metric
+    found, metric = analysis.shifts.get(condition), analysis.design.metric
     if not found:
         return None
     columns = [
@@ -387,10 +389,10 @@ def shifts(analysis: Analysis, scene: Scene) -> Table | None:
         Column("mean,half_width", f"{metric.heading[:1].upper()}{metric.heading[1:]}", True, "", unit(metric)),
         Column("change", "Change", True, "against the own test set", gap_unit(metric)),
     ]  # fmt: skip
-    table = Table("shifts", f"Test {metric.heading} on shifted test sets: {place_text(scene)}", columns)
-    leader = analysis.leader(scene)
+    table = Table("shifts", f"Test {metric.heading} on shifted test sets: {place_text(condition)}", columns)
+    leader = analysis.leader(condition)
     for name, shifted in found.items():
-        for row in analysis.summaries[scene]:
+        for row in analysis.summaries[condition]:
             interval = shifted.intervals.get(row.cell.contender)
             if interval is None:
                 continue
@@ -404,9 +406,9 @@ def shifts(analysis: Analysis, scene: Scene) -> Table | None:
     return table
 
 
-def budgets(analysis: Analysis, scene: Scene) -> Table | None:
+def budgets(analysis: Analysis, condition: Condition) -> Table | None:
     """Expected best validation score after 1, 2, 5, … settings, and the test score of the one selected."""
-    found, metric = analysis.budgets.get(scene), analysis.design.metric
+    found, metric = analysis.budgets.get(condition), analysis.design.metric
     if not found:
         return None
     most = max(len(budget.trials) for budget in found)
@@ -419,7 +421,7 @@ def budgets(analysis: Analysis, scene: Scene) -> Table | None:
         Column("test_mean", "Test of the selected", True, "", unit(metric)),
         Column("test_low,test_high", "95% interval", True, "", unit(metric), True),
     ]
-    title = f"Expected best val {metric.heading} by number of settings tried: {place_text(scene)}"
+    title = f"Expected best val {metric.heading} by number of settings tried: {place_text(condition)}"
     table = Table("budgets", title, columns, note="Unbiased estimate without replacement (Tang et al. 2020).")
     for budget in found:
         values = [budget.unbiased[n - 1] if n <= len(budget.trials) else nan for n in steps]

@@ -8,41 +8,41 @@ from typing import Any
 from headstart.report.analysis import Analysis, Difference, Summary
 from headstart.report.answer import Answer
 from headstart.report.contents import Contents
-from headstart.report.design import Scene
+from headstart.report.design import Condition
 from headstart.report.evidence import effect_size
 from headstart.report.exhibits import Exhibits
-from headstart.report.reading import STATUSES, Ledger
+from headstart.report.reading import STATUSES, SweepRecords
 from headstart.report.statistics import Interval
 
 SCHEMA = 1
 
 
 def summarised(
-    ledger: Ledger, analysis: Analysis, words: Answer, exhibits: Exhibits, contents: Contents, files: list[str]
+    records: SweepRecords, analysis: Analysis, words: Answer, exhibits: Exhibits, contents: Contents, files: list[str]
 ) -> dict[str, Any]:
     """Everything computed as plain JSON; scores in the measure's own unit, differences better-is-positive."""
     design, across = analysis.design, analysis.across
-    scenes = [
+    conditions = [
         {
-            **_scene(scene),
+            **_condition(condition),
             "contenders": [_row(analysis, row) for row in rows],
-            "differences": [_difference(d) for d in analysis.differences.get(scene, [])],
+            "differences": [_difference(d) for d in analysis.differences.get(condition, [])],
         }
-        for scene, rows in analysis.summaries.items()
+        for condition, rows in analysis.summaries.items()
     ]
     return {
         "schema": SCHEMA,
-        "name": ledger.name,
+        "name": records.name,
         "answer": {"headline": words.headline, "points": [{"about": k, "text": v} for k, v in words.points]},
         "metric": {"name": design.metric.name, "higher_is_better": design.metric.sign > 0,
                    "unit": "share of 1" if design.metric.share else None},
-        "counts": {status: ledger.count(status) for status in STATUSES},
+        "counts": {status: records.count(status) for status in STATUSES},
         "factors": design.factors,
         "constants": design.constants,
         "tuned": design.tuned,
         "replicates": design.replicates.unit,
-        "focus": _scene(analysis.focus) if analysis.focus else None,
-        "scenes": scenes,
+        "focus": _condition(analysis.focus) if analysis.focus else None,
+        "conditions": conditions,
         "across_data": None if across is None else _across(analysis),
         "margin": analysis.margin,
         "num_comparisons": analysis.num_comparisons, "num_tables": analysis.num_tables,
@@ -54,14 +54,14 @@ def summarised(
             for (dataset, reference, contender), by in analysis.by_size.items()
         ],
         "budgets": [
-            {**_scene(scene), "contender": b.contender.label, "trials": [_raw(analysis, v) for v in b.trials],
+            {**_condition(condition), "contender": b.contender.label, "trials": [_raw(analysis, v) for v in b.trials],
              "expected_best_val": [_raw(analysis, v) for v in b.unbiased],
              "expected_best_val_with_replacement": [_raw(analysis, v) for v in b.with_replacement]}
-            for scene, found in analysis.budgets.items() for b in found
+            for condition, found in analysis.budgets.items() for b in found
         ],
         "shifts": [
-            {**_scene(scene), "contender": c.label, "shift": name, **_interval(analysis, interval)}
-            for scene, found in analysis.shifts.items() for name, of in found.items()
+            {**_condition(condition), "contender": c.label, "shift": name, **_interval(analysis, interval)}
+            for condition, found in analysis.shifts.items() for name, of in found.items()
             for c, interval in of.intervals.items()
         ],
         "examples": None if exhibits.pair is None else {
@@ -71,15 +71,15 @@ def summarised(
             "seeds": {design.replicates.names[i]: asdict(test) for i, test in exhibits.examples.items()},
         },
         "best_run": exhibits.best.run_id if exhibits.best else None,
-        "notes": [*ledger.notes, *design.notes, *exhibits.notes],
-        "run_notes": Counter(note for run in ledger.runs for note in dict.fromkeys(run.notes)),
-        "commands": ledger.commands,
+        "notes": [*records.notes, *design.notes, *exhibits.notes],
+        "run_notes": Counter(note for run in records.runs for note in dict.fromkeys(run.notes)),
+        "commands": records.commands,
         "files": files,
     }  # fmt: skip
 
 
-def _scene(scene: Scene) -> dict[str, Any]:
-    return {"dataset": scene.dataset, "n_per_class": None if scene.n == inf else scene.n}
+def _condition(condition: Condition) -> dict[str, Any]:
+    return {"dataset": condition.dataset, "n_per_class": None if condition.n == inf else condition.n}
 
 
 def _raw(analysis: Analysis, score: float) -> float:
@@ -128,7 +128,7 @@ def _across(analysis: Analysis) -> dict[str, Any]:
     assert across is not None
     ranks = across.ranks
     return {
-        "scenes": [_scene(scene) for scene in across.scenes],
+        "conditions": [_condition(condition) for condition in across.conditions],
         "contenders": [contender.label for contender in across.contenders],
         "means": [[_raw(analysis, float(value)) for value in row] for row in across.means],
         "interquartile_mean": [[_raw(analysis, value) for value in triple] for triple in across.middle],

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from headstart.report.analysis import Analysis
-from headstart.report.design import Scene
+from headstart.report.design import Condition
 from headstart.report.metric import number
 from headstart.report.tables import Cell, Column, Table
 
@@ -19,7 +19,7 @@ NOTE = (
 )
 
 
-def sureness(analysis: Analysis, scene: Scene) -> Table | None:
+def sureness(analysis: Analysis, condition: Condition) -> Table | None:
     """Calibration error before and after, and regions at 0.9, by contender; `None` where no run kept any."""
     columns = [
         Column("contender", "Contender"),
@@ -29,7 +29,7 @@ def sureness(analysis: Analysis, scene: Scene) -> Table | None:
         Column("size", "Size", True, "mean number of classes in a set, or width of an interval"),
     ]
     table = Table("sureness", "How sure the models are, and how often that held on test", columns, note=NOTE)
-    for row in analysis.summaries.get(scene, []):
+    for row in analysis.summaries.get(condition, []):
         runs = list(row.cell.selected.runs.values()) if row.cell.selected else []
         found = [_facts(run.calibration) for run in runs if run.calibration]
         if found:

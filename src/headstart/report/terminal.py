@@ -25,8 +25,8 @@ def _tables(analysis: Analysis) -> Iterator[Table]:
     """A table for each data set and training size."""
     metric, repeats = analysis.design.metric, analysis.design.replicates
     several = len(analysis.summaries) > 1
-    for scene, rows in analysis.summaries.items():
-        title = f"{plain(scene.dataset)}, {scene.size_text} a {scene.group}" if several else None
+    for condition, rows in analysis.summaries.items():
+        title = f"{plain(condition.dataset)}, {condition.size_text} a {condition.group}" if several else None
         table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column("strategy", no_wrap=True)
         for name in ("n", f"test {metric.title} ± 95% t"):

@@ -42,9 +42,9 @@ def chosen_from(run_directory: Path) -> Chosen | None:
 
 
 def _within(directory: Path, run_id: str, words: str | None) -> Chosen | None:
-    ledger = read_sweeps([directory])
-    design = read_design(ledger)
-    tried = f"{plural(ledger.count('completed'), 'completed run')} of the comparison {ledger.name}"
+    records = read_sweeps([directory])
+    design = read_design(records)
+    tried = f"{plural(records.count('completed'), 'completed run')} of the comparison {records.name}"
     how = f"It was named by whoever exported it, out of {tried}." if words is None else f"{words} Out of {tried}."
     for cell in design.cells.values():
         for candidate in cell.candidates:
