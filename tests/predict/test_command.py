@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from headstart.cli.main import main
 from headstart.compat import declare_torchvision_operators
@@ -44,7 +45,9 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     return capsys.readouterr().err
 
 
-def test_files_that_cannot_be_read_are_listed_with_their_reason(at_home: Path, home: Path, run: Path):
+def test_files_that_cannot_be_read_are_listed_with_their_reason(
+    at_home: Path, home: Path, run: Path, caplog: pytest.LogCaptureFixture
+):
     shutil.copytree(home / "pictures" / CLASSES[0], "mixed")
     Path("mixed/broken.png").write_bytes(b"no picture")
     Path("mixed/empty.jpg").write_bytes(b"")
@@ -53,9 +56,23 @@ def test_files_that_cannot_be_read_are_listed_with_their_reason(at_home: Path, h
     assert main(["predict", str(run), "mixed", "--out=out.csv"]) == 1
     found = {Path(row["input"]).name: row for row in rows(Path("out.csv"))}
     assert len(found) == 30 + 3
+    assert "1 of 34 files in mixed are passed over, as they are hidden, notes or tables: .txt (1)" in caplog.text
     assert {name for name, row in found.items() if row["error"]} == {"broken.png", "empty.jpg", "film.mp4"}
     assert found["empty.jpg"]["error"] == "empty file"
     assert all(row["label"] in CLASSES for row in found.values() if not row["error"])
+
+
+def test_what_is_not_read_of_a_picture_is_counted(at_home: Path, run: Path, caplog: pytest.LogCaptureFixture):
+    picture = Image.new("RGB", (40, 40), "red")
+    picture.save("moves.gif", save_all=True, append_images=[Image.new("RGB", (40, 40), "blue")])
+    Image.new("RGBA", (40, 40), (255, 0, 0, 99)).save("clear.png")
+    Image.new("RGBA", (40, 40), (255, 0, 0, 255)).save("solid.png")
+    Image.new("RGB", (400, 4)).save("long.png")
+    Image.fromarray(np.arange(1600, dtype=np.uint16).reshape(40, 40) * 40).save("deep.png")
+    assert main(["predict", str(run), "."]) == 0
+    for words in ("animated", "transparent in places", "more than 32 times as long", "more than 8 bits a value"):
+        (line,) = [message for message in caplog.messages if words in message]
+        assert line.startswith("1 of 5 pictures")
 
 
 def test_formats_say_the_same(at_home: Path, home: Path, run: Path):

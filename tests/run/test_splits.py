@@ -49,9 +49,9 @@ def test_folds_are_replicates_that_test_every_example_once(at_home: Path, table:
         sets = [scored_ids(at_home / "outputs" / "folds", one["run_id"]) for one in same]
         assert sorted(sets[0]) == sorted(sets[1])
     summary = json.loads((at_home / "outputs" / "folds" / "report" / "summary.json").read_text())
-    (scene,) = summary["scenes"]
-    assert [row["contender"] for row in scene["contenders"]] == ["feature_extraction"]
-    assert len(scene["contenders"][0]["scores"]) == 6
+    (condition,) = summary["conditions"]
+    assert [row["contender"] for row in condition["contenders"]] == ["feature_extraction"]
+    assert len(condition["contenders"][0]["scores"]) == 6
 
 
 def test_groups_lie_in_one_part_and_the_record_says_how_many(at_home: Path, table: list[str]):

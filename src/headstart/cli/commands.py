@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headstart.cli.options import Given, given
 from headstart.errors import InputError, unknown
 from headstart.names import plain, plain_lines
 
@@ -18,18 +19,16 @@ if TYPE_CHECKING:
 
 def report(words: list[str]) -> int:
     """`headstart report DIR... [--out=DIR] [--margin=POINTS] [--open]`."""
-    places = [Path(word.partition("=")[2]).expanduser() for word in words if word.startswith("--out=")]
-    margins = [_margin(word.partition("=")[2]) for word in words if word.startswith("--margin=")]
-    rest = [word for word in words if not word.startswith(("--out=", "--margin="))]
-    folders, flags = _parsed(rest, ("--open", "--out=DIR", "--margin=POINTS"), "headstart report outputs/demo")
+    folders, typed = _folders(words, ("--out", "--margin"), ("--open",), "headstart report outputs/demo --margin=0.5")
+    out, margin = typed.values.get("--out"), typed.values.get("--margin")
     from headstart.report.build import build
 
-    made = build(folders, places[-1] if places else None, margins[-1] if margins else None)
+    made = build(folders, Path(out).expanduser() if out else None, _margin(margin) if margin is not None else None)
     for note in made.notes:
         sys.stderr.write(f"note: {plain(note)}\n")
     print("\n".join(map(plain, made.answer)))
     print(f"\nReport: {plain(str(made.page))}")
-    if "--open" in flags:
+    if "--open" in typed.flags:
         import webbrowser
 
         webbrowser.open(made.page.absolute().as_uri())
@@ -71,7 +70,7 @@ def status(words: list[str]) -> int:
     from headstart.search.screen import show_standing
     from headstart.sweep.screen import show_status
 
-    folders, _ = _parsed(words, (), "headstart status outputs/demo")
+    folders, _ = _folders(words, (), (), "headstart status outputs/demo")
     for folder in folders:
         sweep = SweepDirectory(folder)
         if not show_standing(sweep) or sweep.is_listed:  # until it has chosen, a search lists no runs
@@ -81,7 +80,7 @@ def status(words: list[str]) -> int:
 
 def rerun(words: list[str]) -> int:
     """`headstart rerun RUN_DIR [--check]`: the same run in a fresh directory, and whether it gave the same numbers."""
-    folders, flags = _parsed(words, ("--check",), "headstart rerun outputs/demo/RUN_ID")
+    folders, typed = _folders(words, (), ("--check",), "headstart rerun outputs/demo/RUN_ID")
     if len(folders) != 1:
         raise InputError(f"Name one run's directory, not {len(folders)}.")
     from headstart.record.directory import RunDirectory
@@ -90,23 +89,23 @@ def rerun(words: list[str]) -> int:
     original = RunDirectory(folders[0])
     if original.reruns.is_symlink():
         raise InputError(f"{original.reruns} must be a folder, but is a link. Remove it, or use --check.")
-    fresh = Path(tempfile.mkdtemp(prefix="headstart-")) if "--check" in flags else original.next_rerun()
+    fresh = Path(tempfile.mkdtemp(prefix="headstart-")) if "--check" in typed.flags else original.next_rerun()
     try:
         differences = repeat(original, RunDirectory(fresh))
     finally:
-        if "--check" in flags:
+        if "--check" in typed.flags:
             shutil.rmtree(fresh, ignore_errors=True)
     print("\n".join(map(plain_lines, differences)) if differences else "identical")
-    if "--check" not in flags:
+    if "--check" not in typed.flags:
         print(f"The repetition lies in {fresh}.")
     return 1 if differences else 0
 
 
 def export(words: list[str]) -> int:
     """`headstart export DIR --to FORMAT [--out DIR] [--force] [--push NAME]`: a run's model for other libraries."""
-    from headstart.cli import export_command
+    from headstart.cli.export import export as carry_out
 
-    return export_command.export(words)
+    return carry_out(words)
 
 
 def predict(words: list[str]) -> int:
@@ -170,15 +169,15 @@ def _short(value: Any) -> str:
     return text[:8] if len(text) == 64 else text
 
 
-def _parsed(words: Sequence[str], known: Sequence[str], example: str) -> tuple[list[Path], set[str]]:
-    """Folders and flags."""
-    flags = {word for word in words if word.startswith("-")}
-    for flag in flags - set(known):
-        raise unknown("option", flag, known)
-    folders = [Path(word) for word in words if not word.startswith("-")]
+def _folders(
+    words: Sequence[str], valued: Sequence[str], flags: Sequence[str], example: str
+) -> tuple[list[Path], Given]:
+    """Directories that are there, and all that was typed."""
+    typed = given(words, valued, flags, example)
+    folders = [Path(name) for name in typed.names]
     if not folders:
         raise InputError(f"Name a directory, as in: {example}")
     missing = [str(folder) for folder in folders if not folder.is_dir()]
     if missing:
         raise InputError(*(f"{folder} is not a directory." for folder in missing))
-    return folders, flags
+    return folders, typed

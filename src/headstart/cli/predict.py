@@ -7,7 +7,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headstart.errors import InputError, unknown
+from headstart.cli.options import given
+from headstart.errors import InputError
 from headstart.names import plain
 
 if TYPE_CHECKING:
@@ -16,16 +17,16 @@ if TYPE_CHECKING:
 
 VALUED = ("--out", "--top", "--interval", "--root", "--device", "--batch-size")
 FLAGS = ("--force", "--ensemble", "--calibrated")
+EXAMPLE = "headstart predict outputs/demo photos/ --out answers.csv"
 MOST_ON_SCREEN = 40
 
 
 def predict(words: Sequence[str]) -> int:
     """Predict; 1 if something could not be read, else 0."""
-    places, values, flags = _parsed(words)
+    typed = given(words, VALUED, FLAGS, EXAMPLE)
+    places, values, flags = typed.names, typed.values, typed.flags
     if len(places) < 2:
-        raise InputError(
-            "Name a run's directory and what to predict on, as in: headstart predict outputs/runs/ID photos"
-        )
+        raise InputError(f"Name a run's directory and what to predict on, as in: {EXAMPLE}")
     out, root = (Path(values[name]).expanduser() if name in values else None for name in ("--out", "--root"))
     top, batch_size = _number(values, "--top"), _number(values, "--batch-size")
     interval = _share(values)
@@ -114,30 +115,6 @@ def _summarise(counts: Counter[str], unread: int, layout: "Layout", out: Path | 
     failed = f" {unread:,} cannot be read; the output says why." if unread else ""
     where = f" They are in {out}." if out else ""
     sys.stderr.write(plain(f"{total:,} input{'s' * (total != 1)}{what}.{failed}{where}") + "\n")
-
-
-def _parsed(words: Sequence[str]) -> tuple[list[str], dict[str, str], set[str]]:
-    """What is named, options with a value (`--out FILE` or `--out=FILE`), and flags."""
-    places: list[str] = []
-    values: dict[str, str] = {}
-    flags: set[str] = set()
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        name, equals, value = word.partition("=")
-        if word == "--":
-            return places + rest, values, flags
-        if name in VALUED:
-            if not equals and not rest:
-                raise InputError(f"{name} needs a value: see headstart predict --help.")
-            values[name] = value if equals else rest.pop(0)
-        elif word in FLAGS:
-            flags.add(word)
-        elif word.startswith("-") and word != "-":
-            raise unknown("option", word, [*VALUED, *FLAGS])
-        else:
-            places.append(word)
-    return places, values, flags
 
 
 def _number(values: dict[str, str], name: str) -> int | None:

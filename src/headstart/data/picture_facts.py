@@ -8,6 +8,13 @@ from headstart.data.picture_values import Scales, scale_of
 from headstart.names import listed
 
 _NAMES = {"integer": "whole numbers", "float": "fractions"}
+READ_OTHERWISE = {
+    "colour": "have 16 bits a colour, of which the upper 8 are read",
+    "frames": "are animated or have several pages, of which the first is read",
+    "clear": "are transparent in places, and are laid over white",
+    "long": "are more than 32 times as long as wide, so that a square shows little of them",
+}
+"""By fact, what is to be said of pictures that have it."""
 _ENOUGH = 64
 """Of 256: a data set of 16-bit colours that reaches this high is read well enough by its upper 8 bits."""
 
@@ -46,12 +53,7 @@ def remarks_of(findings: Sequence[Finding], ids: Sequence[str], where: str, scal
         for kind, found in _held(findings).items()
         if kind != "colour"
     ]
-    for name, words in (
-        ("colour", "have 16 bits a colour, of which the upper 8 are read"),
-        ("frames", "are animated or have several pages, of which the first is read"),
-        ("clear", "are transparent in places, and are laid over white"),
-        ("long", "are more than 32 times as long as wide, so that a square shows little of them"),
-    ):
+    for name, words in READ_OTHERWISE.items():
         places = [place for place, finding in enumerate(findings) if _has(finding, name)]
         if places:
             shown = listed([_shown(ids[place], findings[place], name) for place in places[:3]])
@@ -61,7 +63,7 @@ def remarks_of(findings: Sequence[Finding], ids: Sequence[str], where: str, scal
 
 def record_of(findings: Sequence[Finding], scales: Scales) -> dict[str, Any]:
     """The same as numbers; empty where all is as usual."""
-    counts = {name: sum(_has(finding, name) for finding in findings) for name in ("colour", "frames", "clear", "long")}
+    counts = {name: sum(_has(finding, name) for finding in findings) for name in READ_OTHERWISE}
     values = {
         kind: {
             "pictures": len(found),

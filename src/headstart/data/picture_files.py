@@ -107,17 +107,13 @@ def inspect_picture(content: bytes) -> dict[str, Any]:
     that is read), `clear` (true where something is transparent), `long` (width and height).
     """
     with opened(content) as image:
-        facts: dict[str, Any] = {}
-        if image.format not in _NO_FRAMES and getattr(image, "is_animated", False):
-            facts["frames"] = True
-        if max(image.size) > _LONG * min(image.size):
-            facts["long"] = list(image.size)
+        facts = shape_facts(image)
         depth = depth_of(image)
         _refuse_signed_bytes(image)
         _load_upright(image)
         if depth is not None and depth.kind != "colour":
             return {**facts, "depth": [depth.kind, *extremes(image), depth.declared]}
-        if has_alpha(image) and image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+        if is_clear(image):
             facts["clear"] = True
         image = image.convert("RGB")
         if depth is not None:
@@ -125,8 +121,23 @@ def inspect_picture(content: bytes) -> dict[str, Any]:
         return facts
 
 
+def shape_facts(image: Any) -> dict[str, Any]:
+    """Of an opened picture `frames` and `long`, as `inspect_picture` tells them."""
+    facts: dict[str, Any] = {}
+    if image.format not in _NO_FRAMES and getattr(image, "is_animated", False):
+        facts["frames"] = True
+    if max(image.size) > _LONG * min(image.size):
+        facts["long"] = list(image.size)
+    return facts
+
+
 def has_alpha(image: Any) -> bool:
     return image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info
+
+
+def is_clear(image: Any) -> bool:
+    """Whether something of an opened picture is transparent."""
+    return has_alpha(image) and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
 
 
 def _load_upright(image: Any) -> None:

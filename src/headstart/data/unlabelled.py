@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from torch import Tensor
 from headstart.data import audio_clips, picture_files
 from headstart.data.audio_clips import DEFAULT_SECONDS, Padding, Part, checked_sound, cut, require_decoder, resampled
 from headstart.data.class_folders import Kind
-from headstart.data.picture_files import as_rgb, check_values, opened
+from headstart.data.picture_facts import READ_OTHERWISE
+from headstart.data.picture_files import as_rgb, check_values, is_clear, opened, shape_facts
 from headstart.data.picture_values import Scales
 from headstart.data.sizing import CropMode, Sizing, fit
 from headstart.data.texts import Tokenizer, encoded, padded
@@ -37,7 +39,13 @@ class Reader(ABC):
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        """What was odd about the examples."""
+        """What was odd about the examples, and how many there were (`all`)."""
+        self._lock = Lock()
+
+    def count(self, *names: str) -> None:
+        """Count an example as what it is; several threads do."""
+        with self._lock:
+            self.counts.update(names)
 
     def check(self) -> None:  # noqa: B027
         """Raise `InputError` where what reads them is not installed."""
@@ -81,21 +89,23 @@ class PictureReader(Reader):
             return fit(_picture(content), self._sizing)
         data = _bytes(content)
         with opened(data) as image:
-            kind = check_values(image, data)
-            if kind is not None and kind != "colour" and kind not in self._scales:
-                self.counts["deep"] += 1
-            return fit(as_rgb(image, self._scales), self._sizing)
+            facts, kind = [*shape_facts(image)], check_values(image, data)
+            if kind is not None:
+                facts += ["colour"] if kind == "colour" else ["deep"] * (kind not in self._scales)
+            elif is_clear(image):
+                facts.append("clear")
+            made = fit(as_rgb(image, self._scales), self._sizing)
+        self.count("all", *facts)
+        return made
 
     def batch(self, items: Sequence[np.ndarray]) -> dict[str, Tensor]:
         return {"pixels": torch.from_numpy(np.stack(items))}
 
     def say(self) -> None:
-        if self.counts["deep"]:
-            _log.warning(
-                "%d pictures hold more than 8 bits a value, and the run was trained on none such: each is brought to 8 "
-                "bits by its own values.",
-                self.counts["deep"],
-            )
+        deep = "hold more than 8 bits a value, as none that the run was trained on: each is read by its own values"
+        for name, words in {"deep": deep, **READ_OTHERWISE}.items():
+            if self.counts[name]:
+                _log.warning("%d of %d pictures %s.", self.counts[name], self.counts["all"], words)
 
 
 class SoundReader(Reader):
@@ -121,8 +131,7 @@ class SoundReader(Reader):
     def read(self, content: Content) -> np.ndarray:
         found = checked_sound(_bytes(content)) if isinstance(content, Path) else _sound(*content)
         samples = resampled(*found, self._rate)
-        self.counts["all"] += 1
-        self.counts["cut"] += len(samples) > self._most
+        self.count("all", *["cut"] * (len(samples) > self._most))
         return cut(samples, self._most, self._part)
 
     def length(self, item: np.ndarray) -> int:

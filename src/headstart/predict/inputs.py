@@ -1,6 +1,7 @@
 """What a person names to predict on: files, folders, patterns, tables, and texts on standard input."""
 
 import glob
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from headstart.data.records import is_table, read_records
 from headstart.data.source import Source
 from headstart.data.unlabelled import TEXT_SUFFIXES, Content, Reader
 from headstart.errors import InputError
+
+log = logging.getLogger(__name__)
 
 STDIN = "-"
 _PATTERN = "*?["
@@ -138,6 +141,12 @@ def _add_folder(found: Inputs, folder: Path, reader: Reader, source: Source) -> 
         tables = [path for path in files.other if is_table(path)]
         hint = f" To read a table, name it: {tables[0]}." if tables else ""
         raise InputError(f"{folder} holds no {_WHAT[source.modality]}{there}: name a folder that does.{hint}")
+    if files.other:
+        total = sum(map(len, (files.read, files.unread, files.other)))
+        log.warning(
+            "%d of %d files in %s are passed over, as they are hidden, notes or tables: %s.",
+            *(len(files.other), total, folder, counted(by_suffix(files.other))),
+        )
     unread = {str(path) for path in files.unread}
     for path in sorted(map(str, [*files.read, *files.unread])):
         suffix = Path(path).suffix.lower()
