@@ -1,7 +1,6 @@
 """Verdicts, intervals and numbers of seeds: against closed forms, and as often right as they say."""
 
-import importlib.util
-import sys
+import importlib
 from math import inf, isnan
 from pathlib import Path
 
@@ -23,18 +22,20 @@ from headstart.report.evidence import (
 )  # fmt: skip
 from headstart.report.statistics import t_interval
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "simulate_evidence.py"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 @pytest.fixture(scope="module")
 def simulate():
-    spec = importlib.util.spec_from_file_location("simulate_evidence", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # which dataclasses look up
-    spec.loader.exec_module(module)
-    return module
+    """The script of simulations, which finds its other half beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPTS))
+        return importlib.import_module("simulate_evidence")
+
+
+@pytest.fixture(scope="module")
+def intervals(simulate):
+    return importlib.import_module("simulate_intervals")
 
 
 def test_equality_is_two_one_sided_t_tests():
@@ -79,6 +80,9 @@ def test_power_is_that_of_the_noncentral_t_and_nothing_below_six_pairs():
     t = stats.nct(9, 0.8 * np.sqrt(10))
     assert power(1.0, 0.8, 10) == pytest.approx(t.sf(stats.t.ppf(0.975, 9)))
     assert power(1.0, 9.0, 5) == 0
+    scatter = np.sqrt(5 / stats.chi2(5).rvs(20_000, random_state=0))  # what the true one may be, given 1 of 6 pairs
+    mean = stats.nct(9, 0.8 * np.sqrt(10) / scatter).sf(stats.t.ppf(0.975, 9)).mean()
+    assert power(1.0, 0.8, 10, known_from=6) == pytest.approx(mean, abs=0.01)
     assert detectable(1.0, 5) == inf
     assert power(1.0, detectable(1.0, 12), 12) == pytest.approx(0.8)
 
@@ -86,6 +90,8 @@ def test_power_is_that_of_the_noncentral_t_and_nothing_below_six_pairs():
 def test_more_seeds_are_asked_for_smaller_differences_and_none_beyond_a_thousand():
     assert replicates_needed(1.0, 1.0) < replicates_needed(1.0, 0.5)
     assert replicates_needed(1.0, 0.5) < replicates_needed(1.0, 0.5, num_comparisons=5)
+    assert replicates_needed(1.0, 1.0, known_from=3) > replicates_needed(1.0, 1.0, known_from=10)
+    assert replicates_needed(1.0, 1.0, known_from=10_000) == replicates_needed(1.0, 1.0)
     assert replicates_needed(1.0, 0.01) is None
     assert replicates_needed(1.0, 100.0) >= 6
 
@@ -96,54 +102,100 @@ def holds(line, promise, at_most):
     return line.measured <= promise + error and (at_most or line.measured >= promise - error)
 
 
-@pytest.mark.parametrize(("contenders", "rounds"), [(2, 120), (3, 100), (12, 40)])
+@pytest.mark.parametrize(("contenders", "rounds"), [(2, 80), (3, 60), (12, 15)])
 def test_words_call_equals_better_no_more_often_than_they_promise(simulate, contenders, rounds):
     line = simulate.null_claims(rounds, contenders, 6, simulate.binomial)
     assert holds(line, 0.05, at_most=True), line
 
 
-def test_no_crossover_is_claimed_among_equals_more_often_than_promised(simulate):
-    assert holds(simulate.null_crossovers(30, 6), 0.05, at_most=True)
+@pytest.mark.parametrize(
+    ("text", "claims"),
+    [
+        ("a is better than b on d: 80.0% against 70.0%, 10.0 points ahead.", True),
+        ("a is the best of 3 on d: 80.0%, 2.0 points ahead of b, the next.", True),
+        ("Of the two it is better on d and e, worse on f; on the other it cannot be told.", True),
+        ("a is shown to be the best on 2; 1 leave it open.", True),
+        ("b against a, by examples a class: worse with 5; not told apart with 10.", True),
+        ("Of the 2 others, worse: b; cannot be told: c.", True),
+        ("It cannot be told whether a or b is better on d: 80.0% against 79.0%, 1.0 points apart.", False),
+        ("The cheapest, b takes 1 s; it is 2 points behind, and whether it is worse cannot be told.", False),
+        ("b against a, by examples a class: not told apart with 5 and 10.", False),
+    ],
+)
+def test_what_counts_as_a_claim_in_simulations(simulate, text, claims):
+    assert simulate.claiming(text) == claims
+
+
+def test_nothing_and_no_crossover_is_claimed_among_equals_at_several_sizes_more_often_than_promised(simulate):
+    for line in simulate.null_sizes(12, 6):
+        assert holds(line, 0.05, at_most=True), line
+
+
+def test_factors_are_said_to_depend_on_one_another_where_they_do_and_no_more_often_than_promised(simulate):
+    for line in simulate.null_factors(40, "strategy and backbone", 7):
+        assert holds(line, 0.05, at_most=True), line
+    depends, turns = simulate.factors_power(8, "strategy and backbone", 10, 0.12)
+    assert depends.measured == 1
+    assert turns.measured >= 0.75
 
 
 def test_many_tables_are_controlled_together(simulate):
-    assert holds(simulate.null_tables(25, 5, 6), 0.05, at_most=True)
+    assert holds(simulate.null_tables(15, 5, 6), 0.05, at_most=True)
 
 
 def test_own_and_shifted_test_sets_are_controlled_together(simulate):
-    assert holds(simulate.null_shifts(60, 3, 6), 0.05, at_most=True)
+    assert holds(simulate.null_shifts(30, 3, 6), 0.05, at_most=True)
 
 
 def test_claims_over_data_sets_are_controlled(simulate):
-    assert holds(simulate.null_data_sets(40, 8, 2), 0.05, at_most=True)
+    for line in simulate.null_data_sets(20, 8, 2):
+        assert holds(line, 0.05, at_most=True), line
 
 
-@pytest.mark.parametrize("seeds", [3, 10])
-def test_both_intervals_hold_their_own_truth_as_often_as_they_say(simulate, seeds):
-    assert holds(simulate.seeds_coverage(2000, seeds), 0.95, at_most=False)
-    assert 0.93 <= simulate.pool_coverage(400, seeds, 0.0).measured <= 0.98
-    assert 0.92 <= simulate.fixed_coverage(400, seeds).measured <= 0.99
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_intervals_hold_their_own_truth_as_often_as_they_say(intervals, seeds):
+    assert holds(intervals.seeds_coverage(1500, seeds), 0.95, at_most=False)
+    assert 0.93 <= intervals.pool_coverage(400, seeds, 0.0).measured <= 0.98
+    for models in (intervals.ORDINARY, intervals.NEARLY_RIGHT):
+        assert 0.92 <= intervals.fixed_coverage(300, models, seeds, 100).measured <= 0.995
 
 
-def test_equality_within_a_margin_is_claimed_no_more_often_than_promised_at_the_margin(simulate):
-    assert holds(simulate.equal_claims(2000, 6), 0.05, at_most=True)
+def test_equality_within_a_margin_is_claimed_no_more_often_than_promised_at_the_margin(simulate, intervals):
+    assert holds(intervals.equal_claims(2000, 6), 0.05, at_most=True)
+    assert holds(simulate.equal_words(20, 2, 6), 0.05, at_most=True)
 
 
-@pytest.mark.parametrize("effect", [1.5, 1.0])
-def test_the_seeds_that_are_asked_for_show_the_difference_that_is_named(simulate, effect):
-    assert 0.75 <= simulate.settling(400, 0.01, 0.01 * effect).measured <= 0.92
+@pytest.mark.parametrize(("seeds", "effect"), [(6, 1.0), (3, 1.0)])
+def test_the_seeds_that_are_asked_for_show_the_difference_that_is_named(intervals, seeds, effect):
+    assert intervals.settling(60, seeds, effect).measured >= 0.7
+    assert intervals.settled(60, seeds, effect).measured >= 0.75
 
 
-def test_fresh_seeds_show_the_best_without_its_luck(simulate):
-    chosen, fresh, error = simulate.selection_bias(2000, 6, 6)
+def test_the_difference_that_so_many_seeds_show_is_shown(intervals):
+    line = intervals.detecting(300, 8)
+    assert line.measured == pytest.approx(0.8, abs=0.09)
+
+
+def test_fresh_seeds_show_the_best_without_its_luck(intervals):
+    chosen, fresh, error = intervals.selection_bias(2000, 6, 6)
     assert chosen > 10 * error
     assert abs(fresh) < 3 * error
+
+
+def test_what_is_said_of_selection_and_of_test_examples_is_right_on_average(intervals):
+    true, said = intervals.optimism(1500, 6, 3)
+    assert said == pytest.approx(true, abs=0.15)
+    true, said = intervals.examples_share(1500, 6, 0.015)
+    assert said == pytest.approx(true, abs=0.06)
 
 
 @pytest.mark.slow
 def test_the_whole_table_holds(simulate):
     for line in simulate.table(500):
+        print(line.text(), flush=True)
         if line.promised == "at most 5%":
             assert line.measured <= 0.06 + 2 * line.error, line
         elif line.promised == "95%":
-            assert 0.93 - 2 * line.error <= line.measured <= 0.985, line
+            assert 0.93 - 2 * line.error <= line.measured <= 0.99, line
+        elif line.promised == "80%":
+            assert line.measured >= 0.78 - 2 * line.error, line

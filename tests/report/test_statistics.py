@@ -53,6 +53,15 @@ def test_interquartile_interval_holds_its_estimate_and_repeats():
     assert interquartile_interval(tasks) == (middle, low, high)
 
 
+def test_interquartile_interval_of_few_runs_holds_the_truth_as_often_as_it_says():
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(300):  # of four normal tasks alike, the IQM of all runs is 0 in the long run
+        _, low, high = interquartile_interval(list(rng.normal(0, 1, (4, 3))), 300)
+        held += low <= 0 <= high
+    assert 0.91 <= held / 300 <= 0.985
+    assert isnan(interquartile_interval([np.array([0.5]), np.array([0.6])])[1]), "single runs show no spread"
+
+
 def test_expected_best_has_the_published_values():
     assert [expected_best(SCORES, n) for n in range(1, 6)] == pytest.approx(
         [0.75, 0.806, 0.834, 0.85112, 0.8628], abs=5e-5
@@ -109,14 +118,6 @@ def test_example_bootstrap_is_that_of_drawing_examples():
 def test_example_comparison_of_equal_answers_finds_no_difference():
     found = compare_examples(np.ones(5, bool), np.ones(5, bool))
     assert (found.p, found.low, found.high) == (1.0, 0.0, 0.0)
-
-
-@pytest.mark.parametrize("n", [3, 5, 10])
-def test_intervals_over_seeds_cover_the_truth_as_often_as_they_say(n):
-    """Nominal 95% against simulated sweeps; the bound is three standard errors of the simulation."""
-    rng = np.random.default_rng(n)
-    hits = sum(t_interval(values).low <= 0.8 <= t_interval(values).high for values in rng.normal(0.8, 0.02, (6000, n)))
-    assert hits / 6000 == pytest.approx(0.95, abs=0.0095)
 
 
 def test_confidence_is_the_one_that_is_written_everywhere():

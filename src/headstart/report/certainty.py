@@ -126,7 +126,7 @@ def to_settle(analysis: Analysis, records: SweepRecords, leader: Summary, other:
         target, name = analysis.margin, "the margin"
     size = metric.gap(target, signed=False) + metric.unit
     comparisons = max(1, len(analysis.summaries[analysis.focus]) - 1)
-    needed = replicates_needed(d.interval.std, target, comparisons)
+    needed = replicates_needed(d.interval.std, target, comparisons, have)
     said = f"a true difference of {size} ({name})"
     if needed is None:
         return f"More {repeats.unit}s would not: to show {said} takes more than 1,000 that vary as these do."
@@ -190,7 +190,7 @@ def limits(analysis: Analysis, d: Difference, num_others: int) -> str:
             f"difference between these two could reach 5%; that takes at least {repeats.count(FEWEST_PAIRS)}."
         )
     elif d.interval is not None and d.interval.std > 0:
-        least = detectable(d.interval.std, pairs, num_others)
+        least = detectable(d.interval.std, pairs, num_others, pairs)
         if isfinite(least):
             parts.append(
                 f"With {repeats.count(pairs)} that vary as these do, a true difference of "
@@ -228,11 +228,23 @@ def spread(analysis: Analysis, row: Summary) -> str | None:
         text += f": {_points(analysis, parts[0])} from split to split, {_points(analysis, parts[1])} within a split"
     if drawn:
         examples = f"drawing {fmean(tests):,.0f} test examples makes"
-        if drawn < std:
-            text += f". About {drawn**2 / std**2:.0%} of that variance is what {examples}"
+        share = examples_share(drawn, std, row.interval.n)
+        if share < 1:
+            text += f". About {share:.0%} of that variance is what {examples}"
         else:
             text += f", which is no more than {examples} by itself ({_points(analysis, drawn)})"
     return text + "."
+
+
+def examples_share(drawn: float, std: float, num_scores: int) -> float:
+    """The share of a variance that drawing test examples makes, whose own standard deviation is `drawn`.
+
+    Of few scores the variance found is mostly below the true one, and the share would mostly be too large: both are
+    told apart at the median of what is found (normal theory).
+    """
+    from scipy.special import chdtri
+
+    return drawn**2 / std**2 * float(chdtri(num_scores - 1, 0.5)) / (num_scores - 1)
 
 
 def components(groups: Sequence[np.ndarray]) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """What paired differences show: one of three verdicts, with intervals; and how many replicates would settle it."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import inf, isfinite, nan, sqrt
 
 import numpy as np
@@ -11,6 +12,8 @@ from headstart.report.stepdown import smallest_p
 BETTER, EQUAL, OPEN = "better", "practically equal", "cannot tell"
 LEVEL = 0.05
 POWER = 0.8
+PARTS = 40
+"""Equal parts of what a true standard deviation may be, over which power is averaged."""
 MOST_REPLICATES = 1000
 """Replicates up to which a number is given; beyond, more seeds are not the remedy."""
 
@@ -75,8 +78,26 @@ def crossed_interval(differences: np.ndarray) -> Interval:
     return Interval(mean, mean - half, mean + half, sqrt(variance), replicates)
 
 
-def power(std: float, difference: float, num_pairs: int, num_comparisons: int = 1) -> float:
-    """The chance that a paired test of `num_pairs` shows a true `difference` whose pairs scatter by `std`."""
+@lru_cache(maxsize=64)
+def _ratios(known: int | None) -> np.ndarray:
+    """True standard deviations over one that was estimated from `known` pairs: midpoints of equal parts of what they
+    may be (normal theory). A `known` of `None` takes the estimate for the truth."""
+    from scipy.special import chdtri
+
+    if known is None:
+        return np.ones(1)
+    parts = (np.arange(PARTS) + 0.5) / PARTS
+    return np.sqrt((known - 1) / chdtri(known - 1, parts))
+
+
+def power(
+    std: float, difference: float, num_pairs: int, num_comparisons: int = 1, known_from: int | None = None
+) -> float:
+    """The chance that a paired test of `num_pairs` shows a true `difference` whose pairs scatter by `std`.
+
+    `known_from` is the number of pairs that `std` was estimated from, two at least: the chance is then the mean over
+    what the true one may be, which of few pairs is much less than if the estimate were the truth.
+    """
     from scipy.special import nctdtr, stdtrit
 
     if smallest_p(num_pairs) > LEVEL:
@@ -85,31 +106,37 @@ def power(std: float, difference: float, num_pairs: int, num_comparisons: int = 
         return float(difference != 0)
     free = num_pairs - 1
     critical = float(stdtrit(free, 1 - LEVEL / 2 / max(1, num_comparisons)))
-    return 1 - float(nctdtr(free, abs(difference) / std * sqrt(num_pairs), critical))
+    effects = abs(difference) / std * sqrt(num_pairs) / _ratios(known_from)
+    shares = np.nan_to_num(1 - nctdtr(free, np.minimum(effects, 36), critical), nan=1.0)
+    return float(shares.mean())
 
 
-def replicates_needed(std: float, difference: float, num_comparisons: int = 1) -> int | None:
+def replicates_needed(
+    std: float, difference: float, num_comparisons: int = 1, known_from: int | None = None
+) -> int | None:
     """The fewest pairs that show a true `difference` in 80% of comparisons like this; none up to a thousand: `None`.
 
-    One more than the t-test takes, which is what the coarse p of few sign flips costs.
+    One more than the t-test takes, which is what the coarse p of few sign flips costs. `known_from` as in `power`.
     """
     low, high = 1, MOST_REPLICATES
-    if power(std, difference, high, num_comparisons) < POWER:
+    if power(std, difference, high, num_comparisons, known_from) < POWER:
         return None
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if power(std, difference, middle, num_comparisons) >= POWER else (middle, high)
+        enough = power(std, difference, middle, num_comparisons, known_from) >= POWER
+        low, high = (low, middle) if enough else (middle, high)
     return high + 1
 
 
-def detectable(std: float, num_pairs: int, num_comparisons: int = 1) -> float:
+def detectable(std: float, num_pairs: int, num_comparisons: int = 1, known_from: int | None = None) -> float:
     """The true difference that `num_pairs` show in 80% of comparisons like this; infinite where none can reach 5%."""
     if smallest_p(num_pairs) > LEVEL:
         return inf
     low, high = 0.0, 100 * std
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (low, middle) if power(std, middle, num_pairs, num_comparisons) >= POWER else (middle, high)
+        enough = power(std, middle, num_pairs, num_comparisons, known_from) >= POWER
+        low, high = (low, middle) if enough else (middle, high)
     return high
 
 

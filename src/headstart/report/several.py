@@ -157,10 +157,9 @@ def _sure(analysis: Analysis, first: Contender, second: Contender) -> str:
             f"{metric.gap(d.interval.low)} to {metric.gap(d.interval.high)}; {p_equals(d.p_adjusted)})."
         )
     if across.ranks:
-        differ = "differ" if across.ranks.p <= LEVEL else "cannot be told apart"
         text += (
-            f" By ranks the contenders {differ} (Friedman {p_equals(across.ranks.p)}); two differ at 5% where their "
-            f"mean ranks are {across.ranks.critical_difference:.2f} apart."
+            f" By ranks, in a test of its own: Friedman {p_equals(across.ranks.p)}; two differ at 5% where their mean "
+            f"ranks are {across.ranks.critical_difference:.2f} apart."
         )
     return text
 

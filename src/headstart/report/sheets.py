@@ -303,8 +303,7 @@ def ranking(analysis: Analysis) -> Table | None:
         *(Column(condition.dataset, condition.dataset, True, "", unit(metric), len(across.conditions) > 2)
           for condition in across.conditions),
         Column("iqm", "IQM", True, "mean of the middle half of all runs", unit(metric), True),
-        Column("iqm_low,iqm_high", "95% bootstrap", True, "percentile bootstrap of runs within each data set",
-               unit(metric), True),
+        Column("iqm_low,iqm_high", "95% interval", True, "of the IQM, over runs of these data", unit(metric), True),
     ]  # fmt: skip
     table = Table("data-sets", f"Test {metric.heading} over {len(across.conditions)} data sets", columns)
     ranks = across.ranks.mean_ranks if across.ranks else [nan] * len(across.contenders)
@@ -320,9 +319,8 @@ def ranking(analysis: Analysis) -> Table | None:
             interval_cell(metric, *across.middle[i][1:]),
         )  # fmt: skip
     table.note = (
-        "IQM: interquartile mean over all runs and data sets, with a stratified percentile bootstrap over runs "
-        "(Agarwal et al. 2021). With few seeds such a bootstrap is too narrow: at 3 seeds it covers about 74%, at 5 "
-        "about 84%."
+        "IQM: interquartile mean over all runs and data sets (Agarwal et al. 2021). Its interval is from a bootstrap "
+        "of runs within each data set, widened for their number."
     )
     return table
 

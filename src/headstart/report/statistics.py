@@ -75,14 +75,25 @@ def interquartile_mean(scores: np.ndarray, axis: int | None = None) -> np.ndarra
 
 
 def interquartile_interval(tasks: Sequence[np.ndarray], num_draws: int = 2000) -> tuple[float, float, float]:
-    """IQM with its percentile interval from a bootstrap of runs within each task (stratified)."""
+    """IQM with its interval over runs, each task's own; ends are nan where no task has two runs.
+
+    The spread is that of a bootstrap of runs within each task (stratified). Its percentiles would be too narrow by far
+    (of 3 runs they hold 84% for 95%): a bootstrap of n takes n for n - 1 and knows the spread for sure. Both are put
+    right, by n / (n - 1) and Student's t with as many degrees of freedom as the tasks have runs beyond their first.
+    """
+    from scipy.special import stdtrit
+
     tasks = [np.asarray(task, dtype=float) for task in tasks]
+    mean = float(interquartile_mean(np.concatenate(tasks)))
+    counts = np.array([len(task) for task in tasks])
+    free = int(counts.sum()) - len(tasks)
+    if free < 1:
+        return mean, nan, nan
     rng = stream(0, "stratified-bootstrap", len(tasks))
     drawn = [task[rng.integers(0, len(task), (num_draws, len(task)))] for task in tasks]
-    values = interquartile_mean(np.concatenate(drawn, axis=1), axis=1)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return float(interquartile_mean(np.concatenate(tasks))), float(low), float(high)
+    spread = float(interquartile_mean(np.concatenate(drawn, axis=1), axis=1).std())
+    half = float(stdtrit(free, 0.5 + CONFIDENCE / 2)) * spread * sqrt(counts.sum() / free)
+    return mean, mean - half, mean + half
 
 
 def expected_best(scores: Sequence[float], budget: int) -> float:
