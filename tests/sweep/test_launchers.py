@@ -132,6 +132,37 @@ def test_ctrl_c_stops_all_processes_and_leaves_the_rest_to_be_resumed(
     assert not [run for run in results(tmp_path) if run["status"] == "failed"]
 
 
+@pytest.mark.slow
+@needs("hydra_plugins.hydra_joblib_launcher")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes cannot be listed")
+def test_processes_end_with_the_one_that_started_them_even_if_it_is_killed(words: list[str], tmp_path: Path):
+    process = start(tmp_path, [*words, "hydra/launcher=joblib", "trainer.max_epochs=2000", "strategy=fine_tune"])
+    while not any(tmp_path.rglob("last.ckpt")):
+        time.sleep(0.05)
+        assert process.poll() is None
+    others = members(process.pid) - {process.pid}
+    assert len(others) >= 2
+    process.kill()
+    process.communicate(timeout=60)
+    until = time.monotonic() + 30
+    while members(process.pid):
+        assert time.monotonic() < until, f"{members(process.pid)} of {others} live on"
+        time.sleep(0.2)
+
+
+def members(session: int) -> set[int]:
+    """The living processes of a session."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, own = path.read_text().rpartition(")")[2].split()[:4]
+        except (OSError, ValueError):
+            continue
+        if int(own) == session and state not in ("Z", "X"):
+            found.add(int(path.parent.name))
+    return found
+
+
 def test_processes_spread_over_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gpus, "_held", [])
     taken = [gpus.take_gpu(["0", "1"], tmp_path) for _ in range(5)]

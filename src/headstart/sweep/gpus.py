@@ -1,8 +1,8 @@
-"""What each of several processes on one machine gets of it: its own GPU, or the next free one in turn."""
+"""What each of several processes on one machine gets of it, its own GPU or the next free one, and when it ends."""
 
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
@@ -11,9 +11,12 @@ from omegaconf import DictConfig
 
 from headstart.errors import InputError
 from headstart.system.lock import Lock
+from headstart.system.process import end_with, started
 
 _held: list[Lock] = []
 """Kept for as long as this process lives."""
+_watched: set[tuple[int, int | None]] = set()
+"""Processes with which this one ends."""
 
 
 def check_one_gpu(devices: int, accelerator: str) -> None:
@@ -30,11 +33,18 @@ def check_one_gpu(devices: int, accelerator: str) -> None:
 
 @dataclass(frozen=True)
 class OwnGpu:
-    """A task that settles on one GPU before it does anything; the processes of a machine spread over its GPUs."""
+    """A task that settles on one GPU before it does anything; the processes of a machine spread over its GPUs.
+
+    They end with the process that made the task, also if that one is killed: else nobody would end them.
+    """
 
     task: TaskFunction
+    maker: tuple[int, int | None] = field(default_factory=lambda: (os.getpid(), started(os.getpid())))
 
     def __call__(self, cfg: DictConfig) -> object:
+        if self.maker[0] != os.getpid() and self.maker not in _watched:
+            _watched.add(self.maker)
+            end_with(*self.maker)
         if not _held:
             gpu = take_gpu(_visible_gpus())
             if gpu is not None:
