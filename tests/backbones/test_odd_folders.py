@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import struct
 import time
 from collections.abc import Callable
@@ -84,6 +85,7 @@ ODD: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "huge_vocabulary": ("text", entries(CONFIG, vocab_size=10**10), "must fit into memory, but its weights alone"),
     "small_vocabulary": ("text", entries(CONFIG, vocab_size=5), "must know all tokens of its tokenizer, but has 5"),
     "no_layers": ("text", entries(CONFIG, num_hidden_layers=0), "backbone.model"),
+    "one_length": ("text", content(CONFIG, b'{"model_type": "reformer"}'), f"{MADE}.*If training, make sure"),
     "no_tuples": ("text", entries(CONFIG, return_dict=False), MADE),
     "no_words": ("text", gone(TOKENS), TOKENIZER),
     "cut_words": ("text", content(TOKENS, b'{"version": "1.0", "model"'), TOKENIZER),
@@ -144,7 +146,23 @@ def said_of(whole: Path, kind: str, damage: Callable[[Path], None], command: str
 @pytest.mark.parametrize("name", ODD)
 def test_odd_models_are_refused_by_a_plan_already(at_home: Path, whole: dict[str, Path], capsys, name: str):
     kind, damage, expected = ODD[name]
-    assert expected in said_of(whole[kind], kind, damage, "plan", capsys)
+    assert re.search(expected, said_of(whole[kind], kind, damage, "plan", capsys))
+
+
+def test_a_model_that_loops_over_its_tokens_is_planned_without_its_work(
+    at_home: Path, whole: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    mamba = {"model_type": "mamba", "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2}
+    Path("model").mkdir()
+    Path("model/config.json").write_text(json.dumps(mamba))
+    for path in whole["text"].glob("token*"):
+        Path("model", path.name).write_bytes(path.read_bytes())
+    Path("texts.csv").write_text("text,label\n" + "".join(f"the cat {n} runs,{'ab'[n % 2]}\n" for n in range(40)))
+    monkeypatch.setattr("headstart.training.work.PATIENCE", 0.2)
+    words = ["data=text_csv", "data.path=texts.csv", "backbone=huggingface_text", "backbone.model=model"]
+    assert main(["plan", *words, "backbone.weights=none", "data.max_length=500"]) == 0
+    said = capsys.readouterr().err
+    assert "the model takes more than 0.2 s on shapes alone" in said
 
 
 @pytest.mark.parametrize("name", BAD_WEIGHTS)

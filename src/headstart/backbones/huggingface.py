@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -132,7 +133,12 @@ class HuggingFace(BackboneFactory):
         with files.quiet(), torch.random.fork_rng(devices=[]), torch.device(device):
             model = self._model()
             files.check_size(self.place, model)
-            return find_layout(model, self.config.num_hidden_layers, self._run)
+            layout = find_layout(model, self.config.num_hidden_layers, self._run)
+            self._check_training(model)
+            return layout
+
+    def _check_training(self, model: torch.nn.Module) -> None:
+        """Raise an error if the model cannot run in training mode though it runs otherwise."""
 
     @cached_property
     def config(self) -> Any:
@@ -296,3 +302,8 @@ class HuggingFaceText(HuggingFace):
 
     def _run(self, model: torch.nn.Module) -> torch.Tensor:
         return model(input_ids=torch.zeros(1, 8, dtype=torch.long)).last_hidden_state
+
+    def _check_training(self, model: torch.nn.Module) -> None:
+        """Some take texts of one length alone then (Reformer)."""
+        with torch.no_grad(), suppress(RuntimeError, NotImplementedError):  # those that look at values draw numbers
+            self._run(model.train())

@@ -23,6 +23,7 @@ _USED = {
 Nor is padding, but for Whisper, which reads it: a sound is read as it is read alone, whatever it lies in a batch with.
 """
 _ABOVE_ZERO = ("sampling_rate", "n_fft", "hop_length", "std")
+_MOST = {"sampling_rate": 1_000_000, "n_fft": 65_536, "hop_length": 65_536}
 _FILES = "processor_config.json or preprocessor_config.json"
 _log = logging.getLogger(__name__)
 
@@ -132,9 +133,12 @@ def _said(place: files.Place, config: Any, kind: str) -> dict[str, Any]:
 
 def _check(place: files.Place, kind: str, found: Any, settings: Mapping[str, Any]) -> None:
     problems = [
-        f"{name} must be a number{' above 0' if name in _ABOVE_ZERO else ''}, but is {value!r}"
+        f"{name} must be a number{' above 0' if name in _ABOVE_ZERO else ''}"
+        f"{f' and at most {_MOST[name]:,}' if name in _MOST else ''}, but is {value!r}"[:300]
         for name, value in settings.items()
-        if not isinstance(value, (int, float)) or (name in _ABOVE_ZERO and value <= 0)
+        if not isinstance(value, (int, float))
+        or not abs(value) < float("inf")
+        or (name in _ABOVE_ZERO and not 0 < value <= _MOST.get(name, float("inf")))
     ]
     if kind == "WhisperFeatureExtractor" and found.padding_side != "right":
         problems.append(f"padding_side must be right, as sounds are padded at their end, but is {found.padding_side!r}")

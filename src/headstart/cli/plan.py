@@ -1,6 +1,7 @@
 """What `headstart plan` shows: what would train when, at which rate, and what that takes. It trains nothing."""
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ from headstart.strategies import drawing
 from headstart.strategies.plan import HEAD
 from headstart.tasks.task import Targets
 from headstart.training.starts import STORED_SHARE, Stored, starts
-from headstart.training.work import OnShapes, expected_work
+from headstart.training.work import OnShapes, TooSlowError, expected_work
+
+log = logging.getLogger(__name__)
 
 USUAL_SIZES = (600, 150, 250)
 """Examples for training, validation and test where they are not known before the data is read."""
@@ -191,6 +194,9 @@ def _work(draft: Draft, head: nn.Module, division: Split | None) -> tuple[dict[i
             with OnShapes():
                 begun = starts(backbone, draft.plan, stored if are_fixed else None, room)
         return begun, expected_work(backbone, head, groups, draft.plan, inputs, begun)
+    except TooSlowError as error:
+        log.warning("What a step takes is not told: %s. Training with it will be slow here.", error)
+        return {}, None
     except (RuntimeError, NotImplementedError):  # a model that looks at values cannot run on shapes alone
         return {}, None
 

@@ -1,5 +1,6 @@
 """Floating-point operations of training: counted while it runs, and expected by shapes alone."""
 
+import time
 from collections.abc import Mapping, Sequence
 from math import log, prod
 from typing import Any
@@ -15,6 +16,12 @@ from headstart.strategies.plan import HEAD, Phase, Plan
 from headstart.training.rows import rows
 
 Shape = Sequence[int]
+PATIENCE = 10.0
+"""Seconds that models may run on shapes; a step that takes longer there loops over its input in Python."""
+
+
+class TooSlowError(RuntimeError):
+    """A model took more than `PATIENCE` on shapes alone."""
 
 
 def counter() -> FlopCounterMode:
@@ -89,7 +96,11 @@ def expected_work(
 
     All on the meta device: `inputs` are a batch of shapes, two examples or more. `begun` names the group, by phase,
     whose stored activations a step starts from.
+
+    Raises:
+        TooSlowError: if that takes more than `PATIENCE`.
     """
+    until = time.process_time() + PATIENCE
     num_examples = len(next(iter(inputs.values())))
     table = rows(
         [*groups, DepthGroup(HEAD, dict(head.named_parameters()), {}, (head,))], nn.ModuleList([backbone, head])
@@ -100,17 +111,19 @@ def expected_work(
         group = (begun or {}).get(index)
         key = group, frozenset(row for row in table if phase.trains(*row))
         if key not in known:
-            known[key] = _step(backbone, head, table, phase, inputs, group) / num_examples
+            known[key] = _step(backbone, head, table, phase, inputs, group, until) / num_examples
         work.append(known[key])
     return work
 
 
-def _step(backbone: Backbone, head: nn.Module, table: Any, phase: Phase, inputs: Any, group: str | None) -> float:
+def _step(
+    backbone: Backbone, head: nn.Module, table: Any, phase: Phase, inputs: Any, group: str | None, until: float
+) -> float:
     for row, parameters in table.items():
         for parameter in parameters.values():
             parameter.requires_grad_(phase.trains(*row))
             parameter.grad = None
-    with counter() as count, OnShapes(), torch.enable_grad():
+    with counter() as count, OnShapes(until), torch.enable_grad():
         if group is None:
             before, features = 0, backbone(inputs)
         else:
@@ -125,9 +138,17 @@ class OnShapes(TorchFunctionMode):
     """Lets models run on the meta device that would look at values there: to "is this mask full?" they are told no.
 
     Attention is the one operation there that it is on other devices.
+
+    `until`: when it is given up, by the clock of `time.process_time`; `PATIENCE` from now if not given.
     """
 
+    def __init__(self, until: float | None = None) -> None:
+        super().__init__()
+        self.until = time.process_time() + PATIENCE if until is None else until
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if time.process_time() > self.until:
+            raise TooSlowError(f"the model takes more than {PATIENCE:g} s on shapes alone")
         if func is Tensor.__bool__ and args[0].is_meta:
             return False
         if func is not F.scaled_dot_product_attention:
