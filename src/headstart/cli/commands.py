@@ -54,14 +54,17 @@ def finish_comparison(directory: Path, cfg: "DictConfig") -> None:
     from headstart.cli.tell_tracker import tell
     from headstart.report.build import build
     from headstart.report.terminal import show
+    from headstart.system.places import closed
 
+    may_write = not closed(directory)
     try:
-        made = build([directory])
+        made = build([directory], write=may_write)
     except InputError as error:
         sys.stderr.write(f"No report: {error}\n")
         return
     show(made)
-    tell(directory, made, cfg)
+    if may_write:
+        tell(directory, made, cfg)
 
 
 def status(words: list[str]) -> int:

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from headstart.errors import InputError
-from headstart.system import bounded
+from headstart.system import bounded, memory
 from headstart.system.bounded import DamagedError
 from headstart.system.cache import cache_dir, drafted, remove_left, stamp
 from headstart.system.checksums import crc32_of
@@ -65,7 +65,7 @@ def decoded(room: str, key: str, shape: tuple[int, ...], fill: Fill, cache_bytes
             return _made(folder, key, shape, fill)
         except OSError as error:
             _log.warning("Decoded examples cannot be kept in %s (%s).", folder, error)
-    if size <= (_free_memory() // 2 if cache_bytes == "auto" else cache_bytes):
+    if size <= (memory.free_bytes() // 2 if cache_bytes == "auto" else cache_bytes):
         kept = np.empty(shape, np.uint8)
         fill(kept)
         kept.flags.writeable = False
@@ -141,17 +141,6 @@ def _free_disk(folder: Path) -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
-
-
-def _free_memory() -> int:
-    """Bytes of memory that can be had without swapping; 4 GiB where the system does not say."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 4 << 30
 
 
 def _remove_unused(folder: Path) -> None:

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from headstart.errors import InputError
 from headstart.features.array_file import ArrayWriter, as_tensor
-from headstart.system import bounded
+from headstart.system import bounded, memory, places
 from headstart.system.bounded import DamagedError
 from headstart.system.checksums import crc32_of_file, read_sealed, sealed
 from headstart.system.lock import Lock
@@ -93,12 +94,16 @@ class FeatureStore:
         """Write arrays of `num_rows` rows as the key's entry, from batches in any order, and open it.
 
         While another process fills the same entry, this one waits, and then takes it; if that one dies, it goes on
-        itself. `batches` is not begun before it is needed.
+        itself. `batches` is not begun before it is needed. In a folder that may only be read nothing is written: then
+        the arrays lie in memory.
 
         Raises:
-            InputError: The entry is larger than the budget, or the disk is full; nothing is left behind.
+            InputError: The entry is larger than the budget or than half of the free memory, or the disk is full;
+                nothing is left behind.
         """
         digest = digest_of(key)
+        if places.closed(self.root):
+            return self._in_memory(batches, num_rows)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with Lock(self.root / f"{_LOCK}{digest}"):
@@ -199,15 +204,31 @@ class FeatureStore:
             for writer in writers.values():
                 writer.file.close()
 
+    def _in_memory(self, batches: Iterable[Batch], num_rows: int) -> dict[str, Tensor]:
+        arrays: dict[str, Tensor] = {}
+        for rows, batch in batches:
+            if not arrays:
+                self._check_size(batch, num_rows, memory.free_bytes() // 2, "half of the free memory")
+                with torch.inference_mode(False):  # the batches come out of it, and others train on these
+                    arrays = {name: tensor.new_empty((num_rows, *tensor.shape[1:])) for name, tensor in batch.items()}
+            for name, tensor in batch.items():
+                arrays[name][torch.from_numpy(rows)] = tensor
+        return arrays
+
     def _make_room(self, batch: Mapping[str, Tensor], num_rows: int, digest: str) -> None:
         """Evict for what is coming, so that the budget holds while it is written too."""
-        coming = sum(tensor.nbytes // len(tensor) for tensor in batch.values()) * num_rows
-        if coming > self.budget_bytes:
-            raise InputError(
-                f"Features must fit the store's budget, but they take {coming:,} bytes and the budget is "
-                f"{self.budget_bytes:,}: raise the budget, or use fewer examples or fewer views."
-            )
+        coming = self._check_size(batch, num_rows, self.budget_bytes, "the budget")
         self.prune(self.budget_bytes - coming, spare=digest)
+
+    def _check_size(self, batch: Mapping[str, Tensor], num_rows: int, most: int, what: str) -> int:
+        """Bytes of what is coming. Raises `InputError` if these are more than `most`."""
+        coming = sum(tensor.nbytes // len(tensor) for tensor in batch.values()) * num_rows
+        if coming > most:
+            raise InputError(
+                f"Features must fit the store's budget, but they take {coming:,} bytes and {what} is {most:,}: raise "
+                "the budget, or use fewer examples or fewer views."
+            )
+        return coming
 
     def _folders(self) -> list[Path]:
         if not self.root.is_dir():

@@ -93,12 +93,16 @@ class CellDirectory:
 
     def write(self, record: CellRecord, configs: Sequence[str]) -> None:
         """Lay a cell down, unless it is there."""
-        if (self.path / CELL).is_file():
+        if self.is_laid_down:
             return
         self.path.mkdir(parents=True, exist_ok=True)
         for number, text in enumerate(configs):
             write_bytes(self.config(number), text.encode(), durable=True)
         write_json(self.path / CELL, record.to_dict(), durable=True, seal=True)  # last: it says that the cell is whole
+
+    @property
+    def is_laid_down(self) -> bool:
+        return (self.path / CELL).is_file()
 
     def record(self) -> CellRecord:
         """Raises `DamagedError` if it is not as it was written."""

@@ -34,15 +34,19 @@ class Report:
     counts: dict[str, int]
     """Runs by status: completed, failed, unreadable, unfinished, missing."""
     analysis: Analysis
+    is_written: bool = True
 
 
-def build(directories: Sequence[Path], out: Path | None = None, margin: float | None = None) -> Report:
+def build(
+    directories: Sequence[Path], out: Path | None = None, margin: float | None = None, write: bool = True
+) -> Report:
     """Write the report on one or more sweep directories to `out`.
 
     By default that is `report/` in the directory; of several, beside the first, whose own report stays.
 
     `margin` is a difference that does not matter in practice, in the unit that differences are shown in: points of a
-    share, by default 1; for measures that are no share there is none unless it is given.
+    share, by default 1; for measures that are no share there is none unless it is given. Without `write`, nothing is
+    written, and what the report says is given back alone.
 
     Raises `InputError` where there is no directory or no run in it, or `out` cannot be written.
     """
@@ -58,13 +62,14 @@ def build(directories: Sequence[Path], out: Path | None = None, margin: float | 
     around = directories[0] if len(directories) == 1 else directories[0].absolute().parent
     target = Path(out) if out is not None else SweepDirectory(around).report
     files = {PAGE: render(contents.page).encode(), **_files(contents)}
-    _write(target, files, summarised(records, analysis, words, exhibits, contents, list(files)))
+    if write:
+        _write(target, files, summarised(records, analysis, words, exhibits, contents, list(files)))
     return Report(
         target, target / PAGE, target / SUMMARY,
         [target / name for name in files if name.startswith("tables/")],
         [target / name for name in files if name.startswith("figures/")],
         words.sentences, list(contents.page.notes), {status: records.count(status) for status in STATUSES},
-        analysis,
+        analysis, write,
     )  # fmt: skip
 
 

@@ -18,7 +18,8 @@ def show(made: Report) -> None:
         console.print(table)
     if made.answer:
         console.print(f"\n{plain(made.answer[0])}")
-    console.print(plain_lines(f"\nruns    {made.directory.parent}\nreport  {made.page}"), highlight=False)
+    page = str(made.page) if made.is_written else "not written"
+    console.print(plain_lines(f"\nruns    {made.directory.parent}\nreport  {page}"), highlight=False)
 
 
 def _tables(analysis: Analysis) -> Iterator[Table]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -12,7 +13,8 @@ from headstart.errors import InputError, collect
 from headstart.run.findings import key_of
 from headstart.run.job import Job
 from headstart.run.sketch import outline
-from headstart.system.places import check_folder
+from headstart.system.cache import cache_dir
+from headstart.system.places import check_folder, closed
 from headstart.training.activations import FrozenFeatures
 from headstart.training.memory import least_bytes, may_be_too_much, memory_here
 from headstart.training.ranks import check_devices
@@ -27,6 +29,20 @@ def check_machine(cfg: DictConfig) -> None:
     if cfg.features.root is not None:
         checks.append(partial(check_folder, str(cfg.features.root), "features.root"))
     collect(checks)
+
+
+def note_closed(cfg: DictConfig) -> None:
+    """Say it where what is kept from run to run cannot be written."""
+    kept = {"HEADSTART_CACHE": cache_dir()}
+    if cfg.features.root is not None:
+        kept["features.root"] = Path(str(cfg.features.root))
+    for setting, folder in kept.items():
+        if reason := closed(folder):
+            log.warning(
+                "Nothing can be written to %s (%s): what would be kept there from run to run is kept in memory, and "
+                "made anew by the next command. Set %s to a folder that can be written.",
+                *(folder, reason, setting),
+            )
 
 
 def check_memory(job: Job) -> None:

@@ -35,7 +35,7 @@ from headstart.run.job_checks import (
     say_copies,
     say_of_targets,
 )
-from headstart.run.machine import check_machine, check_memory, note_few_steps
+from headstart.run.machine import check_machine, check_memory, note_closed, note_few_steps
 from headstart.run.pools import check_columns, columns_identity, pool_of
 from headstart.run.sketch import Sketch, sketch_of
 from headstart.splits.splitter import Split
@@ -103,6 +103,7 @@ def _prepared(cfg: DictConfig, here: bool, findings: Findings) -> Job:
     check_copies(job)
     check_steps(job)
     if here:
+        note_closed(cfg)
         check_memory(job)
         note_many(settings.num_workers)
     note_few_steps(job)

@@ -117,7 +117,8 @@ class Search:
         if self.config.hydra.sweeper.dry_run:
             show_plan(self.sweep, cells, self.search)
             return True
-        writable(str(self.config.hydra.sweep.dir), "hydra.sweep.dir")
+        if not self._is_done(cells):
+            writable(str(self.config.hydra.sweep.dir), "hydra.sweep.dir")
         for cell in cells:
             cell_directory(self.sweep, cell.record.cell).write(cell.record, cell.configs)
         standings = [Standing(self.sweep, cell.record.cell, self.search) for cell in cells]
@@ -127,6 +128,15 @@ class Search:
             raise KeyboardInterrupt(self._how_to_go_on(standings)) from None
         show_chosen(standings)
         return Verdict(self, standings).run()
+
+    def _is_done(self, cells: Sequence[Cell]) -> bool:
+        """Whether every cell's budget was spent before, so that nothing is written."""
+        names = [cell.record.cell for cell in cells]
+        if not all(cell_directory(self.sweep, name).is_laid_down for name in names):
+            return False
+        standings = [Standing(self.sweep, name, self.search) for name in names]
+        self._look(standings)
+        return all(standing.is_done for standing in standings)
 
     def draw(self, arguments: Sequence[str]) -> list[Cell]:
         """The cells of the comparison, checked."""

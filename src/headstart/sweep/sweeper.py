@@ -36,7 +36,7 @@ from headstart.sweep.grid import Line, expand
 from headstart.sweep.ledger import Ledger, ListedRun
 from headstart.sweep.screen import show_dry_run, show_failures
 from headstart.system.bounded import DamagedError
-from headstart.system.places import check_no_links, writable
+from headstart.system.places import check_no_links, closed, writable
 
 log = logging.getLogger(__name__)
 
@@ -123,16 +123,24 @@ class Sweep:
 
     def complete(self, plans: Mapping[str, Planned], fresh: bool = False) -> bool:
         """Carry out the runs that were drawn up; true if every one is completed. `fresh`: as for `Ledger.add`."""
-        if len(self.completed.intersection(plans)) < len(plans):
-            writable(str(self.config.hydra.sweep.dir), "hydra.sweep.dir")
+        is_done, place = self.completed.issuperset(plans), str(self.config.hydra.sweep.dir)
+        if not is_done:
+            writable(place, "hydra.sweep.dir")
         if self.dry_run:
             show_dry_run(self.ledger, plans.values(), self.retry_failed)
+            return True
+        if is_done and (reason := closed(Path(place))):
+            log.warning(
+                "All %d runs were done before. Nothing can be written to %s (%s): its listing and its report stay as "
+                "they are. headstart report %s --out=DIR writes one elsewhere.",
+                *(len(plans), place, reason, shlex.quote(place)),
+            )
             return True
         command = shlex.join(["headstart", *(word for word in sys.argv[1:] if word != RETRY)])
         self.ledger.add(str(self.config.name), command, plans.values(), fresh)
         for run_id in self.completed.intersection(plans):
             self.ledger.tidy(plans[run_id])
-        if self.completed.issuperset(plans):
+        if is_done:
             sys.stderr.write(f"All {len(plans)} runs were done before; nothing to do.\n")
         try:
             if self.retry_failed:

@@ -68,7 +68,7 @@ class Lock:
     def _enter(self) -> bool:
         """Try once; whether it is held now. The lock's file is open in any case."""
         while True:
-            self._descriptor = os.open(self.path, _FLAGS | os.O_CREAT, 0o666)
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | _SAFE, 0o666)
             self._lock()
             if not self._is_locked or self._is_current():
                 break
@@ -147,7 +147,7 @@ def is_held(path: Path) -> bool:
     """Whether some living process holds the lock at `path`."""
     lease = lease_of(path)
     try:
-        descriptor = os.open(path, _FLAGS)
+        descriptor = os.open(path, os.O_RDONLY | _SAFE)  # to look, one need not be allowed to write
     except OSError:
         return False
     locks = False
@@ -164,7 +164,7 @@ def is_held(path: Path) -> bool:
     return _blocks(lease, _read(lease), locked=locks)
 
 
-_FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def _blocks(lease: Path, holder: dict[str, Any], locked: bool) -> bool:

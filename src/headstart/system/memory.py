@@ -17,6 +17,17 @@ def all_bytes() -> int | None:
     return min([here, *(limit for limit in map(_limit, LIMITS) if limit)])
 
 
+def free_bytes() -> int:
+    """Bytes of memory that can be had without swapping; 4 GiB where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="utf8").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return 4 << 30
+
+
 def _limit(path: str) -> int | None:
     try:
         return int(Path(path).read_text(encoding="utf8"))

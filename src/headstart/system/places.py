@@ -47,12 +47,22 @@ def writable(text: str, setting: str) -> Path:
     if text.startswith("~"):
         raise InputError(f"{setting}={text} would be a folder called ~: write $HOME, which the shell fills in.")
     place = Path(text)
-    present = check_folder(text, setting)
+    check_folder(text, setting)
+    if reason := closed(place):
+        raise InputError(_refusal(place, setting, f"it cannot be written ({reason})"))
+    return place
+
+
+def closed(place: Path) -> str:
+    """Why nothing can be written to a folder that is there or could be made; empty where it can."""
+    present = place.absolute()
     try:
+        while not present.exists():
+            present = present.parent
         with tempfile.TemporaryFile(dir=present):
-            return place
+            return ""
     except OSError as error:
-        raise InputError(_refusal(place, setting, f"it cannot be written ({error.strerror})")) from error
+        return error.strerror or type(error).__name__
 
 
 def check_folder(text: str, setting: str) -> Path:
