@@ -95,6 +95,7 @@ def power(
 ) -> float:
     """The chance that a paired test of `num_pairs` shows a true `difference` whose pairs scatter by `std`.
 
+    It is that of a t-test of one pair fewer, which is what the coarse p of few sign flips costs.
     `known_from` is the number of pairs that `std` was estimated from, two at least: the chance is then the mean over
     what the true one may be, which of few pairs is much less than if the estimate were the truth.
     """
@@ -104,9 +105,9 @@ def power(
         return 0.0
     if std == 0:
         return float(difference != 0)
-    free = num_pairs - 1
+    free = num_pairs - 2
     critical = float(stdtrit(free, 1 - LEVEL / 2 / max(1, num_comparisons)))
-    effects = abs(difference) / std * sqrt(num_pairs) / _ratios(known_from)
+    effects = abs(difference) / std * sqrt(num_pairs - 1) / _ratios(known_from)
     shares = np.nan_to_num(1 - nctdtr(free, np.minimum(effects, 36), critical), nan=1.0)
     return float(shares.mean())
 
@@ -114,10 +115,7 @@ def power(
 def replicates_needed(
     std: float, difference: float, num_comparisons: int = 1, known_from: int | None = None
 ) -> int | None:
-    """The fewest pairs that show a true `difference` in 80% of comparisons like this; none up to a thousand: `None`.
-
-    One more than the t-test takes, which is what the coarse p of few sign flips costs. `known_from` as in `power`.
-    """
+    """The fewest pairs that show a true `difference` in 80% of comparisons like this; none up to a thousand: `None`."""
     low, high = 1, MOST_REPLICATES
     if power(std, difference, high, num_comparisons, known_from) < POWER:
         return None
@@ -125,7 +123,7 @@ def replicates_needed(
         middle = (low + high) // 2
         enough = power(std, difference, middle, num_comparisons, known_from) >= POWER
         low, high = (low, middle) if enough else (middle, high)
-    return high + 1
+    return high
 
 
 def detectable(std: float, num_pairs: int, num_comparisons: int = 1, known_from: int | None = None) -> float:

@@ -123,7 +123,7 @@ def differences(analysis: Analysis, condition: Condition, looks: Looks, name: st
     caption = (
         f"How far {leader.label} is ahead on {place_text(condition)}: mean paired difference (same "
         f"{analysis.design.replicates.unit}, same split) with its 95% t-interval, not adjusted for the number of "
-        "comparisons. An interval that holds zero leaves the order open."
+        "comparisons. An interval that holds zero leaves the order open; of others, the test tells."
     )
     alt = f"{leader.label} against the others: {words}{metric.unit}."
     return draw(name, "Differences", alt, caption, _height(len(shown)), paint)

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ from headstart.report.style import Drawing, palette
 from headstart.report.tables import Table
 
 FOLDER = Path(__file__).parent / "page"
+BREAKS = re.compile(r"(?<=\w)([._/=])(?=\w{3})")
+"""Where a long name may go on in the next line."""
 
 
 @dataclass(slots=True)
@@ -56,7 +59,7 @@ class Page:
 def render(page: Page) -> str:
     """The page as text. Everything that comes from configs, errors or data is escaped by the template."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
@@ -66,6 +69,7 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
         finalize=lambda value: plain_lines(value) if type(value) is str else value,
     )
+    environment.filters["breakable"] = lambda text: Markup(BREAKS.sub(r"\1<wbr>", str(escape(plain_lines(text)))))
     environment.filters["svg"] = lambda drawing: Markup(drawing.inline)  # built by ElementTree, which escapes
     environment.filters["picture"] = lambda data: "data:image/png;base64," + base64.b64encode(data).decode()
     script = (FOLDER / "page.js").read_text("utf-8").strip()

@@ -28,7 +28,8 @@ COST_COLUMNS = (
 )  # fmt: skip
 SETTINGS = ("optimizer.lr", "optimizer.weight_decay", "trainer.max_epochs", "trainer.batch_size", "data.size")
 """Settings that a reader looks for first; those in which contenders differ come besides."""
-MOST_SETTINGS = 12
+MOST_SETTINGS, MOST_BRIEF = 12, 3
+"""Of others in which contenders differ, so many are shown, and so many at first sight."""
 
 
 def unit(metric: Metric) -> str:
@@ -157,7 +158,7 @@ def settings(analysis: Analysis) -> Table | None:
     ]  # fmt: skip
     shown = [key for key in SETTINGS if key in keys] + differing[:MOST_SETTINGS]
     columns = [Column("contender", "Contender")]
-    columns += [Column(key, key, True) for key in shown]
+    columns += [Column(key, key, True, detail=key in differing[MOST_BRIEF:]) for key in shown]
     columns += [Column("train_examples", "Training examples", True), Column("selected", "Selected", detail=True)]
     table = Table("settings", "Settings of each contender", columns, shown=200)
     for contender, (row, run) in runs.items():
