@@ -366,9 +366,9 @@ SHORT = ["trainer.max_epochs=1", "trainer.limit_batches=1", "trainer.threads=1",
 @pytest.mark.parametrize(
     "words",
     [
-        ["data=openmoji", *TIMM, "strategy=fine_tune"],
+        pytest.param(["data=openmoji", *TIMM, "strategy=fine_tune"], marks=pytest.mark.slow),
         ["data=openmoji", *TIMM, "strategy=lora", "strategy.adapter.r=2", "strategy.adapter.merge=true"],
-        ["data=openmoji", *TIMM, "strategy=l2_sp"],
+        pytest.param(["data=openmoji", *TIMM, "strategy=l2_sp"], marks=pytest.mark.slow),
         ["data=synthetic_audio", *SOUND, "strategy=fine_tune"],
     ],
     ids=["fine_tune", "lora, merged", "l2_sp", "spectrogram"],

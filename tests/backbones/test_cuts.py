@@ -12,16 +12,21 @@ from headstart.backbones.timm import Timm
 
 EVERYWHERE = [
     "resnet18",
-    "efficientnet_b0",
     "mobilenetv3_small_100",
-    "vgg11",
-    "convnext_atto",
     "densenet121",
-    "regnety_002",
     "vit_tiny_patch16_224",
-    "deit_tiny_distilled_patch16_224",
-    "swin_tiny_patch4_window7_224",
-    "eva02_tiny_patch14_224",
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in (
+            "efficientnet_b0",
+            "vgg11",
+            "convnext_atto",
+            "regnety_002",
+            "deit_tiny_distilled_patch16_224",
+            "swin_tiny_patch4_window7_224",
+            "eva02_tiny_patch14_224",
+        )
+    ),
 ]
 
 

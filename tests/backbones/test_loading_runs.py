@@ -1,6 +1,7 @@
 """A finished run is loaded as the model that was scored, for every strategy and modality, without training data."""
 
 import csv
+import itertools
 import json
 import logging
 import pickle
@@ -70,8 +71,17 @@ def predicted(run: FinishedRun) -> dict[str, np.ndarray]:
     return dict(zip(wanted, probabilities, strict=True))
 
 
-@pytest.mark.parametrize("modality", ["vision", "text", "audio"])
-@pytest.mark.parametrize("strategy", STRATEGIES)
+MODALITIES = ("vision", "text", "audio")
+QUICK = {("vision", name) for name in STRATEGIES} | {("text", "lora"), ("audio", "fine_tune")}
+
+
+@pytest.mark.parametrize(
+    ("modality", "strategy"),
+    [
+        pytest.param(*both, marks=[] if both in QUICK else pytest.mark.slow)
+        for both in itertools.product(MODALITIES, STRATEGIES)
+    ],
+)
 def test_a_loaded_run_gives_its_own_predictions(at_home: Path, words, modality: str, strategy: str):
     assert main(["train", *words[modality], f"strategy={strategy}", *STRATEGIES[strategy], "hydra.run.dir=run"]) == 0
     torch.manual_seed(99)  # whatever was drawn before
@@ -195,7 +205,7 @@ def test_another_tokenizer_than_the_run_read_with_is_refused(at_home: Path, word
         load(Path("run"))
 
 
-@pytest.mark.parametrize("modality", ["vision", "text", "audio"])
+@pytest.mark.parametrize("modality", ["vision", *(pytest.param(one, marks=pytest.mark.slow) for one in MODALITIES[1:])])
 @pytest.mark.parametrize("strategy", ["fine_tune", pytest.param("lora", marks=pytest.mark.slow)])
 def test_its_module_takes_tensors_and_can_be_pickled_and_compiled(at_home: Path, words, modality: str, strategy: str):
     assert main(["train", *words[modality], f"strategy={strategy}", *STRATEGIES[strategy], "hydra.run.dir=run"]) == 0

@@ -66,10 +66,10 @@ def test_a_folder_of_sounds_goes_in_with_one_command(at_home: Path, sounds: Path
     "words",
     [
         ["strategy=fine_tune", "augmentation=spec_augment"],
-        ["strategy=fine_tune", "augmentation=audio_mixup"],
+        pytest.param(["strategy=fine_tune", "augmentation=audio_mixup"], marks=pytest.mark.slow),
         ["strategy=feature_extraction", "augmentation=spec_augment", "augmentation.views=2"],
         ["strategy=from_scratch", "augmentation=waveform", "trainer.num_workers=1"],
-        ["strategy=lora", "strategy.adapter.r=2"],
+        pytest.param(["strategy=lora", "strategy.adapter.r=2"], marks=pytest.mark.slow),
     ],
     ids=lambda words: "-".join(word.partition("=")[2] for word in words[:2]),
 )

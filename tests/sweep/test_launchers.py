@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from headstart.cli import commands
+from headstart.cli.main import main
 from headstart.errors import InputError
 from headstart.sweep import gpus
 from pictures import tiny, write_folder
-from warm import Warm, comparing
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +60,10 @@ def metrics(home: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def basic(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     home = tmp_path_factory.mktemp("basic")
-    process = Warm(home, comparing, words, HEADSTART_CACHE=str(home / "cache"))
-    assert process.wait(400) == 0, process.said
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        patch.setattr(commands, "finish_comparison", lambda *_: None)
+        assert main(words) == 0
     assert len(metrics(home)) == 4
     assert all(run["settings"]["split.seed"] == run["seed"] for run in results(home))
     return metrics(home)

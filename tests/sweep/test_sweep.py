@@ -156,32 +156,27 @@ def test_runs_that_fail_are_recorded_while_the_others_go_on(
             1: RuntimeError("no <luck>"),
             2: SystemExit(3),
             3: torch.OutOfMemoryError("CUDA out of memory"),
-            4: MemoryError(),
         },
     )
-    assert sweep(pictures, "strategy=fine_tune", "seed=range(6)") == 1
+    assert sweep(pictures, "strategy=fine_tune", "seed=range(5)") == 1
     done = {run["seed"]: run for run in results(home).values()}
-    assert [done[seed]["status"] for seed in range(6)] == ["completed", *["failed"] * 4, "completed"]
-    assert [done[seed]["error"]["type"] for seed in (1, 2, 3, 4)] == [
-        "RuntimeError",
-        "SystemExit",
-        "OutOfMemoryError",
-        "MemoryError",
-    ]
+    assert [done[seed]["status"] for seed in range(5)] == ["completed", *["failed"] * 3, "completed"]
+    types = [done[seed]["error"]["type"] for seed in (1, 2, 3)]
+    assert types == ["RuntimeError", "SystemExit", "OutOfMemoryError"]
     assert "Traceback" in done[1]["error"]["traceback"]
     said = capsys.readouterr().out
-    for seed in (1, 2, 3, 4):
+    for seed in (1, 2, 3):
         assert f"headstart rerun {home}/outputs/s/{done[seed]['run_id']}" in said
         assert done[seed]["error"]["message"] in said
     assert "--retry-failed" in said
 
     accident.errors.clear()
-    assert sweep(pictures, "strategy=fine_tune", "seed=range(6)") == 1  # failed runs are not tried again by themselves
-    assert Counter(run["status"] for run in results(home).values()) == {"completed": 2, "failed": 4}
-    assert sweep(pictures, "strategy=fine_tune", "seed=range(6)", "--retry-failed") == 0
-    assert Counter(run["status"] for run in results(home).values()) == {"completed": 6}
+    assert sweep(pictures, "strategy=fine_tune", "seed=range(5)") == 1  # failed runs are not tried again by themselves
+    assert Counter(run["status"] for run in results(home).values()) == {"completed": 2, "failed": 3}
+    assert sweep(pictures, "strategy=fine_tune", "seed=range(5)", "--retry-failed") == 0
+    assert Counter(run["status"] for run in results(home).values()) == {"completed": 5}
     attempts = list(home.glob("outputs/s/*/attempts/1/result.json"))
-    assert len(attempts) == 4
+    assert len(attempts) == 3
     assert {json.loads(path.read_text())["status"] for path in attempts} == {"failed"}
 
 
@@ -355,7 +350,7 @@ def test_it_does_not_matter_how_a_group_of_heads_is_cut(home: Path, pictures: Pa
     words = [f"backbone.weights={weights}", "strategy=feature_extraction", "optimizer.lr=1e-2,1e-3", "seed=0,1"]
     assert sweep(pictures, *words) == 0
     whole, configs = results(home), {path: path.read_bytes() for path in home.glob("outputs/s/*/config.yaml")}
-    for places in ([0], [1, 3], [0, 2, 3]):
+    for places in ([1, 3], [0, 2, 3]):
         for place in places:
             shutil.rmtree(home / "outputs" / "s" / list(whole)[place])
         assert sweep(pictures, *words) == 0
@@ -371,9 +366,9 @@ def test_it_does_not_matter_how_a_group_of_heads_is_cut(home: Path, pictures: Pa
     [
         ["seed=3,4", "split.seed=${seed}"],
         ["hydra.sweeper.params={seed:'3,4',split.seed:'${seed}'}"],
-        ["hydra.sweeper.zip={seed:'3,4',split.seed:'${seed},${seed}'}"],
+        pytest.param(["hydra.sweeper.zip={seed:'3,4',split.seed:'${seed},${seed}'}"], marks=pytest.mark.slow),
         ["hydra.sweeper.runs=['seed=3 split.seed=${seed}','seed=4 split.seed=${seed}']"],
-        ["hydra.sweeper.runs=['split.seed=${seed} seed=3,4']"],
+        pytest.param(["hydra.sweeper.runs=['split.seed=${seed} seed=3,4']"], marks=pytest.mark.slow),
         ["--config-dir=own", "experiment=mine"],
     ],
 )

@@ -74,10 +74,11 @@ def as_ranks(rig, tmp_path, *what):
     ("family", "strategy", "words"),
     [
         ("vit", "gradual_unfreeze", []),
-        ("vit", "l2_sp", []),
+        pytest.param("vit", "l2_sp", [], marks=pytest.mark.slow),
         ("cnn", "gradual_unfreeze", ["++strategy.thawed_norm=eval"]),
-        ("vit", "gradual_unfreeze", ["unfreeze=on_plateau", "unfreeze.num_groups=5", "unfreeze.restore_best=true",
-                                     "unfreeze.min_delta=0.5"]),
+        pytest.param("vit", "gradual_unfreeze", ["unfreeze=on_plateau", "unfreeze.num_groups=5",
+                                                 "unfreeze.restore_best=true", "unfreeze.min_delta=0.5"],
+                     marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_two_processes_hold_equal_weights_and_give_the_numbers_of_one(rig, tmp_path, family, strategy, words):
