@@ -87,27 +87,29 @@ def settling(rounds: int, seeds: int, effect: float) -> Line:
     return Line(what, "80%", hits / rounds, rounds)
 
 
-def settled(rounds: int, seeds: int, effect: float, contenders: int = 2) -> Line:
+def settled(rounds: int, seeds: int, effect: float, contenders: int = 2, tables: int = 1) -> Line:
     """After what cannot be told, as many seeds more as the report asks for: how often the first two are told apart.
 
-    What it names is the difference that was seen, or the margin; the true one is `effect` standard deviations of it.
+    In other `tables` all are equal. What is named is the difference that was seen, or the margin; the true one is
+    `effect` standard deviations of it.
     """
-    rng, hits, asked, std = np.random.default_rng([seeds, int(10 * effect), contenders]), 0, 0, 0.017
+    rng, hits, asked, std = np.random.default_rng([seeds, int(10 * effect), contenders, tables]), 0, 0, 0.017
     first, second = np.triu_indices(contenders, 1)
     while asked < rounds:
         draw = np.random.default_rng(rng.integers(1 << 60))
-        scores = draw.normal(0, std / sqrt(2), (contenders, MOST_SEEDS))
-        scores[0] += effect * std
-        pairs = scores[first] - scores[second]
+        scores = draw.normal(0, std / sqrt(2), (tables, contenders, MOST_SEEDS))
+        scores[0, 0] += effect * std
+        pairs = (scores[:, first] - scores[:, second]).reshape(-1, MOST_SEEDS)
         gap = pairs[0, :seeds]
         if step_down(pairs[:, :seeds])[0] <= 0.05:
             continue
         target = max(MARGIN, abs(float(gap.mean())))
-        needed = replicates_needed(float(gap.std(ddof=1)), target, contenders - 1, seeds)
+        needed = replicates_needed(float(gap.std(ddof=1)), target, tables * (contenders - 1), seeds)
         asked += 1
         hits += step_down(pairs[:, : max(seeds, min(MOST_SEEDS, needed or MOST_SEEDS))])[0] <= 0.05
     what = f"as many more as asked for tell apart what {seeds} seeds could not (2 of {contenders}, {effect:g} standard "
-    return Line(what + "deviations)", "80%", hits / rounds, rounds)
+    what += "deviations)" if tables == 1 else f"deviations, {tables} tables)"
+    return Line(what, "80%", hits / rounds, rounds)
 
 
 def detecting(rounds: int, seeds: int) -> Line:
@@ -266,6 +268,7 @@ def powers(rounds: int) -> Iterator[Line]:
         yield settling(rounds, seeds, effect)
     for seeds, effect, contenders in ((3, 1.0, 2), (6, 1.0, 2), (6, 0.6, 2), (6, 1.0, 3), (6, 1.0, 6)):
         yield settled(rounds, seeds, effect, contenders)
+    yield settled(rounds, 6, 0.6, 2, tables=5)
     for seeds in (6, 10):
         yield detecting(rounds, seeds)
 

@@ -17,6 +17,7 @@ from headstart.report.build import build
 from headstart.report.design import read_design
 from headstart.report.exhibits import gather
 from headstart.report.reading import read_sweeps
+from latex_tables import rows_of, width_of
 
 EVIL = '<script>alert(1)</script> & "quotes" $x$ {{7*7}} \\n|*_'
 
@@ -140,6 +141,24 @@ def test_the_answer_never_claims_what_the_seeds_cannot_show(report):
     assert any("smallest p that the exact test can give is 0.125" in sentence for sentence in report.answer)
 
 
+def test_tables_for_papers_are_sound_latex_and_the_main_ones_narrow(report):
+    tables = {path.stem: path.read_text() for path in report.tables if path.suffix == ".tex"}
+    for name, text in tables.items():
+        assert len(rows_of(text)) > 1, name
+    for name in ("comparison", "differences", "examples"):
+        assert rows_of(tables[name])[0] <= 5
+        assert width_of(tables[name]) <= 85, "is shrunk to less than two thirds of its size"
+
+
+@pytest.mark.parametrize("damage", [("\\%", "%"), ("\\_", "_"), (" & ", " "), ("}", ""), ("\\bottomrule", "\\oops")])
+def test_unsound_latex_would_be_found(report, damage):
+    text = next(path for path in report.tables if path.name == "comparison.tex").read_text()
+    assert damage[0] in text
+    head, joint, tail = text.rpartition(damage[0])
+    with pytest.raises(AssertionError):
+        rows_of(head + joint.replace(*damage) + tail)
+
+
 @pytest.mark.usefixtures("quick")
 def test_enough_seeds_make_a_winner(make_sweep, tmp_path):
     report = build([make_sweep(tmp_path / "s", runs=16, strategies=2, seeds=8)])
@@ -178,6 +197,7 @@ def test_everything_from_configs_errors_and_data_is_escaped(make_sweep, tmp_path
     assert page.count("<script>") == 1
     latex = next(path for path in report.tables if path.name == "comparison.tex").read_text()
     assert r"\$x\$ \{\{7*7\}\} \textbackslash{}n|*\_" in latex
+    assert all(rows_of(path.read_text()) for path in report.tables if path.suffix == ".tex")
     with next(path for path in report.tables if path.name == "runs.csv").open() as file:
         assert any(EVIL in row["rerun"] for row in csv.DictReader(file))
 

@@ -125,7 +125,7 @@ def to_settle(analysis: Analysis, records: SweepRecords, leader: Summary, other:
     if analysis.margin is not None and analysis.margin >= target:
         target, name = analysis.margin, "the margin"
     size = metric.gap(target, signed=False) + metric.unit
-    comparisons = max(1, len(analysis.summaries[analysis.focus]) - 1)
+    comparisons = _leaders(analysis, len(analysis.summaries[analysis.focus]) - 1)
     needed = replicates_needed(d.interval.std, target, comparisons, have)
     said = f"a true difference of {size} ({name})"
     if needed is None:
@@ -140,6 +140,11 @@ def to_settle(analysis: Analysis, records: SweepRecords, leader: Summary, other:
         f"To show {said} in 80% of such comparisons takes about {repeats.count(needed)} that vary as these do: "
         f"{more:,} more.{_price(records, analysis, more, needed)}"
     )
+
+
+def _leaders(analysis: Analysis, num_others: int) -> int:
+    """Comparisons whose adjustment takes as much power as the joint one does: the leader's, in every table."""
+    return max(1, num_others) * max(1, analysis.num_tables)
 
 
 def _price(records: SweepRecords, analysis: Analysis, more: int, in_all: int) -> str:
@@ -190,7 +195,7 @@ def limits(analysis: Analysis, d: Difference, num_others: int) -> str:
             f"difference between these two could reach 5%; that takes at least {repeats.count(FEWEST_PAIRS)}."
         )
     elif d.interval is not None and d.interval.std > 0:
-        least = detectable(d.interval.std, pairs, num_others, pairs)
+        least = detectable(d.interval.std, pairs, _leaders(analysis, num_others), pairs)
         if isfinite(least):
             parts.append(
                 f"With {repeats.count(pairs)} that vary as these do, a true difference of "

@@ -194,7 +194,7 @@ def label_points(
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
-    figure.canvas.draw()
+    figure.get_layout_engine().execute(figure)
     to_pixels, point = axes.transData.transform, figure.dpi / 72
     taken = [
         Bbox.from_bounds(x - 3.6 * point, y - 3.6 * point, 7.2 * point, 7.2 * point)

@@ -84,6 +84,7 @@ def controlled(analysis: Analysis) -> str:
     others = []
     if analysis.across is not None:
         others.append("claims about data sets in general")
+        others += ["Friedman's test of ranks"] * (analysis.across.ranks is not None)
     if interactions(analysis):
         others.append("statements on whether the effect of one factor depends on another")
     others.append("verdicts of practical equality")

@@ -152,10 +152,10 @@ def _sure(analysis: Analysis, first: Contender, second: Contender) -> str:
     d = across.differences[0]
     assert d.interval is not None
     if d.interval.known:
-        text += (
-            f" Over data sets, each counted once: {metric.gap(d.interval.mean)}{metric.unit} (95% interval "
-            f"{metric.gap(d.interval.low)} to {metric.gap(d.interval.high)}; {p_equals(d.p_adjusted)})."
-        )
+        text += f" Over data sets, each counted once: {metric.gap(d.interval.mean)}{metric.unit} ("
+        if smallest_p(d.num_pairs) <= LEVEL:
+            text += f"95% interval {metric.gap(d.interval.low)} to {metric.gap(d.interval.high)}; "
+        text += f"{p_equals(d.p_adjusted)})."
     if across.ranks:
         text += (
             f" By ranks, in a test of its own: Friedman {p_equals(across.ranks.p)}; two differ at 5% where their mean "

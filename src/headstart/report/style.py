@@ -112,12 +112,13 @@ def draw(
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with rc_context({**SETTINGS, "font.family": families()}):
-        figure = Figure(figsize=(width, height), dpi=DOTS, layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.02))
+        layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.02)
+        figure = Figure(figsize=(width, height), dpi=DOTS, layout=layout)
         FigureCanvasAgg(figure)
         paint(figure)
         for _ in range(2):  # names beside the axes move with them, so the first layout is not yet the last
-            figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # not again for every file
+            layout.execute(figure)
+        figure.set_layout_engine(None)  # no layout again for every file, nor the drawing that it takes
         return finish(figure, name, plain(title), plain(alt), plain(caption))
 
 
