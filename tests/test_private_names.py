@@ -30,8 +30,9 @@ KNOWN = {
     # A part's class, which only a config names so; and what a job failed of, which hydra otherwise raises and logs
     "sweep/sweeper.py": {"_target_", "_return_value"},
     "search/search.py": {"_target_", "_return_value"},
-    # A rank whose first process is gone must end, whatever its threads are waiting for
+    # A process whose first one is gone must end, whatever its threads are waiting for
     "run/rank.py": {"_exit"},
+    "system/process.py": {"_exit"},
     # wandb waits for its core without end; a core that has stopped is killed
     "record/wandb.py": {"_connection", "_proc", "_process"},
     # OmegaConf's rules for numbers and texts in YAML, for a reader and a writer five times as fast

@@ -44,8 +44,10 @@ LISTENER = ["backbone=huggingface_audio", "backbone.model=listener"]
 WHERE = {
     "audio_csv": ["data.path=sounds.csv"],
     "audio_folder": ["data.root=sounds"],
+    "audio_hub": ["data.dataset=recordings"],
     "image_csv": ["data.path=pictures.csv"],
     "image_folder": ["data.root=pictures"],
+    "image_hub": ["data.dataset=pictures"],
     "text_csv": ["data.path=texts.csv"],
     "text_hub": ["data.dataset=hub"],
 }
@@ -131,7 +133,8 @@ ACCEPTED = {
     "null": """
         AudioCsv/data.root ImageCsv/data.root backbone.weights_key backbone.max_length backbone.size backbone.f_max
         backbone.mean backbone.std AudioCsv/data.shifts AudioFolder/data.shifts ImageCsv/data.shifts
-        ImageFolder/data.shifts TextCsv/data.shifts TextHub/data.shifts data.encoding data.size data.max_length
+        ImageFolder/data.shifts TextCsv/data.shifts TextHub/data.shifts ImageHub/data.shifts AudioHub/data.shifts
+        data.splits data.encoding data.size data.max_length
         data.pair_column data.subset data.revision strategy.adapter.targets strategy.first_k partial/strategy.groups
         trainer.max_steps trainer.threads trainer.patience trainer.limit_batches unfreeze.epochs
     """,
@@ -214,6 +217,13 @@ def write_sounds(folder: Path) -> None:
         soundfile.write(place, rng.normal(0, 0.1, 4000), 16_000)
         rows.append(f"{place.relative_to(folder)},{place.parent.name}\n")
     (folder / "sounds.csv").write_text("audio,label\n" + "".join(rows))
+    import pyarrow
+    from pyarrow import parquet
+
+    cells = [{"bytes": path.read_bytes(), "path": path.name} for path in sorted((folder / "sounds").rglob("*.wav"))]
+    table = pyarrow.table({"audio": cells, "label": ["ab"[number // 10] for number in range(20)]})
+    (folder / "recordings").mkdir()
+    parquet.write_table(table, folder / "recordings" / "train.parquet")
 
 
 def outcome(key: str, value: str, words: list[str]) -> str:

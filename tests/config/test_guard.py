@@ -13,7 +13,7 @@ import pytest
 from headstart.cli.hydra_app import compose_config
 from headstart.cli.main import main
 from headstart.config import binding, guard, recorded
-from headstart.data.text_hub import load_splits
+from headstart.data.hub import load_splits
 from headstart.errors import InputError
 from headstart.record import environment
 from headstart.record.trackers import Tracker

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from dividing import asking, divided, parted
-from headstart.data import file_check
+from headstart.data import contents, file_check
 from headstart.data.audio import AudioCsv, AudioFolder
 from headstart.errors import InputError
 from headstart.run.pools import columns_identity
@@ -83,11 +83,13 @@ def test_all_files_that_cannot_be_used_are_named_together(folder):
 
 
 def test_files_are_checked_once(folder, monkeypatch):
-    monkeypatch.setattr(file_check, "_SETTLED_SECONDS", 0)
+    monkeypatch.setattr(contents, "_SETTLED_SECONDS", 0)
     AudioFolder(str(folder)).check()
     read = []
     real = file_check._read
-    monkeypatch.setattr(file_check, "_read", lambda path, verify: read.append(path.name) or real(path, verify))
+    monkeypatch.setattr(
+        file_check, "_read", lambda own, n, verify: read.append(own.paths[n].name) or real(own, n, verify)
+    )
     AudioFolder(str(folder)).check()
     assert read == []
     write(folder / "dog" / "dog0.wav", 0.7)

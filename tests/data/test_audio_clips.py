@@ -10,6 +10,7 @@ from scipy.signal import resample_poly
 
 from headstart.data import array_cache, audio_clips
 from headstart.data.audio_clips import SUFFIXES, Clips, SoundFiles, kind, read_sound, resampled, verify_sound
+from headstart.data.contents import Files
 from headstart.data.file_check import CheckedFiles
 
 
@@ -224,7 +225,7 @@ def test_batches_may_be_written_to():
 def test_files_are_read_at_the_rate_asked_for(tmp_path):
     path = tmp_path / "tone.flac"
     path.write_bytes(encoded(tone(sample_rate=44_100), 44_100, format="FLAC"))
-    files = CheckedFiles([path], [hashlib.sha256(path.read_bytes()).hexdigest()])
+    files = CheckedFiles(Files([path]), [hashlib.sha256(path.read_bytes()).hexdigest()])
     samples = SoundFiles(files, 16_000)(0)
     assert np.abs(samples - tone()[: len(samples)]).max() < 2e-3
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from headstart.data import file_check
+from headstart.data import contents, file_check
 from headstart.data.images import ImageFolder
 
 
@@ -14,8 +14,10 @@ def read(monkeypatch):
     """Names of the files that are read, in order; the clock's grain is none."""
     names = []
     original = file_check._read
-    monkeypatch.setattr(file_check, "_read", lambda path, verify: names.append(path.name) or original(path, verify))
-    monkeypatch.setattr(file_check, "_SETTLED_SECONDS", 0)
+    monkeypatch.setattr(
+        file_check, "_read", lambda own, n, verify: names.append(own.paths[n].name) or original(own, n, verify)
+    )
+    monkeypatch.setattr(contents, "_SETTLED_SECONDS", 0)
     return names
 
 
@@ -72,11 +74,13 @@ def test_what_was_only_just_written_is_not_relied_on(folder, monkeypatch):
     ImageFolder(str(folder)).check()
     seen = []
     original = file_check._read
-    monkeypatch.setattr(file_check, "_read", lambda path, verify: seen.append(path.name) or original(path, verify))
+    monkeypatch.setattr(
+        file_check, "_read", lambda own, n, verify: seen.append(own.paths[n].name) or original(own, n, verify)
+    )
     ImageFolder(str(folder)).check()
     assert len(seen) == 24
     later = time.time() + 60
-    monkeypatch.setattr(file_check.time, "time", lambda: later)
+    monkeypatch.setattr(contents.time, "time", lambda: later)
     ImageFolder(str(folder)).check()
     ImageFolder(str(folder)).check()
     assert len(seen) == 48

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from dividing import parted
-from headstart.data import file_check
+from headstart.data import contents, file_check
 from headstart.data.images import ImageCsv, ImageFolder
 from headstart.errors import InputError
 
@@ -111,8 +111,10 @@ def test_long_lists_of_unreadable_pictures_are_cut_with_their_count(folder):
 def test_findings_are_kept_and_only_changed_files_are_read_again(folder, monkeypatch):
     read = []
     original = file_check._read
-    monkeypatch.setattr(file_check, "_read", lambda path, verify: read.append(path.name) or original(path, verify))
-    monkeypatch.setattr(file_check, "_SETTLED_SECONDS", 0)
+    monkeypatch.setattr(
+        file_check, "_read", lambda own, n, verify: read.append(own.paths[n].name) or original(own, n, verify)
+    )
+    monkeypatch.setattr(contents, "_SETTLED_SECONDS", 0)
     first = ImageFolder(str(folder))
     first.check()
     assert len(read) == 24

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from headstart.data import audio_clips, file_check, openmoji, picture_files
+from headstart.data import audio_clips, contents, file_check, openmoji, picture_files
 from headstart.data.audio_clips import Clips
+from headstart.data.contents import Files
 from headstart.data.file_check import CheckedFiles
 from headstart.data.images import ImageFolder
 from headstart.data.openmoji import Drawings
@@ -39,7 +40,7 @@ class Letters:
 
 def pictures(folder: Path) -> Examples:
     paths = sorted(folder.rglob("*.png"))
-    files = CheckedFiles(paths, [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths])
+    files = CheckedFiles(Files(paths), [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths])
     return Pictures(files, "x", Sizing(8))
 
 
@@ -197,11 +198,11 @@ def test_sounds_of_another_versions_decoder_are_decoded_anew(package: str, monke
 def test_a_file_that_an_older_version_could_not_read_is_tried_again_by_a_newer_one(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(file_check, "_SETTLED_SECONDS", 0)
+    monkeypatch.setattr(contents, "_SETTLED_SECONDS", 0)
     ImageFolder(str(folder)).check()
     read = []
     original = file_check._read
-    monkeypatch.setattr(file_check, "_read", lambda path, verify: read.append(path) or original(path, verify))
+    monkeypatch.setattr(file_check, "_read", lambda own, n, verify: read.append(n) or original(own, n, verify))
     ImageFolder(str(folder)).check()
     assert not read
     upgrade("pillow", monkeypatch)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.data import file_check
+from headstart.data import contents, file_check
 from headstart.data.images import ImageFolder
 from headstart.data.picture_files import inspect_picture, read_picture
 from headstart.data.picture_values import scale_of
@@ -180,7 +180,7 @@ def deep(tmp_path):
 
 
 def test_one_scale_serves_all_pictures_and_is_said_from_the_cache_too(deep, monkeypatch):
-    monkeypatch.setattr(file_check, "_SETTLED_SECONDS", 0)
+    monkeypatch.setattr(contents, "_SETTLED_SECONDS", 0)
     said = [checked(ImageFolder(str(deep)))[1]]
     monkeypatch.setattr(file_check, "_read", lambda *_: pytest.fail("read again"))
     source, again = checked(ImageFolder(str(deep)))

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from headstart.data import array_cache
+from headstart.data.contents import Files
 from headstart.data.file_check import CheckedFiles
 from headstart.data.pictures import Pictures
 from headstart.data.sizing import Sizing
@@ -15,7 +16,7 @@ EIGHT = Sizing(8)
 
 def checked(folder):
     paths = sorted(folder.rglob("*.png"))
-    return CheckedFiles(paths, [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths])
+    return CheckedFiles(Files(paths), [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths])
 
 
 def test_kept_on_disk_in_memory_and_on_demand_are_the_same(folder, monkeypatch):

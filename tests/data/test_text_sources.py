@@ -153,5 +153,5 @@ def test_without_the_library_the_way_to_install_it_is_said(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(InputError, match=r"pip install 'headstart\[text\]'"):
+    with pytest.raises(InputError, match=r"pip install 'headstart\[hub\]'"):
         TextHub("someone/something").check()

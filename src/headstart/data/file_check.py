@@ -4,18 +4,18 @@ import hashlib
 import json
 import logging
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from headstart.data.contents import Contents
 from headstart.data.listing import Listing
 from headstart.data.parallel import map_threads
 from headstart.errors import InputError
 from headstart.names import listed
 from headstart.system.bounded import DamagedError
-from headstart.system.cache import cache_dir, remove_left, replacing, stamp
+from headstart.system.cache import cache_dir, remove_left, replacing
 from headstart.system.checksums import read_with_checksum, with_checksum
 
 Facts = Mapping[str, Any]
@@ -23,9 +23,6 @@ Verify = Callable[[bytes], Facts | None]
 """Reads the content of a file as training would, raising any exception where it cannot; gives what is odd about it, in
 plain JSON."""
 _MOST_BYTES = 4 << 30
-_SETTLED_SECONDS = 2.0
-"""Within the grain of a file system's clock (two seconds on FAT, a hundredth elsewhere) a file may change twice and
-show one time; what was found of a file that had only just changed is therefore not relied on."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,29 +36,27 @@ class Finding:
 
 
 class CheckedFiles:
-    """The contents of files as they were checked, by their place: `files(3)` are the bytes of the fourth.
+    """Contents as they were checked, by their place: `files(3)` are the bytes of the fourth.
 
     Raises:
         InputError: where a file is not what it was when it was checked. So nothing that is made of the contents, now or
             in a cache, can be taken for that of others.
     """
 
-    def __init__(self, paths: Sequence[Path], sha256s: Sequence[str]) -> None:
-        self._paths, self._sha256s = list(paths), list(sha256s)
+    def __init__(self, contents: Contents, sha256s: Sequence[str]) -> None:
+        self._contents, self._sha256s = contents, list(sha256s)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._contents)
 
     def __call__(self, place: int) -> bytes:
-        path = self._paths[place]
         try:
-            content = path.read_bytes()
+            content = self._contents.read(place)
         except OSError as error:
-            raise InputError(f"{path} can no longer be read ({error.strerror or error}). Run the command again.") from (
-                error
-            )
+            name, reason = self._contents.name(place), error.strerror or error
+            raise InputError(f"{name} can no longer be read ({reason}). Run the command again.") from error
         if hashlib.sha256(content).hexdigest() != self._sha256s[place]:
-            raise InputError(f"{path} has changed since it was checked. Run the command again.")
+            raise InputError(f"{self._contents.name(place)} has changed since it was checked. Run the command again.")
         return content
 
 
@@ -78,14 +73,15 @@ def check_files(listing: Listing, verify: Verify, reader: str) -> list[Finding]:
     keep = cache_dir("checks", f"{name}.checked")
     remove_left(keep.parent)
     known = _load(keep)
-    stamps = [_settled_stamp(path) for path in listing.paths]
+    contents = listing.contents
+    stamps = [contents.stamp(place) for place in range(len(contents))]
     new = [
         place
         for place, (key, stat) in enumerate(zip(listing.ids, stamps, strict=True))
         if not stat or known.get(key, {}).get("stat") != stat
     ]
     if new:
-        findings = map_threads(lambda place: _read(listing.paths[place], verify), new, "Checking files")
+        findings = map_threads(lambda place: _read(contents, place, verify), new, "Checking files")
         for place, finding in zip(new, findings, strict=True):
             known[listing.ids[place]] = {"stat": stamps[place], **finding}
         _save(keep, known)
@@ -106,19 +102,9 @@ def content_fingerprint(rows: Sequence[tuple[str, ...]]) -> str:
     return digest.hexdigest()
 
 
-def _settled_stamp(path: Path) -> list[int]:
-    """The file's stamp; nothing where there is none that can be relied on."""
+def _read(contents: Contents, place: int, verify: Verify) -> dict[str, Any]:
     try:
-        found = stamp(path)
-    except OSError:
-        return []
-    now = time.time()
-    return found if all(abs(now - nanoseconds / 1e9) > _SETTLED_SECONDS for nanoseconds in found[2:]) else []
-
-
-def _read(path: Path, verify: Verify) -> dict[str, Any]:
-    try:
-        content = path.read_bytes()
+        content = contents.read(place)
     except OSError as error:
         return {"sha256": "", "error": error.strerror or type(error).__name__}
     finding: dict[str, Any] = {"sha256": hashlib.sha256(content).hexdigest(), "error": None}

@@ -99,7 +99,7 @@ class FileSource(Source):
     @property
     def files(self) -> CheckedFiles:
         """The files' contents."""
-        return CheckedFiles(self.listing.paths, self.contents)
+        return CheckedFiles(self.listing.contents, self.contents)
 
     @cached_property
     def contents(self) -> list[str]:

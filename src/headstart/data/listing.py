@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from headstart.data.cells import Missing
+from headstart.data.contents import Contents, Files
 from headstart.data.folders import by_suffix
 from headstart.data.labelled import column_values, labelled, part_names
 from headstart.data.source import Cell
@@ -26,7 +27,7 @@ class Listing:
     root: Path
     ids: tuple[str, ...]
     """Paths relative to `root`, with forward slashes."""
-    paths: tuple[Path, ...]
+    contents: Contents
     cells: tuple[Cell, ...]
     """What stands as the label of each file: the name of its class, say."""
     parts: tuple[str, ...] | None
@@ -147,7 +148,7 @@ def listing_of(root: Path, entries: list[Entry], with_parts: bool, problems: lis
     entries = sorted((entry for entry in entries if _is_text(entry[0])), key=lambda entry: entry[0])
     ids, paths, names, parts = zip(*entries, strict=True) if entries else ((), (), (), ())
     files = {"read": by_suffix(paths)}
-    return Listing(root, ids, paths, names, parts if with_parts else None, tuple(problems), files)
+    return Listing(root, ids, Files(paths), names, parts if with_parts else None, tuple(problems), files)
 
 
 def _is_text(name: str) -> bool:

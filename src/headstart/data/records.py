@@ -113,7 +113,7 @@ def _read_parquet(file: TableFile) -> Table:
     try:
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise InputError(f"Reading {file.path} needs pyarrow: pip install 'headstart[text]' (or pyarrow).") from error
+        raise InputError(f"Reading {file.path} needs pyarrow: pip install 'headstart[hub]' (or pyarrow).") from error
     try:
         content = parquet.ParquetFile(io.BytesIO(file.content))
         columns = ParquetColumns(content)

@@ -160,7 +160,7 @@ def _unzstd(packed: bytes, name: str) -> tuple[bytes, str]:
     try:
         import pyarrow
     except ImportError as error:
-        raise InputError("needs pyarrow to be unpacked: pip install 'headstart[text]' (or pyarrow).") from error
+        raise InputError("needs pyarrow to be unpacked: pip install 'headstart[hub]' (or pyarrow).") from error
     with pyarrow.CompressedInputStream(pyarrow.BufferReader(packed), "zstd") as stream:
         return stream.read(), name
 

@@ -34,7 +34,7 @@ def check_output(path: Path, force: bool) -> None:
             import pyarrow.parquet  # noqa: F401
         except ImportError:
             raise InputError(
-                "Writing .parquet needs pyarrow: pip install 'headstart[text]' (or pyarrow), or name a .csv or .jsonl."
+                "Writing .parquet needs pyarrow: pip install 'headstart[hub]' (or pyarrow), or name a .csv or .jsonl."
             ) from None
 
 

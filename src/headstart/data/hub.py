@@ -1,0 +1,196 @@
+"""Datasets of the `datasets` library: by name on the Hugging Face hub, or a local folder in its layout."""
+
+import hashlib
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from headstart.data.cells import narrow
+from headstart.data.labelled import PARTS
+from headstart.data.names import folder_name
+from headstart.data.table import Table
+from headstart.errors import InputError, unknown
+from headstart.names import listed
+from headstart.system.cache import cache_dir, stamp
+from headstart.system.waiting import within
+
+_ANSWER_SECONDS = 4.0
+"""How long the hub may take to answer before the local cache alone is asked."""
+_log = logging.getLogger(__name__)
+
+
+class HubDataset:
+    """A dataset and which of its splits are used for what. Making one is instant.
+
+    Args:
+        dataset: Its name on the hub (`owner/name`), or a folder that `datasets` reads.
+        subset: Configuration of the dataset; `None` for its only one.
+        revision: Branch, tag or commit; `None` for the newest, or the one in the local cache when offline.
+        splits: The split that is `train`, `val` and `test`; `None` to go by their names.
+        shifts: Splits that are extra test sets, by the name of each set.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        subset: str | None = None,
+        revision: str | None = None,
+        splits: Mapping[str, str] | None = None,
+        shifts: Mapping[str, str] | None = None,
+    ) -> None:
+        place = Path(dataset).expanduser()
+        self.is_folder = place.is_dir()
+        if self.is_folder and revision is not None:
+            raise InputError(
+                f"data.revision={revision} names a version of a dataset on the hub, but data.dataset={dataset} is a "
+                "folder, which has none. Leave data.revision out."
+            )
+        wrong = [part for part in splits or {} if part not in ("train", "val", "test")]
+        if wrong:
+            raise InputError(
+                f"data.splits says which split is train, val and test, but names {listed(wrong)}. Extra test sets "
+                "belong in data.shifts."
+            )
+        own = folder_name(place) if self.is_folder else dataset
+        self.name = own if subset is None else f"{own}/{subset}"
+        self._place = (dataset, subset, revision)
+        self._given = dict(splits or {})
+        self._apart = dict(shifts or {})
+
+    @cached_property
+    def tables(self) -> Mapping[str, Any]:
+        """The splits by name, each a `datasets.Dataset`; the first look reads or fetches them.
+
+        Raises:
+            InputError: if they cannot be had.
+        """
+        return load_splits(*self._place)
+
+    @cached_property
+    def chosen(self) -> dict[str, str]:
+        """The splits that are read, and the part that each is. Those that are not are told.
+
+        Raises:
+            InputError: if there is no such split, one is used twice, or none is for training.
+        """
+        for part, split in self._given.items():
+            if split not in self.tables:
+                raise unknown(f"split of {self.name} (data.splits.{part})", split, self.tables)
+        used = [*self._given.values(), *self._apart.values()]
+        if self._given and len(set(used)) < len(used):
+            raise InputError(
+                f"data.splits and data.shifts must name a different split each, but name {listed(sorted(used))}."
+            )
+        found = {split: part for part, split in self._given.items()} or {
+            name: PARTS[name.lower()]
+            for name in self.tables
+            if name.lower() in PARTS and name not in self._apart.values()
+        }
+        if "train" not in found.values():
+            raise InputError(
+                f"{self.name} has no split for training, but only {listed(sorted(self.tables))}. data.splits says "
+                "which one it is: 'data.splits={train: NAME}'."
+            )
+        unread = [name for name in self.tables if name not in found and name not in self._apart.values()]
+        if unread:
+            _log.warning(
+                "Of the splits of %s, %s are read; %s are not (%s rows). data.splits says which one is train, val and "
+                "test, data.shifts which are extra test sets.",
+                *(self.name, listed(list(found)), listed(unread), sum(len(self.tables[name]) for name in unread)),
+            )
+        return found
+
+    def shift(self, name: str) -> dict[str, str]:
+        """As `chosen`, of an extra test set."""
+        split = self._apart[name]
+        if split not in self.tables:
+            raise unknown(f"split of {self.name} (data.shifts.{name})", split, self.tables)
+        return {split: ""}
+
+    def gathered(self, chosen: Mapping[str, str], wanted: Collection[str]) -> tuple[Table, list[str]]:
+        """The rows of the chosen splits in one table, and the part of each.
+
+        Only the columns `wanted` have cells; of the others the names are there, for messages.
+        """
+        tables = {split: self.tables[split] for split in chosen}
+        common = set.intersection(*(set(table.column_names) for table in tables.values()))
+        columns = {
+            name: [value for table in tables.values() for value in _values(table, name)] if name in wanted else ()
+            for name in sorted(common)
+        }
+        ids = [f"{split}/{row}" for split, table in tables.items() for row in range(len(table))]
+        parts = [part for split, part in chosen.items() for _ in range(len(tables[split]))]
+        return Table(self.name, columns, ids, "row"), parts
+
+
+def load_splits(dataset: str, subset: str | None, revision: str | None) -> Mapping[str, Any]:
+    """The splits of a dataset, by name.
+
+    Raises:
+        InputError: if the library is missing, or the dataset cannot be had.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise InputError("Data of the hub need the library datasets: pip install 'headstart[hub]'.") from error
+    if int(datasets.__version__.partition(".")[0]) < 4:
+        raise InputError(
+            f"Data of the hub need the library datasets from version 4 on, but {datasets.__version__} runs the "
+            "scripts that come with a dataset: pip install -U 'headstart[hub]'."
+        )
+    folder = Path(dataset).expanduser()
+    if not folder.is_dir() and not _answers():
+        datasets.config.HF_HUB_OFFLINE = True  # then only the local cache is asked, and at once
+    try:
+        if (folder / "dataset_dict.json").is_file():
+            return datasets.load_from_disk(str(folder))
+        if folder.is_dir():
+            return datasets.load_dataset(str(folder), subset, cache_dir=str(_cache_of(folder)))
+        return datasets.load_dataset(dataset, subset, revision=revision)
+    except Exception as error:  # the library raises all kinds, its own and those of what it builds on
+        said = [str(one) for one in (error, error.__cause__) if one is not None and str(one)]
+        reason = " ".join(" ".join(said).split())[:300] or type(error).__name__
+        if "torchcodec" in reason:  # which the library needs to write sounds, and we do not to read them
+            reason += " A folder of sounds is read by data=audio_folder data.root=FOLDER without it."
+        raise InputError(
+            f"The dataset {dataset!r}{f' ({subset})' if subset else ''} cannot be had: {reason} data.dataset must be "
+            "the name of a dataset on the hub (and the network must be there, or the dataset in the local cache), or "
+            "a folder that the library datasets reads; data.subset chooses among several configurations."
+        ) from error
+
+
+def _cache_of(folder: Path) -> Path:
+    """Where the library keeps what it makes of a folder as it is now.
+
+    By its own rule, files that were written anew with their old time would be taken for unchanged.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    stamps = [(path.relative_to(folder).as_posix(), *stamp(path)) for path in files]
+    return cache_dir("datasets", hashlib.sha256(repr(stamps).encode(errors="surrogatepass")).hexdigest()[:24])
+
+
+def _answers() -> bool:
+    """Whether the hub can be reached; the library's own retries would take most of a minute."""
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:  # name resolution may hang, which no request's timeout covers
+        within(2 * _ANSWER_SECONDS, lambda: get_session().head(constants.ENDPOINT, timeout=_ANSWER_SECONDS))
+    except Exception:  # the clients' network errors have no common base
+        return False
+    return True
+
+
+def _values(table: Any, column: str) -> Sequence[Any]:
+    """Cells of a split's column: numbers that stand for classes by the names the dataset gives them."""
+    feature = table.features[column]
+    names, values = getattr(feature, "names", None), list(table[column])
+    of_each = getattr(getattr(feature, "feature", None), "names", None)
+    if of_each is not None:  # a list of classes
+        return [None if value is None else [of_each[one] for one in value] for value in values]
+    if names is not None:
+        return [None if value is None or value < 0 else names[value] for value in values]
+    return narrow(values) if getattr(feature, "dtype", None) in ("float16", "float32") else values
