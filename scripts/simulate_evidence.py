@@ -269,8 +269,8 @@ def claim_lines(rounds: int) -> Iterator[Line]:
         yield null_claims(rounds, 3, seeds, binomial)
     for contenders in (3, 12):
         yield null_claims(rounds, contenders, 8, skewed)
-    for tables in (2, 10):
-        yield null_tables(rounds, tables, 6)
+    for tables, times in ((2, 3), (10, 1)):
+        yield null_tables(times * rounds, tables, 6)
     for shifts in (1, 4):
         yield null_shifts(rounds, shifts, 6)
     for seeds in (2, 6):
