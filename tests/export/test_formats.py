@@ -175,6 +175,15 @@ def test_peft_loads_an_adapter_of_texts(on_texts, tmp_path: Path, pooling: str):
     assert (tmp_path / "out" / "head.safetensors").exists() == (pooling == "mean")
 
 
+@pytest.mark.parametrize(
+    "family", ["wav2vec2", *(pytest.param(one, marks=slow) for one in ("whisper", "ast", "wavlm"))]
+)
+def test_peft_loads_an_adapter_of_sounds(on_sounds, tmp_path: Path, family: str):
+    run = on_sounds(family, "strategy=lora", "strategy.adapter.r=2")
+    assert room.export(run, "adapter", tmp_path / "out").difference < 1e-5
+    assert (tmp_path / "out" / "head.safetensors").exists() == (family in ("whisper", "ast"))
+
+
 def test_peft_loads_an_adapter_of_pictures(train, pictures: Path, place: Path, tmp_path: Path):
     import timm
 

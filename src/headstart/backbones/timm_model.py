@@ -30,6 +30,18 @@ class Preprocessing:
     crop_mode: str = "center"
 
     @property
+    def in_timm(self) -> dict[str, Any]:
+        """As timm's configurations and `timm.data.create_transform` have it."""
+        return {
+            "input_size": [3, self.size, self.size],
+            "interpolation": self.interpolation,
+            "crop_pct": self.crop_pct,
+            "crop_mode": self.crop_mode,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    @property
     def sizing(self) -> dict[str, Any]:
         """What the data room has to know; the way of most models, `center`, goes without saying."""
         plain = {"size": self.size, "interpolation": self.interpolation, "crop_pct": self.crop_pct}

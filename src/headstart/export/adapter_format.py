@@ -10,13 +10,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from headstart.backbones.huggingface_model import TextBackbone
+from headstart.backbones.huggingface_audio_model import AudioBackbone, WhisperEncoder
+from headstart.backbones.huggingface_model import TextBackbone, TransformersBackbone
 from headstart.backbones.spectrogram_model import SpectrogramBackbone
 from headstart.backbones.timm_model import TimmBackbone
 from headstart.export import snippets
 from headstart.export.format import Code, Format, Written
 from headstart.export.native import cell_of, labels
-from headstart.export.plain_format import pooled_text
+from headstart.export.plain_format import given_sound, one_by_one, pooled_sound, pooled_text
 from headstart.export.plain_model import PlainModel
 from headstart.export.reader_files import save_reader
 from headstart.export.timm_format import TimmFormat, create_arguments
@@ -49,11 +50,12 @@ class AdapterFormat(Format):
         adapter = model.run.parts.strategy.adapter
         if not isinstance(adapter, Lora) or not any(_LORA in name for name, _ in model.run.backbone.named_parameters()):
             return "the run has no adapter of its own, or it was merged into the weights"
-        if isinstance(model.backbone, SpectrogramBackbone) or not isinstance(
-            model.backbone, TimmBackbone | TextBackbone
-        ):
-            return "adapters go out of models of texts and pictures alone; the other formats have it merged"
-        if isinstance(model.backbone, TimmBackbone) and TimmFormat().refusal(model):
+        backbone = model.backbone
+        if isinstance(backbone, SpectrogramBackbone) or not isinstance(backbone, TimmBackbone | TransformersBackbone):
+            return "adapters go out of models of transformers and of timm's of pictures; other formats have it merged"
+        if isinstance(backbone, AudioBackbone) and backbone.mix is not None:
+            return "it weighs the outputs of its layers, which goes out with no adapter"
+        if isinstance(backbone, TimmBackbone) and TimmFormat().refusal(model):
             return str(TimmFormat().refusal(model))
         if _source(model) is None:
             return (
@@ -63,12 +65,11 @@ class AdapterFormat(Format):
         return None
 
     def write(self, model: PlainModel, folder: Path) -> Written:
-        text = isinstance(model.backbone, TextBackbone)
-        base = _text_base(model) if text else _timm_base(model)
+        base = {"vision": _timm_base, "text": _text_base, "audio": _sound_base}[model.modality](model)
         _save(model, base, folder)
-        if text:
-            save_reader(model, folder)
-        return Written("peft", tuple(_codes(model, base, folder)), _words(model, base))
+        reader = None if model.modality == "vision" else save_reader(model, folder)
+        codes = [_on_sounds(model, base, reader)] if model.modality == "audio" else _codes(model, base, folder)
+        return Written("peft", tuple(codes), _words(model, base))
 
 
 def _source(model: PlainModel) -> str | None:
@@ -76,8 +77,8 @@ def _source(model: PlainModel) -> str | None:
     factory: Any = model.factory
     if factory.weights == "none" or str(factory.weights).startswith("package:"):
         return None
-    if isinstance(model.backbone, TextBackbone):
-        place = factory.place
+    if isinstance(model.backbone, TransformersBackbone):
+        place = factory.origin
         own_file = Path(factory.weights).expanduser().is_file()
         return None if own_file else (place.repository or str(place.folder))
     return "hub" if factory.weights == "hub" else str(Path(factory.weights).expanduser().resolve())
@@ -113,6 +114,25 @@ def _text_base(model: PlainModel) -> _Base:
     saved = list(dict.fromkeys(name.split(".")[-2] if "ln_f" in name else name.split(".")[0] for name in whole))
     code = f"AutoModelForSequenceClassification.from_pretrained({source!r}, {told})"
     return _Base(code, made, prefix, saved, "SEQ_CLS")
+
+
+def _sound_base(model: PlainModel) -> _Base:
+    from transformers import AutoModel, AutoModelForAudioClassification
+
+    source, cell = _source(model), cell_of(model)
+    assert source is not None
+    made: Any
+    if cell is None:
+        made, code = AutoModel.from_pretrained(source, local_files_only=True), f"AutoModel.from_pretrained({source!r})"
+        if isinstance(model.backbone, WhisperEncoder):
+            made, code = made.get_encoder(), f"{code}.get_encoder()"
+        return _Base(code, made, "", (), None)
+    arguments = {**labels(model), **cell.changes}
+    told = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    made = AutoModelForAudioClassification.from_pretrained(source, local_files_only=True, **arguments)
+    code = f"AutoModelForAudioClassification.from_pretrained({source!r}, {told})"
+    saved = list(dict.fromkeys(name.partition(".")[0] for name in cell.beside))
+    return _Base(code, made, f"{made.base_model_prefix}.", saved, None)
 
 
 def _save(model: PlainModel, base: _Base, folder: Path) -> None:
@@ -154,7 +174,7 @@ def _head(model: PlainModel, base: _Base) -> dict[str, Any]:
         start, found, rest = name.partition(f"{module}.")
         return f"{start}{found}modules_to_save.{ADAPTER_NAME}.{rest}"
 
-    if base.task_type is None:
+    if model.modality == "vision":
         return {kept(f"{base.saved[0]}.{name}"): value for name, value in model.head[0].state_dict().items()}
     cell = cell_of(model)
     if cell is None:
@@ -213,11 +233,27 @@ def _codes(model: PlainModel, base: _Base, folder: Path) -> list[Code]:
     ]
 
 
+def _on_sounds(model: PlainModel, base: _Base, reader: Any) -> Code:
+    backbone = model.backbone
+    assert isinstance(backbone, AudioBackbone)
+    made = f"base = {base.code}\nmodel = PeftModel.from_pretrained(base, folder).eval()\n"
+    given = given_sound(backbone)
+    if base.saved:
+        auto, more, run = "AutoModelForAudioClassification", "", one_by_one("output.logits", f"model({given})")
+    else:
+        auto, more = "AutoModel", "from safetensors.torch import load_file\n"
+        made += f'head = {snippets.head_of(model)}\nhead.load_state_dict(load_file(f"{{folder}}/{HEAD}"))\n'
+        run = one_by_one(f"head({pooled_sound(backbone, reader)})", f"model({given})")
+    return Code(
+        "With PeftModel",
+        f"import torch\nfrom peft import PeftModel\n{more}from transformers import AutoFeatureExtractor, {auto}\n\n"
+        f"{made}{run}",
+    )
+
+
 def _transform(model: PlainModel) -> dict[str, Any]:
     assert isinstance(model.backbone, TimmBackbone)
-    reading = model.backbone.preprocessing
-    names = ("interpolation", "crop_pct", "crop_mode", "mean", "std")
-    return {"input_size": [3, reading.size, reading.size], **{name: getattr(reading, name) for name in names}}
+    return model.backbone.preprocessing.in_timm
 
 
 def _words(model: PlainModel, base: _Base) -> tuple[str, ...]:

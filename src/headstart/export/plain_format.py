@@ -66,18 +66,7 @@ def _timm(model: PlainModel, **more: Any) -> str:
 
 
 def _pictures(model: PlainModel, backbone: TimmBackbone, folder: Path) -> str:
-    reading = backbone.preprocessing
-    write_json(
-        folder / PREPROCESSING,
-        {
-            "input_size": [3, reading.size, reading.size],
-            "interpolation": reading.interpolation,
-            "crop_pct": reading.crop_pct,
-            "crop_mode": reading.crop_mode,
-            "mean": list(reading.mean),
-            "std": list(reading.std),
-        },
-    )
+    write_json(folder / PREPROCESSING, backbone.preprocessing.in_timm)
     return (
         "import json\nfrom collections import OrderedDict\nfrom pathlib import Path\n\n"
         "import timm\nimport torch\nfrom PIL import Image\nfrom safetensors.torch import load_file\n\n"
@@ -149,26 +138,40 @@ def _sounds(model: PlainModel, backbone: TransformersBackbone, folder: Path) -> 
     reading = model.run.reading.description
     write_json(folder / PREPROCESSING, {**reading, "pooling": backbone.pooling})
     made = "AutoModel.from_config(AutoConfig.from_pretrained(folder))"
-    pooled = "output.last_hidden_state.mean(1)"
-    if backbone.pooling == "pooler":
-        pooled = "output.pooler_output"
     if isinstance(backbone, WhisperEncoder):
         made += ".get_encoder()"
-        hop = int(reader.hop_length)
-        frames = f"(min(-(-len(sound) // {hop}), {backbone.reader._num_frames}) + 1) // 2"
-        pooled = f"output.last_hidden_state[:, : {frames}].mean(1)"  # without the silence it is filled up with
-    read = 'read(sound, sampling_rate=read.sampling_rate, return_tensors="pt")'
-    name = "input_features" if isinstance(backbone, WhisperEncoder) else "input_values"
-    given = f"{read}.{name}"
     return (
         "from collections import OrderedDict\n\nimport torch\nfrom safetensors.torch import load_file\n"
         "from transformers import AutoConfig, AutoFeatureExtractor, AutoModel\n\n"
         f"{_model(model, made)}"
+        f"{one_by_one(f'head({pooled_sound(backbone, reader)})', f'backbone({given_sound(backbone)})')}"
+    )
+
+
+def one_by_one(logits: str, output: str) -> str:
+    """Code from `sounds` to `logits`, from expressions for one sound's `output` and its logits."""
+    return (
         "read = AutoFeatureExtractor.from_pretrained(folder)\n"
         "logits = []\n"
         "for sound in sounds:  # one at a time, as padding is not silence to every model\n"
         "    with torch.inference_mode():\n"
-        f"        output = backbone({given})\n"
-        f"        logits.append(head({pooled}))\n"
+        f"        output = {output}\n"
+        f"        logits.append({logits})\n"
         "logits = torch.cat(logits)\n"
     )
+
+
+def given_sound(backbone: TransformersBackbone) -> str:
+    """An expression for what a model is given of `sound`."""
+    name = "input_features" if isinstance(backbone, WhisperEncoder) else "input_values"
+    return f'read(sound, sampling_rate=read.sampling_rate, return_tensors="pt").{name}'
+
+
+def pooled_sound(backbone: TransformersBackbone, reader: Any) -> str:
+    """An expression from `output` and `sound` to the pooled features."""
+    if backbone.pooling == "pooler":
+        return "output.pooler_output"
+    if isinstance(backbone, WhisperEncoder):  # without the silence it is filled up with
+        frames = f"(min(-(-len(sound) // {int(reader.hop_length)}), {backbone.reader._num_frames}) + 1) // 2"
+        return f"output.last_hidden_state[:, : {frames}].mean(1)"
+    return "output.last_hidden_state.mean(1)"

@@ -97,7 +97,7 @@ def with_classifier(model: PlainModel, arguments: dict[str, Any]) -> Any:
 
 
 def _config(model: PlainModel, backbone: TimmBackbone, whole: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-    known, reading = whole.pretrained_cfg, backbone.preprocessing
+    known = whole.pretrained_cfg
     kept = ("first_conv", "classifier", "fixed_input_size", "pool_size", "min_input_size", "license", "origin_url")
     return {
         "architecture": model.factory.name.partition(".")[0],
@@ -111,12 +111,7 @@ def _config(model: PlainModel, backbone: TimmBackbone, whole: Any, arguments: di
             **{name: known[name] for name in kept if known.get(name) is not None},
             "tag": "headstart",
             "custom_load": False,
-            "input_size": [3, reading.size, reading.size],
-            "interpolation": reading.interpolation,
-            "crop_pct": reading.crop_pct,
-            "crop_mode": reading.crop_mode,
-            "mean": list(reading.mean),
-            "std": list(reading.std),
+            **backbone.preprocessing.in_timm,
             "num_classes": len(model.names),
         },
     }
