@@ -3,9 +3,11 @@
 import doctest
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,15 @@ def test_training_leaves_the_process_as_it_was(names, capsys: pytest.CaptureFixt
     before = torch.random.get_rng_state(), np.random.get_state()[1].copy(), torch.get_num_threads(), dict(os.environ)
     handlers, words = list(root.handlers), list(sys.argv)
     deterministic = torch.are_deterministic_algorithms_enabled()
+
+    def others() -> list[object]:
+        loggers = map(logging.getLogger, ("pytorch_lightning", "transformers", "headstart", ""))
+        handlers = map(signal.getsignal, (signal.SIGINT, signal.SIGTERM))
+        fills = torch.utils.deterministic.fill_uninitialized_memory
+        own = [os.getcwd(), fills, list(warnings.filters), warnings.showwarning, sys.excepthook]
+        return [*own, *handlers, *(logger.level for logger in loggers)]
+
+    known = others()
     run = headstart.train(
         "strategy=fine_tune", "trainer.max_epochs=1", "trainer.deterministic=true", *names["tiny"][:-1]
     )
@@ -61,6 +72,7 @@ def test_training_leaves_the_process_as_it_was(names, capsys: pytest.CaptureFixt
     assert (torch.get_num_threads(), dict(os.environ)) == before[2:]
     assert (list(root.handlers), list(sys.argv)) == (handlers, words)
     assert torch.are_deterministic_algorithms_enabled() is deterministic
+    assert others() == known
     assert capsys.readouterr().out == ""
     assert "together with other runs" not in (run.directory / "log.txt").read_text()
     assert headstart.train("strategy=fine_tune", "trainer.max_epochs=1", "trainer.deterministic=true",

@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,8 +109,10 @@ def _left_as_it_was() -> Iterator[None]:
 
     threads, environment = torch.get_num_threads(), dict(os.environ)
     deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    dice, numpy_dice = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    lightning = logging.getLogger("pytorch_lightning")
+    dice, numpy_dice, level = random.getstate(), np.random.get_state(), lightning.level
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
         try:
             yield
         finally:
@@ -117,5 +120,7 @@ def _left_as_it_was() -> Iterator[None]:
             np.random.set_state(numpy_dice)
             torch.set_num_threads(threads)
             torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+            torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
+            lightning.setLevel(level)
             os.environ.clear()
             os.environ.update(environment)
