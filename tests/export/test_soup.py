@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from headstart.cli.main import main
 from headstart.export import export as room
 from headstart.export.soup import Averaging, job_of, soup, state_of
+from headstart.run.averages import training_batches
 from headstart.run.load import load
 from pictures import tiny
 
@@ -54,12 +55,23 @@ def test_norms_of_a_soup_are_those_of_the_training_examples(sweep: Path):
     entering: list[torch.Tensor] = []
     hook = model.backbone.model.bn1.register_forward_pre_hook(lambda _, args: entering.append(args[0]))
     with torch.no_grad():
-        for batch in averaging.batches(averaging.job.split.train):
+        for batch in training_batches(averaging.job):
             model(batch["inputs"])
     hook.remove()
     wanted = torch.stack([one.mean((0, 2, 3)) for one in entering]).mean(0)
     torch.testing.assert_close(model.backbone.model.bn1.running_mean, wanted, atol=1e-5, rtol=1e-4)
     assert not model.training
+
+
+def test_norms_of_a_soup_that_kept_their_statistics_keep_them(sweep: Path):
+    runs = [load(path.parent) for path in sweep.glob("*/result.json")]
+    averaging = Averaging(job_of(runs[0]), runs[0], "val/accuracy")
+    first = "backbone.model.bn1.running_mean"
+    states = [{**state, first: torch.full_like(state[first], 0.25)} for state in map(state_of, runs)]
+    model = averaging.mean(states)
+    assert torch.equal(model.state_dict()[first], states[0][first])
+    other = next(name for name in states[0] if name.endswith("running_mean") and name != first)
+    assert not any(torch.equal(model.state_dict()[other], state[other]) for state in states)
 
 
 def test_a_greedy_soup_is_no_worse_on_val_than_the_best_run(sweep: Path):

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from PIL import Image
 
 from headstart.cli.main import main
 from headstart.compat import declare_torchvision_operators
+from headstart.record import result
+from headstart.record.directory import RunDirectory
+from headstart.record.result import Failure
 from pictures import CLASSES, tiny, write_folder
 
 declare_torchvision_operators()
@@ -145,14 +149,22 @@ def test_bad_input_is_one_message_and_nothing_is_written(
     assert len(rows(Path("there.csv"))) == 90
 
 
-def test_a_failed_run_is_refused(at_home: Path, home: Path, run: Path, capsys: pytest.CaptureFixture[str]):
-    shutil.copytree(run, "failed")
-    entry = json.loads(Path("failed/result.json").read_text())
-    entry |= {"status": "failed", "error": {"type": "E", "message": "m", "traceback": ""}}
-    entry.pop("crc32", None)
-    entry.pop("sha256", None)
-    Path("failed/result.json").write_text(json.dumps({name: value for name, value in entry.items() if name != "seal"}))
-    assert refused(capsys, "failed", home / "pictures")
+@pytest.mark.parametrize("status", ["failed", "stopped"])
+def test_a_run_that_is_not_completed_is_refused(
+    at_home: Path, home: Path, run: Path, capsys: pytest.CaptureFixture[str], status: str
+):
+    shutil.copytree(run, status)
+    directory = RunDirectory(Path(status))
+    done = result.read(directory)
+    assert done is not None
+    val = {name: value for name, value in done.metrics.items() if not name.startswith("test/")}
+    error = Failure(message="too hot") if status == "failed" else None
+    result.write(directory, replace(done, status=status, error=error, metrics=val))
+    before = sorted(at_home.rglob("*"))
+    for words in (["predict", status, str(home / "pictures"), "--out=out.csv"], ["export", status, "--to", "timm"]):
+        assert main(words) == 2
+        assert f"must hold a run that is completed, but it is recorded as {status}" in capsys.readouterr().err
+    assert sorted(at_home.rglob("*")) == before
 
 
 def test_a_comparison_stands_for_its_best_run_on_val(at_home: Path, home: Path, capsys: pytest.CaptureFixture[str]):

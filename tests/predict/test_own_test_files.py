@@ -2,13 +2,16 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 
 import tiny_models
+from headstart.backbones import huggingface_files
 from headstart.cli.main import main
 from headstart.compat import declare_torchvision_operators
 from pictures import tiny, write_folder
@@ -82,6 +85,7 @@ def place(family: str, data: Path) -> Path:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_as_it_was_fine_tuned(at_home: Path, data: Path, family: str):
     assert main(["train", *words(family, data), "strategy=fine_tune", "hydra.run.dir=run"]) == 0
+    shutil.rmtree(data / family, ignore_errors=True)  # the model that it began from: its directory is enough
     check_same("run", answers("run", place(family, data)))
 
 
@@ -96,6 +100,44 @@ def test_every_family_under_every_strategy(at_home: Path, data: Path, family: st
     own = words(family, data)
     assert main(["train", *own, f"strategy={strategy}", *more, *epochs, "hydra.run.dir=run"]) == 0
     check_same("run", answers("run", place(family, data)))
+
+
+WISE = "strategy.average=wise_ft"
+AVERAGED = {
+    "pictures": ("cnn", ["strategy=fine_tune", WISE, "trainer.max_epochs=2"]),
+    "ema": ("cnn", ["strategy=partial", "strategy.average=ema", "trainer.monitor=val/loss", "trainer.patience=1"]),
+    "adapter": ("bert", ["strategy=lora", "strategy.adapter.r=2", WISE]),
+    "merged": (
+        "bert",
+        ["strategy=lora", "strategy.adapter.r=2", "strategy.adapter.merge=true", WISE],
+    ),
+    "labels": ("bert", ["strategy=fine_tune", "strategy.average=ema", "data.label_column=tags", "task=multilabel"]),
+    "sounds": ("wav2vec2", ["strategy=lp_ft", "unfreeze.epochs=1", "trainer.max_epochs=3", WISE]),
+    "spectrogram": ("spectrogram", ["strategy=gradual_unfreeze", "trainer.max_epochs=3", "strategy.average=ema"]),
+}
+
+
+@pytest.mark.parametrize("name", [n if n == "pictures" else pytest.param(n, marks=pytest.mark.slow) for n in AVERAGED])
+def test_averaged_weights_are_what_was_scored_and_is_loaded(at_home: Path, data: Path, name: str):
+    import timm  # after the package has mended torchvision
+
+    family, more = AVERAGED[name]
+    own = words(family, data)
+    if family in ("cnn", "spectrogram"):
+        save_file(timm.create_model("test_efficientnet", in_chans=3).state_dict(), "began.safetensors")
+        own = [*(word for word in own if word != "backbone.weights=none"), "backbone.weights=began.safetensors"]
+    assert main(["train", *own, *more, "hydra.run.dir=run"]) == 0
+    check_same("run", answers("run", place(family, data)))
+    result = json.loads(Path("run", "result.json").read_text())
+    average, monitor = result["average"], result["selection"]["metric"]
+    assert average["metric"] == monitor
+    assert result["metrics"][monitor] == result["selection"]["value"] == average["after"]
+    sign = -1 if monitor == "val/loss" else 1
+    if average["how"] == "wise_ft":
+        assert average["after"] == max(average["tried"].values(), key=lambda value: sign * value)
+        assert average["before"] == average["tried"]["1"]
+        assert average["head"] == ("mixed" if "strategy=lp_ft" in more else "as tuned")
+    assert not Path("run/checkpoints/final.ckpt").exists()
 
 
 @pytest.mark.parametrize("strategy", ["feature_extraction", "lora"])
@@ -122,11 +164,21 @@ def test_pictures_of_16_bits_are_scaled_as_the_training_pictures_were(at_home: P
         assert row["scores"] == pytest.approx(together[name]["scores"], abs=1e-6)
 
 
-def test_pairs_of_texts_with_several_labels(at_home: Path, data: Path):
+def test_pairs_of_texts_with_several_labels(
+    at_home: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     own = [*words("bert", data), "data.pair_column=second", "data.label_column=tags", "task=multilabel"]
     assert main(["train", *own, "strategy=feature_extraction", "hydra.run.dir=run"]) == 0
+    read: list[object] = []
+    load = huggingface_files.load
+    monkeypatch.setattr(huggingface_files, "load", lambda *given: read.append(given) or load(*given))
     found = answers("run", data / "texts.csv")
+    assert len(read) == 1  # of the frozen backbone
     check_same("run", found)
+    shutil.rmtree(data / "bert")
+    assert main(["predict", "run", str(data / "texts.csv"), "--out=other.csv"]) == 2
+    assert "no folder" in capsys.readouterr().err
+    assert not Path("other.csv").exists()
     for row in found.values():
         assert row["labels"] == sorted(
             (n for n, s in row["scores"].items() if s >= 0.5), key=lambda n: -row["scores"][n]

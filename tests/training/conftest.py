@@ -24,6 +24,7 @@ from headstart.strategies.schedule import Schedule
 from headstart.strategies.strategy import Strategy
 from headstart.strategies.unfreeze import Unfreeze
 from headstart.tasks.multiclass import Multiclass
+from headstart.training.averaging import Ema, Start, tuned_names
 from headstart.training.epochs import EarlyStopping, EpochRows, FlopMeter, PlateauThaw, keepers
 from headstart.training.module import TransferModule
 from headstart.training.rows import rows
@@ -87,6 +88,25 @@ class Rig:
     flops: FlopMeter
     table: EpochRows
     told: list = field(default_factory=list)
+    strategy: Any = None
+    ema: Any = None
+    start: Any = None
+
+    def batches_of_inputs(self):
+        """The training examples in batches, in order."""
+        for part in np.split(self.data.parts.train, 3):
+            yield {"inputs": self.data.examples.batch(part)}
+
+    def batches(self):
+        """The same as torch's own tools take them."""
+        return [batch["inputs"] for batch in self.batches_of_inputs()]
+
+    def val_loss(self, model):
+        """The plain loss on val of a model as it is."""
+        places = self.data.parts.val
+        with torch.inference_mode():
+            outputs = model(self.data.examples.batch(places))
+        return float(nn.functional.cross_entropy(outputs, torch.from_numpy(self.data.labels[places])))
 
     def fit(self):
         last = self.folder / "last.ckpt"
@@ -151,13 +171,20 @@ def build(
     }
     stopping = [] if patience is None else [EarlyStopping(thaw, patience, 0.0, monitor)]
     plateau = PlateauThaw(thaw, lambda phase: folder / f"plateau-{phase}.ckpt")
-    kept = keepers(folder / "best.ckpt", folder / "last.ckpt", table, monitor)
-    trainer = pl.Trainer(
-        callbacks=[thaw, plateau, table, flops, *kept, *stopping, *callbacks],
+    run = Rig(folder, module, data, thaw, None, flops, table, told, strategy)
+    if strategy.average == "ema":
+        names, decay = tuned_names(module, plan), strategy.average_decay
+        run.ema = plateau.judged = Ema(decay, names, table, monitor, run.batches_of_inputs, run.val_loss)
+    elif strategy.average == "wise_ft":
+        run.start = Start(module, thaw)
+    averages = [one for one in (run.ema, run.start) if one is not None]
+    kept = keepers(folder / "best.ckpt", folder / "last.ckpt", table, monitor, run.ema)
+    run.trainer = pl.Trainer(
+        callbacks=[thaw, plateau, table, flops, *averages, *kept, *stopping, *callbacks],
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False,
         default_root_dir=folder, **settings,
     )  # fmt: skip
-    return Rig(folder, module, data, thaw, trainer, flops, table, told)
+    return run
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
+from epoch_callbacks import Cut, Scripted, same
 from headstart.training.work import counter
 
 STEPS = 3
@@ -120,22 +121,6 @@ def test_max_steps_end_the_schedule(rig):
     assert history[-1]["lr/stem"] == pytest.approx(0.01 * cosine(4, 5))
 
 
-class Scripted(pl.Callback):
-    """Puts a written-down val/loss in the place of the measured one; keeps the weights at each epoch's ends."""
-
-    def __init__(self, losses):
-        self.losses, self.start, self.end = losses, {}, {}
-
-    def on_validation_end(self, trainer, pl_module):
-        pl_module.metrics["val/loss"] = self.losses[trainer.current_epoch]
-
-    def on_train_epoch_start(self, trainer, pl_module):
-        self.start[trainer.current_epoch] = {n: t.clone() for n, t in pl_module.state_dict().items()}
-
-    def on_train_epoch_end(self, trainer, pl_module):
-        self.end[trainer.current_epoch] = {n: t.clone() for n, t in pl_module.state_dict().items()}
-
-
 LOSSES = [3.0, 2.0, 2.5, 1.9, 9.0, 8.0, 7.0, 7.5, 1.0, 1.0]
 PLATEAU = ["unfreeze=on_plateau", "unfreeze.num_groups=2"]
 
@@ -219,27 +204,6 @@ def test_the_weights_that_are_kept_are_those_of_the_best_epoch_by_the_monitor(ri
     kept = torch.load(run.folder / "best.ckpt", weights_only=True)
     assert kept["epoch"] == best
     assert all(torch.equal(tensor, script.end[best][name]) for name, tensor in kept["state_dict"].items())
-
-
-class Cut(pl.Callback):
-    def __init__(self, epoch, batch=1, by=None):
-        self.epoch, self.batch, self.by = epoch, batch, by
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if (trainer.current_epoch, batch_idx) == (self.epoch, self.batch):
-            if self.by:
-                os.kill(os.getpid(), self.by)
-            raise InterruptedError
-
-
-def same(one, other):
-    assert other.history() == one.history()
-    assert other.told == other.table.rows
-    mine, others = one.state(), other.state()
-    assert all(torch.equal(tensor, others[name]) for name, tensor in mine.items())
-    assert other.flops.total == one.flops.total
-    best = [torch.load(run.folder / "best.ckpt", weights_only=True)["state_dict"] for run in (one, other)]
-    assert all(torch.equal(tensor, best[1][key]) for key, tensor in best[0].items())
 
 
 GRADUAL = ("gradual_unfreeze", ["scheduler=one_cycle", "unfreeze.warmup_epochs=1.5"], 4)

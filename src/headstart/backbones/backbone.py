@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -116,6 +117,16 @@ class BackboneFactory(ABC):
 
     def resized(self, size: int) -> "BackboneFactory":
         """The same for pictures of `size` pixels; itself where a picture's size means nothing to it."""
+        return self
+
+    @property
+    def model_files(self) -> Mapping[str, Path]:
+        """Small files by name that making the model and reading for it takes, but for weights; what a library brings
+        is not among them."""
+        return {}
+
+    def with_model_files(self, folder: Path) -> "BackboneFactory":
+        """The same by the files in `folder`, copies of `model_files`."""
         return self
 
     def rebuild(self, num_features: int) -> Backbone:

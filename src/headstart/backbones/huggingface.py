@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from copy import copy
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -117,8 +119,30 @@ class HuggingFace(BackboneFactory):
     @cached_property
     def place(self) -> files.Place:
         """Where config, tokenizer or feature extractor, and by default the weights are."""
+        return self.origin
+
+    @cached_property
+    def origin(self) -> files.Place:
+        """Where all of that came from, wherever copies of the small files are."""
         own = self.weights not in ("hub", "none") and self._file is None
         return files.locate(self.weights if own else self.name, "backbone.weights" if own else "backbone.model")
+
+    @property
+    def model_files(self) -> Mapping[str, Path]:
+        names = sorted({*files.SMALL_FILES, *self._own_files})
+        return {name: path for name in names if (path := self.place.folder / name).is_file()}
+
+    @property
+    def _own_files(self) -> Collection[str]:
+        """More of the names under which what reads for the model has its files."""
+        return ()
+
+    def with_model_files(self, folder: Path) -> "HuggingFace":
+        found, kind = copy(self), type(self)
+        for name in [name for name in vars(self) if isinstance(getattr(kind, name, None), cached_property)]:
+            del found.__dict__[name]  # what was found out of other files
+        found.place = files.Place(self.name, folder)
+        return found
 
     @cached_property
     def layout(self) -> Layout:
@@ -272,6 +296,11 @@ class HuggingFaceText(HuggingFace):
         layout = self.layout
         model, record = self._loaded(pretrained)
         return TextBackbone(model, layout, self.pooling, record)
+
+    @property
+    def _own_files(self) -> Collection[str]:
+        names: Collection[str] = self.tokenizer.file_names
+        return names
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -30,6 +30,9 @@ TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model"),
     *("sentencepiece.bpe.model", "spiece.model", "spm.model", "special_tokens_map.json", "added_tokens.json"),
 )
+CONFIG_FILE = "config.json"
+SMALL_FILES = (CONFIG_FILE, *TOKENIZER_FILES, "processor_config.json", "preprocessor_config.json", "README.md")
+"""What makes a model and reads for it, and says its licence."""
 _SMALL_FILES = ("*.json", "*.txt", "*.model")
 _ATTENTION = (None, "eager", "sdpa")
 """Ways to compute attention that transformers has itself; for others it fetches code."""

@@ -29,6 +29,8 @@ class TextTokenizer:
         self.has_types = "token_type_ids" in tokenizer.model_input_names
         self.has_cls = tokenizer.cls_token_id is not None
         self.highest_id = max(tokenizer.get_vocab().values(), default=0)
+        self.file_names = frozenset(tokenizer.vocab_files_names.values())
+        """Of its vocabulary, as its kind calls them."""
         self.limit: int | None = tokenizer.model_max_length if tokenizer.model_max_length < 10**6 else None
         """Most tokens by the tokenizer's own account."""
 

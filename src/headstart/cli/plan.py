@@ -101,6 +101,7 @@ def forecast(draft: Draft) -> dict[str, Any]:
         "divided_by": None if division is None else division.by,
         "groups": None if division is None else division.groups,
         "remarks": [] if division is None else list(division.remarks),
+        "average": parts.strategy.averaging,
         "phases": phases,
         "flops": None if None in epochs_of_work else sum(epochs_of_work),
     }
@@ -134,6 +135,8 @@ def page(draft: Draft, width: int) -> str:
         notes.append(remark)
     if plan.frozen_norm != "eval" or plan.thawed_norm != "train":
         notes.append(f"Norm layers: {plan.frozen_norm} where frozen, {plan.thawed_norm} where they train.")
+    if found["average"]:
+        notes.append(f"Kept: {found['average']}.")
     wrapped = [line for note in notes for line in wrap(note, width)]
     return "\n".join([title, "", picture, "", *_table(found), "", *wrapped])
 

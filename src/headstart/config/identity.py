@@ -33,7 +33,7 @@ INCIDENTAL_WEIGHTS = frozenset({"backbone.weights", "backbone.weights_key"})
 """Keys that say where weights are; what they are is the backbone's to tell."""
 
 OFF = {
-    "trial": False,
+    "trial": False, "strategy.average": None, "strategy.average_decay": 0.999,
     "trainer.threads": None, "trainer.reuse_views": False, "data.value_range": None, "data.part": "middle",
     "split._target_": "headstart.splits.holdout.Holdout", "split.val_fraction": None,
     "split.test_fraction": None, "split.n_per_class": None, "split.seed": None,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-from headstart import __version__
+from headstart import __version__, metrics
 from headstart.export.format import PIPELINES, Written
 from headstart.export.licence import licence_of
 from headstart.export.plain_model import PlainModel
@@ -159,7 +159,24 @@ def _choice(result: Result, chosen: Chosen | None) -> list[str]:
         else ""
     )
     words = chosen.words if chosen else ("A single run: it was compared with no other.",)
-    return ["## How it was chosen\n", " ".join([*map(in_markdown, words), epoch]) + "\n"]
+    said = [*map(in_markdown, words), epoch, *_average(result)]
+    return ["## How it was chosen\n", " ".join(said) + "\n"]
+
+
+def _average(result: Result) -> list[str]:
+    """How its weights were averaged, where they were."""
+    found = result.average
+    if not found:
+        return []
+    how = {
+        "ema": "Its weights are a moving average over the steps of training (decay {coefficient:g} at most).",
+        "wise_ft": "Its weights are {coefficient:g} of the tuned and the rest of the starting ones, chosen on val.",
+    }[found["how"]].format(**found)
+    name, before, after = in_markdown(found["metric"]), found.get("before"), found.get("after")
+    if before is None or after is None:
+        return [how]
+    return [f"{how} {name}: {metrics.text(found['metric'], before)} without that, "
+            f"{metrics.text(found['metric'], after)} with it."]  # fmt: skip
 
 
 def _scores(result: Result, chosen: Chosen | None) -> list[str]:

@@ -4,15 +4,14 @@ What is averaged began from the same pretrained weights and was held against the
 is decided on these, and the test sets are scored once, at the end.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headstart import metrics, notes
 from headstart.config import guard, recorded
@@ -22,15 +21,15 @@ from headstart.record.result import Result
 from headstart.report.metric import plural
 from headstart.report.reading import Run, read_sweeps
 from headstart.report.selected import selected
+from headstart.run.averages import on_val, training_batches
 from headstart.run.job import Job
 from headstart.run.load import FinishedRun, load
 from headstart.run.parts import data_module
 from headstart.run.prepare import prepare
 from headstart.run.scores import score
-from headstart.training import scoring
+from headstart.training.norm_statistics import measure, moved
 
 HOW = ("uniform", "greedy")
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 State = Mapping[str, Tensor]
 
 
@@ -154,7 +153,7 @@ class Averaging:
         return metrics.sign(self.monitor) * self.val(self.mean(states))
 
     def mean(self, states: Sequence[State]) -> Any:
-        """A model with the mean of all weights; what batch norm follows is measured anew where weights differ."""
+        """A model with the mean of all weights; what batch norm follows is measured anew where it differs."""
         model = deepcopy(self.plain)
         mean = {
             name: torch.stack([state[name].double() for state in states]).mean(0).to(tensor.dtype)
@@ -163,39 +162,13 @@ class Averaging:
             for name, tensor in states[0].items()
         }
         model.load_state_dict(mean)
-        below = [name for name, _ in model.named_parameters() if name.startswith("backbone.")]
-        if any(not torch.equal(states[0][name], state[name]) for state in states[1:] for name in below):
-            self._measure_norms(model)
-        return model.eval()
-
-    def _measure_norms(self, model: nn.Module) -> None:
-        """Running means and variances over the training examples, as they are read in scoring."""
-        norms = [module for module in model.modules() if isinstance(module, NORMS) and module.track_running_stats]
-        if not norms:
-            return
-        before = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # the plain mean over batches
-            norm.train()
-        scoring.predict(model, self.batches(self.job.split.train), torch.device("cpu"))
-        for norm, momentum in zip(norms, before, strict=True):
-            norm.momentum = momentum
-            norm.eval()
+        norms = moved(model, states)
+        measure(model.eval(), norms, training_batches(self.job), torch.device("cpu"), self.job.cfg.trainer.precision)
+        return model
 
     def val(self, model: Any) -> float:
         """The measure that epochs are selected by, on val."""
-        places = self.job.split.val
-        outputs = scoring.predict(model, self.batches(places), torch.device("cpu"), self.job.cfg.trainer.precision)
-        targets = torch.from_numpy(self.job.targets.values[places])
-        return self.job.task.measured(outputs, targets, [self.monitor.removeprefix("val/")])[
-            self.monitor.removeprefix("val/")
-        ]
-
-    def batches(self, places: np.ndarray) -> Iterator[dict[str, Any]]:
-        size = max(2, int(self.job.cfg.trainer.batch_size))
-        for start in range(0, len(places), size):
-            yield {"inputs": self.job.examples.batch(places[start : start + size])}
+        return on_val(self.job)(model)[self.monitor]
 
 
 def _scored(job: Job, best: FinishedRun, model: Any, val: Mapping[str, float], tried: Sequence[Run]) -> Result:
@@ -213,4 +186,4 @@ def _scored(job: Job, best: FinishedRun, model: Any, val: Mapping[str, float], t
             for name in ("total_seconds", "train_seconds", "feature_seconds", "train_flops", "feature_flops")
         },
     }
-    return replace(best.result, metrics=found, cost=cost, calibration=None)
+    return replace(best.result, metrics=found, cost=cost, calibration=None, average=None)

@@ -13,7 +13,8 @@ from headstart.system.process import DRAFT, is_left
 CONFIG, RESULT, HISTORY, PLAN = "config.yaml", "result.json", "history.csv", "plan.json"
 DRAWING, PREDICTIONS, LOG = "plan.svg", "predictions.npz", "log.txt"
 CHECKPOINTS, HARDEST, ADAPTER, ATTEMPTS, RERUNS = "checkpoints", "hardest", "adapter", "attempts", "reruns"
-BEST, LAST, FOLDED = "best.ckpt", "last.ckpt", "folded.ckpt"
+MODEL_FILES = "backbone"
+BEST, LAST, FINAL = "best.ckpt", "last.ckpt", "final.ckpt"
 LOCK = "claim"
 LISTING, REPORT, SEARCH = "sweep.json", "report", "search"
 EXPORTS = "exports"
@@ -64,7 +65,7 @@ class RunDirectory:
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of `best`, `last`, `plateau` and `folded`."""
+        """The folder of `best`, `last`, `plateau` and `final`."""
         return self.path / CHECKPOINTS
 
     @property
@@ -82,14 +83,15 @@ class RunDirectory:
         return self.checkpoints / f"plateau-{phase}.ckpt"
 
     @property
-    def folded(self) -> Path:
-        """The best weights with the adapter folded in, until they take the place of `best`."""
-        return self.checkpoints / FOLDED
+    def final(self) -> Path:
+        """The best weights as the run is to keep them, mixed with the starting ones or with the adapter folded in,
+        until they take the place of `best`."""
+        return self.checkpoints / FINAL
 
     @property
     def weights(self) -> Path | None:
-        """The weights that the run keeps, the adapter folded in if that was asked for; `None` if it keeps none."""
-        return next((path for path in (self.folded, self.best) if path.is_file()), None)
+        """The weights that the run keeps; `None` if it keeps none."""
+        return next((path for path in (self.final, self.best) if path.is_file()), None)
 
     @property
     def hardest(self) -> Path:
@@ -114,6 +116,11 @@ class RunDirectory:
     def adapter(self) -> Path:
         """The folder of a trained adapter, as peft reads it."""
         return self.path / ADAPTER
+
+    @property
+    def model_files(self) -> Path:
+        """The folder of small files that the backbone is made and read for by: a configuration, a tokenizer."""
+        return self.path / MODEL_FILES
 
     @property
     def reruns(self) -> Path:
@@ -155,7 +162,7 @@ class RunDirectory:
     @property
     def is_left_untidy(self) -> bool:
         """Whether something is here that a completed run does not need."""
-        return any(path.exists() for path in (self.lock, self.last, self.folded))
+        return any(path.exists() for path in (self.lock, self.last, self.final))
 
     def set_aside(self, keep: Sequence[Path] = ()) -> str:
         """Move an attempt's files to `attempts/<n>/`, which is returned, so that the run can be done again."""
@@ -179,8 +186,8 @@ class RunDirectory:
         if not keep_checkpoint:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
             return
-        if self.folded.is_file():  # only now: a run that is resumed needs its best weights as they were trained
-            self.folded.replace(self.best)
+        if self.final.is_file():  # only now: a run that is resumed needs its best weights as they were trained
+            self.final.replace(self.best)
         self.last.unlink(missing_ok=True)
 
     def next_rerun(self) -> Path:

@@ -103,8 +103,9 @@ class Recorder:
     def _sums(self) -> dict[str, str]:
         """Checksums of the files that have none of their own which covers all of them."""
         own = self.directory
-        listed = (own.history, own.plan, own.predictions, own.hardest_list, *sorted(own.adapter.rglob("*")))
-        files = [path for path in listed if path.is_file()]
+        listed = (own.history, own.plan, own.predictions, own.hardest_list)
+        below = (path for folder in (own.adapter, own.model_files) for path in sorted(folder.rglob("*")))
+        files = [path for path in (*listed, *below) if path.is_file()]
         return {path.relative_to(own.path).as_posix(): f"{crc32_of_file(path):08x}" for path in files}
 
     def _write(

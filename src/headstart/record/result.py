@@ -127,9 +127,11 @@ class Result:
     """How the examples were read, and what of them was not."""
     calibration: Mapping[str, Any] | None = field(default=None, metadata=MAY_LACK)
     """Temperature and conformity of the validation examples (see `training.calibration`)."""
+    average: Mapping[str, Any] | None = field(default=None, metadata=MAY_LACK)
+    """How the weights that it keeps were averaged, and the monitor before and after (see `run.averages`)."""
     predictions_bytes: int | None = field(default=None, metadata=MAY_LACK)
     crc32: Mapping[str, str] | None = field(default=None, metadata=MAY_LACK)
-    """Of other files of the run: its history, plan, predictions, list of hardest examples and adapter."""
+    """Of other files of the run: its history, plan, predictions, hardest examples, adapter and model files."""
     more: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] | None = field(default=None, metadata=MAY_LACK)
     """What was said while the run was prepared and carried out."""
@@ -175,7 +177,7 @@ PARTS: dict[str, type] = {
     "weights": Weights,
 }
 """Entries that have a shape of their own."""
-PLAIN = ("environment", "git", "details", "reading", "calibration")
+PLAIN = ("environment", "git", "details", "reading", "calibration", "average")
 
 
 @cache

@@ -17,6 +17,7 @@ from headstart.record import result
 from headstart.record.directory import RunDirectory
 from headstart.record.recorder import PeakMemory, Recorder
 from headstart.record.result import Result
+from headstart.run.averages import average_of, moving_average
 from headstart.run.begin import begin_record
 from headstart.run.heads import fitted_heads
 from headstart.run.job import Job
@@ -24,6 +25,7 @@ from headstart.run.parts import build_backbone, build_head, build_optimizer, dat
 from headstart.run.scores import (
     count_parameters,
     keep_adapter,
+    keep_model_files,
     record_probe,
     record_scores,
     record_trial,
@@ -34,6 +36,7 @@ from headstart.run.screen import last_line, shown_of_epochs, title
 from headstart.run.stored import frozen_features, kept_activations, stored_views
 from headstart.run.unchanged import check_unchanged
 from headstart.training.activations import FEATURES
+from headstart.training.averaging import Ema, Start
 from headstart.training.checkpoints import resumable
 from headstart.training.device import check_precision, device_of, set_process_up
 from headstart.training.epochs import (
@@ -73,6 +76,8 @@ class Fit:
     device: torch.device
     is_paused: bool = False
     """Whether it was left before its end, to go on from there."""
+    average: Ema | Start | None = None
+    """What averaged its weights, or what they are yet to be mixed with."""
 
 
 def run(jobs: Sequence[Job], directories: Sequence[RunDirectory], until: int | None = None) -> list[Result]:
@@ -118,7 +123,7 @@ def train_model(job: Job, record: Recorder, until: int | None = None) -> Result:
         fit = _fit(job, directory, record.row, progress, until)
     backbone, head = fit.module.backbone, fit.module.head
     reached = 1 + max(row["phase"] for row in fit.rows)
-    cost = {
+    cost: dict[str, Any] = {
         "train_seconds": fit.seconds,
         "feature_seconds": fit.feature_seconds,
         "train_flops": fit.flops,
@@ -140,12 +145,16 @@ def train_model(job: Job, record: Recorder, until: int | None = None) -> Result:
         return done
     load_weights(fit.module, directory.best, job.run_id)
     data, module = data_module(job), fit.module.to(fit.device).eval()
+    began = time.perf_counter()
+    average = average_of(job, module, fit.average, directory, fit.rows)
+    cost["train_seconds"] += time.perf_counter() - began
     scored = score(job, data, module, fit.device)
     val = score_val(job, data, module, fit.device)
     check_unchanged(job)
     job.examples.verify()
     keep_adapter(job, fit.module, directory)
-    done = record_scores(job, record, fit.rows, scored, val, cost, backbone.weights, kept)
+    keep_model_files(job, directory)
+    done = record_scores(job, record, average.rows, scored, val, cost, backbone.weights, kept, average.record)
     directory.tidy(job.cfg.trainer.keep_checkpoint)
     progress.done(last_line(done))
     return done
@@ -185,9 +194,11 @@ def _fit(
     )
     thaw = Thaw(job.plan, job.parts.scheduler, groups)
     rows, flops = EpochRows(thaw, on_row, progress), FlopMeter(thaw)
+    ema = moving_average(job, module, rows)
+    start = Start(module, thaw) if job.strategy.average == "wise_ft" else None
     callbacks: list[Any] = [] if until is None else [Pause(until)]
-    callbacks += [thaw, PlateauThaw(thaw, directory.plateau, job.run_id), rows, flops]
-    callbacks += keepers(directory.best, directory.last, rows, settings.monitor)
+    callbacks += [thaw, PlateauThaw(thaw, directory.plateau, job.run_id, ema), rows, flops, *filter(None, [ema, start])]
+    callbacks += keepers(directory.best, directory.last, rows, settings.monitor, ema)
     if settings.patience is not None:
         callbacks.append(EarlyStopping(thaw, settings.patience, settings.min_delta, settings.monitor))
     trainer = lightning_trainer(settings, callbacks, directory.path, job.run_id)
@@ -201,7 +212,8 @@ def _fit(
         except PausedError:
             is_paused = True
     seconds = time.perf_counter() - began
-    return Fit(module, rows.rows, flops.total, seconds, frozen.flops, frozen.seconds, memory.read(), device, is_paused)
+    took = (flops.total, seconds, frozen.flops, frozen.seconds, memory.read())
+    return Fit(module, rows.rows, *took, device, is_paused, ema or start)
 
 
 def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[Result]:

@@ -15,6 +15,9 @@ from headstart.strategies.strategy import Strategy
 
 log = logging.getLogger(__name__)
 
+SHARED = ("lr", "average", "average_decay")
+"""Settings that make no strategy another one."""
+
 
 def check_strategy_name(cfg: DictConfig, strategy: Strategy, plan: Plan, kinds: Mapping[str, tuple[Kind, ...]]) -> None:
     """Say that a strategy of ours has become another by its settings; your own may be called what you like.
@@ -31,7 +34,7 @@ def check_strategy_name(cfg: DictConfig, strategy: Strategy, plan: Plan, kinds: 
         return
     node = OmegaConf.to_container(cfg.strategy, resolve=True)
     assert isinstance(node, dict)
-    changed = {key: node.get(key) for key, value in shipped.items() if node.get(key) != value and key != "lr"}
+    changed = {key: node.get(key) for key, value in shipped.items() if node.get(key) != value and key not in SHARED}
     given = ", ".join(f"strategy.{key}={_written(value)}" for key, value in changed.items())
     cause = given or f"unfreeze={cfg.choices.get('unfreeze')}"
     if changed and all(type(value) in (int, float) for value in changed.values()):

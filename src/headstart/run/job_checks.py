@@ -11,6 +11,7 @@ from headstart.errors import InputError
 from headstart.run.job import Job
 from headstart.splits.duplicates import Duplicates, remarks
 from headstart.strategies.plan import HEAD
+from headstart.strategies.strategy import no_start
 from headstart.tasks.task import Targets, Task
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,11 @@ def note_random(job: Job) -> None:
             "they compute stays random.",
             *(f"{frozen:,}", f"{total:,}"),
         )
+
+
+def check_start(job: Job) -> None:
+    if job.strategy.average == "wise_ft" and job.identity["weights"]["weights"] is None:
+        raise InputError(no_start("backbone.weights=none"))
 
 
 def check_copies(job: Job) -> None:

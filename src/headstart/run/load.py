@@ -120,6 +120,8 @@ def load(path: Path) -> FinishedRun:
     task = _task(parts, done, directory)
     classes = tuple(map(str, (done.data and (done.data.classes or done.data.targets)) or ()))
     factory = parts.sized_backbone
+    if directory.model_files.is_dir():
+        factory = factory.with_model_files(directory.model_files)
     with torch.random.fork_rng(devices=[]):  # whoever loads a model goes on with the dice that they had
         model = _model(parts, factory, int(cfg.seed), len(classes), done, directory)
     if cfg.trainer.precision == "64-true":
@@ -217,7 +219,6 @@ def _frozen_backbone(factory: BackboneFactory, strategy: Strategy, seed: int, do
     source, known = (done.weights.source, done.weights.sha256) if done.weights else ("?", None)
     where = f"The run trained a head alone, so that its backbone must come from its weights, {source}"
     try:
-        factory.check(strategy.pretrained)
         backbone = backbone_of(factory, strategy, seed)
     except InputError as error:
         raise InputError(f"{where}; they cannot be had: {error}") from error

@@ -28,6 +28,7 @@ from headstart.run.findings import Findings, key_of
 from headstart.run.job import Draft, Job
 from headstart.run.job_checks import (
     check_copies,
+    check_start,
     check_steps,
     note_idle,
     note_random,
@@ -100,6 +101,7 @@ def _prepared(cfg: DictConfig, here: bool, findings: Findings) -> Job:
         **({"columns": columns_identity(source)} if source.columns else {}),
     }
     job = Job(cfg, parts, factory, sketch, job_plan, source, found["split"], what, findings)
+    check_start(job)
     check_copies(job)
     check_steps(job)
     if here:

@@ -19,6 +19,7 @@ from headstart.record import result
 from headstart.record.directory import RunDirectory
 from headstart.record.recorder import PeakMemory, Recorder
 from headstart.record.result import PhaseRecord, Result, Selection, Weights
+from headstart.record.writing import write_bytes
 from headstart.run.job import Job
 from headstart.run.parts import shifted_indices
 from headstart.strategies.plan import Plan
@@ -141,11 +142,12 @@ def record_scores(
     cost: Mapping[str, Any],
     weights: WeightsRecord,
     kept: Mapping[int, str] | None = None,
+    average: Mapping[str, Any] | None = None,
 ) -> Result:
     """Turn what was scored into metrics, predictions and the result; the epoch is the one that was best by the monitor.
 
     `val` are outputs `(N, O)` and targets of the validation examples, which say how sure the model may be. `kept` names
-    the group, by phase, whose stored activations training started from.
+    the group, by phase, whose stored activations training started from; `average` is how the weights were averaged.
     """
     assert not job.is_trial, "a trial of a search is not scored on test"
     task, names = job.task, job.targets.names
@@ -168,6 +170,7 @@ def record_scores(
         },
         calibration=calibration_of(task, val, (test.outputs, test.targets)),
         details=task.details(test.outputs, torch.from_numpy(test.targets), names),
+        **({} if average is None else {"average": dict(average)}),
         **_circumstances(job, rows, weights, kept),
     )
 
@@ -252,7 +255,16 @@ def keep_adapter(job: Job, module: TransferModule, directory: RunDirectory) -> N
     if adapter.merge:
         adapter.fold(module.backbone)
         folded = {**read_checkpoint(directory.best, job.run_id), "state_dict": module.state_dict()}
-        write_checkpoint(directory.folded, folded, job.run_id)
+        write_checkpoint(directory.final, folded, job.run_id)
+
+
+def keep_model_files(job: Job, directory: RunDirectory) -> None:
+    """Copy the small files that the backbone is made by, so that the run needs none but its own to be loaded."""
+    if not job.cfg.trainer.keep_checkpoint:
+        return
+    for name, path in job.factory.model_files.items():
+        directory.model_files.mkdir(exist_ok=True)
+        write_bytes(directory.model_files / name, path.read_bytes())
 
 
 def _hardest(job: Job, test: Scored) -> list[tuple[dict[str, Any], bytes | str | None]]:

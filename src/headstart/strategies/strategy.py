@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
-from headstart.config.ranges import Count, Multiplier, Positive
+from headstart.config.ranges import Count, Multiplier, Positive, ProperFraction
 from headstart.errors import InputError
 from headstart.strategies.adapters import Adapter
 from headstart.strategies.plan import HEAD, KINDS, FrozenNorm, Kind, Phase, Plan, ThawedNorm
@@ -17,6 +17,9 @@ from headstart.strategies.unfreeze import Never, Unfreeze, Window, match
 
 Decay = Annotated[float, Ge(0.01), Le(1)]
 """A number from 0.01 to 1: of dozens of groups, the lowest must still move."""
+Average = Literal["ema", "wise_ft"]
+"""What a run keeps in place of the weights of one step: their moving average, or a mixture with the starting ones."""
+USUAL_DECAY = 0.999
 OWN_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "adapter")
 
 
@@ -27,6 +30,8 @@ class Strategy:
     them), `first_k` from the input (the stem comes with them). `kinds` narrows every group to some of its parameters;
     with an adapter the default is the adapter's alone. A group with no such parameter stays frozen. The multiplier of
     a group `d` groups below the head is `backbone_rate × layer_decay ** d`.
+
+    With `average` a run keeps averaged weights (see `training.averaging`): `ema` by `average_decay`, or `wise_ft`.
     """
 
     def __init__(
@@ -44,7 +49,14 @@ class Strategy:
         granularity: Literal["blocks", "stages"] = "blocks",
         adapter: Adapter | None = None,
         regularizer: Regularizer | None = None,
+        average: Average | None = None,
+        average_decay: ProperFraction = USUAL_DECAY,
     ) -> None:
+        if average_decay != USUAL_DECAY and average != "ema":
+            raise InputError(
+                f"strategy.average_decay={average_decay:g} is of a moving average, but strategy.average is "
+                f"{average or 'null'}. Add strategy.average=ema, or leave the decay out."
+            )
         self.lr, self.pretrained = lr, pretrained
         self.patterns, self.last_k, self.first_k = groups, last_k, first_k
         own = kinds if kinds is not None else [] if adapter else OWN_KINDS
@@ -52,6 +64,7 @@ class Strategy:
         self.backbone_rate, self.layer_decay = backbone_rate, layer_decay
         self.frozen_norm, self.thawed_norm, self.granularity = frozen_norm, thawed_norm, granularity
         self.adapter, self.regularizer = adapter, regularizer
+        self.average, self.average_decay = average, average_decay
 
     def trainable(self, kinds: Mapping[str, Collection[Kind]]) -> tuple[str, ...]:
         """The backbone groups that may train at all, from the input to the output.
@@ -80,6 +93,7 @@ class Strategy:
         `rate` is the backbone's own: it scales every row of the backbone but adapters, which start from nothing.
         """
         trainable = self.trainable(kinds)
+        self._check_average(trainable)
         if bool(trainable) == isinstance(unfreeze, Never):
             raise InputError(_mismatch(tuple(kinds), trainable, unfreeze))
         windows = unfreeze.windows(trainable, max_epochs)
@@ -107,6 +121,25 @@ class Strategy:
             unfreeze.restart,
             self.granularity,
         )
+
+    @property
+    def averaging(self) -> str | None:
+        """What a run keeps in place of one step's weights, in words."""
+        words = {
+            "ema": f"the moving average of the weights over steps, decay {self.average_decay:g} at most; epochs are "
+            "selected by it",
+            "wise_ft": "the best epoch's weights mixed with the starting ones, how much of each chosen on val",
+        }
+        return None if self.average is None else words[self.average]
+
+    def _check_average(self, trainable: Sequence[str]) -> None:
+        if self.average is not None and not trainable:
+            raise InputError(
+                f"strategy.average={self.average} needs something that is tuned in the backbone, but this strategy "
+                "keeps it whole as it came. Leave strategy.average out, or tune (strategy=fine_tune, say)."
+            )
+        if self.average == "wise_ft" and not self.pretrained:
+            raise InputError(no_start(f"strategy.pretrained={str(self.pretrained).lower()}"))
 
     def _phase(self, window: Window, groups: Sequence[str], own: float) -> Phase:
         rates: dict[str, dict[Kind, float]] = {}
@@ -149,6 +182,14 @@ class Strategy:
         if key == "first_k":
             return tuple(groups[: groups.index(blocks[count - 1]) + 1])
         return tuple(groups[groups.index(blocks[-count]) :])
+
+
+def no_start(cause: str) -> str:
+    """What to say where there are no weights to go back towards."""
+    return (
+        f"strategy.average=wise_ft mixes tuned weights with the pretrained ones that they began from, but with {cause} "
+        "they begin from random ones. Use strategy.average=ema, or pretrained weights."
+    )
 
 
 def _mismatch(groups: Sequence[str], trainable: Sequence[str], unfreeze: Unfreeze) -> str:

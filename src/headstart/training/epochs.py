@@ -3,6 +3,7 @@ training, and floating-point work."""
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,17 @@ from headstart.training.thaw import Thaw
 from headstart.training.work import Known, counter
 
 Row = dict[str, Any]
+
+
+class AsTrained:
+    """The weights that a run is judged by and keeps: here those that train, elsewhere an average of them."""
+
+    def in_place(self, module: Any) -> AbstractContextManager[Any]:
+        """The block in which `module` holds them."""
+        return nullcontext()
+
+    def restart(self, module: Any) -> None:
+        """Take note that training goes on from other weights, those that `module` holds now."""
 
 
 class EpochRows(pl.Callback):
@@ -67,10 +79,17 @@ class PlateauThaw(pl.Callback):
         best: where the best weights of a phase are kept meanwhile, each in a file of its own: a run that is killed
             before its last checkpoint knows of the next phase must find those that it was to put back.
         run_id: the run that they must be of.
+        judged: the weights that are kept and put back.
     """
 
-    def __init__(self, thaw: Thaw, best: Callable[[int], Path], run_id: str | None = None) -> None:
-        self.thaw, self.best, self.run_id = thaw, best, run_id
+    def __init__(
+        self,
+        thaw: Thaw,
+        best: Callable[[int], Path],
+        run_id: str | None = None,
+        judged: AsTrained | None = None,
+    ) -> None:
+        self.thaw, self.best, self.run_id, self.judged = thaw, best, run_id, judged or AsTrained()
         self.restore = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -82,6 +101,7 @@ class PlateauThaw(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.restore:
             load_weights(pl_module, self.best(self.thaw.phase - 1), self.run_id)
+            self.judged.restart(pl_module)
             self.restore = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -90,7 +110,8 @@ class PlateauThaw(pl.Callback):
             return
         is_best = self.thaw.watch(pl_module.metrics[until.monitor])
         if is_best and until.restore_best:
-            trainer.save_checkpoint(self.best(self.thaw.phase), weights_only=True)
+            with self.judged.in_place(pl_module):
+                trainer.save_checkpoint(self.best(self.thaw.phase), weights_only=True)
         self.restore = self.thaw.is_due and until.restore_best
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -102,12 +123,13 @@ class PlateauThaw(pl.Callback):
 class BestWeights(pl.Callback):
     """Keeps the weights of the best epoch by `monitor`, as the history of `rows` tells it."""
 
-    def __init__(self, path: Path, rows: EpochRows, monitor: str) -> None:
-        self.path, self.rows, self.monitor = path, rows, monitor
+    def __init__(self, path: Path, rows: EpochRows, monitor: str, judged: AsTrained | None = None) -> None:
+        self.path, self.rows, self.monitor, self.judged = path, rows, monitor, judged or AsTrained()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if metrics.best_epoch(self.rows.rows, self.monitor) == len(self.rows.rows) - 1:
-            trainer.save_checkpoint(self.path, weights_only=True)
+            with self.judged.in_place(pl_module):
+                trainer.save_checkpoint(self.path, weights_only=True)
 
 
 class EarlyStopping(pl.Callback):
@@ -225,13 +247,15 @@ class Keeper(ModelCheckpoint):
         )
 
 
-def keepers(best: Path, last: Path, rows: EpochRows, monitor: str) -> list[pl.Callback]:
+def keepers(
+    best: Path, last: Path, rows: EpochRows, monitor: str, judged: AsTrained | None = None
+) -> list[pl.Callback]:
     """Keepers of `best` (weights at the best epoch by `monitor`) and of `last` (everything), each at its place.
 
     In this order: a run that is killed between the two does the epoch again, and keeps its weights again.
     """
     return [
-        BestWeights(best, rows, monitor),
+        BestWeights(best, rows, monitor, judged),
         Keeper(last.parent, last.stem, enable_version_counter=False, save_on_train_epoch_end=True),
     ]
 
