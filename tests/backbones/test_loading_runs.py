@@ -199,7 +199,9 @@ def test_another_tokenizer_than_the_run_read_with_is_refused(at_home: Path, word
     shutil.copytree(words["text"][1].partition("=")[2], "model")
     mine = ["backbone.model=model" if word.startswith("backbone.model=") else word for word in words["text"]]
     assert main(["train", *mine, "strategy=fine_tune", "hydra.run.dir=run"]) == 0
-    path = Path("model/tokenizer.json")
+    shutil.rmtree("model")  # the run has its own copy
+    load(Path("run"))
+    path = Path("run/backbone/tokenizer.json")
     path.write_text(path.read_text().replace('"dog":', '"fog":'))
     with pytest.raises(InputError, match="tokenizer was"):
         load(Path("run"))

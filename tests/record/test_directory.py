@@ -36,12 +36,12 @@ def test_no_other_module_knows_the_name_of_a_file():
 def test_files_lie_where_they_always_did(tmp_path: Path):
     run = RunDirectory(tmp_path / "r")
     attributes = (
-        "config", "result", "history", "plan", "drawing", "predictions", "log", "best", "last", "folded",
+        "config", "result", "history", "plan", "drawing", "predictions", "log", "best", "last", "final",
         "hardest", "hardest_list", "adapter", "attempts", "reruns", "lock",
     )  # fmt: skip
     assert [getattr(run, name).relative_to(run.path).as_posix() for name in attributes] == [
         "config.yaml", "result.json", "history.csv", "plan.json", "plan.svg", "predictions.npz", "log.txt",
-        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "checkpoints/folded.ckpt",
+        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "checkpoints/final.ckpt",
         "hardest", "hardest/hardest.json", "adapter", "attempts", "reruns", "claim",
     ]  # fmt: skip
     assert run.plateau(2) == run.path / "checkpoints" / "plateau-2.ckpt"

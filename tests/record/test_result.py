@@ -231,7 +231,7 @@ def test_what_an_earlier_version_did_not_write_is_named():
     with pytest.raises(bounded.DamagedError, match="lacks what every completed run has: cost"):
         Result.from_dict(value)
     found = Result.from_dict({**value, "cost": {}})
-    assert found.missing == ["task", "selection", "score", "reading", "calibration", "crc32"]
+    assert found.missing == ["task", "selection", "score", "reading", "calibration", "average", "crc32"]
     assert found.to_dict() == {**value, "cost": {}}
 
 
@@ -244,6 +244,7 @@ def test_a_worse_kind_of_entry_counts_as_missing():
         "score",
         "weights",
         "calibration",
+        "average",
         "crc32",
     ]
 
