@@ -125,7 +125,7 @@ ACCEPTED = {
         augmentation.alpha augmentation.min_scale augmentation.mixup_alpha augmentation.cutmix_alpha
         augmentation.max_time augmentation.max_band backbone.rate backbone.seconds SyntheticAudio/data.seconds head.l2
         optimizer.momentum strategy.layer_decay strategy.backbone_rate
-        strategy.regularizer.alpha strategy.adapter.alpha unfreeze.rate features.budget_gb
+        strategy.regularizer.alpha strategy.regularizer.eta strategy.adapter.alpha unfreeze.rate features.budget_gb
     """,
     "[]": """
         feature_extraction/strategy.groups experiment

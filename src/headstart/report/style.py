@@ -34,6 +34,7 @@ STRATEGIES: dict[str, tuple[str, str, str]] = {  # light, dark, marker
     "bias_only": ("#70701a", "#c9c95c", "<"),
     "norm_only": ("#17808c", "#55cfdd", "p"),
     "l2_sp": ("#8a5433", "#d9a680", "h"),
+    "bss": ("#5d6b1f", "#c3cf7a", "8"),
 }
 DASHES = ("-", (0, (4, 1.6)), (0, (1, 1.3)), (0, (5, 1.5, 1, 1.5)))
 FILLS = ("full", "none", "left", "top")

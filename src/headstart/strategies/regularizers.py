@@ -1,4 +1,4 @@
-"""Penalties that hold a model near where it started."""
+"""Penalties that are added to the training loss: on how far weights move, or on what features are."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,22 +11,27 @@ if TYPE_CHECKING:
 
 Pull = Annotated[float, Gt(0), Le(1e6)]
 Decay = Annotated[float, Ge(0), Le(1e6)]
+Values = Annotated[int, Ge(1), Le(4096)]
 
 
 class Regularizer(ABC):
-    """A penalty that is added to the training loss and takes the place of weight decay."""
+    """A penalty that is added to the training loss."""
 
-    @abstractmethod
-    def start(self, pretrained: Sequence["Tensor"], fresh: Sequence["Tensor"]) -> None:
+    replaces_decay = False
+    """Whether it takes the place of weight decay."""
+
+    def start(self, pretrained: Sequence["Tensor"], fresh: Sequence["Tensor"]) -> None:  # noqa: B027  (some need none)
         """Remember the starting values of the pretrained weights; `fresh` are the head's."""
 
     @abstractmethod
-    def penalty(self) -> "Tensor":
-        """The penalty for the weights as they are now: a scalar with a graph."""
+    def penalty(self, features: "Tensor") -> "Tensor":
+        """The penalty for the weights as they are now, and a batch's `features` `(B, D)`: a scalar with a graph."""
 
 
 class L2SP(Regularizer):
     """`alpha/2 · ‖w − w⁰‖² + beta/2 · ‖head‖²` (Li, Grandvalet & Davoine 2018, eq. 2), over weights alone."""
+
+    replaces_decay = True
 
     def __init__(self, alpha: Pull = 0.1, beta: Decay = 0.01) -> None:
         self.alpha, self.beta = alpha, beta
@@ -35,10 +40,27 @@ class L2SP(Regularizer):
         self.pretrained, self.fresh = list(pretrained), list(fresh)
         self.origin = [weight.detach().clone() for weight in self.pretrained]
 
-    def penalty(self) -> "Tensor":
+    def penalty(self, features: "Tensor") -> "Tensor":
         import torch
 
         self.origin = [o.to(w.device) for o, w in zip(self.origin, self.pretrained, strict=True)]  # models move later
         pulled = [(w - origin).square().sum() for w, origin in zip(self.pretrained, self.origin, strict=True)]
         decayed = [weight.square().sum() for weight in self.fresh]
         return self.alpha / 2 * torch.stack(pulled).sum() + self.beta / 2 * torch.stack(decayed).sum()
+
+
+class BatchSpectralShrinkage(Regularizer):
+    """`eta · Σ σ²` over the `k` smallest singular values of a batch's features (Chen et al. 2019, eq. 5).
+
+    What the pretrained model tells apart by tiny differences alone transfers badly; shrinking it leaves the head the
+    strong directions. Weight decay stays as it is. Each process has the values of its own share of a batch.
+    """
+
+    def __init__(self, eta: Pull = 0.001, k: Values = 1) -> None:
+        self.eta, self.k = eta, k
+
+    def penalty(self, features: "Tensor") -> "Tensor":
+        import torch
+
+        smallest = torch.linalg.svdvals(features.float())[-self.k :]
+        return self.eta * smallest.square().sum()

@@ -46,7 +46,7 @@ class TransferModule(pl.LightningModule):
         num_outputs: O.
         measures: metrics of val that are measured in every epoch beside `loss` and the task's running one.
         augmentation: mixes whole batches on the device, if it does.
-        regularizer: a penalty that takes the place of weight decay.
+        regularizer: a penalty that is added to the training loss.
     """
 
     frozen_modules: Sequence[tuple[nn.Module, FrozenNorm]] = ()
@@ -94,11 +94,11 @@ class TransferModule(pl.LightningModule):
         """
         self.kept = kept
 
-    def _outputs(self, batch: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+    def _features(self, batch: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
         if self.start is None:
-            return self(inputs)
+            return self.backbone(inputs)
         activations = self.start.of(self.current_epoch if self.training else 0, batch, self.backbone)
-        return self.head(self.backbone.suffix(activations, self.start.boundary))
+        return self.backbone.suffix(activations, self.start.boundary)
 
     def setup(self, stage: str) -> None:
         if self.regularizer is not None:  # before a checkpoint is loaded: a resumed run is pulled to the same start
@@ -117,7 +117,8 @@ class TransferModule(pl.LightningModule):
         targets = labels
         if self.augmentation is not None and self.augmentation.mixes:
             inputs, targets = self._mix(inputs, labels, batch_idx)
-        outputs = self._outputs(batch, inputs)
+        features = self._features(batch, inputs)
+        outputs = self.head(features)
         loss = self.task.loss(outputs.float(), targets)
         detached = loss.detach()
         self._note_divergence(detached)
@@ -126,10 +127,10 @@ class TransferModule(pl.LightningModule):
         if "num_global" in batch:
             # processes average their gradients: scaled so that every example of the batch weighs the same
             loss = loss * (len(labels) * self.trainer.world_size / batch["num_global"])
-        return loss if self.regularizer is None else loss + self.regularizer.penalty()
+        return loss if self.regularizer is None else loss + self.regularizer.penalty(features)
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        outputs, labels = self._outputs(batch, batch["inputs"]).float(), batch["labels"]
+        outputs, labels = self.head(self._features(batch, batch["inputs"])).float(), batch["labels"]
         # neither smoothed nor weighted, so that val/loss means the same in every run
         self.val_loss.update(self.task.plain_loss(outputs, labels) * len(labels), len(labels))
         self.val_running.update(self.task.values(outputs, labels).sum(), len(labels))
@@ -161,7 +162,8 @@ class TransferModule(pl.LightningModule):
         Weight decay is for matrices and kernels: norms, biases and other vectors get none, as the field does.
         """
         base = self.optimizer([nn.Parameter(torch.zeros(1))]).defaults
-        decay = 0.0 if self.regularizer is not None else base.get("weight_decay", 0.0)
+        replaced = self.regularizer is not None and self.regularizer.replaces_decay
+        decay = 0.0 if replaced else base.get("weight_decay", 0.0)
         groups: dict[tuple[Row, bool], list[nn.Parameter]] = {}
         for row, named in self.rows.items():
             for parameter in named.values():
