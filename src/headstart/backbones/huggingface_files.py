@@ -166,12 +166,28 @@ def read_config(place: Place, **changes: Any) -> Any:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"transformers cannot read the configuration of {place.source}: {reason}") from error
     _refuse_foreign_code(place, config)
+    _check_numbers(place, config)
     import torch
 
     for name, value in {"dtype": torch.float32, "use_cache": False, **changes}.items():
         if hasattr(config, name):
             setattr(config, name, value)
     return config
+
+
+def _check_numbers(place: Place, config: Any) -> None:
+    """Raise `InputError` for numbers that a model takes without looking, and fails on when it trains."""
+    problems = []
+    for name, value in vars(config).items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            continue
+        is_share, is_small = "drop" in name or name.endswith("_prob"), name == "eps" or "_eps" in name
+        if (is_share and not 0 <= value <= 1) or (is_small and not 0 < value < 1):
+            problems.append(f"{name} must lie between 0 and 1, but is {value!r}"[:200])
+        elif value != value:
+            problems.append(f"{name} must be a number, but is nan")
+    if problems:
+        raise InputError(*(f"In config.json of {place.source}, {problem}. Mend it there." for problem in problems))
 
 
 def _refuse_foreign_code(place: Place, config: Any) -> None:

@@ -116,7 +116,7 @@ def _optimizer(target: type, arguments: Mapping[str, Any], is_tried: bool) -> Ca
 
 def _optimizer_violations(name: str, value: Any, default: Any) -> list[str]:
     """As `violations`, for constructors that are not ours: a value must be like the default."""
-    own = {"lr": Positive, "weight_decay": Penalty}
+    own = {"lr": Positive, "weight_decay": Penalty, "foreach": bool | None, "fused": bool | None}
     if name in own:
         return violations(f"optimizer.{name}", value, own[name])
     if isinstance(default, (bool, int, float)):
