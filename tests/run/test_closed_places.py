@@ -40,6 +40,17 @@ def test_a_cache_that_cannot_be_written_is_said_at_once_and_done_without(
     assert metrics("without") == metrics("with")
 
 
+def test_a_folder_of_the_library_datasets_is_read_without_a_cache(at_home: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("datasets")
+    from headstart.data.hub import load_splits
+
+    (at_home / "corpus").mkdir()
+    rows = [{"text": f"the cat {number} runs", "label": "ab"[number % 2]} for number in range(4)]
+    (at_home / "corpus" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setenv("HEADSTART_CACHE", NOWHERE)
+    assert list(load_splits("corpus", None, None)["train"]["text"]) == [row["text"] for row in rows]
+
+
 @pytest.fixture
 def finished(at_home: Path, pictures: Path) -> Iterator[list[str]]:
     """A comparison that is done, in a folder that has been closed since."""

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from headstart.data.cells import narrow
@@ -14,6 +15,7 @@ from headstart.data.table import Table
 from headstart.errors import InputError, unknown
 from headstart.names import listed
 from headstart.system.cache import cache_dir, stamp
+from headstart.system.places import closed
 from headstart.system.waiting import within
 
 _ANSWER_SECONDS = 4.0
@@ -147,7 +149,11 @@ def load_splits(dataset: str, subset: str | None, revision: str | None) -> Mappi
         if (folder / "dataset_dict.json").is_file():
             return datasets.load_from_disk(str(folder))
         if folder.is_dir():
-            return datasets.load_dataset(str(folder), subset, cache_dir=str(_cache_of(folder)))
+            kept = _cache_of(folder)
+            if not closed(kept):
+                return datasets.load_dataset(str(folder), subset, cache_dir=str(kept))
+            with TemporaryDirectory() as fleeting:
+                return datasets.load_dataset(str(folder), subset, cache_dir=fleeting, keep_in_memory=True)
         return datasets.load_dataset(dataset, subset, revision=revision)
     except Exception as error:  # the library raises all kinds, its own and those of what it builds on
         said = [str(one) for one in (error, error.__cause__) if one is not None and str(one)]

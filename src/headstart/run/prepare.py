@@ -61,6 +61,8 @@ def prepare(cfg: DictConfig, here: bool = True, findings: Findings | None = None
 
 def _prepared(cfg: DictConfig, here: bool, findings: Findings) -> Job:
     parts, factory, nodes = _bound(cfg)
+    if here:
+        note_closed(cfg)
     settings, strategy = cfg.trainer, parts.strategy
     found: dict[str, Any] = {}
     collect(
@@ -105,7 +107,6 @@ def _prepared(cfg: DictConfig, here: bool, findings: Findings) -> Job:
     check_copies(job)
     check_steps(job)
     if here:
-        note_closed(cfg)
         check_memory(job)
         note_many(settings.num_workers)
     note_few_steps(job)
