@@ -11,6 +11,7 @@ import pytest
 from headstart import notes
 from headstart.cli.main import main
 from headstart.record.result import Result
+from pictures import tiny, write_folder
 
 LONG = "x" * 300
 
@@ -68,6 +69,7 @@ OPTIMIZERS = [
     ("+optimizer.betas=3", "optimizer.betas must be 2 values"),
     ("+optimizer.betas=[0.9,2]", "Invalid beta parameter"),
     ("+optimizer.eps=nan", "optimizer.eps must be a finite number"),
+    ("+optimizer.fused=3", "optimizer.fused must be a valid boolean"),
     ("+optimizer.amsgrad=3", "optimizer.amsgrad must be a valid boolean"),
     ("optimizer=sgd optimizer.momentum=1.5", "does not slow down where there is no gradient"),
     ("optimizer=sgd +optimizer.dampening=5 optimizer.nesterov=false", "does not go down where the gradient says so"),
@@ -132,7 +134,7 @@ NAMES = [
     ("strategy=partial strategy.last_k=0", "strategy.last_k must be greater than or equal to 1"),
     ("strategy=bias_only strategy.kinds=null", "with strategy.kinds=null it is fine_tune"),
     ("strategy=norm_only strategy.kinds=[weight,bias,norm,norm_bias]", "it is fine_tune"),
-    ("strategy=bias_only strategy.kinds=[bias]", "have only weight, norm, norm_bias"),
+    ("data.size=32 strategy=bias_only strategy.kinds=[bias]", "have only weight, norm, norm_bias"),
     ("strategy=from_scratch strategy.pretrained=true", "with strategy.pretrained=true it is fine_tune"),
     ("strategy=gradual_unfreeze unfreeze=at_start", "with unfreeze=at_start it is fine_tune"),
     ("strategy=lp_ft unfreeze=at_start", "with unfreeze=at_start it is fine_tune"),
@@ -296,8 +298,25 @@ def said_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ("line", "expected"),
     [*SETTINGS, *WORDS, *COUNTED, *OPTIMIZERS, *NAMES, *WEIGHTS, *GUESSES, *KINDS, *MACHINE, *PLACES],
 )
-def test_bad_settings_are_refused(at_home: Path, capsys: pytest.CaptureFixture[str], line: str, expected: str):
-    assert expected in said_of(["train", *shlex.split(line)], capsys)
+def test_bad_settings_are_refused(
+    at_home: Path, pictures: Path, capsys: pytest.CaptureFixture[str], line: str, expected: str
+):
+    words = shlex.split(line)
+    assert expected in said_of(["train", *small(pictures, words), *words], capsys)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("pictures"), per_class=8)
+
+
+def small(pictures: Path, words: list[str]) -> list[str]:
+    """Words for a few pictures and a tiny network, where a case is not about what is read."""
+    groups = {word.lstrip("+~").partition("=")[0].partition(".")[0] for word in words if not word.startswith("-")}
+    if "data" in groups or any(word.startswith("--") for word in words):
+        return []
+    backbone, data = tiny(pictures)[:3], tiny(pictures)[3:6]
+    return data if "backbone" in groups else [*backbone, *data]
 
 
 @pytest.mark.parametrize(

@@ -459,8 +459,18 @@ def test_an_alias_bomb_in_a_record_is_refused(home: Path, pictures: Path):
         recorded.load(directory / "config.yaml")
 
 
-@pytest.mark.parametrize("inside", [None, ".hydra", "log.txt", "checkpoints", "hardest/0.png", "adapter/a/b"])
-@pytest.mark.parametrize("mode", [["train"], ["train", "-m"], ["train", "-m", "--dry-run"]])
+LINKED = (None, ".hydra", "log.txt", "checkpoints", "hardest/0.png", "adapter/a/b")
+WRITING = (["train"], ["train", "-m"], ["train", "-m", "--dry-run"])
+
+
+@pytest.mark.parametrize(
+    ("inside", "mode"),
+    [
+        pytest.param(inside, mode, marks=() if one % 3 == other else pytest.mark.slow)
+        for one, inside in enumerate(LINKED)
+        for other, mode in enumerate(WRITING)
+    ],
+)
 def test_nothing_is_written_through_a_link(
     home: Path, pictures: Path, capsys: pytest.CaptureFixture[str], inside: str | None, mode: list[str]
 ):
