@@ -34,8 +34,8 @@ FLEETING = (
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """A comparison of six runs: two heads on the same features, four that train everything over four epochs."""
+def point(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What the runs have in common: a tiny network with weights, a few pictures, four epochs."""
     from headstart.compat import declare_torchvision_operators
 
     declare_torchvision_operators()
@@ -45,9 +45,13 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     torch.manual_seed(0)
     torch.save(timm.create_model("test_efficientnet").state_dict(), folder / "tiny.pt")
     pictures = write_folder(folder / "pictures", per_class=10)
-    point = tiny(pictures, f"backbone.weights={folder / 'tiny.pt'}", "trainer.max_epochs=4", "name=s")
-    grid = ["strategy=feature_extraction,fine_tune,lp_ft", "optimizer.lr=1e-2,1e-3"]
-    return ["train", "-m", *point, *grid]
+    return tiny(pictures, f"backbone.weights={folder / 'tiny.pt'}", "trainer.max_epochs=4", "name=s")
+
+
+@pytest.fixture(scope="module")
+def words(point: list[str]) -> list[str]:
+    """A comparison of six runs: two heads on the same features, four that train everything."""
+    return ["train", "-m", *point, "strategy=feature_extraction,fine_tune,lp_ft", "optimizer.lr=1e-2,1e-3"]
 
 
 def start(home: Path, words: list[str]) -> Warm:
@@ -136,18 +140,40 @@ def kill_again_and_again(home: Path, words: list[str], num_kills: int, longest: 
     return dict(seen)
 
 
-@pytest.mark.parametrize(
-    ("num_kills", "longest"), [(3, 1.5), pytest.param(20, 1.0, marks=pytest.mark.slow)], ids=["3", "20"]
-)
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_results(
-    words: list[str], undisturbed: tuple[dict[str, Any], float], tmp_path: Path, num_kills: int, longest: float
+    words: list[str], undisturbed: tuple[dict[str, Any], float], tmp_path: Path
 ):
     expected, seconds = undisturbed
-    seen = kill_again_and_again(tmp_path, words, num_kills, longest)
+    seen = kill_again_and_again(tmp_path, words, num_kills=20, longest=1.0)
     assert same(outcomes(tmp_path), expected)
     begun = Counter((tmp_path / "begun.txt").read_text().split())
-    print(f"\n{num_kills} kills: {seen}; runs begun {sum(begun.values())} times; undisturbed {seconds:.1f} s")
+    print(f"\n20 kills: {seen}; runs begun {sum(begun.values())} times; undisturbed {seconds:.1f} s")
     assert leftovers(tmp_path) == []
+
+
+def test_killed_interrupted_and_taken_over_it_ends_with_the_same_results(
+    point: list[str], tmp_path_factory: pytest.TempPathFactory
+):
+    """All that the slow tests do one by one, once over, with four runs."""
+    words = ["train", "-m", *point, "strategy=feature_extraction,lp_ft", "optimizer.lr=1e-2,1e-3"]
+    whole, home = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("disturbed")
+    killed = start(home, words)
+    while "──" not in killed.said:
+        time.sleep(0.01)
+        assert killed.poll() is None
+    time.sleep(random.Random(0).uniform(0, 0.5))
+    killed.kill()
+    interrupt(home, words, signal.SIGINT, 4)
+    first, second = start(home, words), start(home, words)
+    while "──" not in first.said or not any(home.rglob("claim")):
+        time.sleep(0.01)
+        assert first.poll() is None
+    first.kill()
+    assert second.wait(300) == 0, second.said
+    finish(whole, words)
+    assert same(outcomes(home), outcomes(whole))
+    assert leftovers(home) == []
 
 
 @pytest.mark.slow
@@ -163,6 +189,7 @@ def test_two_processes_share_a_comparison_and_do_no_run_twice(
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_one_takes_over_what_another_left_when_it_was_killed(
     words: list[str], undisturbed: tuple[dict[str, Any], float], tmp_path: Path
 ):
@@ -175,12 +202,20 @@ def test_one_takes_over_what_another_left_when_it_was_killed(
     assert same(outcomes(tmp_path), undisturbed[0])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_stops_at_once_and_says_how_to_go_on(
     words: list[str], undisturbed: tuple[dict[str, Any], float], tmp_path: Path, number: signal.Signals
 ):
-    process = start(tmp_path, words)
-    while not any(tmp_path.rglob("last.ckpt")):
+    interrupt(tmp_path, words, number, 6)
+    finish(tmp_path, words)
+    assert same(outcomes(tmp_path), undisturbed[0])
+
+
+def interrupt(home: Path, words: list[str], number: signal.Signals, num_runs: int) -> None:
+    """Start the comparison, and stop it while a run is at its epochs."""
+    process = start(home, words)
+    while "──" not in process.said or not any(home.rglob("last.ckpt")):
         time.sleep(0.05)
         assert process.poll() is None
     os.kill(process.pid, number)
@@ -189,11 +224,9 @@ def test_an_interrupt_stops_at_once_and_says_how_to_go_on(
         pytest.skip("it came between two runs, where nothing catches it")
     assert status == 130
     assert "Traceback" not in process.said
-    assert "of 6 runs are done and stay so" in process.said
+    assert f"of {num_runs} runs are done and stay so" in process.said
     assert "To go on:\n  headstart train -m" in process.said
-    assert not any(tmp_path.rglob("claim"))
-    finish(tmp_path, words)
-    assert same(outcomes(tmp_path), undisturbed[0])
+    assert not any(home.rglob("claim"))
 
 
 @pytest.mark.slow
