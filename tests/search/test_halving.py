@@ -25,15 +25,15 @@ def test_rungs_are_thirds_of_the_way():
 
 def test_the_best_third_of_a_rung_goes_on_from_the_highest_down():
     first = [Reached(number, [score], True) for number, score in enumerate([0.1, 0.9, 0.5, 0.7, 0.2])]
-    assert promotable(first[:2], 3, 3) is None
-    assert promotable(first, 3, 3) == (1, 1)
+    assert list(promotable(first[:2], 3, 3)) == []
+    assert list(promotable(first, 3, 3)) == [(1, 1)]
     gone = [Reached(1, [0.9, 0.9], True), *first[:1], *first[2:]]
-    assert promotable(gone, 3, 3) is None  # one in three of five has gone on
+    assert list(promotable(gone, 3, 3)) == []  # one in three of five has gone on
     more = [*gone, Reached(5, [0.95], True)]
-    assert promotable(more, 3, 3) == (5, 1)
+    assert list(promotable(more, 3, 3)) == [(5, 1)]
     top = [*more[:-1], *(Reached(number, [0.9, 0.8 + number / 100], True) for number in (6, 7))]
-    assert promotable(top, 3, 3) == (1, 2)
-    assert promotable([Reached(0, [0.5], False), *first[1:]], 3, 3) == (1, 1)
+    assert next(promotable(top, 3, 3)) == (1, 2)
+    assert list(promotable([Reached(0, [0.5], False), *first[1:]], 3, 3)) == [(1, 1)]
 
 
 @pytest.mark.parametrize(

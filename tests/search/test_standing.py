@@ -5,12 +5,18 @@ from pathlib import Path
 import pytest
 
 from headstart.config.schema import SearchConfig
+from headstart.errors import InputError
 from headstart.record import result
 from headstart.record.directory import SweepDirectory
 from headstart.record.result import DataRecord, Failure, Result, Selection
 from headstart.record.search import CellRecord, Trial
-from headstart.search.importance import importances
-from headstart.search.space import Variable
+from headstart.record.variable import Variable
+from headstart.report.history import studies, trials
+from headstart.report.importance import importances
+from headstart.report.reading import SweepRecords
+from headstart.report.search_figures import progress_of
+from headstart.report.searched import read_searches
+from headstart.report.searches import section
 from headstart.search.standing import Standing
 
 SPACE = [Variable("optimizer.lr", 1e-4, 1e-2, log=True), Variable("head.dropout", 0.0, 0.9)]
@@ -130,6 +136,91 @@ def test_paused_trials_go_on_by_rank_and_three_come_to_their_end(tmp_path: Path)
     assert found.chosen.number == 6
 
 
+@pytest.mark.parametrize("epochs", [18, 31, 60, 200])
+def test_halving_spends_its_epochs_and_no_more(tmp_path: Path, epochs: int):
+    found = standing(tmp_path, "halving", max_epochs=9, epochs=epochs, replicates=1)
+    for _ in range(1000):
+        found.look()
+        if promotion := found.promotion():
+            trial, until = promotion
+        elif found.may_draw:
+            number = len(found.trials)
+            params = {"optimizer.lr": 1e-3, "head.dropout": ((number * 37) % 101) / 120} if number else {}
+            trial = Trial(number, f"run{number}", params, 0)
+            until = found.until(trial)
+        else:
+            break
+        score = ((trial.number * 53) % 97) / 97
+        end(found, trial.number, [score] * (until or 9), "stopped" if until else "completed", **dict(trial.params))
+    assert epochs - 9 <= found.spent <= epochs
+    assert found.num_finishing >= 1
+    assert found.num_finishing >= min(3, len(found.drawn) - 1)
+    assert found.is_done
+
+
+def test_who_is_clearly_behind_on_the_same_seeds_is_measured_no_more(tmp_path: Path):
+    found = standing(tmp_path, trials=4, replicates=8)
+    for number, score in enumerate([0.5, 0.8, 0.7, 0.79]):
+        end(found, number, [score], **({"optimizer.lr": 1e-3, "head.dropout": number / 10} if number else {}))
+    levels, runs = {0: 0.5, 1: 0.8, 2: 0.6, 3: 0.79}, 0
+    while missing := found.missing_replicates():
+        trial, seed = missing[0]
+        again = Trial(len(found.trials), f"again{len(found.trials)}", {}, seed, replicate_of=trial.number)
+        found.directory.append(again)
+        record(found, again, [levels[trial.number] + (0.03 * (-1) ** seed if trial.number == 3 else 0.0)], "completed")
+        found.look()
+        runs += 1
+    assert {number: len(known) for number, known in found.replicates().items()} == {0: 8, 1: 8, 2: 4, 3: 8}
+    assert runs == 3 * 7 + 3
+    assert found.chosen is not None
+    assert found.chosen.number == 1
+    assert set(found.means()) == {0, 1, 3}
+
+
+def test_what_was_tried_can_be_read_as_a_frame_and_by_optuna(tmp_path: Path):
+    found = standing(tmp_path, "halving", max_epochs=9, trials=5, replicates=2)
+    end(found, 0, [0.5] * 9)
+    for number, score in enumerate([0.6, 0.7, None], 1):
+        params = {"optimizer.lr": 1e-3 * number, "head.dropout": number / 10}
+        end(found, number, score and [score], "stopped" if number == 1 else "completed", **params)
+    again = Trial(4, "again0", {}, 1, replicate_of=0)
+    found.directory.append(again)
+    record(found, again, [0.4], "completed")
+    frame = trials(tmp_path)
+    assert frame["status"].tolist() == ["completed", "stopped", "completed", "failed", "completed"]
+    assert frame["head.dropout"].tolist() == [0.5, 0.1, 0.2, 0.3, 0.5]
+    assert frame["replicate_of"].isna().tolist() == [True] * 4 + [False]
+    assert frame["val/accuracy"].tolist()[:3] == [0.5, 0.6, 0.7]
+    (study,) = studies(tmp_path).values()
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "COMPLETE", "FAIL"]
+    assert study.best_params == {"optimizer.lr": 2e-3, "head.dropout": 0.2}
+    assert study.trials[1].user_attrs["run_id"] == "run1"
+    with pytest.raises(InputError, match="Name directories of searches"):
+        trials(tmp_path / "none")
+
+
+def test_the_page_tells_what_mattered_where_the_best_lies_and_what_it_took(tmp_path: Path):
+    found = standing(tmp_path, trials=60)
+    end(found, 0, [0.5])
+    for number in range(1, 30):
+        params = found.draws._random(number, 0)
+        end(found, number, [0.2 + params["head.dropout"]], **params)
+    made = section(SweepRecords("s", [tmp_path], [], [], [], {}))
+    assert [drawing.name for drawing in made.drawings] == ["search-cost", "search", "search-slices"]
+    _, settings = made.tables
+    _, dropout = settings.rows
+    assert [cell.text for cell in dropout][:2] == ["fine_tune", "head.dropout"]
+    assert float(dropout[2].value) > 0.8
+    best = max(found.drawn[1:], key=lambda trial: trial.params["head.dropout"]).params["head.dropout"]
+    assert dropout[4].text == f"{best:g}"
+    assert (dropout[6].text == "yes") == (best >= 0.95 * 0.9)
+    (one,) = read_searches([tmp_path])
+    costs, scores = progress_of(one)
+    assert costs == [float(n) for n in range(1, 31)]
+    assert scores[-1] == pytest.approx(0.2 + best)
+    assert scores == sorted(scores)
+
+
 def test_a_line_that_was_cut_off_was_never_drawn(tmp_path: Path):
     found = standing(tmp_path, trials=5)
     end(found, 0, [0.5])
@@ -151,6 +242,7 @@ def test_what_matters_is_told_by_the_better_trials(tmp_path: Path):
         params = found.draws._random(number, 0)
         score = 0.9 - abs(params["head.dropout"] - 0.3)
         end(found, number, [score], **params)
-    shares = importances(found)
+    scored = [(one.params, one.value) for one in found.tried() if one.value is not None]
+    shares = importances(SPACE, scored, maximize=True)
     assert list(shares) == ["head.dropout", "optimizer.lr"]
     assert shares["head.dropout"] > 0.8

@@ -73,7 +73,7 @@ class FeaturesConfig:
 class SearchConfig:
     """How settings are searched in each cell of a comparison; it changes no run."""
 
-    method: str = _one_of("none", "none", "random", "tpe", "gp", "qmc")
+    method: str = _one_of("none", "none", "random", "tpe", "gp", "cmaes", "qmc")
     stopping: str = _one_of("none", "none", "halving")
     trials: int | None = _ranged(None, Ge(2), Le(100_000))
     epochs: int | None = _ranged(None, Ge(1), Le(MOST))

@@ -1,84 +1,21 @@
 """What the searches behind a comparison tried: best score on val against what it took, and where the best lies."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from headstart.metrics import mode, shown, text, title
-from headstart.record import result
-from headstart.record.directory import SweepDirectory
-from headstart.record.search import CellRecord, cells_of
+from headstart.metrics import shown
 from headstart.report.html import Section
-from headstart.report.metric import plural, seconds_text
+from headstart.report.metric import seconds_text
 from headstart.report.reading import SweepRecords
-from headstart.report.statistics import expected_best
-from headstart.report.style import STRATEGIES, Drawing, draw
+from headstart.report.search_figures import best_by_cost, expected, slices
+from headstart.report.searched import Searched, Tried, read_searches
 from headstart.report.tables import Cell, Column, Table
-from headstart.system.bounded import DamagedError
-
-NEAR = 0.05
-"""Share of a range at its ends in which the best setting is said to be at its bound."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """A setting that a search tried on one seed."""
-
-    number: int
-    params: dict[str, Any]
-    status: str
-    value: float | None
-    """On val; of a paused trial so far."""
-    epochs: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Searched:
-    """A cell's search, as far as its files tell."""
-
-    record: CellRecord
-    name: str
-    tried: list[Tried]
-
-    @property
-    def scored(self) -> list[Tried]:
-        """Trials that came to their end with a score, in order."""
-        return [one for one in self.tried if one.value is not None and one.status == "completed"]
-
-    @property
-    def best(self) -> Tried | None:
-        """The best of them, the first of equals."""
-        sign = -1 if mode(self.record.monitor) == "max" else 1
-        return min(self.scored, key=lambda one: (sign * (one.value or 0.0), one.number), default=None)
-
-
-def read_searches(records: SweepRecords) -> list[Searched]:
-    """Every search in the directories that were read."""
-    found = []
-    for sweep in map(SweepDirectory, records.directories):
-        for record, directory in cells_of(sweep):
-            try:
-                trials = [trial for trial in directory.trials() if trial.is_draw]
-            except DamagedError:  # which is among the notes
-                continue
-            tried = []
-            for trial in trials:
-                done = result.read(sweep.run(trial.run_id), trial.run_id) if trial.run_id else None
-                status = "refused" if not trial.run_id else "unfinished" if done is None else done.status
-                selection, cost = (None, {}) if done is None else (done.selection, done.cost)
-                value = None if selection is None else selection.value
-                params = dict(trial.params if trial.number else record.defaults)
-                epochs, seconds = (float(cost.get(name) or 0.0) for name in ("epochs", "total_seconds"))
-                tried.append(Tried(trial.number, params, status, value, epochs, seconds))
-            found.append(Searched(record, record.label, tried))
-    return found
 
 
 def section(records: SweepRecords) -> Section:
     """The searches' part of the page."""
     made = Section("search", "Searches")
-    searches = read_searches(records)
+    searches = read_searches(records.directories)
     if not searches:
         made.missing = "Nothing was searched: all settings are as they were listed."
         return made
@@ -86,32 +23,19 @@ def section(records: SweepRecords) -> Section:
         "Each contender's settings were searched by themselves, on val alone and on one seed. The best of many scores "
         "on val is too good to be true: what contenders are compared by are the fresh seeds above."
     )
-    bounds = [f"{one.name}: {', '.join(keys)}" for one in searches if (keys := at_bounds(one))]
+    bounds = [
+        f"{one.name}: {', '.join(f'{v.key}={_short(one.best.params[v.key])}' for v in one.at_bounds)}"
+        for one in searches
+        if one.best is not None and one.at_bounds
+    ]
     if bounds:
         made.lead += (
             f" At the end of its range lies the best of {'; '.join(bounds)}: a wider range may hold a better one."
         )
-    made.tables, made.folded = [_overview(searches)], [_trials(searches)]
-    made.drawings = [drawing for one in (_expected(searches),) if (drawing := one) is not None]
+    made.tables, made.folded = [_overview(searches), _settings(searches)], [_trials(searches)]
+    drawn = (best_by_cost(searches), expected(searches), slices(searches))
+    made.drawings = [one for one in drawn if one is not None]
     return made
-
-
-def at_bounds(one: Searched) -> list[str]:
-    """Settings of the best trial that lie at an end of their range."""
-    import math
-
-    if one.best is None or not one.best.number:
-        return []
-    found = []
-    for variable in one.record.space:
-        value, values = one.best.params.get(variable["key"]), variable.get("values")
-        if values is not None or not isinstance(value, (int, float)):
-            continue
-        scale = math.log if variable.get("log") else float
-        low, high, at = (scale(number) for number in (variable["low"], variable["high"], value))
-        if min(at - low, high - at) <= NEAR * (high - low):
-            found.append(f"{variable['key']}={value:g}")
-    return found
 
 
 def _overview(searches: Sequence[Searched]) -> Table:
@@ -145,6 +69,31 @@ def _overview(searches: Sequence[Searched]) -> Table:
     return table
 
 
+def _settings(searches: Sequence[Searched]) -> Table:
+    """What was searched, how much it matters and where the best lies."""
+    columns = [
+        Column("search", "Search"),
+        Column("setting", "Setting"),
+        Column("importance", "Importance", True, "share of the spread (PED-ANOVA), from ten scores on"),
+        Column("default", "Default"),
+        Column("best", "Best"),
+        Column("range", "Range", detail=True),
+        Column("bound", "At its end", about="the best lies within 5% of an end of the range"),
+    ]
+    table = Table("search-settings", "What was searched, how much it matters, and where the best lies", columns)
+    for one in searches:
+        shares, bounds = one.importances, {variable.key for variable in one.at_bounds}
+        for variable in one.space:
+            share, best = shares.get(variable.key), one.best
+            table.add(
+                one.name, variable.key, Cell("–") if share is None else Cell(f"{share:.0%}", share),
+                _short(one.record.defaults.get(variable.key)),
+                "–" if best is None else _short(best.params.get(variable.key)),
+                str(variable).partition(": ")[2], "yes" if variable.key in bounds else "",
+            )  # fmt: skip
+    return table
+
+
 def _trials(searches: Sequence[Searched]) -> Table:
     columns = [
         Column("search", "Search"),
@@ -166,40 +115,6 @@ def _trials(searches: Sequence[Searched]) -> Table:
                 Cell(seconds_text(tried.seconds), tried.seconds), setting,
             )  # fmt: skip
     return table
-
-
-def _expected(searches: Sequence[Searched]) -> Drawing | None:
-    """Expected best score on val of so many settings, by search (Dodge et al. 2019)."""
-    drawn = [one for one in searches if len(one.scored) > 1]
-    monitors = {one.record.monitor for one in drawn}
-    if len(monitors) != 1:
-        return None
-    (monitor,) = monitors
-    sign = 1 if mode(monitor) == "max" else -1
-
-    def paint(figure: Any) -> None:
-        from matplotlib.ticker import FuncFormatter, NullFormatter
-
-        axes = figure.subplots()
-        axes.set_xscale("log")
-        spare = [light for light, _, _ in STRATEGIES.values()]
-        for place, one in enumerate(drawn):
-            scores = [sign * (tried.value or 0.0) for tried in one.scored]
-            counts = range(1, len(scores) + 1)
-            known = STRATEGIES.get(str(one.record.choices.get("strategy")))
-            color = known[0] if known else spare[place % len(spare)]
-            axes.plot(counts, [sign * expected_best(scores, n) for n in counts], color=color, label=one.name)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text(monitor, value)))
-        axes.set_xlabel("settings tried (log scale)")
-        axes.set_ylabel(f"expected best val {title(monitor)}")
-        axes.legend(frameon=False, fontsize=6)
-
-    name = f"Expected best val {title(monitor)} of so many settings"
-    alt = f"A line for each of {plural(len(drawn), 'search')}, rising with the number of settings tried."
-    caption = "Mean of the best score on val of so many of the settings tried, drawn at random with replacement."
-    return draw("search", name, alt, caption, 2.4, paint)
 
 
 def _score(one: Searched, tried: Tried | None) -> Cell:

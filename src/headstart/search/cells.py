@@ -22,9 +22,11 @@ from headstart.config.schema import SearchConfig
 from headstart.config.text_settings import keep_texts
 from headstart.errors import InputError
 from headstart.record.search import CellRecord
+from headstart.record.variable import Variable
 from headstart.run.job import Job
 from headstart.run.prepare import job_config
-from headstart.search.space import Variable, variable
+from headstart.search.draws import check_method
+from headstart.search.space import variable
 from headstart.sweep.grid import Line, expand
 
 log = logging.getLogger(__name__)
@@ -108,6 +110,7 @@ class Drafts:
         space = [narrowed for one in space if (narrowed := _narrowed(one, values[one.key], refused)) is not None]
         if not space:
             raise InputError("A search needs something to search, but no range of this cell's parts is possible here.")
+        check_method(self.search.method, space)
         record = CellRecord(
             cell=_name(default.run_id, space, self.search),
             overrides=list(outline.line),

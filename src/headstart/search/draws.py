@@ -7,18 +7,22 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from headstart.search.space import Variable
+from headstart.errors import InputError
+from headstart.record.variable import Variable
 
 if TYPE_CHECKING:
-    import optuna
+    from headstart.search.model import Model
 
 STARTUP = 10
 """Trials that are spread evenly before a model of the others is asked."""
 ATTEMPTS = 20
 """Draws before a point that was not tried is looked for one by one."""
+MODELLED = frozenset({"tpe", "gp", "cmaes"})
+"""Methods that go by what came of other draws."""
 Point = Mapping[str, Any]
 
 
@@ -36,30 +40,28 @@ class Draws:
 
     Args:
         space: what varies.
-        method: random, qmc, tpe or gp.
+        method: random, qmc, tpe, gp or cmaes.
         key: what else the dice follow: the seed of the search, and the cell.
         maximize: whether higher scores are better.
     """
 
     def __init__(self, space: Sequence[Variable], method: str, key: str, maximize: bool) -> None:
         self.space, self.method, self.key, self.maximize = list(space), method, key, maximize
-        self._study: optuna.Study | None = None
-        self._known: list[Tried] = []
-        self._ids: list[int] = []
+        self._model: Model | None = None
 
     def next(self, number: int, tried: Sequence[Tried]) -> dict[str, Any] | None:
         """The point of trial `number`, which none of `tried` has; `None` if there is none left."""
-        known = {_key(one.params) for one in tried}
+        known = [one.params for one in tried]
         for attempt in range(ATTEMPTS):
             point = self._drawn(number, attempt, tried)
-            if _key(point) not in known:
+            if point not in known:
                 return point
         counts = [variable.num_values for variable in self.space]
         if not math.isfinite(math.prod(counts)):
             return self._random(number, ATTEMPTS)  # the same again, which numbers cut short may come to
         for places in product(*(range(int(count)) for count in counts)):  # few are left
             point = {one.key: one.nth(place) for one, place in zip(self.space, places, strict=True)}
-            if _key(point) not in known:
+            if point not in known:
                 return point
         return None
 
@@ -90,74 +92,28 @@ class Draws:
         return {variable.key: variable.at(float(share)) for variable, share in zip(self.space, shares, strict=True)}
 
     def _modelled(self, number: int, tried: Sequence[Tried]) -> dict[str, Any]:
-        """By Optuna's sampler, made anew for each draw, over a study of what was tried."""
-        import optuna
+        from headstart.search.model import Model
 
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            study = self._study_of(tried)
-            seed = self._seed(number, 0) % 2**31
-            study.sampler = (
-                optuna.samplers.GPSampler(seed=seed, n_startup_trials=1)
-                if self.method == "gp"
-                else optuna.samplers.TPESampler(seed=seed, n_startup_trials=1)
-            )
-            asked = study.ask({variable.key: variable.distribution() for variable in self.space})
-            study.tell(asked, state=optuna.trial.TrialState.FAIL)  # what comes of it is told by the disk
-        return {variable.key: variable.rounded(asked.params[variable.key]) for variable in self.space}
-
-    def _study_of(self, tried: Sequence[Tried]) -> "optuna.Study":
-        """The study of what was tried; what it knows of the last draw is added to, as long as nothing changed."""
-        import optuna
-
-        usable = [one for one in tried if self._fits(one) and (one.value is not None or one.is_running)]
-        ended = [one for one in usable if not one.is_running]
-        running = [one for one in usable if one.is_running]
-        if self._study is None or self._known != ended[: len(self._known)]:
-            self._study, self._known = optuna.create_study(direction=self.direction), []
-        for one in ended[len(self._known) :]:
-            _add(self._study, self.space, one)
-        self._known = ended
-        if not running:
-            return self._study
-        study = optuna.create_study(direction=self.direction)  # running trials come and go: a study for this draw
-        study.add_trials(self._study.get_trials(deepcopy=False))
-        for one in running:
-            _add(study, self.space, one)
-        return study
-
-    def _fits(self, one: Tried) -> bool:
-        return all(variable.holds(one.params.get(variable.key)) for variable in self.space)
-
-    @property
-    def direction(self) -> Literal["maximize", "minimize"]:
-        return "maximize" if self.maximize else "minimize"
+        if self._model is None:
+            self._model = Model(self.space, self.method, self.maximize)
+        return self._model.draw(tried, self._seed(number, 0) % 2**31)
 
     def _seed(self, number: int, attempt: int) -> int:
         text = f"{self.key}/{number}/{attempt}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
-def _key(point: Point) -> str:
-    return repr(sorted(point.items()))
-
-
-def study_of(space: Sequence[Variable], tried: Sequence[Tried], maximize: bool) -> "optuna.Study":
-    """Optuna's study of what was tried; all of it must lie in the space."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(direction="maximize" if maximize else "minimize")
-    for one in tried:
-        _add(study, space, one)
-    return study
-
-
-def _add(study: "optuna.Study", space: Sequence[Variable], one: Tried) -> None:
-    from optuna.trial import TrialState, create_trial
-
-    state = TrialState.RUNNING if one.is_running else TrialState.COMPLETE
-    distributions = {variable.key: variable.distribution() for variable in space}
-    params = {variable.key: one.params[variable.key] for variable in space}
-    study.add_trial(create_trial(state=state, params=params, distributions=distributions, value=one.value))
+def check_method(method: str, space: Sequence[Variable]) -> None:
+    """Raise `InputError` if a method cannot search such a space, or lacks its package."""
+    if method != "cmaes":
+        return
+    named = [one.key for one in space if one.values is not None]
+    if named:
+        raise InputError(
+            f"search=cmaes needs numbers, but {', '.join(named)} is chosen by name. Use search=tpe, or list the values "
+            "to compare them."
+        )
+    if len(space) < 2:
+        raise InputError(f"search=cmaes needs at least two ranges, but there is {space[0].key} alone. Use search=tpe.")
+    if find_spec("cmaes") is None:
+        raise InputError("search=cmaes needs the package cmaes: pip install 'headstart[cmaes]', or use search=tpe.")

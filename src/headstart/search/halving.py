@@ -4,7 +4,7 @@ A trial that is paused keeps its checkpoint and goes on from it; nothing waits u
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from headstart import metrics
@@ -29,20 +29,19 @@ class Reached:
     number: int
     scores: Sequence[float]
     is_paused: bool
-    """Whether it can go on."""
+    """Whether it is not at its end."""
 
 
-def promotable(trials: Sequence[Reached], num_rungs: int, reduction: int) -> tuple[int, int] | None:
-    """A trial that goes on and the rung (from 0) that it goes on to: from the highest rung down, the best of those
-    among the first in `reduction` there that are paused at it; of equals the earlier."""
+def promotable(trials: Sequence[Reached], num_rungs: int, reduction: int) -> Iterator[tuple[int, int]]:
+    """Trials that may go on, each with the rung (from 0) that it goes on to: from the highest rung down, the best of
+    those among the first in `reduction` there that are paused at it; of equals the earlier."""
     for rung in range(num_rungs - 2, -1, -1):
         there = sorted(
             (one for one in trials if len(one.scores) > rung), key=lambda one: (-one.scores[rung], one.number)
         )
         for one in there[: len(there) // reduction]:
             if one.is_paused and len(one.scores) == rung + 1:
-                return one.number, rung + 1
-    return None
+                yield one.number, rung + 1
 
 
 def most_promising(trials: Sequence[Reached]) -> list[Reached]:

@@ -11,9 +11,9 @@ from headstart.names import in_console
 from headstart.progress import bar, duration
 from headstart.record.directory import SweepDirectory
 from headstart.record.search import CELL, cells_of
+from headstart.record.variable import Variable
+from headstart.report.importance import importances
 from headstart.search.cells import Cell
-from headstart.search.importance import importances
-from headstart.search.space import Variable
 from headstart.search.standing import NUM_BEST, Budget, Standing, budget_words, fresh_seeds, words_of
 from headstart.system.bounded import DamagedError
 
@@ -90,7 +90,8 @@ def show_standing(sweep: SweepDirectory, search: SearchConfig | None = None) -> 
         )
     console.print(table)
     for standing in standings:
-        shares = importances(standing)
+        scored = [(one.params, one.value) for one in standing.tried() if one.value is not None]
+        shares = importances(standing.space, scored, standing.is_maximized)
         if shares:
             told = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
             console.print(f"[dim]what matters in {in_console(standing.record.label)}: {in_console(told)}[/]")

@@ -194,7 +194,7 @@ class Search:
         for standing in standings:
             if standing.may_draw or standing.promotion() is not None:
                 return True
-            if not standing.open and not standing.is_promoting and standing.missing_replicates():
+            if standing.knows_finalists and standing.missing_replicates():
                 return True
             if any(not is_held(self.sweep.run(one.run_id).lock) for one in standing.open):
                 return True

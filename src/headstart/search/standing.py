@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, prod
-from statistics import fmean
+from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from headstart import metrics
@@ -12,9 +13,9 @@ from headstart.record import result
 from headstart.record.directory import SweepDirectory
 from headstart.record.result import Result
 from headstart.record.search import CellRecord, Trial, cell_directory
-from headstart.search.draws import Draws, Tried
+from headstart.record.variable import Variable
+from headstart.search.draws import MODELLED, Draws, Tried
 from headstart.search.halving import Reached, most_promising, promotable, rungs, scores_at
-from headstart.search.space import Variable
 from headstart.system.lock import is_held
 
 ENOUGH = 5
@@ -24,6 +25,8 @@ MOST_FAILED = 10
 NUM_BEST = 3
 """Finalists beside the default."""
 DEFAULT_TRIALS = 40
+FEWEST_SEEDS = 4
+"""On which finalists were measured before one that is clearly behind is measured no more."""
 DIVERGED = "DivergedError"
 
 
@@ -57,8 +60,9 @@ class Standing:
         if self.record.stopping == "halving" and not self.record.is_probe:
             self.rungs = rungs(self.record.max_epochs, search.reduction)
         self._scores: dict[int, tuple[int, list[float]]] = {}
+        self._versions: dict[int, tuple[int, ...]] = {}
         key = f"{self.record.search_seed}/{cell}"
-        method = "qmc" if self.record.is_probe and self.record.method in ("tpe", "gp") else self.record.method
+        method = "qmc" if self.record.is_probe and self.record.method in MODELLED else self.record.method
         self.draws = Draws(self.space, method, key, self.is_maximized)
         self.trials: list[Trial] = []
 
@@ -70,13 +74,18 @@ class Standing:
         """See what was drawn, and what has come to its end, since the last look."""
         self.trials = list(self.directory.trials())
         for trial in self.trials:
-            if trial.number not in self.ended and trial.invalid is None:
-                done = result.read(self.sweep.run(trial.run_id), trial.run_id)
-                if done is not None and done.status == "stopped":
-                    self.paused[trial.number] = done
-                elif done is not None:
-                    self.ended[trial.number] = done
-                    self.paused.pop(trial.number, None)
+            if trial.number in self.ended or trial.invalid is not None:
+                continue
+            directory = self.sweep.run(trial.run_id)
+            version = written_at(directory.result)
+            if version is None or version == self._versions.get(trial.number):
+                continue
+            done = result.read(directory, trial.run_id)
+            if done is not None and done.status == "stopped":
+                self.paused[trial.number], self._versions[trial.number] = done, version
+            elif done is not None:
+                self.ended[trial.number] = done
+                self.paused.pop(trial.number, None)
 
     def value(self, trial: Trial) -> float | None:
         """Its score on val; `None` if it has none."""
@@ -110,25 +119,52 @@ class Standing:
                 continue
             epochs = int(done.cost.get("epochs") or 0)
             if self._scores.get(trial.number, (-1, []))[0] != epochs:
-                scores = scores_at(self.sweep.run(trial.run_id), done, self.rungs)
-                self._scores[trial.number] = epochs, scores
-            is_paused = trial.number in self.paused and not self.is_worked_on(trial)
-            found.append(Reached(trial.number, self._scores[trial.number][1], is_paused))
+                self._scores[trial.number] = epochs, self.scores_of(trial, done)
+            found.append(Reached(trial.number, self._scores[trial.number][1], trial.number in self.paused))
         return found
+
+    def scores_of(self, trial: Trial, done: Result) -> list[float]:
+        """Its best score at each rung that it reached; higher ones are better."""
+        return scores_at(self.sweep.run(trial.run_id), done, self.rungs)
 
     def promotion(self) -> tuple[Trial, int | None] | None:
         """A paused trial that goes on, and until which epoch (`None`: to its end)."""
         if not self.paused:
             return None
-        known = self.reached()
+        last, known = len(self.rungs) - 1, self.reached()
         found = promotable(known, len(self.rungs), self.search.reduction)
-        if found is None and not self.may_draw and not self.open and self.num_finishing < NUM_BEST:
-            best = most_promising(known)
-            found = (best[0].number, len(self.rungs) - 1) if best else None
-        if found is None:
-            return None
-        number, rung = found
-        return self.drawn_number(number), None if rung == len(self.rungs) - 1 else self.rungs[rung]
+        candidates = [one for one in found if self._is_paid_for(*one)]
+        if not candidates and not self.may_draw and not self.open and self._finishes_more:
+            best = [(one.number, last) for one in most_promising(known)]
+            candidates = [one for one in best if self._is_paid_for(*one)]
+        for number, rung in candidates:
+            if not self.is_worked_on(self.drawn_number(number)):
+                return self.drawn_number(number), None if rung == last else self.rungs[rung]
+        return None
+
+    @property
+    def _finishes_more(self) -> bool:
+        """Whether paused trials go on once no more are drawn: so that there are finalists, and where a small space has
+        come to its end before its budget."""
+        return self.num_finishing < NUM_BEST or (self.budget.unit != "trials" and self.is_exhausted)
+
+    def _is_paid_for(self, number: int, rung: int) -> bool:
+        """Whether what is left of a budget of epochs or hours lets a paused trial go on to a rung."""
+        if self.budget.unit == "trials":
+            return True
+        epochs = self.rungs[rung] - int(self.paused[number].cost.get("epochs") or 0)
+        is_last = rung == len(self.rungs) - 1
+        kept_back = self._to_finish(len(self.drawn) - 1, self.num_finishing + is_last)
+        return self.spent + self._price(epochs + kept_back) <= self.amount * (1 + 1e-9)
+
+    def _to_finish(self, num_drawn: int, num_finishing: int) -> int:
+        """Epochs that are kept back so that there are finalists, beside the default."""
+        missing = max(0, min(NUM_BEST, num_drawn) - num_finishing)
+        return missing * (self.record.max_epochs - self.rungs[0])
+
+    def _price(self, epochs: float) -> float:
+        """Of so many epochs, in the budget's unit."""
+        return epochs if self.budget.unit == "epochs" else self.expected_seconds() * epochs / self.record.max_epochs
 
     @property
     def num_finishing(self) -> int:
@@ -223,10 +259,11 @@ class Standing:
         has_score = any(done.status != "failed" for done in (*self.ended.values(), *self.paused.values()))
         if self.is_exhausted or (len(self.ended) >= MOST_FAILED and not has_score):
             return False
-        next_cost = {"trials": 1.0, "epochs": float(self.record.max_epochs), "seconds": self.expected_seconds()}
         if self.budget.unit == "seconds" and not self.ended:
             return False  # what a trial takes is not known yet
-        return self.spent + next_cost[self.budget.unit] <= self.amount * (1 + 1e-9)
+        kept_back = self._to_finish(len(self.drawn), self.num_finishing)
+        price = 1.0 if self.budget.unit == "trials" else self._price(self.rungs[0] + kept_back)
+        return self.spent + price <= self.amount * (1 + 1e-9)
 
     @property
     def _trials_at_most(self) -> float:
@@ -252,14 +289,29 @@ class Standing:
         default = [trial for trial in self.drawn[:1] if self.value(trial) is not None]
         return [*default, *sorted(best, key=lambda trial: trial.number)]
 
+    @property
+    def knows_finalists(self) -> bool:
+        """Whether all draws have come to their end."""
+        return not self.may_draw and not any(one.is_draw for one in self.open) and not self.is_promoting
+
     def missing_replicates(self) -> list[tuple[Trial, int]]:
-        """Finalists and seeds that were not drawn yet; known once all draws have ended."""
-        if len(self.finalists) < 2:
+        """Finalists and seeds that were not drawn yet; known once all draws have ended. Who is out runs no more."""
+        finalists = self.finalists
+        if len(finalists) < 2:
             return []
         there = {(trial.replicate_of, trial.seed) for trial in self.trials if not trial.is_draw}
         seeds = range(self.record.seed + 1, self.record.seed + self.search.replicates)
-        wanted = [(trial, seed) for seed in seeds for trial in self.finalists]
+        out = clearly_behind(self.replicates(), self.is_maximized)
+        wanted = [(trial, seed) for seed in seeds for trial in finalists if trial.number not in out]
         return [(trial, seed) for trial, seed in wanted if (trial.number, seed) not in there]
+
+    def replicates(self) -> dict[int, dict[int, float]]:
+        """Scores on val of each finalist, by the number of its trial and by seed."""
+        found = {}
+        for trial in self.finalists:
+            runs = [trial, *(one for one in self.trials if one.replicate_of == trial.number)]
+            found[trial.number] = {one.seed: value for one in runs if (value := self.value(one)) is not None}
+        return found
 
     @property
     def is_done(self) -> bool:
@@ -267,14 +319,12 @@ class Standing:
         return not self.may_draw and not self.open and not self.is_promoting and not self.missing_replicates()
 
     def means(self) -> dict[int, float]:
-        """The mean score on val over replicates of each finalist, by the number of its trial."""
-        found = {}
-        for trial in self.finalists:
-            others = [one for one in self.trials if one.replicate_of == trial.number]
-            values = [self.value(one) for one in (trial, *others)]
-            if all(value is not None for value in values):
-                found[trial.number] = fmean(value for value in values if value is not None)
-        return found
+        """The mean score on val over replicates of each finalist, by the number of its trial; of those that have come
+        to the end of the race, each seed having a score."""
+        scores = self.replicates()
+        out = clearly_behind(scores, self.is_maximized)
+        failed = {one.replicate_of for one in self.trials if not one.is_draw and self.value(one) is None}
+        return {number: fmean(known.values()) for number, known in scores.items() if number not in out | failed}
 
     @property
     def chosen(self) -> Trial | None:
@@ -292,6 +342,32 @@ class Standing:
         sign = -1 if self.is_maximized else 1
         scored = [(sign * value, trial.number) for trial in self.drawn if (value := self.value(trial)) is not None]
         return None if not scored else next(one for one in self.drawn if one.number == min(scored)[1])
+
+
+def clearly_behind(scores: Mapping[int, Mapping[int, float]], is_maximized: bool) -> set[int]:
+    """Who is out of the race, by scores by seed of each: behind another on the same seeds, of which there are at least
+    `FEWEST_SEEDS`, by a paired t-test at 5% on one side. Never 0, the default, which all are held against."""
+    from scipy.stats import t
+
+    sign = 1 if is_maximized else -1
+    out = set()
+    for number, own in scores.items():
+        for rival in scores.values():
+            ahead = [sign * (rival[seed] - own[seed]) for seed in own.keys() & rival.keys()]
+            if number and len(ahead) >= FEWEST_SEEDS and fmean(ahead) > 0:
+                error = stdev(ahead) / len(ahead) ** 0.5
+                if fmean(ahead) > error * t.ppf(0.95, len(ahead) - 1):
+                    out.add(number)
+    return out
+
+
+def written_at(path: Path) -> tuple[int, ...] | None:
+    """What tells one writing of a file from another; `None` if it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def fresh_seeds(record: CellRecord, search: SearchConfig) -> list[int]:

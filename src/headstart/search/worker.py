@@ -134,7 +134,11 @@ class Worker:
         if standing.may_draw:
             params = standing.draws.next(number, standing.tried()) if number else {}
             return None if params is None else self._trial(standing, number, params, standing.record.seed)
-        if standing.open or standing.is_promoting or not (missing := standing.missing_replicates()):
+        if (
+            any(one.is_draw for one in standing.open)
+            or standing.is_promoting
+            or not (missing := standing.missing_replicates())
+        ):
             return None
         finalist, seed = missing[0]
         return self._trial(standing, number, dict(finalist.params), seed, finalist.number)
