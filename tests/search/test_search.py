@@ -218,6 +218,7 @@ def test_a_dry_run_shows_the_space_and_writes_nothing(home: Path, pictures: Path
     said = capsys.readouterr().out
     assert "strategy.backbone_rate: 0.03 to 1" in said
     assert "2 searches by tpe, 3 trials each" in said
+    assert "3 trials of 1 epochs, none done" in said
     assert not (home / "outputs").exists()
 
 
@@ -264,11 +265,15 @@ def start(home: Path, words: list[str]) -> subprocess.Popen:
 
 
 @pytest.mark.slow
-def test_two_workers_that_are_killed_lose_nothing_and_double_nothing(home: Path, pictures: Path):
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_two_workers_that_are_killed_lose_nothing_and_double_nothing(home: Path, pictures: Path, launcher: str):
+    """Two commands that share the folder, or one whose launcher starts two processes."""
     words = ["train", "-m", *tiny(pictures, *QUICK), "search=random", "strategy=fine_tune", "search.trials=8"]
-    words += ["trainer.max_epochs=3", "search/stopping=halving"]
+    words += ["trainer.max_epochs=3", "search/stopping=halving", f"hydra/launcher={launcher}"]
+    words += ["search.workers=2"] if launcher == "joblib" else []
+    count = 1 if launcher == "joblib" else 2
     for number in range(3):
-        workers = [start(home, words) for _ in range(2)]
+        workers = [start(home, words) for _ in range(count)]
         deadline = time.monotonic() + 120
         while not list(home.glob("outputs/s/*/history.csv")) and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -276,7 +281,7 @@ def test_two_workers_that_are_killed_lose_nothing_and_double_nothing(home: Path,
         for worker in workers:
             os.killpg(worker.pid, signal.SIGKILL)
             worker.communicate()
-    workers = [start(home, words) for _ in range(2)]
+    workers = [start(home, words) for _ in range(count)]
     for worker in workers:
         said = worker.communicate(timeout=600)[1]
         assert worker.returncode == 0, said

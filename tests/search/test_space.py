@@ -7,9 +7,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from headstart.errors import InputError
 from headstart.record.variable import Variable
-from headstart.search.draws import Draws, Tried, check_method
+from headstart.search.draws import Draws, check_method
 from headstart.search.model import Model, most_telling
 from headstart.search.space import variable
+from headstart.search.tried import Tried
 
 
 def parsed(text: str) -> Variable | None:

@@ -73,7 +73,8 @@ def studies(directory: str | Path) -> dict[str, "optuna.Study"]:
     for record, trial, done in _read(Path(directory)):
         name = f"{record.label} {record.cell}"
         if name not in found:
-            direction = "maximize" if mode(record.monitor) == "max" else "minimize"
+            way = optuna.study.StudyDirection
+            direction = way.MAXIMIZE if mode(record.monitor) == "max" else way.MINIMIZE
             found[name] = optuna.create_study(study_name=name, direction=direction)
         space = [Variable.from_dict(one) for one in record.space]
         params = point(record, trial)

@@ -5,14 +5,14 @@ Nothing is kept between two draws but what can be made again from the disk."""
 import hashlib
 import math
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import InputError
 from headstart.record.variable import Variable
+from headstart.search.tried import Tried
 
 if TYPE_CHECKING:
     from headstart.search.model import Model
@@ -23,16 +23,6 @@ ATTEMPTS = 20
 """Draws before a point that was not tried is looked for one by one."""
 MODELLED = frozenset({"tpe", "gp", "cmaes"})
 """Methods that go by what came of other draws."""
-Point = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Tried:
-    """A setting that was drawn. `value` is its score on val, `None` while it is under way or if there is none."""
-
-    params: Point
-    value: float | None = None
-    is_running: bool = False
 
 
 class Draws:

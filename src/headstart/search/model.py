@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Container, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -11,9 +11,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from headstart.record.variable import Variable
-
-if TYPE_CHECKING:
-    from headstart.search.draws import Tried
+from headstart.search.tried import Tried
 
 SIGMA = 0.25
 """How far CMA-ES spreads its first points, of each range: its authors' advice for bounded spaces."""
@@ -47,7 +45,7 @@ class Model:
         self.distributions = {one.key: one.distribution() for one in space}
         self._frozen: list[tuple[Tried, FrozenTrial | None]] = []
 
-    def draw(self, tried: Sequence["Tried"], seed: int) -> dict[str, Any]:
+    def draw(self, tried: Sequence[Tried], seed: int) -> dict[str, Any]:
         """A point, by those of `tried` that lie in the space and have a value, or are under way."""
         if self.method == "cmaes":
             return evolved(self.space, [one for one in tried if self._fits(one)], self.maximize, seed)
@@ -68,10 +66,10 @@ class Model:
     def direction(self) -> Literal["maximize", "minimize"]:
         return "maximize" if self.maximize else "minimize"
 
-    def _fits(self, one: "Tried") -> bool:
+    def _fits(self, one: Tried) -> bool:
         return all(variable.holds(one.params.get(variable.key)) for variable in self.space)
 
-    def _trials(self, tried: Sequence["Tried"]) -> list[FrozenTrial]:
+    def _trials(self, tried: Sequence[Tried]) -> list[FrozenTrial]:
         """Only what changed since the last draw is made anew."""
         del self._frozen[len(tried) :]
         for place, one in enumerate(tried):
@@ -79,7 +77,7 @@ class Model:
                 self._frozen[place : place + 1] = [(one, self._frozen_of(place, one))]
         return [trial for _, trial in self._frozen if trial is not None]
 
-    def _frozen_of(self, number: int, one: "Tried") -> FrozenTrial | None:
+    def _frozen_of(self, number: int, one: Tried) -> FrozenTrial | None:
         if (one.value is None and not one.is_running) or not self._fits(one):
             return None
         state = TrialState.RUNNING if one.is_running else TrialState.COMPLETE
@@ -105,7 +103,7 @@ def most_telling(trials: list[FrozenTrial], maximize: bool) -> list[FrozenTrial]
     return [trial for trial in trials if trial.number in kept]
 
 
-def evolved(space: Sequence[Variable], tried: Sequence["Tried"], maximize: bool, seed: int) -> dict[str, Any]:
+def evolved(space: Sequence[Variable], tried: Sequence[Tried], maximize: bool, seed: int) -> dict[str, Any]:
     """A point by CMA-ES (Hansen & Ostermeier 2001) over the ranges, each from 0 to 1.
 
     Each generation is told as soon as so many trials have ended, in their order, whoever drew them: nothing waits.

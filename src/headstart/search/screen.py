@@ -14,6 +14,7 @@ from headstart.record.search import CELL, cells_of
 from headstart.record.variable import Variable
 from headstart.report.importance import importances
 from headstart.search.cells import Cell
+from headstart.search.halving import rungs
 from headstart.search.standing import NUM_BEST, Budget, Standing, budget_words, fresh_seeds, words_of
 from headstart.system.bounded import DamagedError
 
@@ -46,7 +47,7 @@ def _spent(standing: Standing | None, cell: Cell, search: SearchConfig) -> str:
         amount = Budget.of(search).amount
         if cell.record.is_probe and Budget.of(search).unit == "trials":
             amount = max(amount, search.probes)
-        return f"{budget_words(search, amount)}, none done{heads}"
+        return f"{budget_words(search, amount)}{_epochs(cell, search)}, none done{heads}"
     seconds = standing.expected_seconds()
     left = ""
     if seconds and standing.budget.unit != "seconds":
@@ -55,6 +56,22 @@ def _spent(standing: Standing | None, cell: Cell, search: SearchConfig) -> str:
         left = f", about {duration(rest * seconds)} one after the other"
     done = budget_words(search, round(standing.spent, 1))
     return f"{done} of {budget_words(search, standing.amount)} spent{left}{heads}"
+
+
+def _epochs(cell: Cell, search: SearchConfig) -> str:
+    """About how many epochs a number of trials trains, as far as that can be told before any has run."""
+    record, budget = cell.record, Budget.of(search)
+    if record.is_probe or budget.unit != "trials":
+        return ""
+    if search.stopping == "none":
+        return f" of {record.max_epochs} epochs"
+    ends = rungs(record.max_epochs, search.reduction)
+    reached = [budget.amount / search.reduction**rung for rung in range(len(ends))]
+    steps = [end - before for end, before in zip(ends, [0, *ends], strict=False)]
+    total = sum(number * step for number, step in zip(reached, steps, strict=True))
+    return (
+        f" of up to {record.max_epochs} epochs, about {total:.0f} in all (without halving {budget.amount * ends[-1]:g})"
+    )
 
 
 def show_standing(sweep: SweepDirectory, search: SearchConfig | None = None) -> bool:

@@ -14,8 +14,9 @@ from headstart.record.directory import SweepDirectory
 from headstart.record.result import Result
 from headstart.record.search import CellRecord, Trial, cell_directory
 from headstart.record.variable import Variable
-from headstart.search.draws import MODELLED, Draws, Tried
+from headstart.search.draws import MODELLED, Draws
 from headstart.search.halving import Reached, most_promising, promotable, rungs, scores_at
+from headstart.search.tried import Tried
 from headstart.system.lock import is_held
 
 ENOUGH = 5
