@@ -3,17 +3,18 @@
     python scripts/benchmark_search.py                 the table of docs/search.md, and docs/pictures/search-regret.svg
     python scripts/benchmark_search.py --seeds 5 --problems texts
 
-Ours is the program's own: `search.worker.Worker` draws, pauses and promotes, and `search.standing.Standing` chooses;
-only a training is looked up. A setting that a method draws is replaced by the nearest recorded one (each range from 0
-to 1, on its own scale) that it has not tried, and told so. Cost is epochs trained, as a share of training every
-recorded setting to its end. What a method has at some cost is the best score on val of any epoch that it has seen.
+Ours is the program's own: `search.standing.Standing` draws, pauses, promotes and chooses as for a worker; only a
+training is looked up. A setting that a method draws is replaced by the nearest recorded one (each range from 0 to 1, on
+its own scale) that it has not tried, and told so. Cost is epochs trained, as a share of training every recorded setting
+to its end. What a method has at some cost is the best score on val of any epoch that it has seen.
 """
 
 import argparse
+import csv
+import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from record_curves import CURVES, SEEDS, Cell
+from record_curves import CURVES, SEEDS
 
 from headstart.config.schema import SearchConfig
 from headstart.record.directory import SweepDirectory
@@ -30,7 +31,6 @@ from headstart.record.result import DataRecord, Result, Selection
 from headstart.record.search import CellRecord, Trial, cell_directory
 from headstart.record.variable import Variable
 from headstart.search.standing import Standing
-from headstart.search.worker import Claim, Worker
 
 MARKS = (0.1, 0.25, 0.5)
 """Shares of the table's cost at which methods are compared."""
@@ -46,12 +46,13 @@ class Table:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        cell = Cell(name)
-        self.space, self.defaults, self.max_epochs = cell.space, cell.defaults, cell.max_epochs
+        told = json.loads((CURVES / f"{name}.json").read_text(encoding="utf8"))
+        self.space = [Variable.from_dict(one) for one in told["space"]]
+        self.defaults, self.max_epochs = told["defaults"], int(told["max_epochs"])
         self.val: dict[tuple[int, int], list[float]] = {}
         self.test: dict[tuple[int, int], list[float]] = {}
         self.points: dict[int, dict[str, Any]] = {}
-        for row in cell.rows():
+        for row in _rows(CURVES / f"{name}.csv"):
             number, seed = int(row["number"]), int(row["seed"])
             for kind, kept in (("val", self.val), ("test", self.test)):
                 texts = [row[f"{kind}_{epoch}"] for epoch in range(1, self.max_epochs + 1)]
@@ -84,6 +85,11 @@ class Table:
 
     def _place(self, point: Mapping[str, Any]) -> np.ndarray:
         return np.array([one.share(point[one.key]) for one in self.space])
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _read(one: Variable, text: str) -> Any:
@@ -149,59 +155,53 @@ class Replayed(Standing):
     def is_exhausted(self) -> bool:
         return len(set(self.numbers.values())) >= len(self.table.numbers)
 
+    def go_on(self, purse: "Purse") -> bool:
+        """Do what a worker does next; false if nothing is left."""
+        self.look()
+        found = self.promotion()
+        if found is not None:
+            self._end(*found, purse)
+            return True
+        new = self.next_setting()
+        if new is None:
+            return False
+        trial = self._trial(*new)
+        self.kept.append(trial)
+        self._end(trial, self.until(trial), purse)
+        return True
 
-class Replay(Worker):
-    """A worker whose trainings are looked up."""
-
-    def __init__(self, sweep: SweepDirectory, search: SearchConfig, standing: Replayed, purse: Purse) -> None:
-        super().__init__(sweep, [], search)
-        self.standing, self.table, self.purse = standing, standing.table, purse
-        self.standings = [standing]
-
-    def _trial(
-        self, standing: Standing, number: int, params: dict, seed: int, replicate_of: int | None = None
-    ) -> Trial:
+    def _trial(self, params: dict[str, Any], seed: int, replicate_of: int | None) -> Trial:
+        number = len(self.kept)
         if replicate_of is not None:
-            self.standing.numbers[number] = self.standing.numbers[replicate_of]
+            self.numbers[number] = self.numbers[replicate_of]
         else:
-            tried = {self.standing.numbers[one.number] for one in self.standing.drawn}
+            tried = {self.numbers[one.number] for one in self.drawn}
             found = self.table.nearest(params, tried) if number else 0
             assert found is not None
-            self.standing.numbers[number] = found
+            self.numbers[number] = found
             params = dict(self.table.points[found]) if number else {}
         return Trial(number, f"{number:012x}", params, seed, replicate_of)
 
-    def _drawn(self, standing: Standing, locks: ExitStack) -> Claim | None:
-        trial = self._next(standing)
-        if trial is None:
-            return None
-        self.standing.kept.append(trial)
-        return Claim(standing, [trial], [], standing.until(trial))
-
-    def _promoted(self, standing: Standing, locks: ExitStack) -> Claim | None:
-        found = standing.promotion()
-        return None if found is None else Claim(standing, [found[0]], [], found[1])
-
-    def carry_out(self, claim: Claim) -> None:
-        trial, standing, table = claim.trials[0], self.standing, self.table
-        number, epochs = standing.numbers[trial.number], claim.until or table.max_epochs
+    def _end(self, trial: Trial, until: int | None, purse: "Purse") -> None:
+        """Look a training up, as far as it goes."""
+        number, epochs = self.numbers[trial.number], until or self.table.max_epochs
         if trial.is_draw:
-            value = self.purse.train(number, epochs)
+            value = purse.train(number, epochs)
         else:
-            value = max(table.curve(number, trial.seed)) if (number, trial.seed) in table.val else 0.0
+            value = max(self.table.curve(number, trial.seed)) if (number, trial.seed) in self.table.val else 0.0
         done = Result(
             run_id=trial.run_id,
             choices={},
             settings={},
             overrides=[],
             data=DataRecord(),
-            status="stopped" if claim.until else "completed",
+            status="stopped" if until else "completed",
             metrics={},
             cost={"epochs": epochs, "total_seconds": float(epochs)},
             selection=Selection(metric="val/accuracy", mode="max", value=value),
         )
-        standing.paused.pop(trial.number, None)
-        (standing.paused if claim.until else standing.ended)[trial.number] = done
+        self.paused.pop(trial.number, None)
+        (self.paused if until else self.ended)[trial.number] = done
 
 
 def ours(method: str, stopping: str) -> "Method":
@@ -227,9 +227,8 @@ def ours(method: str, stopping: str) -> "Method":
             sweep = SweepDirectory(Path(place))
             cell_directory(sweep, "cell").write(record, [])
             standing, purse = Replayed(sweep, search, table), Purse(table, most)
-            worker = Replay(sweep, search, standing, purse)
-            while (claim := worker.claim(ExitStack())) is not None:
-                worker.carry_out(claim)
+            while standing.go_on(purse):
+                pass
         chosen = standing.chosen
         purse.chosen = 0 if chosen is None else standing.numbers[chosen.number]  # type: ignore[attr-defined]
         return purse

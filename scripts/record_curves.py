@@ -6,10 +6,11 @@
 too, on pictures. Settings are spread evenly (Sobol points) over the spaces that the parts bring, the default first; the
 best by val and the default are trained on more seeds too, their data split anew. `scripts/curves/<problem>.csv` has a
 line for each training: its setting and seed, and for each epoch accuracy on val and on test and seconds of a core (of
-training and val; process time, so that other load does not count).
+training and val; process time, so that other load does not count); `<problem>.json` has the space.
 """
 
 import csv
+import json
 import os
 import sys
 import tempfile
@@ -216,7 +217,14 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     CURVES.mkdir(exist_ok=True)
     for name in sys.argv[1:] or PROBLEMS:
-        Cell(name).record()
+        cell = Cell(name)
+        told = {
+            "space": [one.to_dict() for one in cell.space],
+            "defaults": cell.defaults,
+            "max_epochs": cell.max_epochs,
+        }
+        cell.path.with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf8")
+        cell.record()
 
 
 if __name__ == "__main__":

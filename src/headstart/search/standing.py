@@ -187,6 +187,18 @@ class Standing:
             self.promotion() is not None
         )
 
+    def next_setting(self) -> tuple[dict[str, Any], int, int | None] | None:
+        """What is tried next, on which seed, and the trial that it repeats; nothing if there is nothing (yet)."""
+        if self.may_draw:
+            number = len(self.trials)
+            params = self.draws.next(number, self.tried()) if number else {}
+            return None if params is None else (params, self.record.seed, None)
+        missing = self.missing_replicates() if self.knows_finalists else []
+        if not missing:
+            return None
+        finalist, seed = missing[0]
+        return dict(finalist.params), seed, finalist.number
+
     def tried(self) -> list[Tried]:
         """What the next draw goes by; a loss that was not finite counts as the worst score there is."""
         scores = self._comparable()

@@ -130,18 +130,8 @@ class Worker:
         return self._held(standing, new, locks, most)
 
     def _next(self, standing: Standing) -> Trial | None:
-        number = len(standing.trials)
-        if standing.may_draw:
-            params = standing.draws.next(number, standing.tried()) if number else {}
-            return None if params is None else self._trial(standing, number, params, standing.record.seed)
-        if (
-            any(one.is_draw for one in standing.open)
-            or standing.is_promoting
-            or not (missing := standing.missing_replicates())
-        ):
-            return None
-        finalist, seed = missing[0]
-        return self._trial(standing, number, dict(finalist.params), seed, finalist.number)
+        new = standing.next_setting()
+        return None if new is None else self._trial(standing, len(standing.trials), *new)
 
     def _trial(
         self, standing: Standing, number: int, params: dict, seed: int, replicate_of: int | None = None
