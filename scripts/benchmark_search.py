@@ -378,7 +378,7 @@ def draw(found: Sequence[Replays], path: Path) -> None:
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(one.table.name for one in found))
-    figure = Figure(figsize=(3.4 * len(names), 3.2), layout="constrained")
+    figure = Figure(figsize=(1.4 + 3.2 * len(names), 3.2), layout="constrained")
     axes = figure.subplots(1, len(names), squeeze=False)[0]
     for place, name in enumerate(names):
         panel = axes[place]
@@ -395,10 +395,10 @@ def draw(found: Sequence[Replays], path: Path) -> None:
             width = 2.2 if "halving (ours)" in one.method else 1.1
             panel.plot(100 * shares, means, linewidth=width, label=one.method)
         panel.set_title(name, fontsize=9)
-        panel.set_ylim(0, 12)
+        panel.set_ylim(0, 4)
         panel.set_xlabel("cost, % of the table's")
         panel.set_ylabel("mean regret on val, points" if not place else "")
-    axes[-1].legend(fontsize=5.5, frameon=False)
+    figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside right upper", fontsize=5.5, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
 
