@@ -46,6 +46,11 @@ def listed_or(items: Sequence[str]) -> str:
     return " or ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
+def plural(count: int, noun: str, many: str | None = None) -> str:
+    """`1 run`, `3 runs`."""
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+
+
 def plain(text: str) -> str:
     """One line that shows what it holds: for a terminal, and for whatever draws text."""
     return _UNSHOWN.sub("\ufffd", _SPACES.sub(" ", text))

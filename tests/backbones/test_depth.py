@@ -49,12 +49,20 @@ SHARES_MODULES = {"coat_tiny"}
 """A module in several blocks is called, and reached, from each; its tensors are of the group that uses them first."""
 
 
+OF_EACH_KIND = {"resnet18", "tf_efficientnet_lite0", "vgg11", "mobilenetv3_small_100", "mobilenetv4_conv_small"}
+OF_EACH_KIND |= {"convnext_tiny", "vit_small_patch16_224", "swin_tiny_patch4_window7_224", "coat_tiny"}
+"""The quick tests' share; each of the others costs seconds."""
+
+
 def without_memory(name: str, **settings):
     with torch.device("meta"):
         return Timm(name, weights="none", **settings).build(pretrained=False)
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(n, marks=[] if n in OF_EACH_KIND else [pytest.mark.slow]) for n in ARCHITECTURES],
+)
 def architecture(request):
     return request.param, without_memory(request.param)
 

@@ -22,12 +22,30 @@ declare_torchvision_operators()
 
 TEXT = ["bert", "roberta", "distilbert", "electra", "deberta", "gpt2", "llama"]
 AUDIO = ["wav2vec2", "hubert", "wavlm", "ast", "whisper"]
+OF_EACH_KIND = ["bert", "gpt2", "wav2vec2", "whisper"]
+"""An encoder, a decoder, an encoder over convolutions, and half of an encoder-decoder: the rest are slow tests."""
 STRATEGIES = sorted(path.stem for path in (conf_dir() / "strategy").glob("*.yaml"))
 WORDS = {
     "gradual_unfreeze": ["unfreeze.num_groups=3", "trainer.max_epochs=4"],
     "lora": ["strategy.adapter.r=2"],
     "partial": ["strategy.last_k=1"],
 }
+
+
+def families(quick: list[str], among: list[str]) -> list:
+    """All families, those of `quick` in the quick tests."""
+    return [family if family in quick else pytest.param(family, marks=pytest.mark.slow) for family in among]
+
+
+def pairs() -> list:
+    """Families with strategies; in the quick tests all strategies on one family, and one on each other kind."""
+    few = ("fine_tune", "gradual_unfreeze", "lora")
+    return [
+        pytest.param(family, strategy, marks=[] if quick else [pytest.mark.slow])
+        for family in (*TEXT, *AUDIO)
+        for strategy in STRATEGIES
+        for quick in [family == "bert" or (family in OF_EACH_KIND and strategy == few[OF_EACH_KIND.index(family) - 1])]
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +85,7 @@ def words_for(family: str, places: dict[str, Path]) -> list[str]:
             "trainer.batch_size=8", "trainer.threads=1", "optimizer.lr=0.01", "logger=none"]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["bert", "wav2vec2", "pictures"])
+@pytest.mark.parametrize("kind", ["bert", *families([], ["wav2vec2"]), "pictures"])
 def test_every_strategy_reads_the_same_batches_at_a_seed(at_home, places, monkeypatch, kind):
     """Which examples make up each batch of every epoch, as the steps of training are given them."""
     read: list[list[int]] = []
@@ -128,7 +146,7 @@ def test_a_weighting_of_layers_trains_where_it_can(at_home, places, words):
     assert bool(state["state_dict"]["backbone.mix.weights"].any()) == (not phases["head_only"][phases["best"]])
 
 
-@pytest.mark.parametrize("strategy", ["feature_extraction", "bias_only", "fine_tune", "from_scratch"])
+@pytest.mark.parametrize("strategy", ["bias_only", "from_scratch", *families([], ["feature_extraction", "fine_tune"])])
 def test_frozen_parts_with_random_weights_are_said_with_their_size(at_home, strategy):
     words = tiny(write_folder(at_home / "pictures"), f"strategy={strategy}", "trainer.max_epochs=1")
     assert main(["train", *words, "hydra.run.dir=run"]) == 0
@@ -145,8 +163,7 @@ def tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name.replace(".base_layer", ""): tensor for name, tensor in model.state_dict().items()}
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("family", [*TEXT, *AUDIO])
+@pytest.mark.parametrize(("family", "strategy"), pairs())
 def test_what_is_frozen_keeps_every_bit_and_what_trains_moves(at_home, places, family, strategy):
     words = [*words_for(family, places), f"strategy={strategy}", *WORDS.get(strategy, []), "hydra.run.dir=run"]
     if (family, strategy) == ("llama", "bias_only"):  # it has no biases, and that is said
@@ -187,7 +204,7 @@ def test_what_is_frozen_keeps_every_bit_and_what_trains_moves(at_home, places, f
     assert all(ends[name].any() for name in adapters if ".lora_B" in name)
 
 
-@pytest.mark.parametrize("family", [*TEXT, *AUDIO])
+@pytest.mark.parametrize("family", families(["bert", "wavlm", "whisper"], [*TEXT, *AUDIO]))
 def test_what_stays_frozen_is_computed_once_and_gives_the_same_training(at_home, places, family):
     """Against the same run with a budget that has no room for activations, and as the plan foretells it."""
     words = [*words_for(family, places), "strategy=partial", "strategy.last_k=1", "trainer.max_epochs=5"]
@@ -207,7 +224,7 @@ def test_what_stays_frozen_is_computed_once_and_gives_the_same_training(at_home,
             assert float(row[name]) == pytest.approx(float(other[name]), rel=1e-3)
 
 
-@pytest.mark.parametrize("family", AUDIO)
+@pytest.mark.parametrize("family", families(["wav2vec2"], AUDIO))
 def test_spec_augment_hides_what_every_family_reads(at_home, places, family):
     """In views that are stored, and anew in every epoch."""
     augmented = ["augmentation=spec_augment", "augmentation.views=2", "trainer.max_epochs=6"]
@@ -229,8 +246,8 @@ def test_spec_augment_hides_what_every_family_reads(at_home, places, family):
     assert losses["plain"] != pytest.approx(losses["fresh"], rel=1e-5)
 
 
-@pytest.mark.parametrize("family", [*TEXT, *AUDIO])
-@pytest.mark.parametrize("strategy", ["fine_tune", "norm_only"])
+@pytest.mark.parametrize("family", families(["bert", "whisper"], [*TEXT, *AUDIO]))
+@pytest.mark.parametrize("strategy", [*families([], ["fine_tune"]), "norm_only"])
 def test_the_work_is_foretold(at_home, places, family, strategy):
     """On texts and sounds all cut to one length, which a plan takes the longest to have."""
     shorter = "data.max_length=4" if family in TEXT else "data.seconds=0.1"

@@ -100,7 +100,14 @@ def test_it_needs_neither_weights_nor_data(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("max_epochs", [2, 3, 10])
-@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "resnet50", "vit_small", "spectrogram_efficientnet_lite0"])
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        "vit_small",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("efficientnet_lite0", "resnet50")),
+        pytest.param("spectrogram_efficientnet_lite0", marks=pytest.mark.slow),
+    ],
+)
 def test_gradual_unfreezing_is_fine_tuning_that_unfreezes_gradually(backbone, max_epochs):
     words = [f"backbone={backbone}", "backbone.weights=none", f"trainer.max_epochs={max_epochs}"]
     chosen = [["strategy=gradual_unfreeze"], ["strategy=fine_tune", "unfreeze=gradual"]]

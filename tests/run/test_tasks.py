@@ -28,7 +28,16 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         flags = dict(zip(LABELS, bright.astype(int).tolist(), strict=True))
         light = [float(f"{value:.2f}") for value in (light.mean() * 10, light[0] / 100)]
         numbers = {"light": light[0], "hue": light[1]}
-        rows.append({"image": f"{number}.png", "tags": ";".join(names) or "[]", "list": names, **flags, **numbers})
+        rows.append(
+            {
+                "image": f"{number}.png",
+                "tags": ";".join(names) or "[]",
+                "list": names,
+                "who": "abc"[number % 3],
+                **flags,
+                **numbers,
+            }
+        )
     (root / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return root / "t.jsonl"
 
@@ -85,6 +94,24 @@ def test_numbers_are_said_in_the_units_of_the_data(at_home: Path, table: Path, s
     assert done["selection"]["mode"] == "min"
     column = np.genfromtxt(at_home / "run" / "history.csv", delimiter=",", names=True)["valrmse"]
     assert found["best_epoch"] == int(np.argmin(column))
+
+
+@pytest.mark.parametrize(("task", "column"), [("multilabel", "list"), ("regression", "light"), ("multiclass", "who")])
+def test_the_strength_that_was_chosen_for_an_exact_head_is_in_the_record(at_home: Path, table: Path, task, column):
+    more = [f"task={task}", f"data.label_column={column}", "strategy=feature_extraction", "head.solver=lbfgs"]
+    chosen = run(at_home, *words(table, *more), into="auto")
+    given = run(at_home, *words(table, *more, f"head.l2={chosen['details']['l2']!r}"), into="given")
+    assert chosen["settings"]["head.l2"] == "auto"
+    found = (done["metrics"] for done in (chosen, given))
+    assert next(found) == pytest.approx(next(found), rel=1e-3, abs=1e-3)
+
+
+def test_the_strength_names_no_run_that_does_not_use_it(at_home: Path, table: Path):
+    more = ["data.label_column=who", "strategy=feature_extraction", "trainer.max_epochs=1"]
+    first = run(at_home, *words(table, *more), into="first")
+    other = run(at_home, *words(table, *more, "head.l2=1.0"), into="other")
+    assert first["run_id"] == other["run_id"]
+    assert first["settings"]["head.l2"] == 1.0
 
 
 def test_pictures_are_mixed_with_their_targets(at_home: Path, table: Path):

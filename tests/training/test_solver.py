@@ -122,3 +122,32 @@ def test_several_labels_are_solved_for_one_against_the_rest(problem, weights):
         oracle.fit(features[train].double().numpy(), targets[train, label].numpy())
         expected = torch.from_numpy(oracle.coef_[0])
         torch.testing.assert_close(state["weight"][label].double(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_strength_is_the_best_of_seven_on_val_whatever_the_unit_of_the_features(problem):
+    features, _, train, val = problem
+    noise = torch.randn(200, 1, generator=torch.Generator().manual_seed(1))
+    targets = 40 + features @ torch.randn(30, 1, generator=torch.Generator().manual_seed(2)) + 60 * noise
+    task = Regression().fitted(targets[train].numpy(), 1)
+    inputs = features[train].double().numpy()
+    spread = ((inputs - inputs.mean(0)) ** 2).sum(1).mean()
+    rmse = {}
+    for power in range(2, -5, -1):
+        oracle = Ridge(alpha=spread * 10.0**power).fit(inputs, targets[train].double().numpy())
+        rmse[power] = np.sqrt(((oracle.predict(features[val].double().numpy()) - targets[val].numpy()) ** 2).mean())
+    best = min(rmse, key=rmse.get)
+    assert -4 < best < 2, "or it would show nothing"
+    for unit in (1.0, 1000.0):
+        outcome = solver.solve(unit * features, targets, train, val, 1, "auto", task)
+        assert outcome.history[0]["val/rmse"] == pytest.approx(rmse[best], rel=1e-4)
+        assert outcome.l2 == pytest.approx(unit**2 * spread * 10.0**best, rel=1e-4)
+
+
+def test_the_strongest_of_equals_is_taken_and_an_end_of_what_is_tried_is_said(problem, caplog):
+    features, labels, train, val = problem
+    far = features + 100 * functional.one_hot(labels, 4).repeat(1, 8)[:, :30]  # right at all strengths
+    outcome = solver.solve(far, labels, train, val, 4, "auto", Multiclass())
+    assert outcome.history[0]["val/accuracy"] == 1.0
+    centred = far[train].double() - far[train].double().mean(0)
+    assert outcome.l2 == pytest.approx(100 * centred.square().sum(1).mean().item())
+    assert "the strongest of the 7 strengths that it tries: set head.l2" in caplog.text

@@ -91,8 +91,14 @@ def check_epochs(strategy, family, states, first=0):
         assert different(before, after) == expected, f"epoch {epoch}"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    ("family", "strategy"),
+    [
+        pytest.param(family, strategy, marks=[pytest.mark.slow] if family == "vit" and place % 2 else [])
+        for family in FAMILIES
+        for place, strategy in enumerate(STRATEGIES)
+    ],
+)
 def test_exactly_what_should_move_moves_in_every_epoch_and_after_a_resume(rig, strategy, family):
     watch = Watch()
     whole = rig(family, strategy, max_epochs=MAX_EPOCHS, callbacks=[watch]).fit()
@@ -118,7 +124,7 @@ def test_exactly_what_should_move_moves_in_every_epoch_and_after_a_resume(rig, s
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("scheduler", ["constant", "cosine", "one_cycle", "slanted_triangular"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["cnn", pytest.param("vit", marks=pytest.mark.slow)])
 def test_frozen_parts_stay_under_every_optimizer_and_scheduler(rig, family, scheduler, optimizer):
     watch = Watch()
     rig(family, "gradual_unfreeze", f"scheduler={scheduler}", max_epochs=MAX_EPOCHS, optimizer=optimizer,

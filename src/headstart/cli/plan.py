@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from headstart.errors import InputError
-from headstart.names import plain_lines
+from headstart.names import plain_lines, plural
 from headstart.run.job import Draft
 from headstart.run.job_checks import remarks_on
 from headstart.run.pools import check_columns, pool_of, record_of
@@ -112,18 +112,18 @@ def page(draft: Draft, width: int) -> str:
     plan, parts, found = draft.plan, draft.parts, forecast(draft)
     picture = drawing.text(plan, parts.scheduler, width, found["base_rate"])
     total = found["total_parameters"]
-    epochs = f"{plan.max_epochs} epoch{'s' if plan.max_epochs > 1 else ''}"
-    title = f"{parts.backbone.name}: {_short(total)} parameters in {len(plan.groups)} depth groups, {epochs}"
+    groups, epochs = plural(len(plan.groups), "depth group"), plural(plan.max_epochs, "epoch")
+    title = f"{parts.backbone.name}: {_short(total)} parameters in {groups}, {epochs}"
     classes = found["num_classes"]
     notes = [
-        f"Trained: with a head for {classes or UNKNOWN_CLASSES} {parts.task.outputs}"
+        f"Trained: with a head for {plural(classes or UNKNOWN_CLASSES, parts.task.output, parts.task.outputs)}"
         + ("." if classes else "; the data's own are not known before it is read."),
         "Work: floating-point operations, forward and backward.",
     ]
     if found["sizes"]:
         notes[:0] = [f"Examples: {_by_part(found['sizes'])} ({found['divided_by']}).", *found["remarks"]]
-    if groups := found["groups"]:
-        column, counts = groups["column"], {name: n for name, n in groups.items() if name != "column"}
+    if kept := found["groups"]:
+        column, counts = kept["column"], {name: n for name, n in kept.items() if name != "column"}
         notes.insert(1, f"Groups of column {column!r}: {_by_part(counts)}.")
     for index, phase in enumerate(found["phases"]):
         if phase["starts_after"]:

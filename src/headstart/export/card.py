@@ -10,9 +10,9 @@ from headstart.export.format import PIPELINES, Written
 from headstart.export.licence import licence_of
 from headstart.export.plain_model import PlainModel
 from headstart.export.snippets import GIVEN
-from headstart.names import in_markdown, listed, plain, safe_command
+from headstart.names import in_markdown, listed, plain, plural, safe_command
 from headstart.record.result import Result
-from headstart.report.metric import Metric, plural
+from headstart.report.metric import Metric
 from headstart.report.statistics import t_interval
 from headstart.report.winner import Chosen
 

@@ -24,10 +24,10 @@ from headstart.export.plain_model import PlainModel, plain_model
 from headstart.export.soup import soup
 from headstart.export.timm_format import TimmFormat
 from headstart.export.transformers_format import TransformersFormat
-from headstart.names import listed
+from headstart.names import listed, plural
 from headstart.record.directory import RunDirectory
 from headstart.record.writing import write_bytes, write_json
-from headstart.report.metric import Metric, plural
+from headstart.report.metric import Metric
 from headstart.report.selected import is_comparison
 from headstart.report.winner import Chosen, chosen_from, winner
 from headstart.run.load import FinishedRun, load

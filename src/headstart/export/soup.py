@@ -16,9 +16,8 @@ from torch import Tensor
 from headstart import metrics, notes
 from headstart.config import guard, recorded
 from headstart.errors import InputError, unknown
-from headstart.names import listed
+from headstart.names import listed, plural
 from headstart.record.result import Result
-from headstart.report.metric import plural
 from headstart.report.reading import Run, read_sweeps
 from headstart.report.selected import selected
 from headstart.run.averages import on_val, training_batches

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from headstart.names import plural
 from headstart.report.analysis import Analysis, Difference, Summary
 from headstart.report.certainty import certainty, limits, spread, to_settle
 from headstart.report.design import Condition, Contender
 from headstart.report.evidence import BETTER, EQUAL, OPEN
 from headstart.report.exhibits import Exhibits
-from headstart.report.metric import plural
 from headstart.report.qualifications import (
     completeness,
     constant_answer,

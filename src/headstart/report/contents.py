@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from headstart.names import plural
 from headstart.record.directory import SweepDirectory
 from headstart.report import curves, figures, pictures, run_sheets, searches, sheets
 from headstart.report.analysis import ALL_PAIRS_UP_TO, Analysis
@@ -11,7 +12,6 @@ from headstart.report.design import Condition
 from headstart.report.exhibits import Exhibits
 from headstart.report.figures import Looks, place_text
 from headstart.report.html import Page, Section
-from headstart.report.metric import plural
 from headstart.report.qualifications import completeness
 from headstart.report.reading import SweepRecords
 from headstart.report.reproducibility import checklist, controlled

@@ -1,8 +1,8 @@
 """What was compared: factors, contenders and conditions, with replicates and the settings selected in each.
 
 Runs that differ only in seed or fold are replicates. Settings of optimizer, scheduler and head are *selected* on mean
-val. Everything else that varies is a factor: the data and the size of the training subset make a condition, the
-rest makes a contender.
+val. Everything else that varies is a factor, also whether a head is found by gradient steps or exactly: the data and
+the size of the training subset make a condition, the rest makes a contender.
 """
 
 from collections import defaultdict
@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from headstart.names import plural
 from headstart.report.datasets import read_data
-from headstart.report.metric import Metric, choose_metric, plural
+from headstart.report.metric import Metric, choose_metric
 from headstart.report.reading import Run, SweepRecords
 from headstart.report.replicates import KINDS, Replicates, read_replicates
 from headstart.report.weights import read_weights
 
 TUNED = ("optimizer", "scheduler", "head")
+SOLVER = "head.solver"
 SIZE = "split.n_per_class"
 IGNORED_CHOICES = ("logger", "experiment", "hydra", *TUNED)
 LEADING = ("strategy", "backbone", "unfreeze", "augmentation")
@@ -208,7 +210,8 @@ def _columns(runs: Sequence[Run]) -> dict[str, list[str]]:
     for key in dict.fromkeys(key for run in runs for key in run.settings):
         if key in ("seed", SIZE, *KINDS):
             continue
-        column = [_value(run.settings.get(key, "–")) if has else "?" for run, has in zip(runs, known, strict=True)]
+        unset = "gradient" if key == SOLVER else "–"  # the only way for heads of other kinds
+        column = [_value(run.settings.get(key, unset)) if has else "?" for run, has in zip(runs, known, strict=True)]
         if len(set(column) - {"?"}) > 1:
             columns[key] = column
     weights = read_weights(runs)
@@ -224,7 +227,7 @@ def _value(value: object) -> str:
 
 
 def _is_tuned(key: str) -> bool:
-    return key.split(".")[0] in TUNED or key == "strategy.lr"
+    return (key.split(".")[0] in TUNED and key != SOLVER) or key == "strategy.lr"
 
 
 def _factors(

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from headstart import metrics
+from headstart.names import plural
 from headstart.report.analysis import AcrossData, Analysis, Summary
 from headstart.report.design import Condition, Contender
-from headstart.report.metric import Metric, baseline, p_equals, plural, scaled, seconds_text
+from headstart.report.metric import Metric, baseline, p_equals, scaled, seconds_text
 from headstart.report.style import INK, MUTED, Drawing, Look, draw, shorten
 
 MOST_ROWS = 16

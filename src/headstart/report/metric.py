@@ -207,8 +207,3 @@ def scaled(value: float | None, unit: str = "", binary: bool = False) -> str:
         value, power = value / step, power + 1
     digits = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
     return f"{digits} {prefixes[power]}{unit}".strip()
-
-
-def plural(count: int, noun: str, many: str | None = None) -> str:
-    """`1 run`, `3 runs`."""
-    return f"{count:,} {noun if count == 1 else many or noun + 's'}"

@@ -6,12 +6,13 @@ from math import inf, isfinite
 from statistics import fmean
 
 from headstart.metrics import title
+from headstart.names import plural
 from headstart.report.analysis import Analysis, BySize, Difference, Summary
 from headstart.report.crossover import WIDEST_STEP, Crossover
 from headstart.report.design import Condition, Contender
 from headstart.report.evidence import BETTER, EQUAL, LEVEL
 from headstart.report.factors import interactions, turns
-from headstart.report.metric import BASELINES, Metric, number, p_equals, plural, scaled, seconds_text
+from headstart.report.metric import BASELINES, Metric, number, p_equals, scaled, seconds_text
 from headstart.report.reading import STATUSES, Run, SweepRecords
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from headstart.metrics import title
+from headstart.names import plural
 from headstart.report.analysis import Analysis
 from headstart.report.factors import interactions
-from headstart.report.metric import plural, scaled, seconds_text
+from headstart.report.metric import scaled, seconds_text
 from headstart.report.qualifications import listing, selected_runs
 from headstart.report.reading import Run, SweepRecords
 

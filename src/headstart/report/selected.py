@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from headstart.errors import InputError
-from headstart.names import listed
+from headstart.names import listed, plural
 from headstart.record.directory import RunDirectory, SweepDirectory
 from headstart.report.design import ContenderRuns, read_design
-from headstart.report.metric import plural
 from headstart.report.reading import read_sweeps
 
 

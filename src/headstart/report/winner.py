@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from headstart.names import plural
 from headstart.record.directory import sweep_of
 from headstart.report.design import read_design
-from headstart.report.metric import Metric, plural
+from headstart.report.metric import Metric
 from headstart.report.reading import Run, read_sweeps
 from headstart.report.selected import selected
 

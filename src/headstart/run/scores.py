@@ -97,7 +97,7 @@ def record_probe(
     if job.cfg.trainer.keep_checkpoint:
         state = {f"head.{name}": tensor for name, tensor in outcome.best_state.items()}
         write_checkpoint(record.directory.best, {"state_dict": state, "epoch": outcome.best_epoch}, job.run_id)
-    return record_scores(job, record, rows, scored, val, cost, weights)
+    return record_scores(job, record, rows, scored, val, cost, weights, l2=outcome.l2)
 
 
 def score(job: Job, data: DataModule, module: TransferModule, device: torch.device) -> dict[str, Scored]:
@@ -143,11 +143,13 @@ def record_scores(
     weights: WeightsRecord,
     kept: Mapping[int, str] | None = None,
     average: Mapping[str, Any] | None = None,
+    l2: float | None = None,
 ) -> Result:
     """Turn what was scored into metrics, predictions and the result; the epoch is the one that was best by the monitor.
 
     `val` are outputs `(N, O)` and targets of the validation examples, which say how sure the model may be. `kept` names
-    the group, by phase, whose stored activations training started from; `average` is how the weights were averaged.
+    the group, by phase, whose stored activations training started from; `average` is how the weights were averaged,
+    `l2` the penalty of a head that was solved for.
     """
     assert not job.is_trial, "a trial of a search is not scored on test"
     task, names = job.task, job.targets.names
@@ -169,7 +171,7 @@ def record_scores(
             for name, part in scored.items()
         },
         calibration=calibration_of(task, val, (test.outputs, test.targets)),
-        details=task.details(test.outputs, torch.from_numpy(test.targets), names),
+        details=task.details(test.outputs, torch.from_numpy(test.targets), names) | ({} if l2 is None else {"l2": l2}),
         **({} if average is None else {"average": dict(average)}),
         **_circumstances(job, rows, weights, kept),
     )

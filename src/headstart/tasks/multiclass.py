@@ -33,7 +33,7 @@ class Multiclass(Task):
         monitor: As for `Task`.
     """
 
-    name, outputs = "multiclass", "classes"
+    name, output, outputs = "multiclass", "class", "classes"
     strata_are_classes = True
     score = running = "accuracy"
     of_epoch = ("balanced_accuracy", "macro_f1")

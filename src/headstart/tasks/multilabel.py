@@ -28,7 +28,7 @@ class Multilabel(Task):
         monitor: As for `Task`.
     """
 
-    name, outputs = "multilabel", "classes"
+    name, output, outputs = "multilabel", "class", "classes"
     strata_are, without_stratum = "labels", "Averages over labels leave them out there."
     score, running = "mean_average_precision", "exact_match"
     of_epoch = ("mean_average_precision", "macro_f1")

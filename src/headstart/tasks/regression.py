@@ -32,7 +32,7 @@ class Regression(Task):
         monitor: As for `Task`.
     """
 
-    name, outputs = "regression", "targets"
+    name, output, outputs = "regression", "target", "targets"
     strata_are = "ranges of the first target"
     without_stratum = "Scores there say nothing of numbers in these ranges."
     score, running = "rmse", "mae"

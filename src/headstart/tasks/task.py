@@ -43,8 +43,9 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
+    output: ClassVar[str]
     outputs: ClassVar[str]
-    """What a head's outputs are, for the record: `classes`, `targets`."""
+    """What a head's outputs are, one and several, for the record: `classes`, `targets`."""
     score: ClassVar[str]
     """The metric that runs are compared by, unless they select their epoch by another."""
     running: ClassVar[str]

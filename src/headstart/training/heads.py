@@ -19,8 +19,9 @@ class HeadFactory(ABC):
     """A head as configured, not yet built."""
 
     solver: Solver = "gradient"
-    l2: float = 1.0
-    """Strength of the penalty `l2 / 2 · ‖W‖²` beside the summed loss; read by `lbfgs` alone."""
+    l2: float | Literal["auto"] = "auto"
+    """Strength of the penalty `l2 / 2 · ‖W‖²` beside the summed loss; `auto`: the best of several on val. Read by
+    `lbfgs` alone."""
 
     @abstractmethod
     def build(self, num_features: int, num_classes: int) -> nn.Module:
@@ -31,7 +32,10 @@ class Linear(HeadFactory):
     """One linear layer: multinomial logistic regression on the features."""
 
     def __init__(
-        self, solver: Solver = "gradient", l2: Strength = 1.0, init: Literal["standard", "zeros"] = "standard"
+        self,
+        solver: Solver = "gradient",
+        l2: Strength | Literal["auto"] = "auto",
+        init: Literal["standard", "zeros"] = "standard",
     ) -> None:
         self.solver = solver
         self.l2 = l2

@@ -80,6 +80,8 @@ class ProbeOutcome:
     """Its share of the time; the shares of probes trained together add up to the time they took."""
     num_together: int = 1
     """Probes that shared that time."""
+    l2: float | None = None
+    """Strength of the penalty of a head that was solved for."""
 
 
 @dataclass(frozen=True)

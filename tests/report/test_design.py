@@ -1,0 +1,32 @@
+"""Which runs are repeats, which are settings to select among, and which are contenders."""
+
+from headstart.report.design import read_design
+from headstart.report.reading import read_sweeps
+
+
+def test_heads_trained_and_heads_solved_for_are_two_contenders_and_settings_are_selected_in_each(write_sweep, tmp_path):
+    runs = [
+        {"strategy": "feature_extraction", "seed": seed, "lr": lr, "test": score, "val": score,
+         "settings": {"head.solver": solver, "head.l2": l2}}
+        for seed in (0, 1)
+        for solver, l2, lr, score in [
+            ("gradient", 1.0, 0.1, 0.5),
+            ("gradient", 1.0, 0.01, 0.6),
+            ("lbfgs", 1.0, 0.1, 0.7),
+            ("lbfgs", 9.0, 0.1, 0.8),
+        ]
+    ]  # fmt: skip
+    design = read_design(read_sweeps([write_sweep(tmp_path / "s", runs)]))
+    found = {cell.contender.label: cell.selected for cell in design.cells.values()}
+    assert {label: one.val for label, one in found.items()} == {"solver=gradient": 0.6, "solver=lbfgs": 0.8}
+    assert found["solver=lbfgs"].label == "l2=9"
+
+
+def test_a_head_that_knows_no_solver_is_a_setting_to_select(write_sweep, tmp_path):
+    runs = [
+        {"strategy": "fine_tune", "seed": seed, "test": score, "settings": settings, "choices": {"head": head}}
+        for seed in (0, 1)
+        for head, settings, score in [("linear", {"head.solver": "gradient"}, 0.5), ("mlp", {}, 0.6)]
+    ]
+    (cell,) = read_design(read_sweeps([write_sweep(tmp_path / "s", runs)])).cells.values()
+    assert cell.selected.label == "head=mlp"
