@@ -113,7 +113,7 @@ def test_damaged_runs_of_a_comparison_are_done_again_and_said(
     assert "3 damaged" in capsys.readouterr().out
     assert main(["train", "-m", *words]) == 0
     said = capsys.readouterr().err
-    assert "3 of 3 runs have a record that cannot be used" in said
+    assert "Records that cannot be used: 3 of 3 runs: " in said
     assert all(f"{path.name} (" in said for path in (hollow, foreign, cut))
     for path in (hollow, foreign, cut):
         again = json.loads((path / "result.json").read_text())

@@ -136,7 +136,7 @@ def test_a_table_says_the_split(folder, table):
 def test_paths_may_start_elsewhere(folder, table, tmp_path):
     path = shutil.move(table(), tmp_path / "meta.csv")
     AudioCsv(str(path), str(folder), **ESC).check()
-    assert "20 files that do not exist" in message(AudioCsv(str(path), None, **ESC))
+    assert "20 files not found" in message(AudioCsv(str(path), None, **ESC))
 
 
 @pytest.mark.parametrize("val_fold", [None, 3, "3"])

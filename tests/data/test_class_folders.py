@@ -121,7 +121,7 @@ def test_a_name_that_is_no_text_is_named(folder):
         os.rename(folder / "ant" / "ant0.png", os.fsencode(folder) + b"/ant/caf\xe9.png")
     except OSError:
         pytest.skip("this file system takes text alone")
-    assert r"The names of 1 files are not UTF-8: ant/caf\udce9.png. Rename them." in message(ImageFolder(str(folder)))
+    assert r"1 file must be renamed, for names must be UTF-8: ant/caf\udce9.png." in message(ImageFolder(str(folder)))
 
 
 def test_a_folder_that_may_not_be_opened_is_named(folder):

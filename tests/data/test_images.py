@@ -207,7 +207,7 @@ def test_all_faults_of_a_table_are_told_together(folder, table, rows):
     path = table([row if row.count(",") == 2 else f"{row},train" for row in rows], "image,label,part")
     found = message(parted(ImageCsv(str(path))))
     for text in (
-        "names 1 files that do not exist",
+        "names 1 file not found under",
         "gone/one.png",
         "different labels: bee/bee0.png",
         "line 28: 'tset'",

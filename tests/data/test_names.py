@@ -113,7 +113,7 @@ def test_test_pictures_without_classes_beside_train_are_set_aside_and_said(pictu
             "1 of them are there with letters with marks written otherwise",
         ),
         (f"{D}.png", f"{C}.png", "normal form C"),
-        ("nowhere.png", "circle/0.png", "that do not exist under"),
+        ("nowhere.png", "circle/0.png", "not found under"),
     ],
 )
 def test_files_that_are_not_there_as_they_are_named_have_a_hint(pictures: Path, written: str, on_disk: str, hint: str):

@@ -108,7 +108,7 @@ def test_copies_lie_in_one_part_unless_they_are_kept_as_they_come(at_home: Path,
         (said,) = (note for note in record["notes"] if "are exact copies of others" in note)
         assert ("split.duplicates=group keeps all copies" in said) == is_kept
     report = (at_home / "outputs" / "copies" / "report" / "report.html").read_text()
-    assert "have an exact copy in train or val" in report
+    assert " an exact copy in train or val" in report
 
 
 def test_copies_are_refused_where_they_are_an_error(at_home: Path, copied: Path, capsys):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.cli.options import Given, given
 from headstart.errors import InputError, unknown
-from headstart.names import plain, plain_lines
+from headstart.names import plain, plain_lines, plural
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -133,7 +133,8 @@ def store(words: list[str]) -> int:
     kept = FeatureStore(cache_dir("features"), int(budget * 1e9))
     if action == "prune":
         removed = kept.prune()
-        print(f"{len(removed)} entries removed, {sum(entry.num_bytes for entry in removed) / 1e6:,.1f} MB freed.")
+        freed = sum(entry.num_bytes for entry in removed) / 1e6
+        print(f"{plural(len(removed), 'entry', 'entries')} removed, {freed:,.1f} MB freed.")
         left = sum(entry.num_bytes for entry in kept.entries())
         if left > kept.budget_bytes:
             sys.stderr.write(
@@ -144,7 +145,7 @@ def store(words: list[str]) -> int:
     for entry in entries:
         print(f"{entry.digest[:12]}  {entry.num_bytes / 1e6:10,.1f} MB  {plain(_described(entry.key))}")
     total = sum(entry.num_bytes for entry in entries) / 1e6
-    print(f"{len(entries)} entries, {total:,.1f} MB in {kept.root}")
+    print(f"{plural(len(entries), 'entry', 'entries')}, {total:,.1f} MB in {kept.root}")
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headstart.errors import InputError
+from headstart.names import plural
 from headstart.seeding import stream
 
 _SORTED_BATCHES = 50
@@ -46,8 +47,9 @@ class Batches:
     ) -> None:
         if min(len(indices), batch_size) < world:
             raise InputError(
-                f"Each of {world} processes must get an example of each batch, but there are {len(indices)} examples "
-                f"and trainer.batch_size={batch_size} counts all processes: use fewer processes or larger batches."
+                f"Each of {world} processes must get an example of each batch, but all together read "
+                f"trainer.batch_size={batch_size} at once, of {plural(len(indices), 'example')}: use fewer processes "
+                "or larger batches."
             )
         self._indices = np.asarray(indices, dtype=np.int64)
         self._lengths = lengths

@@ -11,7 +11,7 @@ from functools import cached_property
 from headstart.data.table import Table, normal
 from headstart.data.table_file import lines_of
 from headstart.errors import InputError
-from headstart.names import listed
+from headstart.names import listed, plural
 
 _MARKS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SAMPLE = 200
@@ -64,8 +64,8 @@ def read_delimited(text: str, name: str, usual: str) -> Table:
         raise InputError(f"{name} has column names but no rows.")
     if found.odd:
         raise InputError(
-            f"{name} has {len(header)} columns, but other numbers of cells in line {listed(found.odd, 10)}. A cell "
-            "that holds the mark between cells, or a line's end, must stand in quotes."
+            f"{name} has {plural(len(header), 'column')}, but other numbers of cells in line {listed(found.odd, 10)}. "
+            "A cell that holds the mark between cells, or a line's end, must stand in quotes."
         )
     named = [(place, cell) for place, cell in enumerate(header) if cell]
     doubled = frozenset(cell for cell, number in Counter(cell for _, cell in named).items() if number > 1)

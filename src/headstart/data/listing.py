@@ -14,7 +14,7 @@ from headstart.data.folders import by_suffix
 from headstart.data.labelled import column_values, labelled, part_names
 from headstart.data.source import Cell
 from headstart.data.table import Table
-from headstart.names import listed
+from headstart.names import listed, plural
 
 Entry = tuple[str, Path, Cell, str]
 """Of a file its id, path, label and part (or `""`)."""
@@ -75,7 +75,7 @@ def list_table(
     ]
     lost = [text for text, file in zip(files, paths, strict=True) if not file.is_file()]
     if lost:
-        missing_files = f"{table.name} names {len(lost)} files that do not exist under {root}: {listed(lost)}."
+        missing_files = f"{table.name} names {plural(len(lost), 'file')} not found under {root}: {listed(lost)}."
         problems.append(missing_files + _hint(lost, root))
     rows = [place for place, entry in enumerate(entries) if entry[1].is_file()]
     kept, conflicts = _without_repeats(table.name, [entries[row] for row in rows])
@@ -144,7 +144,8 @@ def listing_of(root: Path, entries: list[Entry], with_parts: bool, problems: lis
     """A listing of (id, path, class, part or `""`), by order of ids."""
     garbled = [ascii(entry[0])[1:-1] for entry in entries if not _is_text(entry[0])]
     if garbled:
-        problems = [*problems, f"The names of {len(garbled)} files are not UTF-8: {listed(garbled, 5)}. Rename them."]
+        said = f"{plural(len(garbled), 'file')} must be renamed, for names must be UTF-8: {listed(garbled, 5)}."
+        problems = [*problems, said]
     entries = sorted((entry for entry in entries if _is_text(entry[0])), key=lambda entry: entry[0])
     ids, paths, names, parts = zip(*entries, strict=True) if entries else ((), (), (), ())
     files = {"read": by_suffix(paths)}

@@ -5,7 +5,7 @@ from typing import Any
 
 from headstart.data.file_check import Finding
 from headstart.data.picture_values import Scales, scale_of
-from headstart.names import listed
+from headstart.names import listed, plural
 
 _NAMES = {"integer": "whole numbers", "float": "fractions"}
 READ_OTHERWISE = {
@@ -37,7 +37,7 @@ def problems_of(findings: Sequence[Finding], ids: Sequence[str]) -> list[str]:
         return []
     places = [place for place, finding in enumerate(findings) if finding.facts.get("depth", [""])[0] == "colour"]
     return [
-        f"{len(places)} pictures have 16 bits a colour, of which the upper 8 can be read, but hold nothing above "
+        f"{plural(len(places), 'picture')} with 16 bits a colour, of which the upper 8 can be read, hold nothing above "
         f"{int(max(high for _, high, _ in found)) * 256 + 255:,} of 65,535, so that they would be next to black: "
         f"{listed([ids[place] for place in places], 5)}. Save them with 8 bits a colour."
     ]

@@ -15,7 +15,7 @@ from typing import Any
 
 from headstart.config.earlier import FIRST_MONITOR, RENAMED, settings_up_to_date
 from headstart.errors import InputError
-from headstart.names import safe_command
+from headstart.names import plural, safe_command
 from headstart.record.directory import LISTING, RESULT, RunDirectory, SweepDirectory
 from headstart.record.result import RUN_ID, DataRecord, Failure, PhaseRecord, Result, Selection, Weights
 from headstart.record.search import cells_of, trial_ids
@@ -210,7 +210,9 @@ def _read_listing(directory: Path, records: SweepRecords, names: list[str]) -> l
         run.command = commands[place] if isinstance(place, int) and 0 <= place < len(commands) else last
         runs.append(run)
     if nameless:
-        records.notes.append(f"{nameless} entries of {directory.name}/{LISTING} name no run and were left out.")
+        records.notes.append(
+            f"Left out of {directory.name}/{LISTING}: {plural(nameless, 'entry', 'entries')} without a run's name."
+        )
     return runs
 
 

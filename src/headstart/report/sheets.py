@@ -5,6 +5,7 @@ from math import inf, isfinite, nan
 
 import numpy as np
 
+from headstart.names import plural
 from headstart.report.analysis import Analysis, BySize, Difference, Summary
 from headstart.report.design import Condition, Contender
 from headstart.report.evidence import BETTER, EQUAL, effect_size
@@ -167,7 +168,9 @@ def settings(analysis: Analysis) -> Table | None:
             Cell(number(run.sizes.get("train", nan), 6), run.sizes.get("train", nan)), _selected(row),
         )  # fmt: skip
     more = len(differing) - MOST_SETTINGS
-    table.note = f"Of its largest training set. {more} more settings differ." if more > 0 else ""
+    table.note = (
+        f"Of its largest training set. {plural(more, 'setting')} more differ{'s' * (more == 1)}." if more > 0 else ""
+    )
     return table
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from headstart.data.augmentation import Augmentation
 from headstart.data.batches import Batches
 from headstart.errors import InputError
+from headstart.names import plural
 from headstart.run.job import Job
 from headstart.splits.duplicates import Duplicates, remarks
 from headstart.strategies.plan import HEAD
@@ -77,8 +78,9 @@ def check_steps(job: Job) -> None:
     steps_before = begins * -(-num_batches // settings.accumulate_grad_batches)
     if settings.max_steps <= steps_before:
         raise InputError(
-            f"trainer.max_steps must reach the last phase of the plan, which begins after {steps_before} steps "
-            f"({begins} epochs) at the earliest, but is {settings.max_steps}. Raise it, or thaw earlier."
+            "trainer.max_steps must reach the last phase of the plan, which begins after "
+            f"{plural(steps_before, 'step')} ({plural(begins, 'epoch')}) at the earliest, but is {settings.max_steps}. "
+            "Raise it, or thaw earlier."
         )
 
 

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from headstart.backbones.backbone import Inputs
 from headstart.errors import InputError, collect
+from headstart.names import plural
 from headstart.run.findings import key_of
 from headstart.run.job import Job
 from headstart.run.sketch import outline
@@ -72,7 +73,7 @@ def check_memory(job: Job) -> None:
             else ", or a smaller trainer.batch_size (accumulate_grad_batches makes up for it)"
         )
         raise InputError(
-            f"A step must fit into memory, but on a batch of {each} examples{size} it takes at least "
+            f"A step must fit into memory, but on a batch of {plural(each, 'example')}{size} it takes at least "
             f"{needed / 1e9:,.1f} GB, and this machine has {available / 1e9:,.1f}. Choose a smaller data.size or model"
             f"{less}."
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from headstart.data.source import Source
 from headstart.errors import InputError
-from headstart.names import listed
+from headstart.names import listed, plural
 from headstart.splits.splitter import Pool, Split, Splitter
 from headstart.splits.units import spread, units
 from headstart.tasks.task import Targets, Task
@@ -41,8 +41,8 @@ def check_columns(source: Source) -> None:
             )
         else:
             problems.append(
-                f"{source.name} has no value in column {column!r} for {gaps} examples, but {setting} needs one for "
-                "each: fill or remove these rows."
+                f"{source.name} has no value in column {column!r} for {plural(gaps, 'example')}, but {setting} needs "
+                "one for each: fill or remove these rows."
             )
     if problems:
         raise InputError(*problems)

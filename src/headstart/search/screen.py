@@ -7,7 +7,7 @@ from rich.table import Table
 
 from headstart.config.schema import SearchConfig
 from headstart.metrics import shown
-from headstart.names import in_console
+from headstart.names import in_console, plural
 from headstart.progress import bar, duration
 from headstart.record.directory import SweepDirectory
 from headstart.record.search import CELL, cells_of
@@ -131,7 +131,7 @@ def show_chosen(standings: Sequence[Standing]) -> None:
         mean = shown(standing.record.monitor, means[chosen.number])
         default = "" if 0 not in means or not chosen.number else f", default {shown(standing.record.monitor, means[0])}"
         console.print(
-            f"  {in_console(standing.record.label)}  {share}  {len(standing.drawn)} settings tried: "
+            f"  {in_console(standing.record.label)}  {share}  {plural(len(standing.drawn), 'setting')} tried: "
             f"{in_console(_point(standing, chosen.number))} ({mean}{default})"
         )
         point = chosen.params or standing.record.defaults

@@ -259,7 +259,7 @@ class Search:
         self._look(standings)
         done = sum(len(standing.ended) for standing in standings)
         return (
-            f"Stopped; {done} trials have ended and stay so. Those under way go on from their last epoch. "
+            f"Stopped; trials that have ended stay so: {done}. Those under way go on from their last epoch. "
             f"To go on:\n  {self.command}"
         )
 

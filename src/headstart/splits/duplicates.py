@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from headstart.names import plural
 from headstart.splits.splitter import Split
 
 Contents = Sequence[str]
@@ -103,7 +104,8 @@ def remarks(
             f"Several labels are given to one and the same content {times} in {name} ({shown}): correct or remove them."
         )
     said += [
-        f"{count:,} examples of the shifted test set {shift} have an exact copy in train or val of {name}: remove them."
+        f"Of the shifted test set {shift}, {plural(count, 'example')} {'has' if count == 1 else 'have'} an exact copy "
+        f"in train or val of {name}: remove {'it' if count == 1 else 'them'}."
         for shift, count in found.in_shifts.items()
         if count
     ]

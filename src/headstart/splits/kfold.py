@@ -98,7 +98,8 @@ class KFold(Splitter):
         gone = [repr(name) for name, n in zip(pool.names, pool.totals(outside), strict=True) if n < least]
         if gone:
             which = f"fold {self.fold}" if self.val_fold is None else f"folds {self.fold} and {self.val_fold}"
-            return [f"Outside of {which}, fewer than {least} examples are left of {listed(gone, 10)}."]
+            few = "no example is" if least == 1 else f"fewer than {least} examples are"
+            return [f"Outside of {which}, {few} left of {listed(gone, 10)}."]
         return []
 
     def described(self, seed: int) -> str:

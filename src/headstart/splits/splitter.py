@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from headstart.errors import InputError
-from headstart.names import listed
+from headstart.names import listed, plural
 from headstart.seeding import stream
 from headstart.splits.stratify import deal, iterate
 from headstart.splits.units import mixed
@@ -135,8 +135,9 @@ class Splitter(ABC):
         empty = [name for name, indices in parts.items() if not len(indices)]
         if empty:
             raise InputError(
-                f"Nothing is left for {' and '.join(empty)}: the examples belong together in {len(set(pool.units))} "
-                "groups or copies of one content, each of which must lie in one part. Use groups that are smaller."
+                f"Nothing is left for {' and '.join(empty)}: the examples belong together by groups or as copies "
+                f"of one content, and each of these {plural(len(set(pool.units)), 'set')} must lie in one part. Use "
+                "groups that are smaller."
             )
         everywhere = np.ones(len(pool), dtype=bool)
         sizes, least = pool.totals(parts["train"]), self.n_per_class

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from headstart.config.ranges import Count, Delta, Multiplier, NonNegative
 from headstart.errors import InputError, collect
+from headstart.names import plural
 from headstart.strategies.plan import HEAD, Plan, Plateau
 
 
@@ -95,8 +96,8 @@ class Gradual(Unfreeze):
             fewer = f", or unfreeze.num_groups={-(-len(groups) // num_thaws)}" if num_thaws else ""
             raise InputError(
                 f"Every group must thaw before training ends, but with unfreeze.every={self.every} and "
-                f"unfreeze.num_groups={self.num_groups} the last of {len(groups)} groups ({', '.join(groups)}) would "
-                f"thaw at epoch {last} of trainer.max_epochs={max_epochs} (epochs count from 0). Set "
+                f"unfreeze.num_groups={self.num_groups} the last of {plural(len(groups), 'group')} "
+                f"({', '.join(groups)}) would thaw at epoch {last} of trainer.max_epochs={max_epochs} (epochs count from 0). Set "
                 f"trainer.max_epochs={last + 1} or more{fewer}, or have fewer groups (strategy.granularity=stages, if "
                 "they are blocks)."
             )
@@ -117,8 +118,8 @@ class Gradual(Unfreeze):
         found = [{group for group in plan.groups if phase.trains(group)} for phase in plan.phases]
         most = max(len(after - before) for before, after in pairwise(found))
         return (
-            f"unfreeze.every=auto: {len(plan.phases) - 1} thaws, of at most {most} group{'s' * (most > 1)}, are spread "
-            f"over {plan.max_epochs} epochs."
+            f"unfreeze.every=auto: {plural(len(plan.phases) - 1, 'thaw')}, of at most {plural(most, 'group')}, "
+            f"{'is' if len(plan.phases) == 2 else 'are'} spread over {plan.max_epochs} epochs."
         )
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from headstart.config.earlier import FIRST_MONITOR
 from headstart.errors import InputError
 from headstart.metrics import shown
-from headstart.names import in_console, safe_command
+from headstart.names import in_console, plural, safe_command
 from headstart.progress import bar, duration
 from headstart.record import result
 from headstart.record.result import Failure, Result
@@ -62,7 +62,7 @@ def show_dry_run(ledger: Ledger, planned: Iterable[ListedRun], retry_failed: boo
     done = sum(state == "completed" for state in states.values())
     left = [entry for entry in entries if states[entry["run_id"]] not in kept]
     failed = "" if retry_failed else _failed(states)
-    console.print(f"{len(entries)} runs, {done} done, {len(left)} to do{failed}{_cost(left, runs, entries)}.")
+    console.print(f"{plural(len(entries), 'run')}, {done} done, {len(left)} to do{failed}{_cost(left, runs, entries)}.")
 
 
 def show_status(directory: Path) -> int:
@@ -168,7 +168,7 @@ def _grid(entries: Sequence[Mapping[str, Any]], states: Mapping[str, str]) -> Ta
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("", overflow="fold")
     for column in columns:
-        title = f"seed {column}{' (fresh)' * (column in fresh)}" if by_seed else f"{len(seeds)} seeds"
+        title = f"seed {column}{' (fresh)' * (column in fresh)}" if by_seed else plural(len(seeds), "seed")
         table.add_column(title, justify="center", no_wrap=True)
     for label, row in cells.items():
         table.add_row(in_console(label), *(_cell(row.get(column, [])) for column in columns))

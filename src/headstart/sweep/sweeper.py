@@ -23,6 +23,7 @@ from headstart.config.composer import Composer
 from headstart.config.explanation import COMPOSITION_ERRORS, explained
 from headstart.config.overrides import as_written
 from headstart.errors import InputError, disk_is_full
+from headstart.names import plural
 from headstart.progress import duration
 from headstart.record import result
 from headstart.record.directory import ATTEMPTS, SweepDirectory
@@ -141,7 +142,8 @@ class Sweep:
         for run_id in self.completed.intersection(plans):
             self.ledger.tidy(plans[run_id])
         if is_done:
-            sys.stderr.write(f"All {len(plans)} runs were done before; nothing to do.\n")
+            sys.stderr.write(f"Done before: {plural(len(plans), 'run')}. Nothing is left to do.
+")
         try:
             if self.retry_failed:
                 for run_id in self._open(plans):
@@ -355,7 +357,7 @@ def _launched(launcher: Launcher, batch: Sequence[Unit]) -> dict[Unit, str]:
             raise cause
         causes[unit] = "" if cause is None else f"{type(cause).__name__}: {cause}"
         if cause is not None:
-            log.error("Job of run %s and %d others failed.", unit[0], len(unit) - 1, exc_info=cause)
+            log.error("The job of %s, %s first, failed.", plural(len(unit), "run"), unit[0], exc_info=cause)
     return causes
 
 
@@ -391,8 +393,8 @@ def _damage(found: Mapping[str, str], total: int) -> str:
     """What is said of runs whose records cannot be used."""
     shown = [f"{run_id} ({why})" for run_id, why in list(found.items())[:5]] + ["…"] * (len(found) > 5)
     return (
-        f"{len(found)} of {total} runs have a record that cannot be used: {', '.join(shown)}. They are done again; "
-        f"what is there is set aside in their {ATTEMPTS}/."
+        f"Records that cannot be used: {len(found)} of {plural(total, 'run')}: {', '.join(shown)}. Such runs are done "
+        f"again; what is there is set aside in their {ATTEMPTS}/."
     )
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from headstart.config.ranges import Positive
 from headstart.errors import InputError
+from headstart.names import plural
 from headstart.tasks.task import Cell, Objective, Stack, Targets, Task, on
 
 Bins = Annotated[int, Ge(2)]
@@ -67,7 +68,7 @@ class Regression(Task):
                     bad.append(f"{place + 1}: {row[name]!r}")
         if bad:
             raise InputError(
-                f"Under task=regression labels must be finite numbers, but {where} has {len(bad)} others "
+                f"Under task=regression labels must be finite numbers, but {where} has {plural(len(bad), 'other')} "
                 f"({', '.join(bad[:5])}, by the number of the example). For names of classes use task=multiclass, for "
                 "several labels task=multilabel."
             )
