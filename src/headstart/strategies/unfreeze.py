@@ -97,8 +97,9 @@ class Gradual(Unfreeze):
             raise InputError(
                 f"Every group must thaw before training ends, but with unfreeze.every={self.every} and "
                 f"unfreeze.num_groups={self.num_groups} the last of {plural(len(groups), 'group')} "
-                f"({', '.join(groups)}) would thaw at epoch {last} of trainer.max_epochs={max_epochs} (epochs count from 0). Set "
-                f"trainer.max_epochs={last + 1} or more{fewer}, or have fewer groups (strategy.granularity=stages, if "
+                f"({', '.join(groups)}) would thaw at epoch {last} of trainer.max_epochs={max_epochs} (epochs "
+                f"count from 0). Set trainer.max_epochs={last + 1} or more{fewer}, or have fewer groups "
+                "(strategy.granularity=stages, if "
                 "they are blocks)."
             )
         return [Window(_name(t), i * self.every, t) for i, t in enumerate(thawed)]
