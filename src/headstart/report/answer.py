@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from headstart.names import plural
-from headstart.report.analysis import Analysis, Difference, Summary
+from headstart.report.analysis import Analysis
 from headstart.report.certainty import certainty, limits, spread, to_settle
 from headstart.report.design import Condition, Contender
+from headstart.report.differences import Difference
 from headstart.report.evidence import BETTER, EQUAL, OPEN
 from headstart.report.exhibits import Exhibits
 from headstart.report.qualifications import (
@@ -29,6 +30,7 @@ from headstart.report.qualifications import (
     with_less_data,
 )  # fmt: skip
 from headstart.report.reading import SweepRecords
+from headstart.report.scored import Summary
 from headstart.report.several import points_over_data, said_over_data
 
 

@@ -9,12 +9,14 @@ from statistics import fmean
 import numpy as np
 
 from headstart.names import plural
-from headstart.report.analysis import Analysis, Difference, Summary
+from headstart.report.analysis import Analysis
 from headstart.report.design import Contender
+from headstart.report.differences import Difference
 from headstart.report.evidence import BETTER, EQUAL, LEVEL, OPEN, detectable, replicates_needed
 from headstart.report.metric import p_equals, p_text, seconds_text
 from headstart.report.qualifications import listing
 from headstart.report.reading import SweepRecords
+from headstart.report.scored import Summary
 from headstart.report.statistics import Interval
 from headstart.report.stepdown import smallest_p
 

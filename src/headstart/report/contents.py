@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from headstart.names import plural
 from headstart.record.directory import SweepDirectory
 from headstart.report import curves, figures, pictures, run_sheets, searches, sheets
-from headstart.report.analysis import ALL_PAIRS_UP_TO, Analysis
+from headstart.report.analysis import Analysis
 from headstart.report.answer import Answer
 from headstart.report.design import Condition
+from headstart.report.differences import ALL_PAIRS_UP_TO
 from headstart.report.exhibits import Exhibits
 from headstart.report.figures import Looks, place_text
 from headstart.report.html import Page, Section

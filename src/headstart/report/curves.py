@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from headstart.report.analysis import Analysis, Summary, training_size
+from headstart.report.analysis import Analysis
 from headstart.report.artifacts import Curve
 from headstart.report.design import Condition, Contender
 from headstart.report.figures import MOST_ROWS, Looks, axis_name, place_text
 from headstart.report.metric import Metric
+from headstart.report.scored import Summary, training_size
 from headstart.report.style import INK, MUTED, Drawing, draw, shorten
 
 MOST_PANELS = 12

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from headstart.report.analysis import Analysis, Summary
+from headstart.report.analysis import Analysis
 from headstart.report.artifacts import (
     AppliedPlan,
     Curve,
@@ -24,6 +24,7 @@ from headstart.report.design import Condition, Contender
 from headstart.report.evidence import crossed_interval
 from headstart.report.reading import Run
 from headstart.report.replicates import NO_SEED
+from headstart.report.scored import Summary
 from headstart.report.statistics import ExampleTest, Interval, compare_examples
 
 MOST_SEEDS = 10

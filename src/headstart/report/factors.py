@@ -7,8 +7,9 @@ from statistics import fmean
 
 import numpy as np
 
-from headstart.report.analysis import Analysis, Summary
+from headstart.report.analysis import Analysis
 from headstart.report.design import Condition, Contender
+from headstart.report.scored import Summary
 from headstart.report.stepdown import sign_vectors
 
 DATA, SIZE = "data", "training size"

@@ -9,9 +9,11 @@ import numpy as np
 
 from headstart import metrics
 from headstart.names import plural
-from headstart.report.analysis import AcrossData, Analysis, Summary
+from headstart.report.across import AcrossData
+from headstart.report.analysis import Analysis
 from headstart.report.design import Condition, Contender
 from headstart.report.metric import Metric, baseline, p_equals, scaled, seconds_text
+from headstart.report.scored import Summary
 from headstart.report.style import INK, MUTED, Drawing, Look, draw, shorten
 
 MOST_ROWS = 16

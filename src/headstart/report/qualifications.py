@@ -7,13 +7,16 @@ from statistics import fmean
 
 from headstart.metrics import title
 from headstart.names import plural
-from headstart.report.analysis import Analysis, BySize, Difference, Summary
+from headstart.report.analysis import Analysis
 from headstart.report.crossover import WIDEST_STEP, Crossover
 from headstart.report.design import Condition, Contender
+from headstart.report.differences import Difference
 from headstart.report.evidence import BETTER, EQUAL, LEVEL
 from headstart.report.factors import interactions, turns
 from headstart.report.metric import BASELINES, Metric, number, p_equals, scaled, seconds_text
 from headstart.report.reading import STATUSES, Run, SweepRecords
+from headstart.report.scored import Summary
+from headstart.report.sizes import BySize
 
 
 def where(condition: Condition) -> str:

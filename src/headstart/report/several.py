@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from math import isfinite
 from statistics import fmean
 
-from headstart.report.analysis import AcrossData, Analysis, Difference
+from headstart.report.across import AcrossData
+from headstart.report.analysis import Analysis
 from headstart.report.design import Condition, Contender
+from headstart.report.differences import Difference
 from headstart.report.evidence import EQUAL, LEVEL
 from headstart.report.metric import p_equals, p_text, seconds_text
 from headstart.report.qualifications import listing

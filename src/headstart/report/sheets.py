@@ -6,8 +6,9 @@ from math import inf, isfinite, nan
 import numpy as np
 
 from headstart.names import plural
-from headstart.report.analysis import Analysis, BySize, Difference, Summary
+from headstart.report.analysis import Analysis
 from headstart.report.design import Condition, Contender
+from headstart.report.differences import Difference
 from headstart.report.evidence import BETTER, EQUAL, effect_size
 from headstart.report.factors import cells, marginal
 from headstart.report.figures import place_text
@@ -15,6 +16,8 @@ from headstart.report.metric import BASELINES, Metric, number, p_text, scaled, s
 from headstart.report.qualifications import listing
 from headstart.report.reading import Run
 from headstart.report.replicates import KINDS
+from headstart.report.scored import Summary
+from headstart.report.sizes import BySize
 from headstart.report.statistics import Interval
 from headstart.report.tables import Cell, Column, Table
 

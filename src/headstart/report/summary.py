@@ -5,13 +5,15 @@ from dataclasses import asdict
 from math import inf
 from typing import Any
 
-from headstart.report.analysis import Analysis, Difference, Summary
+from headstart.report.analysis import Analysis
 from headstart.report.answer import Answer
 from headstart.report.contents import Contents
 from headstart.report.design import Condition
+from headstart.report.differences import Difference
 from headstart.report.evidence import effect_size
 from headstart.report.exhibits import Exhibits
 from headstart.report.reading import STATUSES, SweepRecords
+from headstart.report.scored import Summary
 from headstart.report.statistics import Interval
 
 SCHEMA = 1

@@ -6,9 +6,10 @@ from rich.console import Console
 from rich.table import Table
 
 from headstart.names import plain, plain_lines
-from headstart.report.analysis import Analysis, Summary
+from headstart.report.analysis import Analysis
 from headstart.report.build import Report
 from headstart.report.metric import Metric
+from headstart.report.scored import Summary
 
 
 def show(made: Report) -> None:
