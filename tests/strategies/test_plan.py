@@ -50,13 +50,6 @@ def test_a_group_frozen_for_a_while_counts_from_its_second_thaw(kinds):
     assert plan.warmup(3, HEAD, [3.5, 2.5, 1.5, 0.5]) == 1.0
 
 
-def test_no_gradient_is_needed_below_the_lowest_trained_group(kinds):
-    plan = Strategy(lr=0.1, last_k=2).plan(kinds, AtStart(), 3)
-    assert plan.lowest_trained(0) == "blocks.2"
-    assert plan.frozen_below(0) == "blocks.1"
-    assert Strategy(lr=0.1).plan(kinds, AtStart(), 3).frozen_below(0) is None
-
-
 def test_a_schedule_runs_once_or_anew_in_each_phase(kinds):
     once = Strategy(lr=0.1).plan(kinds, HeadFirst(epochs=2), 9)
     anew = Strategy(lr=0.1).plan(kinds, HeadFirst(epochs=2, restart=True), 9)

@@ -99,7 +99,6 @@ def test_a_group_without_any_row_that_trains_is_frozen_and_takes_no_thaw_of_its_
     assert [trained(plan, phase) for phase in range(3)] == [
         [HEAD], ["blocks.1", HEAD], ["blocks.0", "blocks.1", HEAD],
     ]  # fmt: skip
-    assert plan.frozen_below(2) == "stem"
 
 
 def test_gradual_and_discriminative_rates_multiply(kinds):

@@ -13,8 +13,6 @@ from omegaconf import OmegaConf
 
 BRACKETS = {"(": ")", "[": "]", "{": "}"}
 QUOTES = "'\""
-PLAIN_WORD = re.compile(r"[\w.+-]+", re.ASCII)
-"""A text that Hydra takes without quotes, unless it is a number, true, false or null."""
 
 
 def words(line: str) -> list[str]:

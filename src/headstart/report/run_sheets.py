@@ -4,7 +4,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite, nan
+from math import nan
 
 from headstart.record.result import as_command, repeat_command
 from headstart.report.analysis import Analysis
@@ -170,11 +170,6 @@ def _by_output(details: Details, label: str) -> Table:
         ]
         table.add(output, *cells)
     return table
-
-
-def nan_last(value: float) -> float:
-    """A key that sorts what is not known behind all that is."""
-    return value if isfinite(value) else inf
 
 
 def example_tests(found: Mapping[int, ExampleTest], first: Contender, second: Contender, design: Design) -> Table:

@@ -278,8 +278,3 @@ def listed(
 def _written(sweeper: DictConfig, name: str) -> Any:
     node = sweeper.get(name)
     return as_written(node) if OmegaConf.is_config(node) else ([] if name == "runs" else {})
-
-
-def is_asked_for(cfg: DictConfig) -> bool:
-    """Whether a config asks for a search."""
-    return cfg.search.method != "none"

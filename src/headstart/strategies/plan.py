@@ -12,7 +12,6 @@ from typing import Any, Literal, get_args
 Kind = Literal["weight", "bias", "norm", "norm_bias", "adapter"]
 """What a parameter is within its group; `norm` is a normalisation layer's scale, `norm_bias` its shift."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
-NORM_KINDS: frozenset[str] = frozenset({"norm", "norm_bias"})
 FrozenNorm = Literal["eval", "batch_stats", "train"]
 """How norm layers in frozen parts normalise: by the statistics they came with; by the batch's, keeping theirs; by the
 batch's, updating theirs. Dropout and drop-path are off in frozen parts whichever it is."""
@@ -106,15 +105,6 @@ class Plan:
         while phase > 0 and self.phases[phase - 1].trains(group):
             phase -= 1
         return phase
-
-    def lowest_trained(self, phase: int) -> str:
-        """The depth group nearest to the input that trains: no gradient is needed below it."""
-        return next(group for group in self.groups if self.phases[phase].trains(group))
-
-    def frozen_below(self, phase: int) -> str | None:
-        """The last of the lowest groups that stay frozen in this phase; `None` if the first one trains."""
-        lowest = self.groups.index(self.lowest_trained(phase))
-        return self.groups[lowest - 1] if lowest else None
 
     def head_only(self) -> bool:
         """Whether nothing but the head ever trains."""
