@@ -34,6 +34,17 @@ def report(sweep):
     return build([sweep])
 
 
+@pytest.fixture(scope="module")
+def four_runs(make_sweep, tmp_path_factory):
+    return make_sweep(tmp_path_factory.mktemp("four") / "s", runs=4, strategies=2, seeds=2)
+
+
+@pytest.fixture
+def small(four_runs, tmp_path):
+    """A sweep of four runs, to be changed."""
+    return shutil.copytree(four_runs, tmp_path / "s")
+
+
 @pytest.fixture
 def quick(monkeypatch):
     """Figures are painted but not written, where a test is not about them."""
@@ -206,13 +217,12 @@ def test_everything_from_configs_errors_and_data_is_escaped(make_sweep, tmp_path
     "name", ["history.csv", "plan.json", "predictions.npz", "hardest/hardest.json", "hardest/0.png"]
 )
 @pytest.mark.parametrize("content", [b"", b"\x00garbage{", b"[[1]]", None])
-def test_a_broken_or_missing_file_of_a_run_is_a_note_or_a_gap_that_is_named(make_sweep, tmp_path, name, content):
-    sweep = make_sweep(tmp_path / "s", runs=4, strategies=2, seeds=2)
-    for run in sweep.glob("*/"):
+def test_a_broken_or_missing_file_of_a_run_is_a_note_or_a_gap_that_is_named(small, name, content):
+    for run in small.glob("*/"):
         path = run / name
         if path.exists():
             path.unlink() if content is None else path.write_bytes(content)
-    exhibits = gather(analyse(read_design(read_sweeps([sweep]))))
+    exhibits = gather(analyse(read_design(read_sweeps([small]))))
     kept = {"history.csv": exhibits.curves, "plan.json": exhibits.plans, "predictions.npz": exhibits.examples}
     if name in kept:
         assert not kept[name]
@@ -224,8 +234,8 @@ def test_a_broken_or_missing_file_of_a_run_is_a_note_or_a_gap_that_is_named(make
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_report_of_runs_with_every_other_file_broken_names_what_is_not_there(make_sweep, tmp_path):
-    sweep = make_sweep(tmp_path / "s", runs=4, strategies=2, seeds=2)
+def test_a_report_of_runs_with_every_other_file_broken_names_what_is_not_there(small):
+    sweep = small
     for path in sweep.glob("*/*"):
         if path.name in ("history.csv", "plan.json", "predictions.npz"):
             path.write_bytes(b"\x00{")
@@ -312,8 +322,8 @@ def test_a_report_of_copies_is_the_same_wherever_they_lie(sweep, report, tmp_pat
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("name", ["report", "report/tables", "report/figures"])
-def test_a_report_neither_writes_nor_removes_through_a_link(make_sweep, tmp_path, name):
-    sweep, outside = make_sweep(tmp_path / "s", runs=4, strategies=2, seeds=2), tmp_path / "outside"
+def test_a_report_neither_writes_nor_removes_through_a_link(small, tmp_path, name):
+    sweep, outside = small, tmp_path / "outside"
     (outside / "tables").mkdir(parents=True)
     for folder in (outside, outside / "tables"):
         (folder / "mine.csv").write_text("mine")
@@ -330,8 +340,8 @@ def test_a_report_neither_writes_nor_removes_through_a_link(make_sweep, tmp_path
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("kind", ["pipe", "device", "bomb"])
-def test_a_report_of_pipes_devices_and_bombs_ends_and_names_them(make_sweep, tmp_path, kind):
-    sweep = make_sweep(tmp_path / "s", runs=4, strategies=2, seeds=2)
+def test_a_report_of_pipes_devices_and_bombs_ends_and_names_them(small, kind):
+    sweep = small
     last = sorted(sweep.glob("*/result.json"))[-1]
     files = ("history.csv", "plan.json", "predictions.npz", "hardest/hardest.json", "hardest/0.png")
     for path in [last, *(path for name in files for path in sweep.glob(f"*/{name}"))]:
