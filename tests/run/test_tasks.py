@@ -1,10 +1,12 @@
 """Whole runs of several labels and of numbers, on tables of tiny pictures."""
 
+import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn import metrics as sk
 
@@ -119,6 +121,76 @@ def test_pictures_are_mixed_with_their_targets(at_home: Path, table: Path):
         more = [f"task={task}", f"data.label_column={column}", "strategy=fine_tune", "augmentation=mixup_cutmix"]
         found = run(at_home, *words(table, *more), into=task)["metrics"]
         assert np.isfinite(found["train/loss"])
+
+
+TASKS = {
+    "multilabel": ["task=multilabel", "data.label_column=list"],
+    "regression": ["task=regression", "data.label_column=[light,hue]"],
+}
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    rows = csv.DictReader((folder / "history.csv").read_text().splitlines())
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("how", ["activations", "views"])
+def test_training_on_what_is_kept_is_the_training_that_is_live(at_home: Path, table: Path, task: str, how: str):
+    more = [*TASKS[task], "strategy=partial", "strategy.last_k=1", "trainer.max_epochs=3", "optimizer.lr=0.01"]
+    if how == "views":
+        more += ["augmentation=mixup_cutmix", "augmentation.views=2", "trainer.reuse_views=true"]
+    kept = run(at_home, *words(table, *more), into="kept")
+    live = run(at_home, *words(table, *more, "features.budget_gb=1e-6"), into="live")
+    assert kept["reading"]["kept"]
+    assert not live["reading"]["kept"]
+    for row, other in zip(history(at_home / "kept"), history(at_home / "live"), strict=True):
+        assert float(row["train/loss"]) == pytest.approx(float(other["train/loss"]), rel=1e-3)
+        assert float(row["val/loss"]) == pytest.approx(float(other["val/loss"]), rel=1e-3)
+
+
+@pytest.mark.parametrize("task", [*TASKS, "multiclass"])
+def test_heads_trained_together_have_the_bits_of_heads_trained_alone(at_home: Path, table: Path, task: str):
+    own = {"multilabel": "task.positive_weights=none,balanced", "regression": "task.objective=mse,huber,l1"}
+    more = [*TASKS.get(task, ["data.label_column=who"]), "strategy=feature_extraction", "augmentation.views=1"]
+    varied = own.get(task, "task.label_smoothing=0.0,0.1")
+    assert main(["train", "-m", *words(table, *more), varied, "optimizer.lr=0.01,0.03", "hydra.sweep.dir=sweep"]) == 0
+    key, _, values = varied.partition("=")
+    together = sorted((at_home / "sweep").glob("*/result.json"))
+    assert len(together) == 2 * len(values.split(","))
+    for path in together:
+        done = json.loads(path.read_text())
+        assert done["cost"]["fused_with"] == len(together) - 1
+        chosen = [word for word in done["overrides"] if word.startswith((f"{key}=", "optimizer.lr="))]
+        run(at_home, *words(table, *more), *chosen, into=done["run_id"])
+        assert history(at_home / done["run_id"]) == history(path.parent)
+        states = [
+            torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+            for folder in (path.parent, at_home / done["run_id"])
+        ]
+        assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+@pytest.mark.parametrize(("task", "monitor"), [("multilabel", "val/micro_f1"), ("regression", "val/mae")])
+@pytest.mark.parametrize("strategy", ["feature_extraction", "fine_tune"])
+def test_training_ends_and_thaws_by_the_metric_that_is_named(at_home: Path, table: Path, task, monitor, strategy):
+    more = [*TASKS[task], f"strategy={strategy}", f"trainer.monitor={monitor}", "trainer.patience=2"]
+    done = run(at_home, *words(table, *more, "trainer.max_epochs=12", "optimizer.lr=0.05"))
+    seen = [float(row[monitor]) for row in history(at_home / "run")]
+    pick = np.argmin if task == "regression" else np.argmax
+    assert done["metrics"]["best_epoch"] == int(pick(seen))
+    assert len(seen) == min(12, int(pick(seen)) + 3)
+    if strategy == "fine_tune":
+        thaw = [*TASKS[task], "strategy=fine_tune", "unfreeze=on_plateau", f"unfreeze.monitor={monitor}"]
+        thaw += ["strategy.granularity=stages", "trainer.max_epochs=5", "optimizer.lr=0.05"]
+        run(at_home, *words(table, *thaw), into="thawed")
+        rows, best, waited, phase = history(at_home / "thawed"), -np.inf, 0, 0
+        for row in rows:
+            assert int(row["phase"]) == phase
+            score = float(row[monitor]) * (-1 if task == "regression" else 1)
+            waited, best = (0, score) if score > best else (waited + 1, best)
+            if waited >= 1:
+                phase, waited, best = phase + 1, 0, -np.inf
 
 
 def test_the_report_of_numbers_puts_the_smaller_error_first(at_home: Path, table: Path):
