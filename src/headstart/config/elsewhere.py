@@ -62,7 +62,7 @@ def found_elsewhere(key: str, names: list[str], chosen: Mapping[str, str], loade
     is_in_group = parent.partition(".")[0] in schema.GROUPS
     if is_in_group and not is_beside and (error := _of_another_choice(key, chosen, loader)):
         return error
-    wanted = [other] if other is not None else [] if parent else _named(leaf, loader)
+    wanted = [other] if other is not None else _named(leaf, loader) if not parent else _below(parent, leaf, loader)
     said = [_with_choice(name, chosen, loader) for name in wanted if name != key]
     return InputError(f"Unknown setting {key!r}. Here it is called {listed_or(said)}.") if said else None
 
@@ -92,7 +92,18 @@ def _with_choice(key: str, chosen: Mapping[str, str], loader: ConfigLoader) -> s
 def _named(leaf: str, loader: ConfigLoader) -> list[str]:
     """Settings whose last word is this one, of all sections and groups."""
     spine = [key for key in schema.SPINE if key.endswith(f".{leaf}")]
-    return sorted(spine) + [f"{group}.{leaf}" for group in schema.GROUPS if _choices_with(f"{group}.{leaf}", loader)]
+    beside = [f"{group}.{leaf}" for group in schema.GROUPS if _choices_with(f"{group}.{leaf}", loader)]
+    return sorted(spine) + (beside or [key for group in schema.GROUPS for key in _below(group, leaf, loader)])
+
+
+def _below(group: str, leaf: str, loader: ConfigLoader) -> list[str]:
+    """Settings of a group whose last word is this one, one level further down: `strategy.adapter.r`."""
+    if group not in schema.GROUPS:
+        return []
+    nodes = [_config(group, choice, loader) for choice in loader.get_group_options(group)]
+    inner = [(name, value) for node in nodes if isinstance(node, Mapping) for name, value in node.items()]
+    found = [name for name, value in inner if isinstance(value, Mapping) and leaf in value and name != schema.SPACE]
+    return [f"{group}.{name}.{leaf}" for name in dict.fromkeys(found)]
 
 
 def _choices_with(key: str, loader: ConfigLoader) -> list[str]:

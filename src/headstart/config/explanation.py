@@ -29,8 +29,13 @@ INNER = frozenset({"hydra", "choices", "overrides", "companions", "fused_with", 
 
 
 def check_overrides(overrides: Sequence[Override], loader: ConfigLoader) -> None:
-    """Raise `InputError` for overrides that Hydra itself falls over: no choice for a group, a run without a setting."""
+    """Raise `InputError` for overrides that Hydra itself falls over: no choice for a group, a run without a setting.
+
+    Also for settings that are added where another choice would bring them.
+    """
     for one in overrides:
+        if one.is_add() and one.key_or_group.count(".") == 1:
+            _check_added(one.key_or_group, loader, [str(other.input_line) for other in overrides])
         key = one.key_or_group
         if not key:
             raise InputError(f"{one.input_line} names no setting: write KEY=VALUE.")
@@ -156,6 +161,13 @@ def _unknown(key: str, loader: ConfigLoader, overrides: Sequence[str]) -> InputE
     prefix = f"{parent}." if parent else ""
     found = found_elsewhere(key, names, chosen, loader)
     return found or unknown("setting", key, [f"{prefix}{name}" for name in names])
+
+
+def _check_added(key: str, loader: ConfigLoader, overrides: Sequence[str]) -> None:
+    parent, _, leaf = key.partition(".")
+    names, more, chosen = _siblings(parent, loader, overrides)
+    if names and leaf not in (*names, *more) and (found := found_elsewhere(key, names, chosen, loader)):
+        raise found
 
 
 def _other_ways(key: str, text: str, loader: ConfigLoader, overrides: Sequence[str]) -> str:
