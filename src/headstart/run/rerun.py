@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.config import guard, recorded
+from headstart.config import earlier, guard, recorded
 from headstart.errors import InputError
 from headstart.record import result
 from headstart.record.directory import RunDirectory
@@ -56,7 +56,27 @@ def repeat(original: RunDirectory, fresh: RunDirectory) -> list[str]:
 def _changed_identity(before: Result, after: Result) -> Iterator[str]:
     if before.run_id == after.run_id:
         return
-    yield f"run_id: {before.run_id} before, {after.run_id} now: settings, data or weights are not the same"
+    yield f"run_id: {before.run_id} before, {after.run_id} now"
+    found = [*_changed_settings(before.settings, after.settings), *_changed_material(before, after)]
+    yield from found or [
+        "Settings, data and weights are the same: this version names or carries out such a run otherwise."
+    ]
+
+
+def _changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    was, now = earlier.settings_up_to_date(before)[0], dict(after)
+    for key in sorted(was.keys() | now.keys()):
+        if key not in was:
+            yield f"settings: {key} was not there before, is {now[key]} now"
+        elif key not in now:
+            yield f"settings: {key} was {was[key]}, is not there now"
+        elif was[key] != now[key] and not key.endswith(
+            "_target_"
+        ):  # parts have moved; what they do is told by the rest
+            yield f"settings: {key} was {was[key]}, is {now[key]} now"
+
+
+def _changed_material(before: Result, after: Result) -> Iterator[str]:
     for key in ("fingerprint", "split_sha256"):
         was, now = str(getattr(before.data, key)), str(getattr(after.data, key))
         if was != now:
