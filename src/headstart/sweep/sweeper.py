@@ -142,8 +142,7 @@ class Sweep:
         for run_id in self.completed.intersection(plans):
             self.ledger.tidy(plans[run_id])
         if is_done:
-            sys.stderr.write(f"Done before: {plural(len(plans), 'run')}. Nothing is left to do.
-")
+            sys.stderr.write(f"Done before: {plural(len(plans), 'run')}. Nothing is left to do.\n")
         try:
             if self.retry_failed:
                 for run_id in self._open(plans):
