@@ -53,6 +53,11 @@ def renamed(key: str) -> str | None:
     return f"{key} is called {new} now" + (f", and comes with {choice}." if choice else ".")
 
 
+def present_name(key: str) -> str:
+    """What a setting of a record is called now."""
+    return (RENAMED | OF_THE_TASK).get(key, key)
+
+
 def up_to_date(node: Any) -> Any:
     """A recorded config as it would be written now: `_target_`s and settings by their present names."""
     moved = _with_task(_moved(node))

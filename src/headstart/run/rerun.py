@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.config import earlier, guard, recorded
+from headstart.config import earlier, guard, identity, recorded
 from headstart.errors import InputError
 from headstart.record import result
 from headstart.record.directory import RunDirectory
@@ -58,22 +58,19 @@ def _changed_identity(before: Result, after: Result) -> Iterator[str]:
         return
     yield f"run_id: {before.run_id} before, {after.run_id} now"
     found = [*_changed_settings(before.settings, after.settings), *_changed_material(before, after)]
-    yield from found or [
-        "Settings, data and weights are the same: this version names or carries out such a run otherwise."
-    ]
+    yield from found or ["Settings, data and weights are the same; this version names or does such a run otherwise."]
 
 
 def _changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    was, now = earlier.settings_up_to_date(before)[0], dict(after)
-    for key in sorted(was.keys() | now.keys()):
+    named = {earlier.present_name(key): value for key, value in before.items()}
+    was = {key: value for key, value in named.items() if key not in identity.OFF or identity.OFF[key] != value}
+    for key in sorted({*was, *after}):
         if key not in was:
-            yield f"settings: {key} was not there before, is {now[key]} now"
-        elif key not in now:
+            yield f"settings: {key} was not there before, is {after[key]} now"
+        elif key not in after:
             yield f"settings: {key} was {was[key]}, is not there now"
-        elif was[key] != now[key] and not key.endswith(
-            "_target_"
-        ):  # parts have moved; what they do is told by the rest
-            yield f"settings: {key} was {was[key]}, is {now[key]} now"
+        elif was[key] != after[key] and not key.endswith("_target_"):  # which tells where a part lies
+            yield f"settings: {key} was {was[key]}, is {after[key]} now"
 
 
 def _changed_material(before: Result, after: Result) -> Iterator[str]:
