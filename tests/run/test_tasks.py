@@ -137,16 +137,18 @@ def history(folder: Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("how", ["activations", "views"])
 def test_training_on_what_is_kept_is_the_training_that_is_live(at_home: Path, table: Path, task: str, how: str):
-    more = [*TASKS[task], "strategy=partial", "strategy.last_k=1", "trainer.max_epochs=3", "optimizer.lr=0.01"]
+    more = [*TASKS[task], "strategy=partial", "strategy.last_k=1", "optimizer.lr=0.01"]
     if how == "views":
-        more += ["augmentation=light", "augmentation.views=2", "trainer.reuse_views=true"]
+        more += ["augmentation=light", "augmentation.views=2", "trainer.reuse_views=true", "trainer.max_epochs=6"]
+    else:
+        more += ["trainer.max_epochs=3"]
     kept = run(at_home, *words(table, *more), into="kept")
     live = run(at_home, *words(table, *more, "features.budget_gb=1e-6"), into="live")
     assert kept["reading"]["kept"]
     assert not live["reading"]["kept"]
     for row, other in zip(history(at_home / "kept"), history(at_home / "live"), strict=True):
-        assert float(row["train/loss"]) == pytest.approx(float(other["train/loss"]), rel=1e-3)
-        assert float(row["val/loss"]) == pytest.approx(float(other["val/loss"]), rel=1e-3)
+        assert float(row["train/loss"]) == pytest.approx(float(other["train/loss"]), rel=5e-3)
+        assert float(row["val/loss"]) == pytest.approx(float(other["val/loss"]), rel=5e-3)
 
 
 @pytest.mark.parametrize("task", [*TASKS, "multiclass"])

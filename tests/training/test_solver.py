@@ -128,14 +128,15 @@ def test_the_strength_is_the_best_of_seven_on_val_whatever_the_unit_of_the_featu
     features, _, train, val = problem
     train = train[:40]  # few enough for the penalty to matter
     noise = torch.randn(200, 1, generator=torch.Generator().manual_seed(1))
-    targets = 40 + features @ torch.randn(30, 1, generator=torch.Generator().manual_seed(2)) + 20 * noise
+    targets = 40 + features @ torch.randn(30, 1, generator=torch.Generator().manual_seed(2)) + 10 * noise
     task = Regression().fitted(targets[train].numpy(), 1)
     inputs = features[train].double().numpy()
     spread = ((inputs - inputs.mean(0)) ** 2).sum(1).mean()
     rmse = {}
     for power in range(2, -5, -1):
-        oracle = Ridge(alpha=spread * 10.0**power).fit(inputs, targets[train].double().numpy())
-        rmse[power] = np.sqrt(((oracle.predict(features[val].double().numpy()) - targets[val].numpy()) ** 2).mean())
+        oracle = Ridge(alpha=spread * 10.0**power).fit(inputs, targets[train, 0].double().numpy())
+        error = oracle.predict(features[val].double().numpy()) - targets[val, 0].numpy()
+        rmse[power] = np.sqrt((error**2).mean())
     best = min(rmse, key=rmse.get)
     assert -4 < best < 2, "or it would show nothing"
     for unit in (1.0, 1000.0):
