@@ -70,7 +70,7 @@ def test_folds_of_a_dataset_test_every_text_once_and_keep_groups_whole(at_home: 
     ]
     assert sorted(tested) == sorted(f"train/{row}" for row in range(36))
     assert {tuple(one["data"][kind]) for one in done} == {
-        {"multilabel": ("animals", "houses", "motion"), "regression": ("stars",)}.get(
+        {"multilabel": ("animals", "houses", "motion"), "regression": ("value",)}.get(
             task, tuple(f"a{n}" for n in range(9))
         )
     }

@@ -184,7 +184,7 @@ def test_training_ends_and_thaws_by_the_metric_that_is_named(at_home: Path, tabl
     assert len(seen) == min(12, int(pick(seen)) + 3)
     if strategy == "fine_tune":
         thaw = [*TASKS[task], "strategy=fine_tune", "unfreeze=on_plateau", f"unfreeze.monitor={monitor}"]
-        thaw += ["strategy.granularity=stages", "trainer.max_epochs=5", "optimizer.lr=0.05"]
+        thaw += ["unfreeze.num_groups=4", "trainer.max_epochs=6", "optimizer.lr=0.05"]
         run(at_home, *words(table, *thaw), into="thawed")
         rows, best, waited, phase = history(at_home / "thawed"), -np.inf, 0, 0
         for row in rows:
