@@ -196,5 +196,5 @@ def test_files_in_two_folds_and_empty_folds_are_told(table):
     source = asking(AudioCsv(str(table([*table.rows, f"{file},{name},2"])), **ESC), KFold(1, column="fold"))
     assert "different things of the same file in column 'fold': dog/dog0.wav" in message(source)
     empty = [f"{file},{name},", *table.rows[1:]]
-    with pytest.raises(InputError, match=r"no value in column 'fold' for 1 examples, but split.column needs one"):
+    with pytest.raises(InputError, match=r"no value in column 'fold' for 1 example, but split.column needs one"):
         divided(AudioCsv(str(table(empty)), **ESC), KFold(1, column="fold"))
