@@ -5,7 +5,7 @@ from math import ceil
 from typing import Any
 
 from headstart.metrics import mode, text, title
-from headstart.report.metric import plural
+from headstart.names import plural
 from headstart.report.searched import Searched, Tried
 from headstart.report.statistics import expected_best
 from headstart.report.style import ACCENT, MUTED, STRATEGIES, Drawing, draw, shorten
