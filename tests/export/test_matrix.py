@@ -43,7 +43,8 @@ def test_every_export_gives_the_runs_outputs(
     check_all(run, tmp_path, f"{family} | {strategy}", graphs=strategy in GRAPHS)
 
 
-def check_all(run: Path, folder: Path, title: str, graphs: bool) -> None:
+def check_all(run: Path, folder: Path, title: str, graphs: bool, size: float = 1.0) -> None:
+    """Every format's outputs are the run's, which are about as large as `size`, to 1e-4 of that."""
     found = {}
     for form in room.FORMATS:
         if form.name == "onnx" and not graphs:
@@ -56,7 +57,7 @@ def check_all(run: Path, folder: Path, title: str, graphs: bool) -> None:
     told = ", ".join(f"{form} {difference:.1e}" for form, difference in found.items())
     print(f"\nMATRIX | {title} | {told}")
     assert {"safetensors"} <= set(found)
-    assert max(found.values()) < 1e-4
+    assert max(found.values()) < 1e-4 * size
 
 
 @pytest.mark.parametrize("task", ["multilabel", "regression"])
@@ -82,4 +83,4 @@ def test_other_tasks_on_pictures_and_sounds(
             tiny_models.save_audio(saved, family)
         model = ["backbone=huggingface_audio", f"backbone.model={saved}", "data.seconds=0.4"]
     run = train(f"{task} {family}", *model, *own)
-    check_all(run, tmp_path, f"{family} | {task}", graphs=kind == "image")
+    check_all(run, tmp_path, f"{family} | {task}", graphs=kind == "image", size=1000 if task == "regression" else 1)
