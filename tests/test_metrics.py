@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from headstart import metrics
+from headstart.report.metric import Metric
 
 
 @pytest.mark.parametrize(
@@ -57,3 +58,17 @@ def test_classes_that_weigh_the_same_are_averaged_as_scikit_learn_does():
             assert found["macro_f1"][row] == pytest.approx(f1_score(labels, predicted[row], average="macro"))
             alone = metrics.of_classes(metrics.counts(labels, predicted[row], num_classes))
             assert {name: value[row] for name, value in found.items()} == alone
+
+
+@pytest.mark.parametrize(
+    ("name", "scores", "text"),
+    [
+        ("accuracy", (-1.618, 2.618), "0.0 to 100.0%"),
+        ("accuracy", (0.52, 0.61), "52.0 to 61.0%"),
+        ("rmse", (-3.0, 0.5), "0.000 to 3.000"),
+        ("r2", (-4.0, 1.5), "−4.000 to 1.000"),
+        ("quadratic_kappa", (-1.5, 1.5), "−1.000 to 1.000"),
+    ],
+)
+def test_an_interval_ends_where_the_measure_does(name: str, scores: tuple[float, float], text: str):
+    assert Metric(name, 3).range(*scores) == text

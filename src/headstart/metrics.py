@@ -41,6 +41,17 @@ def is_share(metric: str) -> bool:
     return _is_one_of(metric, SHARES)
 
 
+def bounds(metric: str) -> tuple[float, float]:
+    """The least and the most that it can be."""
+    if is_share(metric):
+        return 0.0, 1.0
+    if _is_one_of(metric, SMALLER_IS_BETTER):
+        return 0.0, inf
+    if _is_one_of(metric, ("pearson", "spearman", "kappa")):
+        return -1.0, 1.0
+    return -inf, 1.0 if _is_one_of(metric, ("r2",)) else inf
+
+
 def counts_right(metric: str) -> bool:
     """Whether it is the share of examples that were answered rightly."""
     return metric.rpartition("/")[2] in ("accuracy", "exact_match")

@@ -60,7 +60,7 @@ def scores(analysis: Analysis, condition: Condition, looks: Looks, name: str) ->
             seeds = [metric.raw(value) for value in row.scores.values()]
             axes.plot(seeds, [y + 0.24] * len(seeds), "|", color=look.color, alpha=0.55, markersize=4, mew=0.8)
             if interval.known:
-                axes.plot([metric.raw(interval.low), metric.raw(interval.high)], [y, y], color=look.color, lw=1.6)
+                axes.plot(metric.ends(interval.low, interval.high), [y, y], color=look.color, lw=1.6)
             axes.plot([metric.raw(interval.mean)], [y], **look.line(linestyle="none", markersize=4.6))
             text = f"{metric.raw(interval.mean):.1f}" if metric.share else metric.text(interval.mean)
             axes.annotate(
@@ -149,7 +149,7 @@ def pareto(analysis: Analysis, condition: Condition, looks: Looks, cost: str, na
         axes.step([x for x, _ in steps], [y for _, y in steps], where="post", color=MUTED, lw=0.8, ls=(0, (3, 2)))
         for i, row in enumerate(rows):
             if row.interval.known:
-                ends = [metric.raw(row.interval.low), metric.raw(row.interval.high)]
+                ends = metric.ends(row.interval.low, row.interval.high)
                 axes.plot([xs[i]] * 2, ends, color=looks[row.cell.contender].color, lw=0.9, alpha=0.7)
             axes.plot([xs[i]], [ys[i]], **looks[row.cell.contender].line(linestyle="none", markersize=4.6))
         axes.margins(x=0.16, y=0.12)

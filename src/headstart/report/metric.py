@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import floor, isfinite, isnan, log10
+from math import floor, isfinite, isnan, log10, nan
 from statistics import median
 
 from headstart import metrics
@@ -67,11 +67,19 @@ class Metric:
             return "–"
         return f"{self.raw(score):.1f}%".replace("-", "−") if self.share else self._fixed(self.raw(score))
 
-    def range(self, low: float, high: float) -> str:
-        """An interval of scores: `82.1–86.3%`."""
+    def ends(self, low: float, high: float) -> tuple[float, float]:
+        """An interval of scores as the measure they came from, lower end first, as far as the measure can go."""
         if not (isfinite(low) and isfinite(high)):
-            return "–"
+            return nan, nan
+        least, most = (end * (100 if self.share else 1) for end in metrics.bounds(self.name))
         low, high = sorted((self.raw(low), self.raw(high)))
+        return max(low, least), min(high, most)
+
+    def range(self, low: float, high: float) -> str:
+        """An interval of scores: `82.1 to 86.3%`."""
+        low, high = self.ends(low, high)
+        if isnan(low):
+            return "–"
         if self.share:
             return f"{low:.1f} to {high:.1f}%".replace("-", "−")
         return f"{self._fixed(low)} to {self._fixed(high)}"

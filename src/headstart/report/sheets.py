@@ -220,8 +220,7 @@ def _beside_cell(other: Metric, value: float) -> Cell:
 
 def interval_cell(metric: Metric, low: float, high: float) -> Cell:
     """An interval of scores, in the measure's own direction."""
-    ends = tuple(sorted((metric.raw(low), metric.raw(high))) if isfinite(low) else (nan, nan))
-    return Cell(metric.range(low, high).removesuffix("%"), ends)
+    return Cell(metric.range(low, high).removesuffix("%"), metric.ends(low, high))
 
 
 def gap_cell(metric: Metric, low: float, high: float) -> Cell:
