@@ -86,7 +86,7 @@ def test_steps_that_end_before_the_last_thaw_are_refused(at_home, pictures, caps
     split = 36 - 9 - 5  # of 36 pictures, a quarter for test and 15% for val
     steps = -(-split // 8)
     assert main(["train", *words, f"trainer.max_steps={steps}"]) == 2
-    assert f"begins after {steps} steps (1 epochs) at the earliest, but is {steps}" in capsys.readouterr().err
+    assert f"begins after {steps} steps (1 epoch) at the earliest, but is {steps}" in capsys.readouterr().err
     assert not Path("outputs").exists()
     assert main(["train", *words, f"trainer.max_steps={steps + 1}"]) == 0
 
