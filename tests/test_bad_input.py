@@ -298,10 +298,12 @@ def said_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return said
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [*SETTINGS, *WORDS, *COUNTED, *OPTIMIZERS, *NAMES, *WEIGHTS, *GUESSES, *KINDS, *MACHINE, *PLACES],
-)
+BAD = [*SETTINGS, *WORDS, *COUNTED, *OPTIMIZERS, *NAMES, *WEIGHTS, *GUESSES, *KINDS, *MACHINE, *PLACES]
+QUICK = [pytest.param(*case, marks=[pytest.mark.slow] * (place % 3 == 2)) for place, case in enumerate(BAD)]
+"""Two of three; the third is among the slow tests, as its neighbours are of one kind."""
+
+
+@pytest.mark.parametrize(("line", "expected"), QUICK)
 def test_bad_settings_are_refused(
     at_home: Path, pictures: Path, capsys: pytest.CaptureFixture[str], line: str, expected: str
 ):
