@@ -129,6 +129,11 @@ NAMES = [
     ("strategy=lora ~strategy.adapter", "strategy=lora must do what its name says"),
     ("strategy=l2_sp strategy.regularizer=null", "with strategy.regularizer=null it is fine_tune"),
     ("strategy=l2_sp strategy.regularizer.alpha=0", "strategy.regularizer.alpha must be greater than 0"),
+    (
+        "strategy=bss strategy.regularizer.k=16 trainer.batch_size=16",
+        "singular values that a batch of features has, 16",
+    ),
+    ("strategy=bss strategy.regularizer.k=4096 trainer.batch_size=8192", "(the smaller of batch size, 8192"),
     ("strategy=partial strategy.last_k=null", "with strategy.last_k=null it is fine_tune"),
     ("strategy=partial strategy.last_k=null strategy.groups=['*']", "it is fine_tune"),
     ("strategy=partial strategy.last_k=0", "strategy.last_k must be greater than or equal to 1"),

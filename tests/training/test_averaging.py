@@ -177,10 +177,18 @@ def test_wise_ft_begins_where_it_began_after_a_resume(rig):
             assert torch.equal(tensor, again.start.weights[name]), name
 
 
-@pytest.mark.parametrize("words", [("strategy.average=ema",), ("strategy.average=wise_ft",)])
-def test_nothing_tuned_is_nothing_to_average(rig, words):
+SHRINK = "+strategy.regularizer={_target_: headstart.strategies.regularizers.BatchSpectralShrinkage}"
+
+
+@pytest.mark.parametrize("word", ["strategy.average=ema", "strategy.average=wise_ft", SHRINK])
+def test_nothing_tuned_is_nothing_to_average_or_to_hold_back(rig, word):
     with pytest.raises(InputError, match=r"needs something that is tuned in the backbone"):
-        rig("cnn", "feature_extraction", *words)
+        rig("cnn", "feature_extraction", word)
+
+
+def test_a_penalty_goes_with_an_average(rig):
+    run = rig("cnn", "bss", "strategy.average=ema", max_epochs=1).fit()
+    assert run.ema.before is not None
 
 
 def test_random_weights_are_nothing_to_go_back_to(rig):

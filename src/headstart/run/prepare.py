@@ -157,6 +157,9 @@ def _bound(cfg: DictConfig) -> tuple[Parts, BackboneFactory, dict[str, Any]]:
 def _plan(sketch: Sketch, parts: Parts, cfg: DictConfig) -> Plan:
     rate = parts.backbone.rate
     plan: Plan = parts.strategy.plan(sketch.kinds, parts.unfreeze, cfg.trainer.max_epochs, rate)
+    if parts.strategy.regularizer is not None:
+        share = -(-int(cfg.trainer.batch_size) // int(cfg.trainer.devices))
+        parts.strategy.regularizer.check(share, sketch.num_features)
     for (group, kind), setting in sketch.unset.items():
         if not any(phase.trains(group, kind) for phase in plan.phases):
             raise InputError(

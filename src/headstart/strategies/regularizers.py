@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, Le
 
+from headstart.errors import InputError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -19,6 +21,10 @@ class Regularizer(ABC):
 
     replaces_decay = False
     """Whether it takes the place of weight decay."""
+
+    def check(self, batch_size: int, num_features: int) -> None:  # noqa: B027  (some go with all)
+        """Raise `InputError` where it cannot mean anything for batches of so many examples (those that one process
+        has), or features of this width."""
 
     def start(self, pretrained: Sequence["Tensor"], fresh: Sequence["Tensor"]) -> None:  # noqa: B027  (some need none)
         """Remember the starting values of the pretrained weights; `fresh` are the head's."""
@@ -58,6 +64,14 @@ class BatchSpectralShrinkage(Regularizer):
 
     def __init__(self, eta: Pull = 0.001, k: Values = 1) -> None:
         self.eta, self.k = eta, k
+
+    def check(self, batch_size: int, num_features: int) -> None:
+        if self.k >= min(batch_size, num_features):
+            raise InputError(
+                f"strategy.regularizer.k must be below the number of singular values that a batch of features has, "
+                f"{min(batch_size, num_features)} (the smaller of batch size, {batch_size} for each process, and width, "
+                f"{num_features}), or all of them shrink, but is {self.k}. Lower it."
+            )
 
     def penalty(self, features: "Tensor") -> "Tensor":
         import torch

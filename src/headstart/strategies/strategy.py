@@ -93,7 +93,7 @@ class Strategy:
         `rate` is the backbone's own: it scales every row of the backbone but adapters, which start from nothing.
         """
         trainable = self.trainable(kinds)
-        self._check_average(trainable)
+        self._check_use(trainable)
         if bool(trainable) == isinstance(unfreeze, Never):
             raise InputError(_mismatch(tuple(kinds), trainable, unfreeze))
         windows = unfreeze.windows(trainable, max_epochs)
@@ -132,12 +132,16 @@ class Strategy:
         }
         return None if self.average is None else words[self.average]
 
-    def _check_average(self, trainable: Sequence[str]) -> None:
-        if self.average is not None and not trainable:
-            raise InputError(
-                f"strategy.average={self.average} needs something that is tuned in the backbone, but this strategy "
-                "keeps it whole as it came. Leave strategy.average out, or tune (strategy=fine_tune, say)."
-            )
+    def _check_use(self, trainable: Sequence[str]) -> None:
+        """Raise `InputError` for what could do nothing where the backbone stays as it came."""
+        if not trainable:
+            for key, value in (("average", self.average), ("regularizer", self.regularizer)):
+                if value is not None:
+                    name = value if isinstance(value, str) else type(value).__name__
+                    raise InputError(
+                        f"strategy.{key}={name} needs something that is tuned in the backbone, but this strategy keeps "
+                        f"it whole as it came. Leave strategy.{key} out, or tune (strategy=fine_tune, say)."
+                    )
         if self.average == "wise_ft" and not self.pretrained:
             raise InputError(no_start(f"strategy.pretrained={str(self.pretrained).lower()}"))
 
