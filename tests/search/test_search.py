@@ -218,7 +218,7 @@ def test_a_dry_run_shows_the_space_and_writes_nothing(home: Path, pictures: Path
     said = capsys.readouterr().out
     assert "strategy.backbone_rate: 0.03 to 1" in said
     assert "2 searches by tpe, 3 trials each" in said
-    assert "3 trials of 1 epochs, none done" in said
+    assert "3 trials of 1 epoch, none done" in said
     assert not (home / "outputs").exists()
 
 

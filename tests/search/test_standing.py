@@ -207,6 +207,7 @@ def test_the_page_tells_what_mattered_where_the_best_lies_and_what_it_took(tmp_p
         end(found, number, [0.2 + params["head.dropout"]], **params)
     made = section(SweepRecords("s", [tmp_path], [], [], [], {}))
     assert [drawing.name for drawing in made.drawings] == ["search-cost", "search", "search-slices"]
+    assert not any("mathdefault" in drawing.inline for drawing in made.drawings)  # numbers as settings are written
     _, settings = made.tables
     _, dropout = settings.rows
     assert [cell.text for cell in dropout][:2] == ["fine_tune", "head.dropout"]

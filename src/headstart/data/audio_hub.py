@@ -9,11 +9,10 @@ from headstart.data.audio_clips import Part
 from headstart.data.cells import Missing, Words
 from headstart.data.files import FileSource
 from headstart.data.hub import HubDataset
-from headstart.data.hub_files import HubFiles
-from headstart.data.listing import Listing
+from headstart.data.hub_files import HubFiles, HubSource
 
 
-class AudioHub(AudioFiles):
+class AudioHub(HubSource, AudioFiles):
     """Sounds of a dataset of the `datasets` library, with its own splits as far as they have labels.
 
     They are read as files of sounds are, not by the library's own decoder.
@@ -52,13 +51,6 @@ class AudioHub(AudioFiles):
         self.name = name or hub.name
         self.content_columns = (audio_column,)
         self._files = HubFiles(hub, "data.audio_column", audio_column, label_column, Missing.of(missing_values))
-
-    @property
-    def is_here(self) -> bool:
-        return self._files.hub.is_folder
-
-    def _list(self) -> Listing:
-        return self._files.listing(self.asked, self.parts_column)
 
     def _shift(self, name: str, place: Path) -> FileSource:
         made = AudioHub(self.name, cache_bytes=self._cache_bytes)

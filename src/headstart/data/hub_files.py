@@ -7,6 +7,7 @@ from typing import Any
 
 from headstart.data.cells import Missing
 from headstart.data.contents import settled_stamp
+from headstart.data.files import FileSource
 from headstart.data.hub import HubDataset
 from headstart.data.labelled import column_values, labelled, part_names
 from headstart.data.listing import Listing
@@ -67,6 +68,19 @@ class HubFiles:
             table=table.name,
             columns={name: tuple(column) for name, column in values.items()},
         )
+
+
+class HubSource(FileSource):
+    """Of a source of files that lie in the cells of a dataset, what it is read from and where that lies."""
+
+    _files: HubFiles
+
+    @property
+    def is_here(self) -> bool:
+        return self._files.hub.is_folder
+
+    def _list(self) -> Listing:
+        return self._files.listing(self.asked, self.parts_column)
 
 
 class _Cells:

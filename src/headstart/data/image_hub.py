@@ -7,12 +7,11 @@ from headstart.config.ranges import Bytes, Side
 from headstart.data.cells import Missing, Words
 from headstart.data.files import FileSource
 from headstart.data.hub import HubDataset
-from headstart.data.hub_files import HubFiles
+from headstart.data.hub_files import HubFiles, HubSource
 from headstart.data.images import ImageFiles
-from headstart.data.listing import Listing
 
 
-class ImageHub(ImageFiles):
+class ImageHub(HubSource, ImageFiles):
     """Pictures of a dataset of the `datasets` library, with its own splits as far as they have labels.
 
     They are read as files of pictures are, not by the library's own decoder.
@@ -51,13 +50,6 @@ class ImageHub(ImageFiles):
         self.name = name or hub.name
         self.content_columns = (image_column,)
         self._files = HubFiles(hub, "data.image_column", image_column, label_column, Missing.of(missing_values))
-
-    @property
-    def is_here(self) -> bool:
-        return self._files.hub.is_folder
-
-    def _list(self) -> Listing:
-        return self._files.listing(self.asked, self.parts_column)
 
     def _shift(self, name: str, place: Path) -> FileSource:
         made = ImageHub(self.name, cache_bytes=self._cache_bytes)

@@ -12,6 +12,8 @@ from headstart.report.style import ACCENT, MUTED, STRATEGIES, Drawing, draw, sho
 
 MOST_PANELS = 12
 """Of slices: searches beyond have their settings in the table."""
+COLUMNS = 2
+"""Of panels: a third one leaves no room for the numbers on the scales."""
 
 
 def expected(searches: Sequence[Searched]) -> Drawing | None:
@@ -23,26 +25,42 @@ def expected(searches: Sequence[Searched]) -> Drawing | None:
     sign = 1 if mode(monitor) == "max" else -1
 
     def paint(figure: Any) -> None:
-        from matplotlib.ticker import FuncFormatter, NullFormatter
-
         axes = figure.subplots()
-        axes.set_xscale("log")
         for place, one in enumerate(drawn):
             scores = [sign * (tried.value or 0.0) for tried in one.scored]
             counts = range(1, len(scores) + 1)
             means = [sign * expected_best(scores, n) for n in counts]
             axes.plot(counts, means, color=_colour(one, place), label=one.name)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text(monitor, value)))
-        axes.set_xlabel("settings tried (log scale)")
-        axes.set_ylabel(f"expected best val {title(monitor)}")
+        _label(axes, monitor, "settings tried (log scale)", f"expected best val {title(monitor)}")
         axes.legend(frameon=False, fontsize=6)
 
     name = f"Expected best val {title(monitor)} of so many settings"
     alt = f"A line for each of {plural(len(drawn), 'search')}, rising with the number of settings tried."
     caption = "Mean of the best score on val of so many of the settings tried, drawn at random with replacement."
     return draw("search", name, alt, caption, 2.4, paint)
+
+
+def _label(axes: Any, monitor: str, x: str, y: str) -> None:
+    """A scale of counts from left to right, each ten times the last; scores from below."""
+    axes.set_xscale("log")
+    _plain_numbers(axes.xaxis)
+    _scores(axes, monitor)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+
+
+def _plain_numbers(axis: Any) -> None:
+    """Numbers on a scale as they are written in settings, 0.001 or 1e-05."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _scores(axes: Any, monitor: str) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text(monitor, value)))
 
 
 def _monitor(searches: Sequence[Searched]) -> str | None:
@@ -65,18 +83,11 @@ def best_by_cost(searches: Sequence[Searched]) -> Drawing | None:
         return None
 
     def paint(figure: Any) -> None:
-        from matplotlib.ticker import FuncFormatter, NullFormatter
-
         axes = figure.subplots()
-        axes.set_xscale("log")
         for place, one in enumerate(drawn):
             costs, scores = progress_of(one)
             axes.step(costs, scores, where="post", color=_colour(one, place), label=one.name)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text(monitor, value)))
-        axes.set_xlabel("epochs trained by all trials so far (log scale)")
-        axes.set_ylabel(f"best val {title(monitor)}")
+        _label(axes, monitor, "epochs trained by all trials so far (log scale)", f"best val {title(monitor)}")
         axes.legend(frameon=False, fontsize=6)
 
     name = f"Best val {title(monitor)} by what was spent"
@@ -110,12 +121,10 @@ def slices(searches: Sequence[Searched]) -> Drawing | None:
     panels = panels[:MOST_PANELS]
     if not panels:
         return None
-    columns = min(3, len(panels))
+    columns = min(COLUMNS, len(panels))
     lines = ceil(len(panels) / columns)
 
     def paint(figure: Any) -> None:
-        from matplotlib.ticker import FuncFormatter, NullFormatter
-
         grid = figure.subplots(lines, columns, squeeze=False)
         for number, (place, one, variable) in enumerate(panels):
             axes = grid[number // columns][number % columns]
@@ -125,10 +134,9 @@ def slices(searches: Sequence[Searched]) -> Drawing | None:
                 values, [tried.value for tried in known], s=5, color=_colour(one, place), linewidths=0, alpha=0.7
             )
             _mark(axes, one, variable)
-            if variable.log:
-                axes.set_xscale("log")
-                axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _, name=one.record.monitor: text(name, value)))
+            if not variable.values:
+                _few_numbers(axes, variable.log)
+            _scores(axes, one.record.monitor)
             axes.set_title(shorten(one.name, 22))
             axes.set_xlabel(shorten(variable.key, 26))
         for number in range(len(panels), lines * columns):
@@ -137,6 +145,16 @@ def slices(searches: Sequence[Searched]) -> Drawing | None:
     alt = f"{plural(len(panels), 'panel')}: the score on val of each trial against one of its settings."
     caption = "Each point is a trial that came to its end; the best is ringed, the default is the dashed line."
     return draw("search-slices", "Where good settings lie", alt, caption, 1.35 * lines + 0.2, paint)
+
+
+def _few_numbers(axes: Any, log: bool) -> None:
+    """At most four numbers below a panel, which has room for no more."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    if log:
+        axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(numticks=4) if log else MaxNLocator(4))
+    _plain_numbers(axes.xaxis)
 
 
 def _mark(axes: Any, one: Searched, variable: Any) -> None:

@@ -54,8 +54,7 @@ def _spent(standing: Standing | None, cell: Cell, search: SearchConfig) -> str:
         per_trial = 1.0 if standing.budget.unit == "trials" else standing.record.max_epochs
         rest = max(0.0, standing.amount - standing.spent) / per_trial
         left = f", about {duration(rest * seconds)} one after the other"
-    done = budget_words(search, round(standing.spent, 1))
-    return f"{done} of {budget_words(search, standing.amount)} spent{left}{heads}"
+    return f"{budget_words(search, standing.amount, standing.spent)} spent{left}{heads}"
 
 
 def _epochs(cell: Cell, search: SearchConfig) -> str:
@@ -64,14 +63,13 @@ def _epochs(cell: Cell, search: SearchConfig) -> str:
     if record.is_probe or budget.unit != "trials":
         return ""
     if search.stopping == "none":
-        return f" of {record.max_epochs} epochs"
+        return f" of {plural(record.max_epochs, 'epoch')}"
     ends = rungs(record.max_epochs, search.reduction)
     reached = [budget.amount / search.reduction**rung for rung in range(len(ends))]
     steps = [end - before for end, before in zip(ends, [0, *ends], strict=False)]
     total = sum(number * step for number, step in zip(reached, steps, strict=True))
-    return (
-        f" of up to {record.max_epochs} epochs, about {total:.0f} in all (without halving {budget.amount * ends[-1]:g})"
-    )
+    whole = f"{budget.amount * ends[-1]:g}"
+    return f" of up to {plural(ends[-1], 'epoch')}, about {total:.0f} in all (without halving {whole})"
 
 
 def show_standing(sweep: SweepDirectory, search: SearchConfig | None = None) -> bool:

@@ -388,9 +388,12 @@ def fresh_seeds(record: CellRecord, search: SearchConfig) -> list[int]:
     return [record.seed + 1000 + number for number in range(search.seeds)]
 
 
-def budget_words(search: SearchConfig, amount: float) -> str:
+def budget_words(search: SearchConfig, amount: float, spent: float | None = None) -> str:
+    """An amount of what a search is paid in, and how much of it is `spent`: `7 of 40 trials`."""
     unit = Budget.of(search).unit
-    return f"{amount / 3600:g} hours" if unit == "seconds" else f"{amount:g} {unit}"
+    unit, scale = ("hours", 3600) if unit == "seconds" else (unit, 1)
+    before = "" if spent is None else f"{round(spent / scale, 2):g} of "
+    return f"{before}{amount / scale:g} {unit}"
 
 
 def words_of(params: Mapping[str, Any]) -> Sequence[str]:

@@ -224,8 +224,8 @@ def announcement(claim: Claim) -> str:
         if best is None or value is None
         else (f"; best {shown(standing.record.monitor, value)} so far (trial {best.number})")
     )
-    spent = budget_words(standing.search, round(standing.spent, 1))
-    return f"── {standing.record.label}: {several}, {spent} of {budget_words(standing.search, standing.amount)}{told}"
+    spent = budget_words(standing.search, standing.amount, standing.spent)
+    return f"── {standing.record.label}: {several}, {spent}{told}"
 
 
 @contextmanager
