@@ -171,7 +171,7 @@ def inlined(svg: str, name: str, alt: str) -> str:
                 del element.attrib[key]
                 element.set("href", value.replace("#", f"#{name}-"))
             else:
-                element.set(key, _themed(value.replace("url(#", f"url(#{name}-")))
+                element.set(key, _rounded(_themed(value.replace("url(#", f"url(#{name}-"))))
         if element.tag == f"{{{SVG}}}style":
             element.text = ""
     for key in ("width", "height", "version"):
@@ -179,7 +179,12 @@ def inlined(svg: str, name: str, alt: str) -> str:
     root.set("role", "img")
     root.set("aria-label", alt)
     text = re.sub(r' transform="rotate\(-0 [^"]*"', "", ElementTree.tostring(root, encoding="unicode"))
-    return re.sub(r"\n\s*", "\n", re.sub(r"(\d\.\d{2})\d+", r"\1", text))
+    return re.sub(r"\n\s*", "\n", text)
+
+
+def _rounded(place: str) -> str:
+    """Hundredths of a point are enough for where a thing is drawn; what is written keeps its digits."""
+    return re.sub(r"(\d\.\d{2})\d+", r"\1", place)
 
 
 _VARIABLES = {light: f"var({name})" for name, (light, _, _) in palette().items()}
