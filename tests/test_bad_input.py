@@ -129,6 +129,8 @@ NAMES = [
     ("strategy=lora ~strategy.adapter", "strategy=lora must do what its name says"),
     ("strategy=l2_sp strategy.regularizer=null", "with strategy.regularizer=null it is fine_tune"),
     ("strategy=l2_sp strategy.regularizer.alpha=0", "strategy.regularizer.alpha must be greater than 0"),
+    ("strategy=delta strategy.regularizer=null", "with strategy.regularizer=null it is fine_tune"),
+    ("strategy=delta strategy.regularizer.attention=0", "strategy.regularizer.attention must be greater than"),
     (
         "strategy=bss strategy.regularizer.k=16 trainer.batch_size=16",
         "singular values that a batch of features has, 16",

@@ -56,6 +56,14 @@ class Backbone(nn.Module, ABC):
         """Parameters that no weights set, by name, with the setting that brings them: they mean nothing untrained."""
         return {}
 
+    def channel_axis(self, values: Tensor) -> int:
+        """Where the channels are in what a block gives `(B, …)`: `(B, C, H, W)`, or `(B, positions, C)`."""
+        return 2 if values.ndim == 3 else 1
+
+    def real_positions(self, inputs: Inputs, values: Tensor) -> Tensor | None:
+        """Which positions `(B, positions)` of what a block gives are no padding; `None` where all count."""
+        return None
+
     @property
     @abstractmethod
     def boundaries(self) -> list[str]:

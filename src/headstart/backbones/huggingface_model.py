@@ -85,6 +85,9 @@ class TransformersBackbone(Backbone):
     def groups(self, granularity: Granularity = "blocks") -> list[DepthGroup]:
         return depth_groups(self.model, self.layout, granularity, "model.", self.extra())
 
+    def real_positions(self, inputs: Inputs, values: Tensor) -> Tensor | None:
+        return self.context(inputs, values).get(MASK)
+
     # --- cuts: the model's own forward, begun late or ended early ----------------------------------------------------
 
     @property

@@ -120,6 +120,10 @@ class TimmBackbone(Backbone):
             self._groups[granularity] = depth_groups(self.model, size, granularity, prefix="model.")
         return list(self._groups[granularity])
 
+    def channel_axis(self, values: Tensor) -> int:
+        comes_last = str(getattr(self.model, "output_fmt", "")).endswith("HWC")
+        return values.ndim - 1 if comes_last else super().channel_axis(values)
+
     @property
     def boundaries(self) -> list[str]:
         return self._exact_cuts(fresh=True).boundaries()

@@ -196,7 +196,8 @@ def _work(draft: Draft, head: nn.Module, division: Split | None) -> tuple[dict[i
             are_fixed = reused or not augmentation.changes_examples
             with OnShapes():
                 begun = starts(backbone, draft.plan, stored if are_fixed else None, room)
-        return begun, expected_work(backbone, head, groups, draft.plan, inputs, begun)
+        has_copy = strategy.regularizer is not None and strategy.regularizer.compares_maps
+        return begun, expected_work(backbone, head, groups, draft.plan, inputs, begun, has_copy)
     except TooSlowError as error:
         log.warning("What a step takes is not told: %s. Training with it will be slow here.", error)
         return {}, None

@@ -14,6 +14,8 @@ from headstart.record.directory import HISTORY, RESULT
 from headstart.record.trackers import Tracker
 from headstart.run.chosen import Parts
 from headstart.strategies.plan import Plan
+from headstart.strategies.regularizers import Delta
+from headstart.strategies.strategy import Strategy
 from headstart.tasks.task import Task
 
 
@@ -26,6 +28,19 @@ def check_solver(solver: str, task: Task, plan: Plan) -> None:
             "head.solver=lbfgs solves for a head on frozen features, but the strategy trains the backbone too. "
             "Use head.solver=gradient, or strategy=feature_extraction."
         )
+
+
+def check_attention(strategy: Strategy, task: Task) -> None:
+    """Raise `InputError` where channels are to be weighed by a head that cannot be solved for."""
+    penalty = strategy.regularizer
+    if isinstance(penalty, Delta) and penalty.attention is not None:
+        try:
+            task.check_exact()
+        except InputError as error:
+            raise InputError(
+                "strategy.regularizer.attention weighs channels by a head that is solved for on frozen features, which "
+                "the loss of this task does not allow. Use strategy.regularizer.attention=null, or another loss."
+            ) from error
 
 
 def check_tracker(tracker: Tracker) -> None:

@@ -17,6 +17,7 @@ from headstart.record import result
 from headstart.record.directory import RunDirectory
 from headstart.record.recorder import PeakMemory, Recorder
 from headstart.record.result import Result
+from headstart.run.attention import weigh_channels
 from headstart.run.averages import average_of, moving_average
 from headstart.run.begin import begin_record
 from headstart.run.heads import fitted_heads
@@ -206,6 +207,7 @@ def _fit(
     memory, frozen = PeakMemory(device), frozen_features(job, device)
     module.keep(kept_activations(job, backbone, frozen, device))
     began, is_paused = time.perf_counter(), False
+    flops.total += weigh_channels(job, backbone, frozen, device)  # a run that goes on has the same from its checkpoint
     with interruptible():
         try:
             trainer.fit(module, data, ckpt_path=resumable(directory.last, job.run_id), weights_only=True)

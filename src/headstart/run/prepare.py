@@ -15,6 +15,7 @@ from headstart.config.text_settings import keep_texts
 from headstart.data.source import Source
 from headstart.errors import InputError, collect
 from headstart.run.checks import (
+    check_attention,
     check_modalities,
     check_overrides,
     check_plateaus,
@@ -92,6 +93,7 @@ def _prepared(cfg: DictConfig, here: bool, findings: Findings) -> Job:
             partial(check_strategy_name, cfg, strategy, job_plan, sketch.kinds),
             partial(check_plateaus, parts.task, job_plan),
             partial(check_solver, parts.head.solver, parts.task, job_plan),
+            partial(check_attention, strategy, parts.task),
         ]
     )
     note_idle(parts.augmentation)

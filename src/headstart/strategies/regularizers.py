@@ -1,7 +1,8 @@
 """Penalties that are added to the training loss: on how far weights move, or on what features are."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, Le
@@ -14,6 +15,19 @@ if TYPE_CHECKING:
 Pull = Annotated[float, Gt(0), Le(1e6)]
 Decay = Annotated[float, Ge(0), Le(1e6)]
 Values = Annotated[int, Ge(1), Le(4096)]
+Weighed = Annotated[int, Ge(1), Le(100_000)]
+
+
+@dataclass(frozen=True)
+class MapPair:
+    """One layer's feature maps of a batch, `(B, C, positions)`: as it is tuned, and as it began.
+
+    `is_real` `(B, positions)`: which positions are no padding; None where all count.
+    """
+
+    tuned: "Tensor"
+    start: "Tensor"
+    is_real: "Tensor | None" = None
 
 
 class Regularizer(ABC):
@@ -21,6 +35,8 @@ class Regularizer(ABC):
 
     replaces_decay = False
     """Whether it takes the place of weight decay."""
+    compares_maps = False
+    """Whether it needs feature maps, those of a frozen copy of the backbone too (`of_examples`)."""
 
     def check(self, batch_size: int, num_features: int) -> None:  # noqa: B027  (some go with all)
         """Raise `InputError` where it cannot mean anything for batches of so many examples (those that one process
@@ -32,6 +48,10 @@ class Regularizer(ABC):
     @abstractmethod
     def penalty(self, features: "Tensor") -> "Tensor":
         """The penalty for the weights as they are now, and a batch's `features` `(B, D)`: a scalar with a graph."""
+
+    def of_examples(self, maps: Mapping[str, MapPair]) -> "Tensor | float":
+        """The mean over a batch's examples of what is a penalty on each, from its feature maps by layer."""
+        return 0.0
 
 
 class L2SP(Regularizer):
@@ -68,9 +88,9 @@ class BatchSpectralShrinkage(Regularizer):
     def check(self, batch_size: int, num_features: int) -> None:
         if self.k >= min(batch_size, num_features):
             raise InputError(
-                f"strategy.regularizer.k must be below the number of singular values that a batch of features has, "
-                f"{min(batch_size, num_features)} (the smaller of batch size, {batch_size} for each process, and width, "
-                f"{num_features}), or all of them shrink, but is {self.k}. Lower it."
+                "strategy.regularizer.k must be below the number of singular values that a batch of features has, "
+                f"{min(batch_size, num_features)} (the smaller of batch size, {batch_size} for each process, and "
+                f"width, {num_features}), or all of them shrink, but is {self.k}. Lower it."
             )
 
     def penalty(self, features: "Tensor") -> "Tensor":
@@ -78,3 +98,47 @@ class BatchSpectralShrinkage(Regularizer):
 
         smallest = torch.linalg.svdvals(features.float())[-self.k :]
         return self.eta * smallest.square().sum()
+
+
+class Delta(Regularizer):
+    """`alpha/2 · Σ_l C · Σ_j W_j · ‖FM_j − FM⁰_j‖² / P + beta/2 · ‖head‖²` (DELTA: Li et al. 2019, eq. 3 and 4), the
+    mean over examples: how far each of the `C` channels of a layer's output has moved, over its `P` positions.
+
+    The layers `l` are the last block of each stage, and their outputs are compared with those of the starting network
+    in eval mode. `W`, the attention, is as in the authors' code (see `training.channel_attention`), measured once on
+    `attention` training examples; with None it is 1/C throughout (the paper's "DELTA without attention").
+    """
+
+    replaces_decay = True
+    compares_maps = True
+
+    def __init__(self, alpha: Pull = 0.1, beta: Decay = 0.01, attention: Weighed | None = 64) -> None:
+        self.alpha, self.beta, self.attention = alpha, beta, attention
+        self.weights: Mapping[str, Tensor] = {}
+        """By layer, `W` `(C,)`; set before training, where it is measured."""
+
+    def start(self, pretrained: Sequence["Tensor"], fresh: Sequence["Tensor"]) -> None:
+        self.fresh = list(fresh)
+
+    def penalty(self, features: "Tensor") -> "Tensor":
+        import torch
+
+        return self.beta / 2 * torch.stack([weight.square().sum() for weight in self.fresh]).sum()
+
+    def of_examples(self, maps: Mapping[str, MapPair]) -> "Tensor | float":
+        moved = [self._moved(name, pair) for name, pair in maps.items()]
+        return self.alpha / 2 * sum(moved) if moved else 0.0
+
+    def _moved(self, name: str, pair: MapPair) -> "Tensor":
+        import torch
+
+        precise = torch.promote_types(pair.tuned.dtype, torch.float32)
+        gap = (pair.tuned.to(precise) - pair.start.to(precise)).square()
+        if pair.is_real is None:
+            by_channel = gap.mean(2)
+        else:
+            real = pair.is_real[:, None].bool()
+            by_channel = gap.masked_fill(~real, 0).sum(2) / real.sum(2).clamp(min=1)
+        if name in self.weights:
+            by_channel = by_channel * (self.weights[name].to(by_channel) * by_channel.shape[1])
+        return by_channel.sum(1).mean()

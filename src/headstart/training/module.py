@@ -12,10 +12,11 @@ from headstart.backbones.backbone import Backbone, DepthGroup
 from headstart.data.augmentation import Augmentation
 from headstart.seeding import seed_for
 from headstart.strategies.plan import HEAD, FrozenNorm, Row
-from headstart.strategies.regularizers import Regularizer
+from headstart.strategies.regularizers import MapPair, Regularizer
 from headstart.tasks.task import Task
 from headstart.training.activations import Kept
 from headstart.training.epoch_metrics import Mean, Outputs
+from headstart.training.feature_maps import StartingMaps
 from headstart.training.rows import rows
 from headstart.training.thaw import hold
 
@@ -71,6 +72,7 @@ class TransferModule(pl.LightningModule):
         self.rows = rows([*groups, _head_group(head)], nn.ModuleList([backbone, head]))
         self.kept: Mapping[int, Kept] = {}
         self.start: Kept | None = None
+        self.maps: StartingMaps | None = None
         self.metrics: dict[str, float] = {}
         self.train_loss, self.train_running, self.val_loss, self.val_running = Mean(), Mean(), Mean(), Mean()
         self.val_outputs = Outputs()
@@ -94,11 +96,20 @@ class TransferModule(pl.LightningModule):
         """
         self.kept = kept
 
-    def _features(self, batch: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+    def _features(
+        self, batch: Mapping[str, Any], inputs: Mapping[str, Tensor], backbone: Backbone | None = None
+    ) -> Tensor:
+        backbone = backbone or self.backbone
         if self.start is None:
-            return self.backbone(inputs)
-        activations = self.start.of(self.current_epoch if self.training else 0, batch, self.backbone)
-        return self.backbone.suffix(activations, self.start.boundary)
+            return backbone(inputs)
+        activations = self.start.of(self.current_epoch if self.training else 0, batch, backbone)
+        return backbone.suffix(activations, self.start.boundary)
+
+    def _with_maps(self, batch: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, MapPair]]:
+        """Features, and the feature maps that the penalty compares with those of the start, if it does."""
+        if self.maps is None:
+            return self._features(batch, inputs), {}
+        return self.maps.compared(lambda backbone: self._features(batch, inputs, backbone), inputs)
 
     def setup(self, stage: str) -> None:
         if self.regularizer is not None:  # before a checkpoint is loaded: a resumed run is pulled to the same start
@@ -107,6 +118,8 @@ class TransferModule(pl.LightningModule):
                 [parameter for (group, _), parameter in weights if group != HEAD],
                 [parameter for (group, _), parameter in weights if group == HEAD],
             )
+            if self.regularizer.compares_maps:
+                self.maps = StartingMaps(self.backbone)
 
     def on_train_epoch_start(self) -> None:
         # dropout's rng depend on (seed, epoch, rank), so a resumed run throws the same ones
@@ -117,13 +130,15 @@ class TransferModule(pl.LightningModule):
         targets = labels
         if self.augmentation is not None and self.augmentation.mixes:
             inputs, targets = self._mix(inputs, labels, batch_idx)
-        features = self._features(batch, inputs)
+        features, maps = self._with_maps(batch, inputs)
         outputs = self.head(features)
         loss = self.task.loss(outputs.float(), targets)
         detached = loss.detach()
         self._note_divergence(detached)
         self.train_loss.update(detached * len(labels), len(labels))
         self.train_running.update(self.task.values(outputs.detach().float(), labels).sum(), len(labels))
+        if maps and self.regularizer is not None:
+            loss = loss + self.regularizer.of_examples(maps)
         if "num_global" in batch:
             # processes average their gradients: scaled so that every example of the batch weighs the same
             loss = loss * (len(labels) * self.trainer.world_size / batch["num_global"])

@@ -34,6 +34,7 @@ def solve(
     monitor: str | None = None,
     max_iterations: int = 10_000,
     tolerance: float = 1e-9,
+    says: bool = True,
 ) -> ProbeOutcome:
     """Weights and biases that minimise `Σᵢ lossᵢ + l2 / 2 · ‖W‖²` over the training examples; biases are free.
 
@@ -48,6 +49,7 @@ def solve(
         task: Fitted to the training examples.
         monitor: The metric that is measured beside those of every epoch; `None` for the task's own.
         tolerance: The largest entry of the gradient, per training example, at which it is done.
+        says: Whether a strength at the end of what `auto` tries is to be told.
     """
     from threadpoolctl import threadpool_limits
 
@@ -75,7 +77,7 @@ def solve(
     outcome = ProbeOutcome([row], 0, states[best], steps, None, row["seconds"], l2=strengths[best])
     if not np.isfinite(solved[best].fun):
         outcome.best_epoch, outcome.best_state, outcome.divergence = None, None, Divergence(0, 0)
-    elif len(strengths) > 1 and best in (0, len(strengths) - 1):
+    elif says and len(strengths) > 1 and best in (0, len(strengths) - 1):
         _log.warning(
             "head.l2=auto came to %.3g, the %s of the %d strengths that it tries: set head.l2 to look further.",
             *(strengths[best], "weakest" if best else "strongest", len(strengths)),

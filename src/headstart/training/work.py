@@ -91,11 +91,12 @@ def expected_work(
     plan: Plan,
     inputs: Mapping[str, Tensor],
     begun: Mapping[int, str] | None = None,
+    has_copy: bool = False,
 ) -> list[float]:
     """Operations per example of a step in each phase of `plan`: forward, and backward as far as that phase needs it.
 
     All on the meta device: `inputs` are a batch of shapes, two examples or more. `begun` names the group, by phase,
-    whose stored activations a step starts from.
+    whose stored activations a step starts from; with `has_copy` a frozen copy of the backbone reads every batch too.
 
     Raises:
         TooSlowError: if that takes more than `PATIENCE`.
@@ -111,25 +112,36 @@ def expected_work(
         group = (begun or {}).get(index)
         key = group, frozenset(row for row in table if phase.trains(*row))
         if key not in known:
-            known[key] = _step(backbone, head, table, phase, inputs, group, until) / num_examples
+            known[key] = _step(backbone, head, table, phase, inputs, group, until, has_copy) / num_examples
         work.append(known[key])
     return work
 
 
 def _step(
-    backbone: Backbone, head: nn.Module, table: Any, phase: Phase, inputs: Any, group: str | None, until: float
+    backbone: Backbone,
+    head: nn.Module,
+    table: Any,
+    phase: Phase,
+    inputs: Any,
+    group: str | None,
+    until: float,
+    has_copy: bool,
 ) -> float:
     for row, parameters in table.items():
         for parameter in parameters.values():
             parameter.requires_grad_(phase.trains(*row))
             parameter.grad = None
     with counter() as count, OnShapes(until), torch.enable_grad():
+        activations: Mapping[str, Tensor] = {}
         if group is None:
             before, features = 0, backbone(inputs)
         else:
             with torch.no_grad():
                 activations = backbone.prefix(inputs, group)
             before, features = count.get_total_flops(), backbone.suffix(activations, group)
+        if has_copy:
+            with torch.no_grad():
+                backbone(inputs) if group is None else backbone.suffix(activations, group)
         head(features).sum().backward()
     return count.get_total_flops() - before
 
