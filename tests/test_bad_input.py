@@ -129,6 +129,7 @@ NAMES = [
     ("strategy=lora ~strategy.adapter", "strategy=lora must do what its name says"),
     ("strategy=l2_sp strategy.regularizer=null", "with strategy.regularizer=null it is fine_tune"),
     ("strategy=l2_sp strategy.regularizer.alpha=0", "strategy.regularizer.alpha must be greater than 0"),
+    ("strategy=surgical_auto strategy.layer_rates=null", "with strategy.layer_rates=null it is fine_tune"),
     ("strategy=delta strategy.regularizer=null", "with strategy.regularizer=null it is fine_tune"),
     ("strategy=delta strategy.regularizer.attention=0", "strategy.regularizer.attention must be greater than"),
     (

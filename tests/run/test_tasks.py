@@ -80,7 +80,7 @@ def test_labels_in_cells_and_in_columns_are_the_labels_in_lists(at_home: Path, t
     assert one["metrics"] == other["metrics"]
 
 
-@pytest.mark.parametrize("strategy", ["feature_extraction", "fine_tune", "lora", "l2_sp", "delta"])
+@pytest.mark.parametrize("strategy", ["feature_extraction", "fine_tune", "lora", "l2_sp", "delta", "surgical_auto"])
 def test_numbers_are_said_in_the_units_of_the_data(at_home: Path, table: Path, strategy: str):
     more = ["task=regression", "data.label_column=[light,hue]", f"strategy={strategy}", "trainer.max_epochs=3"]
     done = run(at_home, *words(table, *more, "optimizer.lr=0.01"))

@@ -27,6 +27,7 @@ from headstart.tasks.multiclass import Multiclass
 from headstart.training.averaging import Ema, Start, tuned_names
 from headstart.training.epochs import EarlyStopping, EpochRows, FlopMeter, PlateauThaw, keepers
 from headstart.training.module import TransferModule
+from headstart.training.relative_rates import RelativeRates
 from headstart.training.rows import rows
 from headstart.training.thaw import Thaw
 
@@ -96,6 +97,11 @@ class Rig:
         """The training examples in batches, in order."""
         for part in np.split(self.data.parts.train, 3):
             yield {"inputs": self.data.examples.batch(part)}
+
+    def labelled_batches(self):
+        """The same with their labels."""
+        for part in np.array_split(self.data.parts.train, 3):
+            yield {"inputs": self.data.examples.batch(part), "labels": torch.from_numpy(self.data.labels[part])}
 
     def batches(self):
         """The same as torch's own tools take them."""
@@ -177,10 +183,11 @@ def build(
         run.ema = plateau.judged = Ema(decay, names, table, monitor, run.batches_of_inputs, run.val_loss)
     elif strategy.average == "wise_ft":
         run.start = Start(module, thaw)
+    relative = [RelativeRates(thaw, run.labelled_batches, flops)] if strategy.layer_rates else []
     averages = [one for one in (run.ema, run.start) if one is not None]
     kept = keepers(folder / "best.ckpt", folder / "last.ckpt", table, monitor, run.ema)
     run.trainer = pl.Trainer(
-        callbacks=[thaw, plateau, table, flops, *averages, *kept, *stopping, *callbacks],
+        callbacks=[thaw, plateau, table, flops, *relative, *averages, *kept, *stopping, *callbacks],
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False,
         default_root_dir=folder, **settings,
     )  # fmt: skip

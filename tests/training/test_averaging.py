@@ -180,7 +180,9 @@ def test_wise_ft_begins_where_it_began_after_a_resume(rig):
 SHRINK = "+strategy.regularizer={_target_: headstart.strategies.regularizers.BatchSpectralShrinkage}"
 
 
-@pytest.mark.parametrize("word", ["strategy.average=ema", "strategy.average=wise_ft", SHRINK])
+@pytest.mark.parametrize(
+    "word", ["strategy.average=ema", "strategy.average=wise_ft", SHRINK, "+strategy.layer_rates=auto_rgn"]
+)
 def test_nothing_tuned_is_nothing_to_average_or_to_hold_back(rig, word):
     with pytest.raises(InputError, match=r"needs something that is tuned in the backbone"):
         rig("cnn", "feature_extraction", word)

@@ -102,6 +102,7 @@ def forecast(draft: Draft) -> dict[str, Any]:
         "groups": None if division is None else division.groups,
         "remarks": [] if division is None else list(division.remarks),
         "average": parts.strategy.averaging,
+        "measured_rates": parts.strategy.measured_rates,
         "phases": phases,
         "flops": None if None in epochs_of_work else sum(epochs_of_work),
     }
@@ -135,6 +136,8 @@ def page(draft: Draft, width: int) -> str:
         notes.append(remark)
     if plan.frozen_norm != "eval" or plan.thawed_norm != "train":
         notes.append(f"Norm layers: {plan.frozen_norm} where frozen, {plan.thawed_norm} where they train.")
+    if found["measured_rates"]:
+        notes.append(f"Rates: {found['measured_rates']}.")
     if found["average"]:
         notes.append(f"Kept: {found['average']}.")
     wrapped = [line for note in notes for line in wrap(note, width)]

@@ -2,12 +2,12 @@
 
 from copy import deepcopy
 
-import numpy as np
 import torch
 from torch import nn
 
 from headstart.backbones.backbone import Backbone
 from headstart.run.job import Job
+from headstart.run.parts import some_training_batches
 from headstart.strategies.regularizers import Delta
 from headstart.training.activations import FrozenFeatures
 from headstart.training.channel_attention import attention, importances
@@ -33,12 +33,9 @@ def weigh_channels(job: Job, backbone: Backbone, frozen: FrozenFeatures, device:
     if solved.best_state is None:
         raise RuntimeError("The head that is to weigh channels has no finite solution on these features.")
     head.load_state_dict(solved.best_state)
-    places = job.split.train
-    chosen = places[np.unique(np.linspace(0, len(places) - 1, min(penalty.attention, len(places))).round().astype(int))]
-    number = -(-len(chosen) // max(2, int(job.cfg.trainer.batch_size)))
     batches = [
-        ({name: t.to(device) for name, t in job.examples.batch(part).items()}, targets[torch.from_numpy(part)])
-        for part in np.array_split(chosen, number)
+        ({name: t.to(device) for name, t in batch["inputs"].items()}, batch["labels"].to(device))
+        for batch in some_training_batches(job, penalty.attention)
     ]
     with counter() as count:
         found = importances(deepcopy(backbone).eval().to(device), head.to(device), batches, job.task.loss)

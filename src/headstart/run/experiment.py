@@ -22,7 +22,7 @@ from headstart.run.averages import average_of, moving_average
 from headstart.run.begin import begin_record
 from headstart.run.heads import fitted_heads
 from headstart.run.job import Job
-from headstart.run.parts import build_backbone, build_head, build_optimizer, data_module
+from headstart.run.parts import build_backbone, build_head, build_optimizer, data_module, some_training_batches
 from headstart.run.scores import (
     count_parameters,
     keep_adapter,
@@ -52,6 +52,7 @@ from headstart.training.epochs import (
 )
 from headstart.training.module import TransferModule
 from headstart.training.ranks import other_ranks
+from headstart.training.relative_rates import NUM_BATCHES, RelativeRates
 from headstart.training.thaw import Thaw
 from headstart.training.trainer import interruptible, lightning_trainer
 
@@ -195,10 +196,15 @@ def _fit(
     )
     thaw = Thaw(job.plan, job.parts.scheduler, groups)
     rows, flops = EpochRows(thaw, on_row, progress), FlopMeter(thaw)
+    most = NUM_BATCHES * settings.batch_size
+    relative = (
+        [RelativeRates(thaw, lambda: some_training_batches(job, most), flops)] if job.strategy.layer_rates else []
+    )
     ema = moving_average(job, module, rows)
     start = Start(module, thaw) if job.strategy.average == "wise_ft" else None
     callbacks: list[Any] = [] if until is None else [Pause(until)]
-    callbacks += [thaw, PlateauThaw(thaw, directory.plateau, job.run_id, ema), rows, flops, *filter(None, [ema, start])]
+    callbacks += [thaw, PlateauThaw(thaw, directory.plateau, job.run_id, ema), rows, flops, *relative]
+    callbacks += filter(None, [ema, start])
     callbacks += keepers(directory.best, directory.last, rows, settings.monitor, ema)
     if settings.patience is not None:
         callbacks.append(EarlyStopping(thaw, settings.patience, settings.min_delta, settings.monitor))

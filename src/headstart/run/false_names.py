@@ -51,7 +51,14 @@ def _really(strategy: Strategy, plan: Plan, kinds: Mapping[str, tuple[Kind, ...]
     if plan.head_only():
         return "feature_extraction"
     rates = [phase.rates[group][kind] for phase in plan.phases for group in kinds for kind in kinds[group]]
-    if len(plan.phases) > 1 or strategy.adapter or strategy.regularizer or len(set(rates)) > 1 or 0 in rates:
+    if (
+        len(plan.phases) > 1
+        or strategy.adapter
+        or strategy.regularizer
+        or strategy.layer_rates
+        or len(set(rates)) > 1
+        or 0 in rates
+    ):
         return None
     return "fine_tune" if strategy.pretrained else "from_scratch"
 

@@ -1,8 +1,9 @@
 """The parts of a run that are made when it is done, from its job."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,16 @@ def data_module(job: Job) -> DataModule:
         shifts,
         settings.reuse_views,
     )
+
+
+def some_training_batches(job: Job, most: int) -> Iterator[dict[str, Any]]:
+    """At most so many training examples, evenly spaced, as they are read in scoring, with their labels: batches of
+    about the same size."""
+    places = job.split.train
+    chosen = places[np.unique(np.linspace(0, len(places) - 1, min(most, len(places))).round().astype(int))]
+    number = -(-len(chosen) // max(2, int(job.cfg.trainer.batch_size)))
+    for part in np.array_split(chosen, number):
+        yield {"inputs": job.examples.batch(part), "labels": torch.from_numpy(job.targets.values[part])}
 
 
 def shifted_indices(job: Job, shift: Source) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The learning rate of every row at every step is computed here, and nowhere else: what is drawn is what is trained."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from headstart.strategies.plan import HEAD, KINDS, Phase, Plan, Row
 
@@ -9,7 +9,7 @@ Factor = Callable[[int, int], float]
 
 
 class PhaseRates:
-    """Rates while one phase of a plan lasts: base × schedule × row and phase × warm-up.
+    """Rates while one phase of a plan lasts: base × schedule × row and phase × warm-up (× what was measured).
 
     Args:
         plan: says how the row's rate relates to the base rate in the phase, and over which epochs the schedule runs.
@@ -18,11 +18,20 @@ class PhaseRates:
         steps_per_epoch: optimizer steps of an epoch.
         total_steps: optimizer steps after which training ends, if nothing ends it before.
         begun: the optimizer step at which each phase began, up to this one.
+        shares: by group, what its rates are multiplied by besides; 1 where nothing is said.
     """
 
     def __init__(
-        self, plan: Plan, factor: Factor, phase: int, steps_per_epoch: int, total_steps: int, begun: Sequence[int]
+        self,
+        plan: Plan,
+        factor: Factor,
+        phase: int,
+        steps_per_epoch: int,
+        total_steps: int,
+        begun: Sequence[int],
+        shares: Mapping[str, float] | None = None,
     ) -> None:
+        self.shares = shares or {}
         self.plan, self.factor, self.phase = plan, factor, phase
         self.steps_per_epoch, self.begun = steps_per_epoch, begun
         self.start, end = (epoch * steps_per_epoch for epoch in plan.span(phase))
@@ -33,7 +42,8 @@ class PhaseRates:
         share = self.factor(step - self.start, self.end - self.start)
         epochs_in = [(step + 1 - begun) / self.steps_per_epoch for begun in self.begun]
         warmup = self.plan.warmup(self.phase, row[0], epochs_in)
-        return base * share * self.plan.phases[self.phase].multiplier(*row) * warmup
+        planned = base * share * self.plan.phases[self.phase].multiplier(*row) * warmup
+        return planned * self.shares.get(row[0], 1.0)
 
 
 def foreseen(plan: Plan, factor: Factor, epoch: int, steps_per_epoch: int, total_steps: int) -> PhaseRates:

@@ -19,6 +19,8 @@ Decay = Annotated[float, Ge(0.01), Le(1)]
 """A number from 0.01 to 1: of dozens of groups, the lowest must still move."""
 Average = Literal["ema", "wise_ft"]
 """What a run keeps in place of the weights of one step: their moving average, or a mixture with the starting ones."""
+LayerRates = Literal["auto_rgn"]
+"""What sets the rates of depth groups relative to each other while training goes on: relative gradient norms."""
 USUAL_DECAY = 0.999
 OWN_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "adapter")
 
@@ -31,6 +33,7 @@ class Strategy:
     with an adapter the default is the adapter's alone. A group with no such parameter stays frozen. The multiplier of
     a group `d` groups below the head is `backbone_rate × layer_decay ** d`.
 
+    With `layer_rates` it is multiplied by what is measured in every epoch (see `training.relative_rates`).
     With `average` a run keeps averaged weights (see `training.averaging`): `ema` by `average_decay`, or `wise_ft`.
     """
 
@@ -49,6 +52,7 @@ class Strategy:
         granularity: Literal["blocks", "stages"] = "blocks",
         adapter: Adapter | None = None,
         regularizer: Regularizer | None = None,
+        layer_rates: LayerRates | None = None,
         average: Average | None = None,
         average_decay: ProperFraction = USUAL_DECAY,
     ) -> None:
@@ -64,6 +68,7 @@ class Strategy:
         self.backbone_rate, self.layer_decay = backbone_rate, layer_decay
         self.frozen_norm, self.thawed_norm, self.granularity = frozen_norm, thawed_norm, granularity
         self.adapter, self.regularizer = adapter, regularizer
+        self.layer_rates: LayerRates | None = layer_rates
         self.average, self.average_decay = average, average_decay
 
     def trainable(self, kinds: Mapping[str, Collection[Kind]]) -> tuple[str, ...]:
@@ -123,6 +128,16 @@ class Strategy:
         )
 
     @property
+    def measured_rates(self) -> str | None:
+        """What becomes of the rates that are planned, in words."""
+        if self.layer_rates is None:
+            return None
+        return (
+            "those shown are the highest there may be: in every epoch each group's is multiplied by its gradient's "
+            "norm over its weights' norm, the largest such ratio being 1 (Auto-RGN); which they were is in history.csv"
+        )
+
+    @property
     def averaging(self) -> str | None:
         """What a run keeps in place of one step's weights, in words."""
         words = {
@@ -135,7 +150,11 @@ class Strategy:
     def _check_use(self, trainable: Sequence[str]) -> None:
         """Raise `InputError` for what could do nothing where the backbone stays as it came."""
         if not trainable:
-            for key, value in (("average", self.average), ("regularizer", self.regularizer)):
+            for key, value in (
+                ("average", self.average),
+                ("regularizer", self.regularizer),
+                ("layer_rates", self.layer_rates),
+            ):
                 if value is not None:
                     name = value if isinstance(value, str) else type(value).__name__
                     raise InputError(

@@ -1,6 +1,6 @@
 """The one place that applies a thaw plan to a live model: requires_grad, eval mode and learning rates."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -29,6 +29,8 @@ class Thaw(pl.Callback):
         self.phase = -1
         self.begun: list[int] = []  # optimizer step at which each phase so far began
         self.best, self.waited, self.is_due = -inf, 0, False
+        self.shares: Mapping[str, float] = {}
+        """By group, what its rates are multiplied by in this epoch, where that is measured."""
 
     def state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("phase", "begun", "best", "waited", "is_due")}
@@ -74,7 +76,8 @@ class Thaw(pl.Callback):
         """Set each optimizer group's rate for the coming step."""
         steps_per_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
         total_steps = int(trainer.estimated_stepping_batches)
-        rates = PhaseRates(self.plan, self.schedule.factor, self.phase, steps_per_epoch, total_steps, self.begun)
+        steps = (steps_per_epoch, total_steps, self.begun)
+        rates = PhaseRates(self.plan, self.schedule.factor, self.phase, *steps, self.shares)
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = rates.at(trainer.global_step, group["row"], group["base_lr"])
 
