@@ -54,3 +54,22 @@ def test_timm_does_not_import_wandb_which_may_hang(tmp_path: Path):
         "    sys.exit(0)\n"
         "sys.exit('kept out for others too')"
     )
+
+
+def test_timm_and_torchvision_load_without_torchs_compiler_and_get_it_once_they_use_it():
+    run(
+        "from headstart.compat import declare_torchvision_operators as mend\n"
+        "mend()\n"
+        "import sys, timm, torch\n"
+        "from torchvision.ops import roi_align\n"
+        "model = timm.create_model('naflexvit_base_patch16_gap', embed_dim=32, depth=1, num_heads=2).eval()\n"
+        "pictures = torch.randn(2, 3, 32, 32)\n"
+        "with torch.no_grad():\n"
+        "    alone = model(pictures)\n"
+        "    assert 'torch._dynamo' not in sys.modules\n"
+        "    assert torch.equal(torch.compile(model, backend='eager')(pictures), alone)\n"
+        "assert 'torch._dynamo' in sys.modules\n"
+        "from torch._dynamo.utils import is_compile_supported\n"
+        "asked = sys.modules['torchvision.ops.roi_align'].is_compile_supported\n"
+        "assert asked('cpu') == is_compile_supported('cpu')"
+    )

@@ -6,6 +6,8 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "headstart"
 KNOWN = {
+    # What torchvision asks torch's compiler for, asked for once it is used and not as torchvision is imported
+    "compat.py": {"torch._dynamo.utils"},
     # A config is checked between being composed and being acted on: hydra.main does both at once, in these classes
     "cli/hydra_app.py": {"hydra._internal.callbacks", "hydra._internal.hydra", "hydra._internal.utils", "_actions"},
     # Where each value came from (our files, a stranger's, the command line) is known only while they are put together

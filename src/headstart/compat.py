@@ -1,6 +1,8 @@
-"""Others' imports made to work: torchvision wheels that do not match torch, and timm that imports W&B."""
+"""Others' imports made to work, and made short: torchvision beside another torch, timm without W&B and a compiler."""
 
 import sys
+from collections.abc import Callable
+from functools import wraps
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -24,7 +26,7 @@ def declare_torchvision_operators() -> None:
     calling `nms` itself still fails, saying that it has no kernel. Where torchvision's own operators load, or it is not
     installed, nothing is done. Call it before anything that imports torchvision; calling it again costs nothing.
     """
-    _keep_wandb_out()
+    _keep_out()
     if _keep or "torchvision" in sys.modules or _operators_load():
         return
     import torch
@@ -36,32 +38,84 @@ def declare_torchvision_operators() -> None:
     _keep.append(library)
 
 
-def _keep_wandb_out() -> None:
-    if not any(isinstance(finder, _TimmWithoutWandb) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _TimmWithoutWandb())
+def _keep_out() -> None:
+    if not any(isinstance(finder, _Shortened) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Shortened())
 
 
-class _TimmWithoutWandb(MetaPathFinder):
-    """Imports `timm.utils.summary`, which asks for `wandb`, as if that were not installed.
+class _Shortened(MetaPathFinder):
+    """Imports three modules of timm and torchvision without what they ask for and nothing here needs.
 
-    Only a tracker's own thread imports it: it takes most of a second, and where it hangs, nothing else must.
+    `timm.utils.summary` asks for `wandb`, and is loaded as if that were not installed: only a tracker's own thread
+    imports it, since it takes most of a second, and where it hangs, nothing else must. `torchvision.ops.roi_align` and
+    `timm.layers.typing` ask for torch's compiler, which takes longer than all the rest of timm: they get it once they
+    use it.
     """
 
     def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(fullname, path, target) if fullname == "timm.utils.summary" else None
-        if spec is None or spec.loader is None or "wandb" in sys.modules:
+        load_with = _LOADS.get(fullname)
+        spec = PathFinder.find_spec(fullname, path, target) if load_with else None
+        if load_with is None or spec is None or spec.loader is None:
             return None
         load = spec.loader.exec_module
-
-        def load_without(module: ModuleType) -> None:
-            sys.modules["wandb"] = None  # type: ignore[assignment]  # which makes an import of it fail
-            try:
-                load(module)
-            finally:
-                del sys.modules["wandb"]
-
-        spec.loader.exec_module = load_without  # type: ignore[method-assign]
+        spec.loader.exec_module = lambda module: load_with(load, module)  # type: ignore[method-assign]
         return spec
+
+
+Load = Callable[[ModuleType], None]
+
+
+def _without_wandb(load: Load, module: ModuleType) -> None:
+    _with_stand_in("wandb", None, load, module)  # which makes an import of it fail
+
+
+def _without_compiler(load: Load, module: ModuleType) -> None:
+    stand_in = ModuleType("torch._dynamo.utils")
+    stand_in.is_compile_supported = _is_compile_supported  # type: ignore[attr-defined]
+    _with_stand_in(stand_in.__name__, stand_in, load, module)
+
+
+def _with_stand_in(name: str, stand_in: ModuleType | None, load: Load, module: ModuleType) -> None:
+    if name in sys.modules:
+        return load(module)
+    sys.modules[name] = stand_in  # type: ignore[assignment]
+    try:
+        load(module)
+    finally:
+        del sys.modules[name]
+
+
+def _is_compile_supported(device_type: str) -> bool:
+    from torch._dynamo.utils import is_compile_supported
+
+    return is_compile_supported(device_type)
+
+
+def _without_decorator(load: Load, module: ModuleType) -> None:
+    load(module)
+    if "torch._dynamo" not in sys.modules and hasattr(module, "disable_compiler"):
+        module.disable_compiler = _never_compiled  # type: ignore[attr-defined]
+
+
+def _never_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`torch.compiler.disable`, carried out once there is a compiler."""
+
+    @wraps(function)
+    def call(*args: Any, **named: Any) -> Any:
+        if "torch._dynamo" not in sys.modules:
+            return function(*args, **named)
+        import torch
+
+        return torch.compiler.disable(function)(*args, **named)
+
+    return call
+
+
+_LOADS: dict[str, Callable[[Load, ModuleType], None]] = {
+    "timm.utils.summary": _without_wandb,
+    "torchvision.ops.roi_align": _without_compiler,
+    "timm.layers.typing": _without_decorator,
+}
 
 
 def _operators_load() -> bool:
