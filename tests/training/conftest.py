@@ -150,6 +150,7 @@ def build(
     backbone = backbone or FAMILIES[family].build(False)
     if strategy.adapter is not None:
         strategy.adapter.inject(backbone)
+        strategy.adapter.start(backbone)
     head = nn.Linear(backbone.num_features, NUM_CLASSES)
     groups = backbone.groups(strategy.granularity)
     present = rows(groups, backbone)
@@ -163,8 +164,9 @@ def build(
     opt = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
     task = Multiclass()
     module = TransferModule(
-        backbone, head, groups, task, NUM_CLASSES, opt, seed, task.of_epoch, regularizer=strategy.regularizer
-    )
+        backbone, head, groups, task, NUM_CLASSES, opt, seed, task.of_epoch, regularizer=strategy.regularizer,
+        decays_adapter=strategy.adapter is None or strategy.adapter.starts_at_nothing,
+    )  # fmt: skip
     thaw, told = Thaw(plan, schedule, groups), []
     table, flops = EpochRows(thaw, told.append, Progress("test", max_epochs, live=False)), FlopMeter(thaw)
     settings = {

@@ -29,7 +29,8 @@ CHOICES = {
     "strategy": {
         "full": "fine_tune", "all": "fine_tune", "linear_probe": "feature_extraction", "linear": "feature_extraction",
         "probe": "feature_extraction", "freeze": "feature_extraction", "frozen": "feature_extraction",
-        "transfer": "feature_extraction", "peft": "lora", "bitfit": "bias_only", "ulmfit": "gradual_unfreeze",
+        "transfer": "feature_extraction", "bitfit": "bias_only", "ulmfit": "gradual_unfreeze", "dora": "peft",
+        "rslora": "peft", "pissa": "peft", "ia3": "peft", "loha": "peft", "lokr": "peft", "oft": "peft",
     },
     "task": {
         "binary": "multiclass", "classification": "multiclass", "single_label": "multiclass",

@@ -1,6 +1,5 @@
 """The adapter of a run alone, for peft: small, and of use with the very base model that it was trained on."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,9 @@ from headstart.export.plain_format import given_sound, one_by_one, pooled_sound,
 from headstart.export.plain_model import PlainModel
 from headstart.export.reader_files import save_reader
 from headstart.export.timm_format import TimmFormat, create_arguments
-from headstart.strategies.adapters import ADAPTER_NAME, Lora
+from headstart.strategies.adapters import ADAPTER_NAME, PeftAdapter, is_adapted, is_adapter, layers_of, whole
 
 HEAD = "head.safetensors"
-_LORA = ".lora_"
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class AdapterFormat(Format):
 
     def refusal(self, model: PlainModel) -> str | None:
         adapter = model.run.parts.strategy.adapter
-        if not isinstance(adapter, Lora) or not any(_LORA in name for name, _ in model.run.backbone.named_parameters()):
+        if not isinstance(adapter, PeftAdapter) or not is_adapted(model.run.backbone):
             return "the run has no adapter of its own, or it was merged into the weights"
         backbone = model.backbone
         if isinstance(backbone, SpectrogramBackbone) or not isinstance(backbone, TimmBackbone | TransformersBackbone):
@@ -136,18 +134,14 @@ def _sound_base(model: PlainModel) -> _Base:
 
 
 def _save(model: PlainModel, base: _Base, folder: Path) -> None:
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
-    lora = model.run.parts.strategy.adapter
-    assert isinstance(lora, Lora)
+    adapter = model.run.parts.strategy.adapter
+    assert isinstance(adapter, PeftAdapter)
     inner: Any = model.run.backbone.get_submodule("model")
-    tuned = {name: value for name, value in inner.named_parameters() if _LORA in name}
-    layers = sorted({name.partition(_LORA)[0] for name in tuned})
-    config = LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # any number works
-        lora_dropout=lora.dropout,
-        target_modules="|".join(re.escape(base.prefix + name) for name in layers),
+    tuned = {name: value for name, value in inner.named_parameters() if is_adapter(name)}
+    config = adapter.config(
+        whole([base.prefix + name for name in layers_of(inner)]),
         modules_to_save=list(base.saved) or None,
         task_type=base.task_type,
     )
@@ -262,4 +256,6 @@ def _words(model: PlainModel, base: _Base) -> tuple[str, ...]:
         if base.saved
         else f"transformers has no classifier with this pooling and head: the head lies beside the adapter in `{HEAD}`."
     )
-    return (f"An adapter (LoRA) alone: it works with the base model that it was trained on. {where}",)
+    adapter = model.run.parts.strategy.adapter
+    assert isinstance(adapter, PeftAdapter)
+    return (f"An adapter ({adapter.title}) alone: it works with the base model that it was trained on. {where}",)

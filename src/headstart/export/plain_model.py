@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from headstart.backbones.backbone import Backbone, BackboneFactory, Inputs
 from headstart.errors import InputError
 from headstart.run.load import FinishedRun
+from headstart.strategies.adapters import is_adapted
 from headstart.tasks.regression import Regression
 from headstart.training.heads import MLP, Linear
 
@@ -98,7 +99,7 @@ def plain_model(run: FinishedRun) -> PlainModel:
             "head=mlp can be exported."
         )
     backbone, adapter = deepcopy(run.backbone).float(), run.parts.strategy.adapter
-    if adapter is not None and any(".lora_" in name for name, _ in backbone.named_parameters()):
+    if adapter is not None and is_adapted(backbone):
         adapter.fold(backbone)
     task, size = run.task, len(run.classes)
     units = (task.mean, task.spread) if isinstance(task, Regression) else ((0.0,) * size, (1.0,) * size)

@@ -26,6 +26,7 @@ from headstart.run.load import FinishedRun, load
 from headstart.run.parts import data_module
 from headstart.run.prepare import prepare
 from headstart.run.scores import score
+from headstart.strategies.adapters import is_adapted
 from headstart.training.norm_statistics import measure, moved
 
 HOW = ("uniform", "greedy")
@@ -120,7 +121,7 @@ def job_of(best: FinishedRun) -> Job:
 def state_of(run: FinishedRun) -> State:
     """All tensors of a run's model, its adapter folded in."""
     model, adapter = deepcopy(run.model), run.parts.strategy.adapter
-    if adapter is not None and any(".lora_" in name for name, _ in model.backbone.named_parameters()):
+    if adapter is not None and is_adapted(model.backbone):
         adapter.fold(model.backbone)
     return model.state_dict()
 
@@ -136,7 +137,7 @@ class Averaging:
         self.job, self.monitor = job, monitor
         self.plain = deepcopy(best.model)
         adapter = best.parts.strategy.adapter
-        if adapter is not None and any(".lora_" in name for name, _ in self.plain.backbone.named_parameters()):
+        if adapter is not None and is_adapted(self.plain.backbone):
             adapter.fold(self.plain.backbone)
 
     def greedy(self, states: Sequence[State]) -> list[int]:

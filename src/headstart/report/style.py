@@ -31,6 +31,7 @@ STRATEGIES: dict[str, tuple[str, str, str]] = {  # light, dark, marker
     "from_scratch": ("#6d6d6b", "#b3b3af", "X"),
     "partial": ("#5a4bb0", "#ab9ff7", "P"),
     "lora": ("#861c4f", "#e774a8", ">"),
+    "peft": ("#a3423a", "#f0938a", "d"),
     "bias_only": ("#70701a", "#c9c95c", "<"),
     "norm_only": ("#17808c", "#55cfdd", "p"),
     "l2_sp": ("#8a5433", "#d9a680", "h"),

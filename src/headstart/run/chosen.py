@@ -74,4 +74,5 @@ def backbone_of(factory: BackboneFactory, strategy: Strategy, seed: int) -> Back
     if strategy.adapter is not None:
         torch.manual_seed(seed_for(seed, "adapter"))
         strategy.adapter.inject(backbone)
+        strategy.adapter.start(backbone)
     return backbone

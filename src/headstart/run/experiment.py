@@ -193,6 +193,7 @@ def _fit(
         [name.removeprefix("val/") for name in job.history[4:]],
         job.parts.augmentation,
         job.strategy.regularizer,
+        job.strategy.adapter is None or job.strategy.adapter.starts_at_nothing,
     )
     thaw = Thaw(job.plan, job.parts.scheduler, groups)
     rows, flops = EpochRows(thaw, on_row, progress), FlopMeter(thaw)

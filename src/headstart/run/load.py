@@ -26,6 +26,7 @@ from headstart.record.result import Result
 from headstart.run.chosen import Parts, backbone_of, parts_of
 from headstart.run.plain_module import plain_module
 from headstart.run.trained import TrainedModel
+from headstart.strategies.adapters import is_adapter
 from headstart.strategies.strategy import Strategy
 from headstart.system.bounded import DamagedError
 from headstart.tasks.task import Task
@@ -208,7 +209,7 @@ def _backbone(
         return _frozen_backbone(factory, strategy, seed, done)
     with skipped_init():  # every tensor is about to be loaded
         backbone = factory.rebuild(num_features)
-    if strategy.adapter is not None and any(".lora_" in name for name in state):  # else it was folded in
+    if strategy.adapter is not None and any(map(is_adapter, state)):  # else it was folded in
         strategy.adapter.inject(backbone)
     _fill(backbone, state, directory)
     return backbone

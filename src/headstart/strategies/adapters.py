@@ -1,19 +1,23 @@
 """Adapters by peft, put into a backbone in place, so that depth groups and plans go on as before."""
 
 import re
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
 from headstart.config.ranges import Count, ProperFraction
 from headstart.errors import InputError
+from headstart.names import listed, listed_or
+from headstart.strategies.adapter_layers import TAKES, TITLES, WORDS, LayerKind, adaptable, shape
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
+    from peft import PeftConfig
+    from peft.tuners.tuners_utils import BaseTunerLayer
     from torch import nn
 
 ADAPTER_NAME = "default"
@@ -22,9 +26,22 @@ ATTENTION_PROJECTIONS = frozenset(
     | {"c_attn", "in_proj", "query_key_value", "query_proj", "key_proj", "value_proj", "kv"}
 )
 """Last parts of the names under which timm and transformers keep the projections inside attention."""
-
+OWN = re.compile(r"\.(?:lora_|ia3_|hada_|lokr_|oft_)")
+"""Where the name of an adapter's tensor leaves that of its layer."""
+FACTORS = re.compile(r"\.(?:lora_A|hada_w1_[ab]|hada_w2_a|lokr_w2(?:_[ab])?)\.")
+"""Tensors of adapters that may be anything, as the factor that each is multiplied by began at 0."""
 Scale = Annotated[float, Ge(1e-6), Le(1e6)]
 """Of an update, before it is divided by the rank."""
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a parameter of this name belongs to an adapter."""
+    return OWN.search(name) is not None
+
+
+def is_adapted(model: "nn.Module") -> bool:
+    """Whether there is an adapter in a model."""
+    return any(is_adapter(name) for name, _ in model.named_parameters())
 
 
 class Adapter(ABC):
@@ -36,10 +53,17 @@ class Adapter(ABC):
 
     @abstractmethod
     def inject(self, backbone: "nn.Module") -> None:
-        """Put the adapter into the backbone, in place."""
+        """Put the adapter into the backbone, in place, with tensors of the right shapes."""
+
+    def start(self, backbone: "nn.Module") -> None:  # noqa: B027  # most have begun with their shapes
+        """Set an adapter to where training begins; the pretrained weights are in place."""
 
     merge: bool
     """Whether the adapter is to be folded into the backbone's weights once training has ended."""
+    starts_at_nothing: bool = True
+    """Whether its parameters stand for the pretrained weights at 0, so that weight decay pulls towards those."""
+    refuses_mixture: str | None = None
+    """Why the weights that it adapts cannot be mixed with the pretrained ones by mixing its own; `None` if they can."""
 
     @abstractmethod
     def save(self, backbone: "nn.Module", folder: Path) -> None:
@@ -50,13 +74,115 @@ class Adapter(ABC):
         """Fold the adapter into the weights it adapts and take it out, in place."""
 
 
-class Lora(Adapter):
-    """Low-rank updates `W + (alpha / r) · B A` (Hu et al. 2022) of linear layers or convolutions.
+class PeftAdapter(Adapter):
+    """One method of peft, on the layers that `targets` name or that it chooses.
 
-    Without `targets` the projections inside attention are adapted; in a model without them every convolution that is
-    not grouped or, if there is but one (it cuts patches), every linear layer. `targets` are shell patterns over module
+    Without `targets` the projections inside attention are adapted; in a model without them every convolution that the
+    method takes or, if there is but one (it cuts patches), every linear layer. `targets` are shell patterns over module
     names. With `merge` the weights that are kept in the end hold the update; the adapter alone is written in any case.
     """
+
+    method: str
+    """One of `TAKES`."""
+
+    def __init__(self, targets: list[str] | None, merge: bool) -> None:
+        self.targets, self.merge = targets, merge
+
+    @property
+    def title(self) -> str:
+        """What its authors call it."""
+        return TITLES[self.method]
+
+    @abstractmethod
+    def config(self, targets: str, **more: Any) -> "PeftConfig":
+        """peft's own configuration; `targets` is an expression for whole names, `more` other fields of it."""
+
+    @property
+    def blank(self) -> dict[str, Any]:
+        """Fields of the configuration that leave the backbone's weights, which may not be there yet, as they are."""
+        return {}
+
+    def target_names(self, backbone: "nn.Module") -> list[str]:
+        """Qualified names of the layers to adapt, in the model's order.
+
+        Raises:
+            InputError: if there are none, or a pattern names no layer that the method takes.
+        """
+        kinds = adaptable(backbone)
+        fitting = [name for name, kind in kinds.items() if kind in TAKES[self.method]]
+        if self.targets == []:
+            raise InputError("strategy.adapter.targets must name some layers, but is empty: null chooses them.")
+        if self.targets is not None:
+            empty = [t for t in self.targets if not any(fnmatchcase(name, t) for name in fitting)]
+            if empty:
+                raise InputError(self._no_match(empty, kinds, fitting))
+            return [name for name in fitting if any(fnmatchcase(name, target) for target in self.targets)]
+        attention = [name for name in fitting if name.rpartition(".")[2] in ATTENTION_PROJECTIONS]
+        convolutions = [name for name in fitting if kinds[name] not in ("linear", "transposed")]
+        linear = [name for name in fitting if kinds[name] in ("linear", "transposed")]
+        if not fitting:
+            raise InputError(
+                f"{self.title} adapts {_named(TAKES[self.method])}, but this backbone has none of them."
+                f"{_others(set(kinds.values()), self.method)} Use another strategy, such as bias_only."
+            )
+        return attention or (convolutions if len(convolutions) > 1 else []) or linear or convolutions
+
+    def _no_match(self, empty: Sequence[str], kinds: dict[str, LayerKind], fitting: Sequence[str]) -> str:
+        unfit = {kinds[name] for name in kinds if any(fnmatchcase(name, target) for target in empty)}
+        found = f"name others.{_others(unfit, self.method)}" if unfit else "match none."
+        return (
+            f"strategy.adapter.targets must name {_named(TAKES[self.method])}, which {self.title} adapts, but {empty} "
+            f"{found} The backbone has, for example: {', '.join(fitting[:12]) or 'none'}."
+        )
+
+    def check_rank(self, rank: int, backbone: "nn.Module") -> None:
+        """Raise `InputError` if a rank is more than some adapted layer can have."""
+        modules = dict(backbone.named_modules())
+        small = {name: min(shape(modules[name])) for name in self.target_names(backbone)}
+        too_small = {name: size for name, size in small.items() if size < rank}
+        if too_small:
+            narrowest = min(small.values())
+            raise InputError(
+                f"strategy.adapter.r must not exceed the narrower side of any adapted layer, but r={rank} and "
+                f"{', '.join(f'{n} has {s}' for n, s in list(too_small.items())[:5])}. Set r={narrowest} or less, or "
+                "choose wider layers with strategy.adapter.targets."
+            )
+
+    def inject(self, backbone: "nn.Module") -> None:
+        from peft import inject_adapter_in_model
+
+        config = self.config(whole(self.target_names(backbone)), **self.blank)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of what it does by itself for layers as GPT-2 writes them
+            inject_adapter_in_model(config, backbone, ADAPTER_NAME)
+
+    def save(self, backbone: "nn.Module", folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        model = _inner(backbone)
+        # peft's file names adapters without the adapter's own name, "default", and DoRA's lengths as the tensor that
+        # they were once
+        tensors = {
+            f"base_model.model.{name.replace(f'.{ADAPTER_NAME}', '').replace('_vector.weight', '_vector')}": (
+                tensor.detach().cpu().contiguous()
+            )
+            for name, tensor in model.named_parameters()
+            if is_adapter(name)
+        }
+        save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+        self.config(whole(list(layers_of(model)))).save_pretrained(str(folder))
+
+    def fold(self, backbone: "nn.Module") -> None:
+        for name, module in layers_of(backbone).items():
+            module.merge()
+            backbone.set_submodule(name, module.get_base_layer())
+
+
+class Lora(PeftAdapter):
+    """Low-rank updates `W + (alpha / r) · B A` (Hu et al. 2022) of linear layers or convolutions."""
+
+    method = "lora"
 
     def __init__(
         self,
@@ -66,105 +192,41 @@ class Lora(Adapter):
         targets: list[str] | None = None,
         merge: bool = False,
     ) -> None:
-        self.r, self.alpha, self.dropout, self.targets, self.merge = r, alpha, dropout, targets, merge
+        super().__init__(targets, merge)
+        self.r, self.alpha, self.dropout = r, alpha, dropout
 
     def check(self, backbone: "nn.Module") -> None:
-        modules = dict(backbone.named_modules())
-        small = {name: min(_shape(modules[name])) for name in self.target_names(backbone)}
-        too_small = {name: size for name, size in small.items() if size < self.r}
-        if too_small:
-            narrowest = min(small.values())
-            raise InputError(
-                f"strategy.adapter.r must not exceed the narrower side of any adapted layer, but r={self.r} and "
-                f"{', '.join(f'{n} has {s}' for n, s in list(too_small.items())[:5])}. Set r={narrowest} or less, or "
-                "choose wider layers with strategy.adapter.targets."
-            )
+        self.check_rank(self.r, backbone)
 
-    def target_names(self, backbone: "nn.Module") -> list[str]:
-        """Qualified names of the layers to adapt, in the model's order."""
-        fitting = _adaptable(backbone)
-        if self.targets == []:
-            raise InputError("strategy.adapter.targets must name some layers, but is empty: null chooses them.")
-        if self.targets is not None:
-            empty = [t for t in self.targets if not any(fnmatchcase(name, t) for name in fitting)]
-            if empty:
-                raise InputError(
-                    "strategy.adapter.targets must name plain linear layers or convolutions without groups, but "
-                    f"{empty} match none. The backbone has, for example: {', '.join(list(fitting)[:12])}."
-                )
-            return [name for name in fitting if any(fnmatchcase(name, target) for target in self.targets)]
-        attention = [name for name in fitting if name.rpartition(".")[2] in ATTENTION_PROJECTIONS]
-        convolutions = [name for name, module in fitting.items() if hasattr(module, "kernel_size")]
-        linear = [name for name, module in fitting.items() if not hasattr(module, "kernel_size")]
-        if not fitting:
-            raise InputError(
-                "LoRA adapts plain linear layers or convolutions without groups, but this backbone has none. Use "
-                "another strategy, such as bias_only."
-            )
-        return attention or (convolutions if len(convolutions) > 1 else []) or linear or convolutions
-
-    def inject(self, backbone: "nn.Module") -> None:
-        from peft import inject_adapter_in_model
-
-        inject_adapter_in_model(self._config(self.target_names(backbone)), backbone, ADAPTER_NAME)
-
-    def save(self, backbone: "nn.Module", folder: Path) -> None:
-        from peft.tuners.lora import LoraLayer
-        from safetensors.torch import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
-        model = _inner(backbone)
-        layers = [name for name, module in model.named_modules() if isinstance(module, LoraLayer)]
-        # peft's file names adapters without the adapter's own name, "default"
-        tensors = {
-            f"base_model.model.{name.replace(f'.{ADAPTER_NAME}', '')}": tensor.detach().cpu().contiguous()
-            for name, tensor in model.named_parameters()
-            if ".lora_" in name
-        }
-        save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
-        self._config(layers).save_pretrained(str(folder))
-
-    def fold(self, backbone: "nn.Module") -> None:
-        from peft.tuners.lora import LoraLayer
-
-        adapted = [(name, module) for name, module in backbone.named_modules() if isinstance(module, LoraLayer)]
-        for name, module in adapted:
-            module.merge()
-            backbone.set_submodule(name, module.get_base_layer())
-
-    def _config(self, names: Sequence[str]) -> "LoraConfig":
+    def config(self, targets: str, **more: Any) -> "PeftConfig":
         from peft import LoraConfig
 
-        return LoraConfig(
-            r=self.r,
-            lora_alpha=self.alpha,  # type: ignore[arg-type]  # any number works
-            lora_dropout=self.dropout,
-            target_modules="|".join(map(re.escape, names)),  # whole names: a list of them would match endings too
-        )
+        scale: Any = self.alpha  # any number works
+        return LoraConfig(r=self.r, lora_alpha=scale, lora_dropout=self.dropout, target_modules=targets, **more)
 
 
-def _adaptable(backbone: "nn.Module") -> dict[str, "nn.Module"]:
-    """Layers on which a low-rank update is exact, by name: those that do what their class says and are called."""
-    from torch import nn
-
-    hidden: set[int] = set()  # layers whose weights are read by the module around them, which never calls them
-    for module in backbone.modules():
-        if isinstance(module, nn.MultiheadAttention):
-            hidden.update(map(id, module.children()))
-        if type(module).__name__ == "WavLMAttention":
-            hidden.update(id(getattr(module, name, None)) for name in ("q_proj", "k_proj", "v_proj", "out_proj"))
-        if getattr(module, "q_bias", None) is not None and not getattr(module, "qkv_bias_separate", False):
-            hidden.add(id(getattr(module, "qkv", None)))
-    return {name: module for name, module in backbone.named_modules() if id(module) not in hidden and _is_plain(module)}
+def whole(names: Sequence[str]) -> str:
+    """An expression for these names of modules and no others: a list of them would match endings too."""
+    return "|".join(map(re.escape, names))
 
 
-def _is_plain(module: "nn.Module") -> bool:
-    from torch import nn
+def layers_of(model: "nn.Module") -> "dict[str, BaseTunerLayer]":
+    """The layers of a model that are adapted, by name."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
-    forward = type(module).forward
-    if isinstance(module, nn.Conv2d):  # timm's "same" padding and standardised weights are other forwards
-        return forward is nn.Conv2d.forward and module.groups == 1
-    return forward is nn.Linear.forward or type(module).__name__ == "Conv1D"
+    return {name: module for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
+
+
+def _named(kinds: Collection[LayerKind]) -> str:
+    return listed([words for kind, words in WORDS.items() if kind in kinds])
+
+
+def _others(kinds: set[LayerKind], method: str) -> str:
+    """Which methods take some of the layers of these kinds."""
+    able = [name for name, takes in TAKES.items() if name not in (method, "lora") and kinds & takes]
+    ways = ["strategy=lora"] if method != "lora" and kinds & TAKES["lora"] else []
+    ways += [f"strategy=peft with strategy.adapter.method={listed_or(able)}"] if able else []
+    return f" What it has ({_named(kinds)}) is taken by {' and '.join(ways)}." if ways else ""
 
 
 def _inner(backbone: "nn.Module") -> "nn.Module":
@@ -174,12 +236,3 @@ def _inner(backbone: "nn.Module") -> "nn.Module":
     model = getattr(backbone, "model", backbone)
     assert isinstance(model, nn.Module)
     return model
-
-
-def _shape(module: "nn.Module") -> tuple[int, int]:
-    """Of the weight as a matrix; its rank is at most the smaller of the two."""
-    from torch import Tensor
-
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    return int(weight.shape[0]), weight[0].numel()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from headstart import metrics
+from headstart.strategies.adapters import FACTORS
 from headstart.strategies.plan import HEAD, Plan
 from headstart.training.epochs import AsTrained, EpochRows
 from headstart.training.norm_statistics import BATCH_NORMS, batch_norms, measure, moved
@@ -184,9 +185,9 @@ def interpolate(model: nn.Module, start: State, tuned: State, share: float, batc
     """Set the weights of `model`, in eval mode, to `(1 - share) · start + share · tuned` (Wortsman et al. 2022,
     arXiv:2109.01903, equation 1), in double precision; returns how many batch norms were measured with them.
 
-    `tuned` is all of the model's state, `start` what of it is mixed. Of a low-rank update `B A` only `B`, which began
-    at 0, is scaled: then the weights that it is added to are mixed as the others are. Batch norms whose statistics
-    training moved are measured, but at either end: there they are known.
+    `tuned` is all of the model's state, `start` what of it is mixed. Of an adapter's product, such as LoRA's `B A`,
+    only the factor that began at 0 is scaled: then the weights that it is added to are mixed as the others are. Batch
+    norms whose statistics training moved are measured, but at either end: there they are known.
     """
     present = model.state_dict()
     _copy(tuned, present)
@@ -194,7 +195,7 @@ def interpolate(model: nn.Module, start: State, tuned: State, share: float, batc
         return 0
     statistics = set(_statistic_names(model, (norm for _, norm in batch_norms(model))))
     for name in start.keys() - statistics:
-        if ".lora_A." not in name:
+        if FACTORS.search(name) is None:
             found = tuned[name].double()
             present[name].copy_(start[name].to(found.device).double() * (1 - share) + found * share)
     if share == 0:

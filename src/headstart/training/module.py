@@ -21,7 +21,7 @@ from headstart.training.rows import rows
 from headstart.training.thaw import hold
 
 DECAYED = frozenset({"weight", "adapter"})
-"""Kinds that get weight decay; norms and biases get none, as the field does."""
+"""Kinds that get weight decay; norms and biases get none, as the field does, nor adapters that do not begin at 0."""
 
 
 class DivergedError(RuntimeError):
@@ -48,6 +48,7 @@ class TransferModule(pl.LightningModule):
         measures: metrics of val that are measured in every epoch beside `loss` and the task's running one.
         augmentation: mixes whole batches on the device, if it does.
         regularizer: a penalty that is added to the training loss.
+        decays_adapter: whether weight decay pulls an adapter towards what it began from, so that it gets some.
     """
 
     frozen_modules: Sequence[tuple[nn.Module, FrozenNorm]] = ()
@@ -64,6 +65,7 @@ class TransferModule(pl.LightningModule):
         measures: Sequence[str] = (),
         augmentation: Augmentation | None = None,
         regularizer: Regularizer | None = None,
+        decays_adapter: bool = True,
     ) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
@@ -73,6 +75,7 @@ class TransferModule(pl.LightningModule):
         self.kept: Mapping[int, Kept] = {}
         self.start: Kept | None = None
         self.maps: StartingMaps | None = None
+        self.decayed = DECAYED if decays_adapter else DECAYED - {"adapter"}
         self.metrics: dict[str, float] = {}
         self.train_loss, self.train_running, self.val_loss, self.val_running = Mean(), Mean(), Mean(), Mean()
         self.val_outputs = Outputs()
@@ -182,7 +185,7 @@ class TransferModule(pl.LightningModule):
         groups: dict[tuple[Row, bool], list[nn.Parameter]] = {}
         for row, named in self.rows.items():
             for parameter in named.values():
-                groups.setdefault((row, row[1] in DECAYED and parameter.ndim > 1), []).append(parameter)
+                groups.setdefault((row, row[1] in self.decayed and parameter.ndim > 1), []).append(parameter)
         return self.optimizer(
             [
                 {

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from headstart.backbones.backbone import DepthGroup
+from headstart.strategies.adapters import is_adapter
 from headstart.strategies.plan import Kind, Row
 
 
@@ -27,7 +28,7 @@ def _kinds(model: nn.Module) -> dict[int, Kind]:
 
 
 def _kind(module: nn.Module, qualified: str, name: str) -> Kind:
-    if ".lora_" in qualified:
+    if is_adapter(qualified):
         return "adapter"
     if is_norm(module):
         return "norm_bias" if name.endswith("bias") else "norm"
