@@ -161,12 +161,6 @@ class Strategy:
                         f"strategy.{key}={name} needs something that is tuned in the backbone, but this strategy keeps "
                         f"it whole as it came. Leave strategy.{key} out, or tune (strategy=fine_tune, say)."
                     )
-    def _check_average(self, trainable: Sequence[str]) -> None:
-        if self.average is not None and not trainable:
-            raise InputError(
-                f"strategy.average={self.average} needs something that is tuned in the backbone, but this strategy "
-                "keeps it whole as it came. Leave strategy.average out, or tune (strategy=fine_tune, say)."
-            )
         if self.average == "wise_ft" and self.adapter is not None and self.adapter.refuses_mixture is not None:
             raise InputError(
                 "strategy.average=wise_ft mixes tuned weights with the pretrained ones, which cannot be done by mixing "
