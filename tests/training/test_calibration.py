@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from headstart.compat import declare_torchvision_operators
+from headstart.errors import InputError
 from headstart.tasks.multiclass import Multiclass
 from headstart.tasks.multilabel import Multilabel
 from headstart.tasks.regression import Regression
@@ -14,6 +15,8 @@ from headstart.training.calibration import (
     MOST_KEPT,
     calibration_error,
     calibration_of,
+    check_kept,
+    check_tempered,
     conformal,
     conformity,
     fitted_temperature,
@@ -98,7 +101,94 @@ def test_levels_that_the_examples_cannot_bear_give_nothing():
     kept = calibration_of(Multiclass(), (logits, classes), (logits, classes))
     assert conformal(kept, 0.96, of_numbers=False) is None
     assert conformal(kept, 0.95, of_numbers=False) is not None
-    assert needed(0.95) == 19
+    assert (needed(0.9), needed(0.95), needed(0.98)) == (9, 19, 49)
     assert "0.95" in kept["coverage"]
     assert calibration_of(Multiclass(), (logits[:5], classes[:5]), (logits, classes)) is None
     assert conformity(Multilabel(), logits, np.zeros((20, 4))) is None
+
+
+def kept_of(outputs, targets, task=None):
+    return json.loads(json.dumps(calibration_of(task or Multiclass(), (outputs, targets), (outputs, targets))))
+
+
+@pytest.mark.parametrize("task", [Multiclass(), Multilabel()])
+def test_no_temperature_is_best_where_every_answer_is_right(task):
+    """The surer the better: it would say 100% of whatever comes."""
+    logits, _ = drawn(30)
+    right = logits.argmax(1).numpy() if isinstance(task, Multiclass) else (logits > 0).float().numpy()
+    kept = kept_of(logits, right, task)
+    assert "temperature" not in kept
+    assert (
+        kept["no_temperature"] == "the surer the better, by its 30 validation examples, as they are all answered right"
+    )
+    assert [len(pair) for pair in kept["calibration_error"].values()] == [1, 1]
+    with pytest.raises(
+        InputError, match=r"run has no temperature that is best on val: the surer the better.*an interval"
+    ):
+        check_tempered(kept, "run")
+    if isinstance(task, Multiclass):  # by undivided probabilities
+        scores = 1 - torch.softmax(logits, 1).numpy()[np.arange(30), right]
+        assert conformal(kept, 0.9, of_numbers=False).limits == pytest.approx(
+            [np.sort(scores)[27]]
+        )  # rank 28 of 31 * 0.9
+        assert kept["coverage"]["0.9"]["covered"] >= 28 / 30
+
+
+def test_no_temperature_is_best_where_every_answer_is_wrong():
+    logits, _ = drawn(30)
+    wrong = logits.argmin(1).numpy()
+    kept = kept_of(logits, wrong)
+    assert (
+        "the less sure the better, by its 30 validation examples, of which its outputs say nothing"
+        in kept["no_temperature"]
+    )
+    regions = conformal(kept, 0.9, of_numbers=False)
+    held = [
+        names[truth] in regions.region(row, names) for row, truth in zip(Multiclass().said(logits), wrong, strict=True)
+    ]
+    assert np.mean(held) >= 28 / 30
+    assert kept["coverage"]["0.9"]["size"] > 3
+
+
+def test_a_class_that_val_lacks_can_be_in_sets():
+    logits, classes = drawn(200)
+    seen = classes != 3
+    kept = kept_of(logits[seen], classes[seen])
+    regions = conformal(kept, 0.95, of_numbers=False)
+    said = Multiclass().said(logits / kept["temperature"])
+    assert any("d" in regions.region(row, names) for row in said)
+
+
+def test_numbers_that_are_all_alike_have_intervals_of_no_width():
+    task = Regression()
+    task.mean, task.spread = (7.0,), (1.0,)
+    kept = kept_of(torch.zeros(20, 1), np.full((20, 1), 7.0, np.float32), task)
+    assert conformal(kept, 0.9, of_numbers=True).region(np.array([7.0]), ["x"]) == {"x": (7.0, 7.0)}
+    assert kept["coverage"]["0.9"] == {"covered": [1.0], "size": [0.0]}
+
+
+@pytest.mark.parametrize("num_val", [4, 9])
+def test_too_few_validation_examples_are_said_with_their_number(num_val):
+    with pytest.raises(InputError, match=rf"on 10 validation examples or more, but run had {num_val}\. Train with"):
+        check_kept(None, "run", num_val)
+    with pytest.raises(InputError, match="keeps no calibration"):
+        check_kept(None, "run", 50)
+    check_kept({}, "run", 50)
+
+
+@pytest.mark.parametrize("num_val", [12, 40, 200])
+def test_regions_of_a_model_that_was_selected_on_the_same_examples_hold_what_they_say(num_val):
+    """Ridge regression whose penalty is the best on val of seven: 88 to 93% at 0.9, over draws of everything."""
+    dice, task, covered = np.random.default_rng(0), Regression(), []
+    task.mean, task.spread = (0.0,), (1.0,)
+    for _ in range(200):
+        inputs = dice.standard_normal((40 + num_val + 200, 8))
+        targets = inputs @ dice.standard_normal(8) + 2 * dice.standard_normal(len(inputs))
+        train, val, test = np.split(np.arange(len(inputs)), [40, 40 + num_val])
+        gram, moment = inputs[train].T @ inputs[train], inputs[train].T @ targets[train]
+        weights = [np.linalg.solve(gram + l2 * np.eye(8), moment) for l2 in 10.0 ** np.arange(-3, 4)]
+        best = min(weights, key=lambda w: np.mean((inputs[val] @ w - targets[val]) ** 2))
+        outputs = torch.from_numpy(inputs @ best)[:, None].float()
+        parts = [(outputs[part], targets[part, None].astype(np.float32)) for part in (val, test)]
+        covered.append(calibration_of(task, *parts)["coverage"]["0.9"]["covered"][0])
+    assert 0.88 < np.mean(covered) < 0.93

@@ -210,7 +210,8 @@ def _scores(result: Result, chosen: Chosen | None) -> list[str]:
 def _calibration(result: Result) -> str:
     temperature = (result.calibration or {}).get("temperature")
     if not isinstance(temperature, int | float):
-        return "Probabilities were not calibrated."
+        why = (result.calibration or {}).get("no_temperature")
+        return f"Probabilities were not calibrated{f': {in_markdown(why)}' if isinstance(why, str) else ''}."
     errors = (result.calibration or {}).get("calibration_error")
     each = errors.items() if isinstance(errors, Mapping) else ()
     told = "".join(

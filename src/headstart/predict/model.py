@@ -124,15 +124,17 @@ class Model:
             raise InputError("Probabilities are calibrated; numbers have none. Ask for an interval (0.9, say).")
         if (calibrated or interval is not None) and len(self.runs) > 1:
             raise InputError("An average over seeds has no calibration of its own: leave out one or the other.")
-        if interval is None:
-            if calibrated:
-                calibration.tempered(self._calibration, str(self.run.directory.path))
-            return None
-        if not 0 < interval < 1:
+        if interval is not None and not 0 < interval < 1:
             raise InputError(f"An interval is the share of the truth that it is to hold, as 0.9, but got {interval:g}.")
-        if task == OF_LABELS:
+        if interval is not None and task == OF_LABELS:
             raise InputError("Regions are for one class each and for numbers, not for several labels.")
-        calibration.tempered(self._calibration, str(self.run.directory.path))
+        where, sizes = str(self.run.directory.path), (self.run.result.data and self.run.result.data.sizes) or {}
+        if calibrated or interval is not None:
+            calibration.check_kept(self._calibration, where, sizes.get("val"))
+        if calibrated:
+            calibration.check_tempered(self._calibration or {}, where)
+        if interval is None:
+            return None
         found = calibration.conformal(self._calibration or {}, interval, task == OF_NUMBERS)
         if found is None:
             raise InputError(

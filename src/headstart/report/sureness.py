@@ -44,7 +44,7 @@ def _facts(calibration: Mapping[str, Any]) -> tuple[float, float, float, float]:
         errors = (calibration.get("calibration_error") or {}).get("test") or (nan, nan)
         region = (calibration.get("coverage") or {}).get(LEVEL) or {}
         covered, size = (float(np.mean(region.get(name, nan))) for name in ("covered", "size"))
-        return float(errors[0]), float(errors[1]), covered, size
+        return float(errors[0]), float(errors[1]) if len(errors) > 1 else nan, covered, size
     except (TypeError, ValueError, IndexError, AttributeError):  # a record that others wrote
         return nan, nan, nan, nan
 

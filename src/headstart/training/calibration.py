@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from headstart.errors import InputError
+from headstart.names import plural
 from headstart.tasks.task import Task
 
 LEVELS = (0.8, 0.9, 0.95)
@@ -60,35 +61,44 @@ def calibration_of(
 ) -> dict[str, Any] | None:
     """What a run keeps, in plain JSON: outputs `(N, O)` and targets of val and test; `None` where val is too small.
 
-    `temperature` divides logits; `calibration_error` is before and after, on val and on test; `conformity`
-    holds sorted scores (see `Conformal`), `coverage` how often regions of val hold the truth of test.
+    `temperature` divides logits, and `calibration_error` is before and after, on val and on test; where no temperature
+    is best, `no_temperature` says why. `conformity` holds sorted scores (see `Conformal`), `coverage` how often regions
+    of val hold the truth of test.
     """
     (outputs, targets), (test_outputs, test_targets) = val, test
     if len(outputs) < _FEWEST or not all(bool(torch.isfinite(one).all()) for one in (outputs, test_outputs)):
         return None
     found: dict[str, Any] = {"num_val": len(outputs)}
-    temperature = 1.0
     if task.outputs == "classes":
-        temperature = fitted_temperature(task, outputs, targets)
-        found["temperature"] = temperature
+        fitted = fitted_temperature(task, outputs, targets)
+        tried = [1.0]
+        if COLDEST < fitted < HOTTEST:
+            found["temperature"] = fitted
+            tried = [1.0, fitted]
+        else:
+            found["no_temperature"] = _without(fitted, len(outputs))
         found["calibration_error"] = {
-            name: [calibration_error(task, one / t, truth) for t in (1.0, temperature)]
+            name: [calibration_error(task, one / t, truth) for t in tried]
             for name, one, truth in (("val", outputs, targets), ("test", test_outputs, test_targets))
         }
+    temperature = found.get("temperature", 1.0)
     scores = conformity(task, outputs / temperature, targets)
     if scores is not None:
         found["conformity"] = [_kept(column) for column in scores.T]
         of_test = conformity(task, test_outputs / temperature, test_targets)
         said = task.said(test_outputs / temperature)
         found["coverage"] = {
-            f"{level:g}": _measured(found, level, said, of_test) for level in LEVELS if of_test is not None
+            f"{level:g}": _measured(task, found, level, said, of_test) for level in LEVELS if of_test is not None
         }
         found["coverage"] = {level: one for level, one in found["coverage"].items() if one is not None}
     return found
 
 
 def fitted_temperature(task: Task, outputs: Tensor, targets: np.ndarray) -> float:
-    """What logits `(N, O)` are divided by so that the plain loss is least (Guo et al. 2017): convex in 1/T."""
+    """What logits `(N, O)` are divided by so that the plain loss is least (Guo et al. 2017): convex in 1/T.
+
+    `COLDEST` or `HOTTEST` where it falls up to there: every example is right, say, and the surer the better.
+    """
     from scipy.optimize import minimize_scalar
 
     step = 1 + outputs.numel() // _MOST_NUMBERS
@@ -100,7 +110,17 @@ def fitted_temperature(task: Task, outputs: Tensor, targets: np.ndarray) -> floa
     found = minimize_scalar(
         loss, bounds=(math.log(COLDEST), math.log(HOTTEST)), method="bounded", options={"xatol": 1e-5}
     )
-    return float(math.exp(found.x))
+    at = float(math.exp(found.x))
+    ends = [COLDEST, HOTTEST]  # which the search comes near, and does not try
+    return min([at, *(end for end in ends if abs(math.log(at / end)) < 0.01)], key=lambda one: loss(math.log(one)))
+
+
+def _without(end: float, count: int) -> str:
+    surer = end <= COLDEST
+    return (
+        f"the {'surer' if surer else 'less sure'} the better, by its {plural(count, 'validation example')}, "
+        f"{'as they are all answered right' if surer else 'of which its outputs say nothing'}"
+    )
 
 
 def calibration_error(task: Task, outputs: Tensor, targets: np.ndarray) -> float:
@@ -131,7 +151,7 @@ def conformity(task: Task, outputs: Tensor, targets: np.ndarray) -> np.ndarray |
 def conformal(calibration: Mapping[str, Any], level: float, of_numbers: bool) -> Conformal | None:
     """Regions at `level` from what a run kept; `None` if it had too few validation examples for it."""
     count = int(calibration["num_val"])
-    rank = math.ceil((count + 1) * level)
+    rank = _whole((count + 1) * level)
     if rank > count:
         return None
     place = int(np.searchsorted(_ranks(count), rank))
@@ -140,25 +160,44 @@ def conformal(calibration: Mapping[str, Any], level: float, of_numbers: bool) ->
 
 def needed(level: float) -> int:
     """Validation examples without which there are no regions at `level`."""
-    return math.ceil(level / (1 - level))
+    return _whole(level / (1 - level))
 
 
-def tempered(calibration: Mapping[str, Any] | None, where: str) -> float:
-    """The temperature that a run found. Raises `InputError` if it has none."""
+def _whole(number: float) -> int:
+    """The next whole number, rounding aside: 0.9 / 0.1 is 9.000000000000002 to a computer."""
+    return math.ceil(number - 1e-9)
+
+
+def check_kept(calibration: Mapping[str, Any] | None, where: str, num_val: int | None) -> None:
+    """Raise `InputError` if a run of `num_val` validation examples kept nothing of how sure it may be."""
+    if calibration is None and num_val is not None and num_val < _FEWEST:
+        raise InputError(
+            f"How sure a model may be is found on {_FEWEST} validation examples or more, but {where} had {num_val}. "
+            "Train with a larger split.val_fraction, or on more examples."
+        )
     if calibration is None:
         raise InputError(
-            f"{where} keeps no calibration: it was done by an earlier version, or had fewer than {_FEWEST} validation "
-            "examples. Do it again (headstart rerun)."
+            f"{where} keeps no calibration: it was done by an earlier version, or its outputs are not finite. Do it "
+            "again (headstart rerun)."
         )
-    return float(calibration.get("temperature", 1.0))
+
+
+def check_tempered(calibration: Mapping[str, Any], where: str) -> None:
+    """Raise `InputError` if no temperature was best on val."""
+    if "temperature" not in calibration:
+        why = calibration.get("no_temperature", "its record says none")
+        raise InputError(
+            f"{where} has no temperature that is best on val: {why}. Leave out what calibrates, or train with a larger "
+            "split.val_fraction. Regions (an interval of 0.9, say) do without."
+        )
 
 
 def _measured(
-    found: Mapping[str, Any], level: float, said: np.ndarray, scores: np.ndarray | None
+    task: Task, found: Mapping[str, Any], level: float, said: np.ndarray, scores: np.ndarray
 ) -> dict[str, Any] | None:
     """On test: the share of regions that hold the truth (of several numbers, of each), and how large they are."""
-    regions = conformal(found, level, of_numbers=scores is not None and "temperature" not in found)
-    if regions is None or scores is None:
+    regions = conformal(found, level, of_numbers=task.outputs == "targets")
+    if regions is None:
         return None
     limits = np.array(regions.limits)
     if regions.of_numbers:
