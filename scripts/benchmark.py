@@ -667,6 +667,26 @@ def measure_predict(setting: Setting) -> None:
     floor = statistics.median(_seconds([sys.executable, "-c", "import torch"]) for _ in range(setting.rounds))
     setting.add("predict", "start to first label; peer: import torch", ours, "s", floor, ours / floor,
                 "≤ 1.5 s beyond", ours - floor <= 1.5)  # fmt: skip
+    few, many = (_peak_megabytes(setting, count) for count in (1000, 4 * setting.pictures))
+    what = f"peak memory on {4 * setting.pictures:,} small pictures; peer: on 1,000"
+    setting.add("predict", what, many, "MB", few, many / few, "≤ 1.1", many / few <= 1.1)
+
+
+def _peak_megabytes(setting: Setting, count: int) -> float:
+    """Of `headstart predict` on so many pictures of 64 px."""
+    import numpy as np
+    from PIL import Image
+
+    folder, rng = setting.folder / f"small-{count}", np.random.default_rng(0)
+    folder.mkdir()
+    kinds = [Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(50)]
+    for number in range(count):
+        kinds[number % len(kinds)].save(folder / f"{number}.jpg")
+    call = [sys.executable, "-m", "headstart", "predict", "predicted", str(folder), "--out=small.csv", "--force"]
+    process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    assert status == 0
+    return used.ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
 
 
 def hand_written_predictions(folder: Path) -> float:

@@ -10,7 +10,7 @@ LayerKind = Literal["linear", "transposed", "pointwise", "convolution", "dilated
 """Of a layer that an update can be added to: `transposed` is GPT-2's linear layer, `pointwise` a 1×1 convolution."""
 WORDS: Mapping[LayerKind, str] = {
     "linear": "linear layers",
-    "transposed": "linear layers as GPT-2 writes them",
+    "transposed": "those of GPT-2",
     "pointwise": "1×1 convolutions",
     "convolution": "larger convolutions",
     "dilated": "dilated convolutions",
