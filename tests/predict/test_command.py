@@ -214,9 +214,11 @@ def test_texts_on_standard_input(at_home: Path, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_calibrated_scores_are_those_at_the_runs_temperature(
-    at_home: Path, home: Path, run: Path, capsys: pytest.CaptureFixture[str]
+    at_home: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ):
-    entry = json.loads((run / "result.json").read_text())
+    found = {path.parent: json.loads(path.read_text()) for path in sorted((home / "sweep").glob("*/result.json"))}
+    run = next(run for run, entry in found.items() if "temperature" in entry["calibration"])
+    entry = found[run]
     kept = entry["calibration"]
     assert kept["num_val"] == entry["data"]["sizes"]["val"]
     before = kept["calibration_error"]["test"][0]
@@ -236,6 +238,12 @@ def test_calibrated_scores_are_those_at_the_runs_temperature(
     assert "validation examples or more" in refused(capsys, run, what, "--interval=0.999")
     assert "as 0.9" in refused(capsys, run, what, "--interval=90")
     assert "no calibration of its own" in refused(capsys, home / "sweep", what, "--ensemble", "--calibrated")
+    sure = next(run for run, entry in found.items() if "temperature" not in entry["calibration"])
+    assert "as they are all answered right" in refused(capsys, sure, what, "--calibrated")
+    assert main(["predict", str(sure), what, "--out=sure.jsonl", "--interval=0.5"]) == 0
+    scores = [json.loads(line)["scores"] for line in Path("sure.jsonl").read_text().splitlines()]
+    assert main(["predict", str(sure), what, "--out=as-they-are.jsonl"]) == 0
+    assert [json.loads(line)["scores"] for line in Path("as-they-are.jsonl").read_text().splitlines()] == scores
 
 
 def test_the_report_tells_how_sure_the_models_are(home: Path):
@@ -243,6 +251,12 @@ def test_the_report_tells_how_sure_the_models_are(home: Path):
     results = [json.loads(path.read_text()) for path in (home / "sweep").glob("*/result.json")]
     for row in table:
         mine = [one["calibration"] for one in results if one["choices"]["strategy"] == row["contender"]]
-        errors = np.mean([one["calibration_error"]["test"] for one in mine], axis=0)
-        assert [float(row["calibration_error"]), float(row["calibrated_error"])] == pytest.approx(errors)
+        errors = [one["calibration_error"]["test"] for one in mine]
+        assert float(row["calibration_error"]) == pytest.approx(np.mean([pair[0] for pair in errors]))
+        calibrated = [pair[1] for pair in errors if len(pair) == 2]  # of those with a temperature
+        assert (
+            row["calibrated_error"] == ""
+            if not calibrated
+            else float(row["calibrated_error"]) == pytest.approx(np.mean(calibrated))
+        )
     assert len(table) == 2

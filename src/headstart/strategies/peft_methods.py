@@ -55,12 +55,12 @@ METHODS: Mapping[Name, Method] = {
         refuses_mixture="it rotates them, and no mixture of rotations is one",
     ),
 }
-USUAL: Mapping[str, Any] = {"r": 8, "alpha": 16.0, "dropout": 0.0, "block_size": 8, "factor": -1}
-"""What settings that are left open come to, where the method has them."""
+USUAL: Mapping[str, Any] = {"r": 8, "alpha": 16.0, "dropout": 0.0, "block_size": 8, "factor": None}
+"""What settings are where nobody says; so they may stay beside a method that does not have them."""
 
 
 class Peft(PeftAdapter):
-    """Adapters by peft that are not LoRA itself; a setting that the method does not have must be left open.
+    """Adapters by peft that are not LoRA itself; a setting that the method does not have must be left as it is.
 
     - `dora`: `m (W + s B A) / ‖W + s B A‖`, lengths `m` and directions apart (Liu et al. 2024)
     - `rslora`: LoRA with `s = alpha / √r` (Kalajdzievski 2023)
@@ -70,34 +70,34 @@ class Peft(PeftAdapter):
     - `oft`: inputs rotated in blocks, by exact rotations (Qiu et al. 2023)
 
     Args:
-        r: rank; `None`: 8.
-        alpha: of the scale `s = alpha / r`; `None`: 16.
-        dropout: LoRA's own; of loha and lokr that of ranks, of oft that of blocks; `None`: 0.
-        block_size: of oft, side of its rotations; `None`: 8.
+        r: rank.
+        alpha: of the scale `s = alpha / r`.
+        dropout: LoRA's own; of loha and lokr that of ranks, of oft that of blocks.
+        block_size: of oft, side of its rotations.
         factor: of lokr, the smaller factor's side at most; `None`: as near to the other's as can be.
     """
 
     def __init__(
         self,
         method: Name = "dora",
-        r: Count | None = None,
-        alpha: Scale | None = None,
-        dropout: ProperFraction | None = None,
-        block_size: Block | None = None,
+        r: Count = 8,
+        alpha: Scale = 16.0,
+        dropout: ProperFraction = 0.0,
+        block_size: Block = 8,
         factor: Block | None = None,
         targets: list[str] | None = None,
         merge: bool = False,
     ) -> None:
         super().__init__(targets, merge)
         self.method: Name = method
-        self.given = {"r": r, "alpha": alpha, "dropout": dropout, "block_size": block_size, "factor": factor}
+        self.settings: dict[str, Any] = dict(zip(USUAL, (r, alpha, dropout, block_size, factor), strict=True))
         known = METHODS[method].fields
-        foreign = [name for name, value in self.given.items() if value is not None and name not in known]
+        foreign = [name for name, value in self.settings.items() if value != USUAL[name] and name not in known]
         if foreign:
             own = listed([f"strategy.adapter.{name}" for name in known])
             raise InputError(
                 f"strategy.adapter.method={method} has no {listed(foreign)}: leave "
-                f"{listed([f'strategy.adapter.{name}={self.given[name]}' for name in foreign])} out. It has "
+                f"{listed([f'strategy.adapter.{name}={self.settings[name]}' for name in foreign])} out. It has "
                 f"{own or 'no settings of its own'}."
             )
 
@@ -113,20 +113,16 @@ class Peft(PeftAdapter):
     def blank(self) -> dict[str, Any]:
         return {"init_lora_weights": True} if self.method == "pissa" else {}
 
-    def setting(self, name: str) -> Any:
-        """What a setting of the method comes to."""
-        return USUAL[name] if self.given[name] is None else self.given[name]
-
     def check(self, backbone: "nn.Module") -> None:
         if self.method in ("dora", "rslora", "pissa", "loha"):  # lokr's factors are small by themselves
-            self.check_rank(self.setting("r"), backbone)
+            self.check_rank(self.settings["r"], backbone)
         elif self.method == "oft":
             self._check_blocks(backbone)
         else:
             self.target_names(backbone)
 
     def _check_blocks(self, backbone: "nn.Module") -> None:
-        modules, size = dict(backbone.named_modules()), self.setting("block_size")
+        modules, size = dict(backbone.named_modules()), self.settings["block_size"]
         inputs = {name: shape(modules[name])[1] for name in self.target_names(backbone)}
         unlike = {name: count for name, count in inputs.items() if count % size}
         if unlike:
@@ -142,7 +138,8 @@ class Peft(PeftAdapter):
         import peft
 
         method = METHODS[self.method]
-        own = {theirs: self.setting(ours) for ours, theirs in method.fields.items()}
+        own = {theirs: self.settings[ours] for ours, theirs in method.fields.items()}
+        own |= {theirs: -1 for theirs, value in own.items() if value is None}  # so peft writes what is left to it
         found: PeftConfig = getattr(peft, method.config)(target_modules=targets, **{**method.fixed, **own, **more})
         return found
 
