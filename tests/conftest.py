@@ -10,6 +10,11 @@ os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Bytes are not named by what they hold, which may be random or the time: workers would not agree on the test."""
+    return "bytes" if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory):
     """Kept things go to a folder of this session, so that tests neither use nor leave anything of the user's."""

@@ -14,6 +14,8 @@ LEVEL = 0.05
 POWER = 0.8
 PARTS = 40
 """Equal parts of what a true standard deviation may be, over which power is averaged."""
+FEW = 1.3
+"""Power of a share of the variance that few replicates tell of, where normal theory for many has the square."""
 MOST_REPLICATES = 1000
 """Replicates up to which a number is given; beyond, more seeds are not the remedy."""
 
@@ -54,8 +56,10 @@ def resampled_interval(by_split: Sequence[float] | np.ndarray, ratio: float) -> 
 def crossed_interval(differences: np.ndarray) -> Interval:
     """The mean of `(R, N)` differences, R replicates on the same N examples, for other seeds and other examples.
 
-    Both are drawn: the variance of the mean is the sum of what each brings, less what both count (two-way random
-    effects), with Satterthwaite's degrees of freedom. One replicate leaves the examples alone.
+    Both are drawn: the variance of the mean is what replicates bring, plus what examples bring beyond the scatter that
+    both count (two-way random effects). Degrees of freedom are Satterthwaite's with `FEW` in place of the square,
+    which holds 93.5 to 95.7% for three replicates and more, whatever the shares, by exact calculation; with the square
+    92 to 95%. One replicate leaves the examples alone.
     """
     from scipy.special import stdtrit
 
@@ -71,9 +75,12 @@ def crossed_interval(differences: np.ndarray) -> Interval:
     by_replicate = float(d.mean(1).var(ddof=1)) / replicates
     rest = d - d.mean(0) - d.mean(1)[:, None] + mean
     both = float((rest**2).sum()) / ((replicates - 1) * (examples - 1)) / (replicates * examples)
-    variance = max(by_replicate + by_example - both, by_replicate, by_example)
-    bottom = by_replicate**2 / (replicates - 1) + by_example**2 / (examples - 1)
-    free = variance**2 / bottom if bottom > 0 else inf
+    beyond = max(by_example - both, 0.0)
+    variance = by_replicate + beyond
+    if variance == 0:
+        return Interval(mean, mean, mean, 0.0, replicates)
+    bottom = (by_replicate / variance) ** FEW / (replicates - 1) + (beyond / variance) ** 2 / (examples - 1)
+    free = 1 / bottom
     half = float(stdtrit(min(free, 1e6), 0.5 + CONFIDENCE / 2)) * sqrt(variance)
     return Interval(mean, mean - half, mean + half, sqrt(variance), replicates)
 
