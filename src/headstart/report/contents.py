@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from headstart.names import plural
 from headstart.record.directory import SweepDirectory
-from headstart.report import curves, figures, pictures, run_sheets, searches, sheets
+from headstart.report import curves, figures, pair_sheets, pictures, run_sheets, searches, sheets
 from headstart.report.analysis import Analysis
 from headstart.report.answer import Answer
 from headstart.report.design import Condition
@@ -177,7 +177,7 @@ def _differences(maker: Maker) -> Section:
     conditions.sort(key=lambda condition: (condition != analysis.focus, condition.dataset, -condition.n))
     for place, condition in enumerate(conditions):
         name = "differences" if place == 0 else f"differences-{condition.dataset}-{condition.size_text}"
-        table = sheets.pairwise(analysis, analysis.differences[condition], _file_name(name), place_text(condition))
+        table = pair_sheets.pairwise(analysis, analysis.differences[condition], _file_name(name), place_text(condition))
         (section.folded if place else section.tables).append(table)
     return section
 
@@ -200,10 +200,10 @@ def _data_sets(maker: Maker) -> Section:
         return section
     if across.ranks is None:
         section.missing = "With two contenders there are no ranks to test; the paired differences below say all."
-    ranking = sheets.ranking(maker.analysis)
+    ranking = pair_sheets.ranking(maker.analysis)
     assert ranking is not None
     place = "means of data sets"
-    pairs = sheets.pairwise(maker.analysis, across.differences, "data-set-differences", place, "data set")
+    pairs = pair_sheets.pairwise(maker.analysis, across.differences, "data-set-differences", place, "data set")
     section.tables = [ranking, pairs]
     return section
 
@@ -243,7 +243,7 @@ def _less_data(maker: Maker) -> Section:
         curves.low_data(analysis, dataset, maker.looks, f"low-data{'' if i == 0 else f'-{i + 1}'}")
         for i, dataset in enumerate(datasets)
     )
-    if table := sheets.crossovers(analysis):
+    if table := pair_sheets.crossovers(analysis):
         section.tables = [table]
     if section.empty:
         section.missing = (
@@ -261,7 +261,7 @@ def _budget(maker: Maker) -> Section:
     section, condition = Section("budget", "What the search for settings bought"), maker.analysis.focus
     if condition is not None and condition in maker.analysis.budgets:
         section.drawings = maker.drawn([curves.budgets(maker.analysis, condition, maker.looks, "budgets")])
-        table = sheets.budgets(maker.analysis, condition)
+        table = pair_sheets.budgets(maker.analysis, condition)
         section.tables = [table] if table else []
     if section.empty:
         section.missing = (
@@ -275,7 +275,7 @@ def _shifted(maker: Maker) -> Section:
     section, condition = Section("shifts", "Shifted test sets"), maker.analysis.focus
     if condition is not None and condition in maker.analysis.shifts:
         section.drawings = maker.drawn([curves.shifts(maker.analysis, condition, maker.looks, "shifts")])
-        table = sheets.shifts(maker.analysis, condition)
+        table = pair_sheets.shifts(maker.analysis, condition)
         section.tables = [table] if table else []
     if section.empty:
         section.missing = "No shifted test set was scored. Name some in data.shifts, and each run scores them too."
