@@ -80,7 +80,7 @@ Writes the model of a run, or of a comparison's winner by val, so that others lo
   timm           for timm.create_model("local-dir:PATH", pretrained=True), and transformers' image classification
   transformers   for AutoModelForSequenceClassification, AutoModelForAudioClassification and pipelines
   onnx           for onnxruntime (pip install 'headstart[onnx]')
-  adapter        the adapter of a LoRA run, for peft; the other formats have it folded in
+  adapter        the adapter of a run of lora or peft; the other formats have it folded in
 
 It goes to DIR/exports/FORMAT, or where --out says; --force replaces an export that lies there. --push uploads it to
 the repository NAME (owner/name) on the hub, made private if it is not there.
