@@ -73,3 +73,17 @@ def test_timm_and_torchvision_load_without_torchs_compiler_and_get_it_once_they_
         "asked = sys.modules['torchvision.ops.roi_align'].is_compile_supported\n"
         "assert asked('cpu') == is_compile_supported('cpu')"
     )
+
+
+def test_a_torchvision_that_asks_more_of_the_compiler_gets_it_at_once():
+    run(
+        "from types import ModuleType\n"
+        "from headstart import compat\n"
+        "def load(module):\n"
+        "    from torch._dynamo.utils import counters, is_compile_supported\n"
+        "    module.found = counters\n"
+        "module = ModuleType('newer')\n"
+        "compat._without_compiler(load, module)\n"
+        "import torch._dynamo.utils\n"
+        "assert module.found is torch._dynamo.utils.counters"
+    )

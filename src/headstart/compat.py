@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -72,6 +73,7 @@ def _without_wandb(load: Load, module: ModuleType) -> None:
 def _without_compiler(load: Load, module: ModuleType) -> None:
     stand_in = ModuleType("torch._dynamo.utils")
     stand_in.is_compile_supported = _is_compile_supported  # type: ignore[attr-defined]
+    stand_in.__getattr__ = lambda name: _of_compiler(stand_in, name)  # type: ignore[method-assign]
     _with_stand_in(stand_in.__name__, stand_in, load, module)
 
 
@@ -82,7 +84,17 @@ def _with_stand_in(name: str, stand_in: ModuleType | None, load: Load, module: M
     try:
         load(module)
     finally:
-        del sys.modules[name]
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
+
+
+def _of_compiler(stand_in: ModuleType, name: str) -> Any:
+    """Anything else of what is stood in for, which is imported then; but for what Python itself asks of a module."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    if sys.modules.get(stand_in.__name__) is stand_in:
+        del sys.modules[stand_in.__name__]
+    return getattr(import_module(stand_in.__name__), name)
 
 
 def _is_compile_supported(device_type: str) -> bool:
