@@ -29,6 +29,7 @@ from headstart.training.epochs import EarlyStopping, EpochRows, FlopMeter, Plate
 from headstart.training.module import TransferModule
 from headstart.training.relative_rates import RelativeRates
 from headstart.training.rows import rows
+from headstart.training.stochastic_norm import make_stochastic
 from headstart.training.thaw import Thaw
 
 SIZE, NUM_CLASSES = 32, 3
@@ -151,6 +152,8 @@ def build(
     if strategy.adapter is not None:
         strategy.adapter.inject(backbone)
         strategy.adapter.start(backbone)
+    if strategy.stochastic_norm is not None:
+        make_stochastic(backbone, strategy.stochastic_norm)
     head = nn.Linear(backbone.num_features, NUM_CLASSES)
     groups = backbone.groups(strategy.granularity)
     present = rows(groups, backbone)

@@ -136,6 +136,10 @@ def page(draft: Draft, width: int) -> str:
         notes.append(remark)
     if plan.frozen_norm != "eval" or plan.thawed_norm != "train":
         notes.append(f"Norm layers: {plan.frozen_norm} where frozen, {plan.thawed_norm} where they train.")
+    if (chance := parts.strategy.stochastic_norm) is not None:
+        notes.append(
+            f"Batch norms that train take the batch's statistics with probability {chance:g}, or the moving ones."
+        )
     if found["measured_rates"]:
         notes.append(f"Rates: {found['measured_rates']}.")
     if found["average"]:

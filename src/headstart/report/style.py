@@ -36,6 +36,7 @@ STRATEGIES: dict[str, tuple[str, str, str]] = {  # light, dark, marker
     "norm_only": ("#17808c", "#55cfdd", "p"),
     "l2_sp": ("#8a5433", "#d9a680", "h"),
     "bss": ("#5d6b1f", "#c3cf7a", "8"),
+    "stochnorm": ("#8c3b3b", "#e39a94", "*"),
     "surgical_auto": ("#3f6b96", "#93bde6", "H"),
     "delta": ("#7a4a78", "#d3a3d0", "d"),
 }

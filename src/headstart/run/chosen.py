@@ -20,6 +20,7 @@ from headstart.strategies.strategy import Strategy
 from headstart.strategies.unfreeze import Unfreeze
 from headstart.tasks.task import Task
 from headstart.training.heads import HeadFactory
+from headstart.training.stochastic_norm import make_stochastic
 
 
 @dataclass(frozen=True)
@@ -75,4 +76,6 @@ def backbone_of(factory: BackboneFactory, strategy: Strategy, seed: int) -> Back
         torch.manual_seed(seed_for(seed, "adapter"))
         strategy.adapter.inject(backbone)
         strategy.adapter.start(backbone)
+    if strategy.stochastic_norm is not None:
+        make_stochastic(backbone, strategy.stochastic_norm)
     return backbone

@@ -56,6 +56,7 @@ def _really(strategy: Strategy, plan: Plan, kinds: Mapping[str, tuple[Kind, ...]
         or strategy.adapter
         or strategy.regularizer
         or strategy.layer_rates
+        or strategy.stochastic_norm
         or len(set(rates)) > 1
         or 0 in rates
     ):

@@ -159,6 +159,7 @@ def _bound(cfg: DictConfig) -> tuple[Parts, BackboneFactory, dict[str, Any]]:
 def _plan(sketch: Sketch, parts: Parts, cfg: DictConfig) -> Plan:
     rate = parts.backbone.rate
     plan: Plan = parts.strategy.plan(sketch.kinds, parts.unfreeze, cfg.trainer.max_epochs, rate)
+    parts.strategy.check_norms(plan, sketch.batch_norms)
     if parts.strategy.regularizer is not None:
         share = -(-int(cfg.trainer.batch_size) // int(cfg.trainer.devices))
         parts.strategy.regularizer.check(share, sketch.num_features)

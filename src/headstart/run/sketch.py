@@ -10,6 +10,7 @@ from headstart.backbones.backbone import Backbone, BackboneFactory
 from headstart.run.findings import Findings, key_of
 from headstart.strategies.plan import Kind, Row
 from headstart.strategies.strategy import Strategy
+from headstart.training.norm_statistics import batch_norms
 from headstart.training.rows import rows
 
 
@@ -21,6 +22,8 @@ class Sketch:
     num_features: int
     parameters: Mapping[Row, int]
     """Numbers of parameters by row, adapters among them."""
+    batch_norms: frozenset[str]
+    """The depth groups with batch norms that keep moving statistics."""
     unset: Mapping[Row, str]
     """Rows with parameters that no weights set, and the setting that brings them."""
 
@@ -55,6 +58,8 @@ def sketch_of(factory: BackboneFactory, node: Any, strategy: Strategy, findings:
         table = rows(groups, backbone)
         counts = {row: sum(parameter.numel() for parameter in named.values()) for row, named in table.items()}
         unset = {row: backbone.unset[name] for row, named in table.items() for name in named if name in backbone.unset}
-        return Sketch(tuple(group.name for group in groups), backbone.num_features, counts, unset)
+        names = tuple(group.name for group in groups)
+        normed = frozenset(g.name for g in groups if any(any(batch_norms(module)) for module in g.modules))
+        return Sketch(names, backbone.num_features, counts, normed, unset)
 
     return findings.get("sketch", key_of(node, strategy.granularity, adapter), draw)

@@ -6,7 +6,7 @@ A strategy is data: every one that the field knows is a few keys of this class (
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 from headstart.config.ranges import Count, Multiplier, Positive, ProperFraction
 from headstart.errors import InputError
@@ -21,6 +21,7 @@ Average = Literal["ema", "wise_ft"]
 """What a run keeps in place of the weights of one step: their moving average, or a mixture with the starting ones."""
 LayerRates = Literal["auto_rgn"]
 """What sets the rates of depth groups relative to each other while training goes on: relative gradient norms."""
+Chance = Annotated[float, Gt(0), Lt(1)]
 USUAL_DECAY = 0.999
 OWN_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "adapter")
 
@@ -34,6 +35,7 @@ class Strategy:
     a group `d` groups below the head is `backbone_rate × layer_decay ** d`.
 
     With `layer_rates` it is multiplied by what is measured in every epoch (see `training.relative_rates`).
+    With `stochastic_norm` batch norms choose by chance what they normalise by (see `training.stochastic_norm`).
     With `average` a run keeps averaged weights (see `training.averaging`): `ema` by `average_decay`, or `wise_ft`.
     """
 
@@ -53,6 +55,7 @@ class Strategy:
         adapter: Adapter | None = None,
         regularizer: Regularizer | None = None,
         layer_rates: LayerRates | None = None,
+        stochastic_norm: Chance | None = None,
         average: Average | None = None,
         average_decay: ProperFraction = USUAL_DECAY,
     ) -> None:
@@ -68,6 +71,7 @@ class Strategy:
         self.backbone_rate, self.layer_decay = backbone_rate, layer_decay
         self.frozen_norm, self.thawed_norm, self.granularity = frozen_norm, thawed_norm, granularity
         self.adapter, self.regularizer = adapter, regularizer
+        self.stochastic_norm = stochastic_norm
         self.layer_rates: LayerRates | None = layer_rates
         self.average, self.average_decay = average, average_decay
 
@@ -125,6 +129,26 @@ class Strategy:
             unfreeze.warmup_epochs,
             unfreeze.restart,
             self.granularity,
+        )
+
+    def check_norms(self, plan: Plan, batch_norms: Collection[str]) -> None:
+        """Raise `InputError` where batch norms are to be stochastic and none is in training mode; `batch_norms` are the
+        depth groups that have some."""
+        if self.stochastic_norm is None:
+            return
+        if not batch_norms:
+            cause = "the backbone has none. Use one that has (backbone=resnet50, say), or strategy=fine_tune"
+        elif self.thawed_norm == "eval":
+            cause = "strategy.thawed_norm=eval keeps them to the moving ones. Use strategy.thawed_norm=train"
+        elif not any(phase.trains(group, "norm") for phase in plan.phases for group in batch_norms):
+            cause = (
+                "this strategy trains none of them. Tune groups that have some, or leave strategy.stochastic_norm out"
+            )
+        else:
+            return
+        raise InputError(
+            f"strategy.stochastic_norm={self.stochastic_norm:g} lets batch norms that train choose between the batch's "
+            f"statistics and the moving ones, but {cause}."
         )
 
     @property
