@@ -42,9 +42,11 @@ class Stochastic(nn.Module):
 
 def make_stochastic(model: nn.Module, p: float) -> None:
     """Let all batch norms of `model` that keep moving statistics be stochastic ones."""
-    for _, norm in list(batch_norms(model)):
-        norm.__class__ = _stochastic(type(norm))
-        norm.p = p  # type: ignore[assignment]
+    norms: list[Any] = [norm for _, norm in batch_norms(model)]
+    for norm in norms:
+        kind: Any = type(norm)
+        norm.__class__ = _stochastic(kind)
+        norm.p = p
 
 
 @cache
