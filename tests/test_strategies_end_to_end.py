@@ -250,8 +250,13 @@ def start(pictures, *words):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_goes_on_to_the_same_numbers(at_home, pictures, tmp_path_factory):
-    words = ["strategy=gradual_unfreeze", "unfreeze.num_groups=2", "trainer.max_epochs=40", "scheduler=one_cycle"]
+@pytest.mark.parametrize(
+    "strategy",
+    [["gradual_unfreeze", "unfreeze.num_groups=2"], ["delta"], ["stochnorm"], ["surgical_auto"]],
+    ids=lambda words: words[0],
+)
+def test_a_run_that_was_killed_goes_on_to_the_same_numbers(at_home, pictures, tmp_path_factory, strategy):
+    words = [f"strategy={strategy[0]}", *strategy[1:], "trainer.max_epochs=40", "scheduler=one_cycle"]
     run = start(pictures, *words)
     deadline = time.monotonic() + 120
     while not (begun := list(Path("outputs").glob("runs/*/checkpoints/last.ckpt"))):

@@ -84,3 +84,17 @@ def test_what_is_expected_is_what_training_counts(rig, families, family, strateg
     counted = [run.flops.known.per_unit[key] for key in sorted(run.flops.known.per_unit)]
     assert expected == pytest.approx(counted, rel=0.02)
     assert run.flops.total == pytest.approx(sum(20 * expected[row["phase"]] for row in run.history()), rel=0.02)
+
+
+def test_gradients_that_are_asked_for_are_counted_as_those_of_a_backward_pass():
+    """Of a layer whose weight is made of others, as that of wav2vec2's positions is."""
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(6, 4))
+    counts = []
+    for differentiate in (
+        lambda loss: torch.autograd.grad(loss, list(layer.parameters())),
+        lambda loss: loss.backward(),
+    ):
+        with counter() as count:
+            differentiate(layer(torch.ones(3, 6)).square().sum())
+        counts.append(count.get_total_flops())
+    assert counts == [2 * 2 * 3 * 6 * 4] * 2
