@@ -1,5 +1,6 @@
 """StochNorm (Kou et al. 2020): batch norms that in training follow the batch in some channels only, by chance."""
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -26,18 +27,22 @@ class Stochastic(nn.Module):
         norm: Any = self
         if not (self.training and norm.track_running_stats and torch.is_grad_enabled()):
             return super().forward(x)
-        before = {name: self._buffers[name] for name in STATISTICS}
-        kept = {name: tensor.clone() for name, tensor in before.items() if tensor is not None}
+        before: dict[str, Tensor] = {name: getattr(self, name) for name in STATISTICS}
+        kept = {name: tensor.clone() for name, tensor in before.items()}
         by_batch = super().forward(x)
-        self._buffers.update(kept)
-        self.training = False
+        self._take(kept, training=False)
         try:
             by_moving = super().forward(x)
         finally:
-            self.training = True
-            self._buffers.update(before)
+            self._take(before, training=True)
         takes_batch = torch.rand(norm.num_features, device=x.device) < self.p
         return torch.where(takes_batch.view(1, -1, *[1] * (x.ndim - 2)), by_batch, by_moving)
+
+    def _take(self, statistics: Mapping[str, Tensor], training: bool) -> None:
+        """Read and move these statistics from now on."""
+        self.training = training
+        for name, tensor in statistics.items():
+            setattr(self, name, tensor)
 
 
 def make_stochastic(model: nn.Module, p: float) -> None:
