@@ -1,12 +1,12 @@
-"""Records the curves that `benchmark_search.py` replays: many settings of some problems, each trained once.
+"""Records the curves that `benchmark_search.py` replays: many settings of some problems, each trained on several seeds.
 
     python scripts/record_curves.py [texts sounds pictures layers]         goes on where it was stopped
 
 `pictures`, `texts` and `sounds` train a head alone, on stored features; `layers` trains the last layers of a network
-too, on pictures. Settings are spread evenly (Sobol points) over the spaces that the parts bring, the default first; the
-best by val and the default are trained on more seeds too, their data split anew. `scripts/curves/<problem>.csv` has a
-line for each training: its setting and seed, and for each epoch accuracy on val and on test and seconds of a core (of
-training and val; process time, so that other load does not count); `<problem>.json` has the space.
+too, on pictures. Settings are spread evenly (Sobol points) over the spaces that the parts bring, the default first;
+each seed draws a split of its own. `scripts/curves/<problem>.csv` has a line for each training: number and seed of its
+setting, seconds of a core that an epoch took (process time, so that other load does not count), and for each epoch
+accuracy on val and on test. `<problem>.json` has the space and the settings.
 """
 
 import csv
@@ -15,26 +15,26 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 NUM_SETTINGS = 160
 """Of each problem, the default among them."""
-NUM_AGAIN = 24
-"""Settings, the best by val, that are trained on more seeds; and the default."""
-SEEDS = (0, 1, 2)
+SEEDS = tuple(range(6))
+NUM_AGAIN, FEW_SEEDS = 24, SEEDS[:4]
+"""Settings of `layers`, the best by val on the first seed, that are trained on others too; all would take too long."""
 CURVES = Path(__file__).parent / "curves"
-NUMBERS = ("val", "test", "seconds")
+TEST = "test/accuracy"
 
 SMALL = ["head=mlp", "trainer.threads=1"]
 PROBLEMS: Mapping[str, Sequence[str]] = {
     "pictures": ["data=openmoji", "data.size=64", "strategy=feature_extraction", "trainer.max_epochs=9", *SMALL],
     "layers": [
-        *("data=openmoji", "data.size=64", "strategy=partial", "strategy.last_k=1", "split.n_per_class=16"),
-        *("split.val_fraction=0.12", "split.test_fraction=0.2", "trainer.max_epochs=9", *SMALL),
+        *("data=openmoji", "data.size=64", "augmentation=none", "strategy=partial", "strategy.last_k=1"),
+        *("split.n_per_class=32", "split.val_fraction=0.12", "split.test_fraction=0.2", "trainer.max_epochs=9", *SMALL),
     ],
     "texts": [
         *("data=openmoji_names", "backbone=minilm", "strategy=feature_extraction", "split.n_per_class=40"),
@@ -67,13 +67,23 @@ class Cell:
 
     @property
     def header(self) -> list[str]:
-        epochs = [f"{number}_{epoch}" for number in NUMBERS for epoch in range(1, self.max_epochs + 1)]
-        return ["number", "seed", *(one.key for one in self.space), *epochs]
+        epochs = [f"{part}_{epoch}" for part in ("val", "test") for epoch in range(1, self.max_epochs + 1)]
+        return ["number", "seed", "seconds", *epochs]
 
     def point(self, number: int) -> dict[str, Any]:
         from headstart.search.draws import Draws
 
         return Draws(self.space, "qmc", "curves", True).next(number, []) or {} if number else dict(self.defaults)
+
+    def describe(self) -> None:
+        """Write what the curves are of."""
+        told = {
+            "max_epochs": self.max_epochs,
+            "space": [one.to_dict() for one in self.space],
+            "settings": [list(self.point(number).values()) for number in range(NUM_SETTINGS)],
+        }
+        lines = json.dumps(told).replace("{", "\n{").replace("[[", "[\n[").replace("], [", "],\n[")
+        self.path.with_suffix(".json").write_text(lines.strip() + "\n", encoding="utf8")
 
     def rows(self) -> list[dict[str, str]]:
         if not self.path.is_file():
@@ -81,36 +91,42 @@ class Cell:
         with self.path.open(encoding="utf8", newline="") as file:
             return list(csv.DictReader(file))
 
+    @property
+    def is_head_alone(self) -> bool:
+        return self.strategy == "feature_extraction"
+
     def record(self) -> None:
         """Train what is missing."""
-        self._train([(number, SEEDS[0]) for number in range(NUM_SETTINGS)])
-        best: dict[int, float] = {}
-        for row in self.rows():
-            if int(row["seed"]) == SEEDS[0]:
-                best[int(row["number"])] = max(
-                    float(row[f"val_{epoch}"] or 0) for epoch in range(1, self.max_epochs + 1)
-                )
-        again = sorted(set(best) - {0}, key=lambda number: (-best[number], number))[:NUM_AGAIN]
-        self._train([(number, seed) for seed in SEEDS[1:] for number in (0, *again)])
-
-    def _train(self, wanted: Sequence[tuple[int, int]]) -> None:
-        there = {(int(row["number"]), int(row["seed"])) for row in self.rows()}
-        missing = [one for one in wanted if one not in there]
         if not self.path.is_file():
             self._append(self.header)
-        at_once = 32 if self.strategy == "feature_extraction" else 1
-        for start in range(0, len(missing), at_once):
-            chosen = missing[start : start + at_once]
-            points = [self.point(number) for number, _ in chosen]
-            jobs = [self.job(point, seed) for point, (_, seed) in zip(points, chosen, strict=True)]
-            curves = [trained(job) for job in jobs] if at_once == 1 else heads_trained(jobs)
-            for (number, seed), point, curve in zip(chosen, points, curves, strict=True):
-                self._append([number, seed, *point.values(), *self._filled(curve)])
-            sys.stderr.write(f"{self.path.stem}: {len(self.rows())} trainings\n")
+        for seed in SEEDS if self.is_head_alone else FEW_SEEDS:
+            there = {int(row["number"]) for row in self.rows() if int(row["seed"]) == seed}
+            missing = [number for number in self._wanted(seed) if number not in there]
+            at_once = 32 if self.is_head_alone else 1
+            for start in range(0, len(missing), at_once):
+                numbers = missing[start : start + at_once]
+                jobs = [self.job(self.point(number), seed) for number in numbers]
+                curves = heads_trained(jobs) if self.is_head_alone else [trained(job) for job in jobs]
+                for number, (seconds, *scores) in zip(numbers, curves, strict=True):
+                    self._append([number, seed, f"{seconds:.3g}", *self._filled(scores)])
+                sys.stderr.write(f"{self.path.stem}: seed {seed}, setting {numbers[-1]}\n")
 
-    def _filled(self, curve: "Curve") -> list[Any]:
+    def _wanted(self, seed: int) -> Sequence[int]:
+        """Settings that are trained on a seed."""
+        if self.is_head_alone or seed == SEEDS[0]:
+            return range(NUM_SETTINGS)
+        first = {int(row["number"]): row for row in self.rows() if int(row["seed"]) == SEEDS[0]}
+        scores = {
+            number: max(float(row[f"val_{epoch}"] or 0) for epoch in range(1, self.max_epochs + 1))
+            for number, row in first.items()
+            if number
+        }
+        return [0, *sorted(scores, key=lambda number: (-scores[number], number))[:NUM_AGAIN]]
+
+    def _filled(self, scores: Sequence[Sequence[float]]) -> list[str]:
         """A loss that was not finite ends a training."""
-        return [value for column in curve for value in (*column, *[""] * (self.max_epochs - len(column)))]
+        rest = [""] * self.max_epochs
+        return [text for part in scores for text in [*(f"{value:.4f}" for value in part), *rest][: self.max_epochs]]
 
     def _append(self, line: Sequence[Any]) -> None:
         with self.path.open("a", encoding="utf8", newline="") as file:
@@ -125,24 +141,12 @@ class Cell:
         return prepare(trial_config(self.base, point, seed, is_trial=False), findings=self.findings)
 
 
-Curve = tuple[list[float], list[float], list[float]]
-"""Accuracy on val, on test, and seconds, by epoch."""
+Curve = tuple[float, list[float], list[float]]
+"""Seconds of an epoch, and accuracy on val and on test by epoch."""
 
 
 def heads_trained(jobs: Sequence[Any]) -> list[Curve]:
-    """Heads on stored features, trained by the program's own code: once with val, and again with test in its place."""
-    found: list[list[float]] = []
-    began = time.process_time()
-    for part in ("val", "test"):
-        found.extend(
-            _head_scores([replace(job, split=replace(job.split, val=getattr(job.split, part))) for job in jobs])
-        )
-    count = len(jobs)
-    seconds = (time.process_time() - began) / sum(map(len, found))
-    return [(val, test, [round(seconds, 5)] * len(val)) for val, test in zip(found[:count], found[count:], strict=True)]
-
-
-def _head_scores(jobs: Sequence[Any]) -> list[list[float]]:
+    """Heads on stored features, trained together by the program's own code; they have the same split."""
     import torch
 
     from headstart.progress import Progress
@@ -151,19 +155,40 @@ def _head_scores(jobs: Sequence[Any]) -> list[list[float]]:
     from headstart.run.stored import frozen_features, stored_views
     from headstart.training.activations import FEATURES
 
-    found: list[list[float]] = [[] for _ in jobs]
-    by_seed: dict[int, list[int]] = {}
-    for place, job in enumerate(jobs):
-        by_seed.setdefault(job.seed, []).append(place)
     device = torch.device("cpu")
-    for places in by_seed.values():  # which have the same split
-        chosen = [jobs[place] for place in places]
-        views = [view[FEATURES] for view in stored_views(chosen[0], frozen_features(chosen[0], device))]
-        heads = [build_head(job, views[0].shape[1]) for job in chosen]
-        outcomes = fitted_heads(chosen, heads, views, device, Progress("heads", 1, live=False))
-        for place, outcome in zip(places, outcomes, strict=True):
-            found[place] = [round(float(row["val/accuracy"]), 4) for row in outcome.history]
-    return found
+    views = [view[FEATURES] for view in stored_views(jobs[0], frozen_features(jobs[0], device))]
+    heads = [build_head(job, views[0].shape[1]) for job in jobs]
+    began = time.process_time()
+    with scored_on_test(jobs[0].split.test):
+        outcomes = fitted_heads(jobs, heads, views, device, Progress("heads", 1, live=False))
+    histories = [outcome.history for outcome in outcomes]
+    seconds = (time.process_time() - began) / sum(map(len, histories))
+    return [(seconds, *([float(row[name]) for row in rows] for name in ("val/accuracy", TEST))) for rows in histories]  # type: ignore[misc]
+
+
+@contextmanager
+def scored_on_test(places: Any) -> Iterator[None]:
+    """Heads are scored on test after every epoch too, which no run of a search may."""
+    from dataclasses import replace
+
+    import torch
+
+    from headstart.training.probe_loop import ProbeLoop
+
+    real = ProbeLoop._measure
+
+    def measured(loop: Any, *told: Any) -> Any:
+        rows, groups = real(loop, *told), loop.groups
+        loop.groups = [replace(group, val=torch.from_numpy(places)) for group in groups]
+        values = loop._evaluate()[1].tolist()
+        loop.groups = groups
+        return [{**row, TEST: value} for row, value in zip(rows, values, strict=True)]
+
+    ProbeLoop._measure = measured  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ProbeLoop._measure = real  # type: ignore[method-assign]
 
 
 def trained(job: Any) -> Curve:
@@ -177,7 +202,7 @@ def trained(job: Any) -> Curve:
     experiment.keepers = lambda *_: [watch]  # type: ignore[assignment]  # in place of checkpoints
     with tempfile.TemporaryDirectory() as place, suppress(DivergedError):
         experiment._fit(job, RunDirectory(Path(place)), lambda row: None, Progress("training", 1, live=False))
-    return watch.val, watch.test, watch.seconds
+    return fmean(watch.seconds or [0.0]), watch.val, watch.test
 
 
 def epoch_scores(job: Any) -> Any:
@@ -198,16 +223,16 @@ def epoch_scores(job: Any) -> Any:
             self.began = time.process_time()
 
         def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-            self.seconds.append(round(time.process_time() - self.began, 3))
-            self.val.append(round(float(pl_module.metrics["val/accuracy"]), 4))
+            self.seconds.append(time.process_time() - self.began)
+            self.val.append(float(pl_module.metrics["val/accuracy"]))
             pl_module.eval()
             right = total = 0
             with torch.inference_mode():
                 for batch in data_module(job).test_dataloader():
-                    answers = pl_module._outputs(batch, batch["inputs"]).argmax(1)
+                    answers = pl_module.head(pl_module._features(batch, batch["inputs"])).argmax(1)
                     right += int((answers == batch["labels"]).sum())
                     total += len(answers)
-            self.test.append(round(right / total, 4))
+            self.test.append(right / total)
             pl_module.train()
 
     return EpochScores()
@@ -218,12 +243,7 @@ def main() -> None:
     CURVES.mkdir(exist_ok=True)
     for name in sys.argv[1:] or PROBLEMS:
         cell = Cell(name)
-        told = {
-            "space": [one.to_dict() for one in cell.space],
-            "defaults": cell.defaults,
-            "max_epochs": cell.max_epochs,
-        }
-        cell.path.with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf8")
+        cell.describe()
         cell.record()
 
 

@@ -10,7 +10,7 @@ from headstart.cli.hydra_app import compose_config
 from headstart.record.directory import RunDirectory
 from headstart.run import experiment
 from headstart.run.prepare import job_config, prepare
-from headstart.search.halving import Reached, promotable, rungs
+from headstart.search.halving import Reached, epochs_in_all, foreseen_ends, promotable, rungs
 from pictures import tiny, write_folder
 
 
@@ -34,6 +34,23 @@ def test_the_best_third_of_a_rung_goes_on_from_the_highest_down():
     top = [*more[:-1], *(Reached(number, [0.9, 0.8 + number / 100], True) for number in (6, 7))]
     assert next(promotable(top, 3, 3)) == (1, 2)
     assert list(promotable([Reached(0, [0.5], False), *first[1:]], 3, 3)) == [(1, 1)]
+
+
+def test_paused_trials_are_held_against_others_by_what_they_may_come_to():
+    trials = [
+        Reached(0, [0.5, 0.6, 0.8], False),
+        Reached(1, [0.5, 0.8], True),
+        Reached(2, [0.6], True),
+        Reached(3, [], False),
+    ]
+    ends = foreseen_ends(trials, 3)
+    assert ends == pytest.approx({0: 0.8, 1: 0.8 + 0.2, 2: 0.6 + 0.2 + 0.2})
+    assert foreseen_ends([Reached(2, [0.6], True)], 3) == {2: 0.6}
+
+
+@pytest.mark.parametrize(("trials", "epochs"), [(27, 27 + 9 * 2 + 4 * 6), (4, 36), (2, 18)])
+def test_epochs_in_all_are_what_a_search_by_thirds_trains(trials: int, epochs: int):
+    assert epochs_in_all(trials, [1, 3, 9], 3, 4) == epochs
 
 
 @pytest.mark.parametrize(

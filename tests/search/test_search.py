@@ -161,6 +161,8 @@ def test_a_trial_has_an_id_of_its_own_and_other_runs_keep_theirs(home: Path, pic
     [
         (["search.trials=3", "search.hours=1"], "one budget"),
         (["search.trials=null", "search.epochs=1"], "search.epochs must pay"),
+        (["search.trials=null", "search.hours=1e-9"], "search.hours must pay"),
+        (["search.trials=null", "search.hours=1e-9", "--dry-run"], "search.hours must pay"),
         (["seed=range(0,3)"], "search.seeds"),
         (["optimizer.lr=interval(1,0)"], "lower end first"),
         (["search=tpe,random"], "one search"),
@@ -239,6 +241,37 @@ def test_halving_pauses_most_trials_and_finishes_the_best(home: Path, pictures: 
     assert best in [done["selection"]["value"] for done in draws if done["status"] == "completed"]
     assert search(pictures, *words) == 0
     assert results(home) == found
+
+
+@pytest.mark.slow
+def test_a_trial_whose_checkpoint_was_removed_begins_anew_and_comes_to_the_same(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(commands, "finish_comparison", lambda *_: None)
+    pictures = write_folder(home / "pictures", per_class=8)
+    words = [
+        "search=random",
+        "search/stopping=halving",
+        "strategy=fine_tune",
+        "search.trials=7",
+        "trainer.max_epochs=3",
+    ]
+    found: list[dict[str, Any]] = []
+    for room in ("20", "1e-9"):
+        assert search(pictures, *words, f"search.paused_gb={room}") == 0
+        outputs = home / "outputs" / "s"
+        kept = {
+            (run_id, done["status"]): (done["metrics"], done["selection"], done["cost"].get("epochs"))
+            for run_id, done in results(home).items()
+        }
+        ((_, directory),) = cells_of(SweepDirectory(outputs))
+        found.append({"trials": directory.trials(), "results": kept})
+        paused = [run_id for run_id, status in kept if status == "stopped"]
+        has_room = room == "20"
+        assert paused
+        assert all((outputs / run_id / "checkpoints" / "last.ckpt").exists() == has_room for run_id in paused)
+        outputs.rename(home / f"outputs-{room}")
+    assert found[0] == found[1]
 
 
 MAIN = """

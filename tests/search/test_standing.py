@@ -18,6 +18,7 @@ from headstart.report.search_figures import progress_of
 from headstart.report.searched import read_searches
 from headstart.report.searches import section
 from headstart.search.standing import Standing
+from headstart.search.worker import Worker
 
 SPACE = [Variable("optimizer.lr", 1e-4, 1e-2, log=True), Variable("head.dropout", 0.0, 0.9)]
 
@@ -175,6 +176,27 @@ def test_who_is_clearly_behind_on_the_same_seeds_is_measured_no_more(tmp_path: P
     assert found.chosen is not None
     assert found.chosen.number == 1
     assert set(found.means()) == {0, 1, 3}
+
+
+def test_the_least_promising_give_up_their_checkpoints_first(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    found = standing(tmp_path, "halving", max_epochs=9, trials=9)
+    end(found, 0, [0.5] * 9)
+    reached = {1: [0.6], 2: [0.9], 3: [0.1, 0.1, 0.2], 4: [0.7]}  # who is further is more promising
+    for number, scores in reached.items():
+        end(found, number, scores, "stopped", **{"optimizer.lr": 1e-3, "head.dropout": number / 10})
+        checkpoints = found.sweep.run(f"run{number}").checkpoints
+        checkpoints.mkdir()
+        for name in ("last.ckpt", "best.ckpt"):
+            (checkpoints / name).write_bytes(b"0" * 100)
+    search = SearchConfig(method="random", stopping="halving", trials=9, paused_gb=250e-9)
+    Worker(found.sweep, ["cell"], search)._make_room(found)
+    left = {path.parents[1].name for path in tmp_path.rglob("last.ckpt")}
+    assert left == {"run3", "run2"}
+    assert not list(tmp_path.rglob("best.ckpt"))
+    assert [record.getMessage()[:35] for record in caplog.records] == [
+        "The checkpoint of paused trial 4 wa",
+        "The checkpoint of paused trial 1 wa",
+    ]
 
 
 def test_what_was_tried_can_be_read_as_a_frame_and_by_optuna(tmp_path: Path):

@@ -80,6 +80,7 @@ class SearchConfig:
     hours: float | None = _ranged(None, Gt(0), Le(1e6))
     probes: int = _ranged(256, Ge(2), Le(10_000))
     replicates: int = _ranged(3, Ge(1), Le(100))
+    level: float = _ranged(0.05, Gt(0), Le(1))
     seeds: int = _ranged(5, Ge(2), Le(1000))
     seed: int = _ranged(0, Ge(0), Le(2**31 - 1))
     workers: int | None = _ranged(None, Ge(1), Le(10_000))

@@ -6,6 +6,7 @@ A trial that is paused keeps its checkpoint and goes on from it; nothing waits u
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from headstart import metrics
 from headstart.record.directory import RunDirectory
@@ -19,6 +20,16 @@ def rungs(max_epochs: int, reduction: int) -> list[int]:
         found.insert(0, max(1, round(found[0] / reduction)))
         if found[0] == 1:
             break
+    return found
+
+
+def epochs_in_all(num_trials: float, ends: Sequence[int], reduction: int, fewest: int) -> float:
+    """About how many epochs so many trials train: one in `reduction` goes on from each rung, and at least `fewest` in
+    all come to their end."""
+    found, there, before = 0.0, num_trials, 0
+    for end in ends:
+        found += there * (end - before)
+        there, before = max(there // reduction, min(num_trials, fewest)), end
     return found
 
 
@@ -48,6 +59,16 @@ def most_promising(trials: Sequence[Reached]) -> list[Reached]:
     """Paused trials, those first that are furthest and, there, best."""
     paused = [one for one in trials if one.is_paused]
     return sorted(paused, key=lambda one: (-len(one.scores), -one.scores[-1] if one.scores else 0.0, one.number))
+
+
+def foreseen_ends(trials: Sequence[Reached], num_rungs: int) -> dict[int, float]:
+    """What each trial may come to at its end: its score at the highest rung that it reached, and beyond what those
+    gained on the mean that went on from there. So what is paused can be held against what is not."""
+    gains = []
+    for rung in range(num_rungs - 1):
+        known = [one.scores[rung + 1] - one.scores[rung] for one in trials if len(one.scores) > rung + 1]
+        gains.append(fmean(known) if known else 0.0)
+    return {one.number: one.scores[-1] + sum(gains[len(one.scores) - 1 :]) for one in trials if one.scores}
 
 
 def scores_at(directory: RunDirectory, done: Result, ends: Sequence[int]) -> list[float]:

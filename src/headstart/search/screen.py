@@ -14,7 +14,7 @@ from headstart.record.search import CELL, cells_of
 from headstart.record.variable import Variable
 from headstart.report.importance import importances
 from headstart.search.cells import Cell
-from headstart.search.halving import rungs
+from headstart.search.halving import epochs_in_all, rungs
 from headstart.search.standing import NUM_BEST, Budget, Standing, budget_words, fresh_seeds, words_of
 from headstart.system.bounded import DamagedError
 
@@ -48,12 +48,8 @@ def _spent(standing: Standing | None, cell: Cell, search: SearchConfig) -> str:
         if cell.record.is_probe and Budget.of(search).unit == "trials":
             amount = max(amount, search.probes)
         return f"{budget_words(search, amount)}{_epochs(cell, search)}, none done{heads}"
-    seconds = standing.expected_seconds()
-    left = ""
-    if seconds and standing.budget.unit != "seconds":
-        per_trial = 1.0 if standing.budget.unit == "trials" else standing.record.max_epochs
-        rest = max(0.0, standing.amount - standing.spent) / per_trial
-        left = f", about {duration(rest * seconds)} one after the other"
+    rest = standing.expected_rest()
+    left = f", about {duration(rest)} one after the other" if rest else ""
     return f"{budget_words(search, standing.amount, standing.spent)} spent{left}{heads}"
 
 
@@ -62,12 +58,10 @@ def _epochs(cell: Cell, search: SearchConfig) -> str:
     record, budget = cell.record, Budget.of(search)
     if record.is_probe or budget.unit != "trials":
         return ""
-    if search.stopping == "none":
-        return f" of {plural(record.max_epochs, 'epoch')}"
     ends = rungs(record.max_epochs, search.reduction)
-    reached = [budget.amount / search.reduction**rung for rung in range(len(ends))]
-    steps = [end - before for end, before in zip(ends, [0, *ends], strict=False)]
-    total = sum(number * step for number, step in zip(reached, steps, strict=True))
+    if search.stopping == "none" or len(ends) == 1:
+        return f" of {plural(record.max_epochs, 'epoch')}"
+    total = epochs_in_all(budget.amount, ends, search.reduction, NUM_BEST + 1)
     whole = f"{budget.amount * ends[-1]:g}"
     return f" of up to {plural(ends[-1], 'epoch')}, about {total:.0f} in all (without halving {whole})"
 

@@ -43,6 +43,8 @@ MOST_DEATHS = 2
 """Times that a worker may die over a trial before the trial is recorded as failed."""
 MOST_IDLE = 3
 """Times in a row that workers may end without any trial having come to its end."""
+FEWEST_SECONDS = 2.0
+"""What two trials take at the least, each from its start to its record."""
 WORKERS_ELSEWHERE = 4
 """Workers that a cluster is asked for at least, where nothing is said."""
 
@@ -156,12 +158,19 @@ class Search:
 
         cells = Drafts(loader, outlines(loader, arguments, params, paired, runs), self.search, checked).draw()
         if self.search.stopping != "none" and any(cell.default.cfg.trainer.devices > 1 for cell in cells):
-            raise InputError("search/stopping=halving pauses trials of one process: set trainer.devices=1.")
+            raise InputError(
+                "search/stopping=halving pauses trials of one process: set trainer.devices=1, or search/stopping=none."
+            )
         longest = max(cell.record.max_epochs for cell in cells)
         if self.search.epochs is not None and self.search.epochs < 2 * longest:
             raise InputError(
                 f"search.epochs must pay for the default and one other setting, {2 * longest} epochs "
                 f"(trainer.max_epochs={longest}), but is {self.search.epochs}."
+            )
+        if self.search.hours is not None and 3600 * self.search.hours < FEWEST_SECONDS:
+            raise InputError(
+                f"search.hours must pay for the default and another setting, {FEWEST_SECONDS / 3600:.1g} at the least "
+                f"(no trial takes less than a second), but is {self.search.hours:g}."
             )
         return cells
 

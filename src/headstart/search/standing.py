@@ -1,10 +1,10 @@
 """How a search stands, by what is on the disk: what was tried of each cell, what it cost, what comes next, what won."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, prod
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from headstart import metrics
@@ -15,19 +15,16 @@ from headstart.record.result import Result
 from headstart.record.search import CellRecord, Trial, cell_directory
 from headstart.record.variable import Variable
 from headstart.search.draws import MODELLED, Draws
-from headstart.search.halving import Reached, most_promising, promotable, rungs, scores_at
+from headstart.search.finalists import clearly_behind, winner
+from headstart.search.halving import Reached, epochs_in_all, foreseen_ends, most_promising, promotable, rungs, scores_at
 from headstart.search.tried import Tried
 from headstart.system.lock import is_held
 
-ENOUGH = 5
-"""Trials at a rung, beside one for each setting that is searched, before draws go by their scores there."""
 MOST_FAILED = 10
 """Trials of a cell of which all have failed, after which no more are drawn."""
 NUM_BEST = 3
 """Finalists beside the default."""
 DEFAULT_TRIALS = 40
-FEWEST_SEEDS = 4
-"""On which finalists were measured before one that is clearly behind is measured no more."""
 DIVERGED = "DivergedError"
 
 
@@ -66,6 +63,8 @@ class Standing:
         method = "qmc" if self.record.is_probe and self.record.method in MODELLED else self.record.method
         self.draws = Draws(self.space, method, key, self.is_maximized)
         self.trials: list[Trial] = []
+        self._drawn: list[Trial] = []
+        self._num_sorted = 0
 
     @property
     def is_maximized(self) -> bool:
@@ -97,7 +96,10 @@ class Standing:
 
     @property
     def drawn(self) -> list[Trial]:
-        return [trial for trial in self.trials if trial.is_draw]
+        """Without those that repeat one on another seed. Trials are only ever added."""
+        self._drawn += [trial for trial in self.trials[self._num_sorted :] if trial.is_draw]
+        self._num_sorted = len(self.trials)
+        return self._drawn
 
     @property
     def open(self) -> list[Trial]:
@@ -134,10 +136,9 @@ class Standing:
             return None
         last, known = len(self.rungs) - 1, self.reached()
         found = promotable(known, len(self.rungs), self.search.reduction)
-        candidates = [one for one in found if self._is_paid_for(*one)]
+        candidates = self._paid_for(found)
         if not candidates and not self.may_draw and not self.open and self._finishes_more:
-            best = [(one.number, last) for one in most_promising(known)]
-            candidates = [one for one in best if self._is_paid_for(*one)]
+            candidates = self._paid_for((one.number, last) for one in most_promising(known))
         for number, rung in candidates:
             if not self.is_worked_on(self.drawn_number(number)):
                 return self.drawn_number(number), None if rung == last else self.rungs[rung]
@@ -149,14 +150,15 @@ class Standing:
         come to its end before its budget."""
         return self.num_finishing < NUM_BEST or (self.budget.unit != "trials" and self.is_exhausted)
 
-    def _is_paid_for(self, number: int, rung: int) -> bool:
-        """Whether what is left of a budget of epochs or hours lets a paused trial go on to a rung."""
+    def _paid_for(self, found: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Paused trials that what is left of a budget of epochs or hours lets go on, each to its rung."""
         if self.budget.unit == "trials":
-            return True
-        epochs = self.rungs[rung] - int(self.paused[number].cost.get("epochs") or 0)
-        is_last = rung == len(self.rungs) - 1
-        kept_back = self._to_finish(len(self.drawn) - 1, self.num_finishing + is_last)
-        return self.spent + self._price(epochs + kept_back) <= self.amount * (1 + 1e-9)
+            return list(found)
+        left, finishing = self.amount * (1 + 1e-9) - self.spent, self.num_finishing
+        is_last = [rung == len(self.rungs) - 1 for rung in range(len(self.rungs))]
+        kept_back = [self._to_finish(len(self.drawn) - 1, finishing + last) for last in is_last]
+        done = {number: int(one.cost.get("epochs") or 0) for number, one in self.paused.items()}
+        return [(n, rung) for n, rung in found if self._price(self.rungs[rung] - done[n] + kept_back[rung]) <= left]
 
     def _to_finish(self, num_drawn: int, num_finishing: int) -> int:
         """Epochs that are kept back so that there are finalists, beside the default."""
@@ -173,7 +175,7 @@ class Standing:
         return sum(self.value(trial) is not None for trial in self.drawn[1:])
 
     def drawn_number(self, number: int) -> Trial:
-        return next(trial for trial in self.drawn if trial.number == number)
+        return self.trials[number]
 
     def until(self, trial: Trial) -> int | None:
         """The epoch that a new trial trains to at first; the default and what is tried again are not paused."""
@@ -213,15 +215,11 @@ class Standing:
         return found
 
     def _comparable(self) -> dict[int, float]:
-        """Scores that were reached at the same expense: at the highest rung that enough trials have come to."""
+        """Scores of trials, those that are paused as they may be at their end."""
         if len(self.rungs) == 1:
             return {one.number: value for one in self.drawn if (value := self.value(one)) is not None}
-        sign, known = 1 if self.is_maximized else -1, self.reached()
-        for rung in range(len(self.rungs) - 1, -1, -1):
-            there = {one.number: sign * one.scores[rung] for one in known if len(one.scores) > rung}
-            if len(there) >= ENOUGH + len(self.space) or not rung:
-                return there
-        return {}
+        sign = 1 if self.is_maximized else -1
+        return {number: sign * one for number, one in foreseen_ends(self.reached(), len(self.rungs)).items()}
 
     # what it costs
 
@@ -245,6 +243,21 @@ class Standing:
         """What a trial of this cell takes, by those that are done."""
         known = [float(done.cost.get("total_seconds") or 0.0) for done in self.ended.values() if done.is_completed]
         return fmean(known) if known else 0.0
+
+    def expected_epochs(self) -> float:
+        """What the whole budget is likely to train."""
+        if self.budget.unit == "epochs":
+            return self.amount
+        return epochs_in_all(self.amount, self.rungs, self.search.reduction, NUM_BEST + 1)
+
+    def expected_rest(self) -> float | None:
+        """Seconds that the rest of a budget of trials or epochs may take, by what an epoch took; `None` if unknown."""
+        drawn = [self.ended.get(trial.number) or self.paused.get(trial.number) for trial in self.drawn]
+        costs = [done.cost for done in drawn if done is not None and done.cost.get("epochs")]
+        if not costs or self.budget.unit == "seconds":
+            return None
+        epochs, seconds = (sum(float(cost.get(name) or 0.0) for cost in costs) for name in ("epochs", "total_seconds"))
+        return max(0.0, self.expected_epochs() - epochs) * seconds / epochs
 
     @property
     def spent(self) -> float:
@@ -331,23 +344,23 @@ class Standing:
         """Whether nothing is left to draw, or under way."""
         return not self.may_draw and not self.open and not self.is_promoting and not self.missing_replicates()
 
-    def means(self) -> dict[int, float]:
-        """The mean score on val over replicates of each finalist, by the number of its trial; of those that have come
-        to the end of the race, each seed having a score."""
+    def _measured(self) -> dict[int, dict[int, float]]:
+        """Scores of those finalists that have come to the end of the race, each seed having one."""
         scores = self.replicates()
         out = clearly_behind(scores, self.is_maximized)
         failed = {one.replicate_of for one in self.trials if not one.is_draw and self.value(one) is None}
-        return {number: fmean(known.values()) for number, known in scores.items() if number not in out | failed}
+        return {number: known for number, known in scores.items() if number not in out | failed}
+
+    def means(self) -> dict[int, float]:
+        """The mean score on val over replicates of each finalist that was measured to the end, by trial."""
+        return {number: fmean(known.values()) for number, known in self._measured().items()}
 
     @property
     def chosen(self) -> Trial | None:
-        """The finalist with the best mean, the first of equals: the default, or the earlier one."""
-        means = self.means()
-        if not means:
-            return None
-        sign = -1 if self.is_maximized else 1
-        number = min(means, key=lambda number: (sign * means[number], number))
-        return next(trial for trial in self.drawn if trial.number == number)
+        """The default, unless another finalist is clearly ahead of it; of equals the earlier."""
+        others = sum(trial.number > 0 for trial in self.finalists)
+        number = winner(self._measured(), self.record.seed, self.is_maximized, self.search.level, others)
+        return None if number is None else self.drawn_number(number)
 
     @property
     def best(self) -> Trial | None:
@@ -355,23 +368,6 @@ class Standing:
         sign = -1 if self.is_maximized else 1
         scored = [(sign * value, trial.number) for trial in self.drawn if (value := self.value(trial)) is not None]
         return None if not scored else next(one for one in self.drawn if one.number == min(scored)[1])
-
-
-def clearly_behind(scores: Mapping[int, Mapping[int, float]], is_maximized: bool) -> set[int]:
-    """Who is out of the race, by scores by seed of each: behind another on the same seeds, of which there are at least
-    `FEWEST_SEEDS`, by a paired t-test at 5% on one side. Never 0, the default, which all are held against."""
-    from scipy.stats import t
-
-    sign = 1 if is_maximized else -1
-    out = set()
-    for number, own in scores.items():
-        for rival in scores.values():
-            ahead = [sign * (rival[seed] - own[seed]) for seed in own.keys() & rival.keys()]
-            if number and len(ahead) >= FEWEST_SEEDS and fmean(ahead) > 0:
-                error = stdev(ahead) / len(ahead) ** 0.5
-                if fmean(ahead) > error * t.ppf(0.95, len(ahead) - 1):
-                    out.add(number)
-    return out
 
 
 def written_at(path: Path) -> tuple[int, ...] | None:

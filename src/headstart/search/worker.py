@@ -70,6 +70,8 @@ class Worker:
         self.standings = [Standing(sweep, cell, search) for cell in cells]
         self.findings = Findings()
         self.bases: dict[Path, DictConfig] = {}
+        self.drawn_jobs: dict[str, Job] = {}
+        """Of trials that are just being drawn, by run."""
 
     def run(self) -> None:
         """Go on until the search is done; what waits for others' trials is looked for now and then."""
@@ -127,7 +129,9 @@ class Worker:
             standing.look()
             if trial.invalid is None:
                 new.append(trial)
-        return self._held(standing, new, locks, most)
+        claim = self._held(standing, new, locks, most)
+        self.drawn_jobs.clear()
+        return claim
 
     def _next(self, standing: Standing) -> Trial | None:
         new = standing.next_setting()
@@ -141,6 +145,7 @@ class Worker:
         except InputError as error:
             log.warning("Trial %d of %s cannot be run: %s", number, standing.record.label, error)
             return Trial(number, "", params, seed, replicate_of, invalid=str(error))
+        self.drawn_jobs[job.run_id] = job
         return Trial(number, job.run_id, params, seed, replicate_of)
 
     def _job(self, standing: Standing, params: dict, seed: int) -> Job:
@@ -158,7 +163,7 @@ class Worker:
         for trial in trials:
             if len(mine) == most:
                 break
-            job = self._job(standing, dict(trial.params), trial.seed)
+            job = self.drawn_jobs.get(trial.run_id) or self._job(standing, dict(trial.params), trial.seed)
             if job.run_id != trial.run_id:
                 raise InputError(
                     f"Trial {trial.number} of {standing.record.label} is run {trial.run_id}, but its config, data or "

@@ -34,7 +34,8 @@ def rates(plan: Plan, schedule: Schedule) -> dict[str, list[float]]:
         multipliers = plan.phases[rates.phase].rates
         for group in plan.groups:
             row = group, max(multipliers[group], key=multipliers[group].__getitem__)
-            table[group].append(max(rates.at(step, row) for step in steps))
+            is_frozen = not multipliers[group][row[1]]  # most groups of most plans are
+            table[group].append(0.0 if is_frozen else max(rates.at(step, row) for step in steps))
     return table
 
 
