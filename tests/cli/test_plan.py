@@ -152,3 +152,19 @@ def test_ranges_of_which_a_part_has_no_example_are_said_by_the_plan_too(texts):
     said = forecast(draft(job_config(compose_config([*words[:-1], "split.column=split"]))))["remarks"]
     assert said[0].startswith("1 of 5 ranges of the first target have no example in train: '0.5 to 12.3' (12)")
     assert [remark.partition(" in ")[2].partition(":")[0] for remark in said] == ["train", "val", "test"]
+
+
+def shown(*words):
+    return " ".join(page(draft(job_config(compose_config([*RESNET, *words]))), 100).split())
+
+
+def test_what_a_strategy_does_beside_its_rates_is_said():
+    assert "every channel at the ends of stages is left out in turn on 64 training examples" in shown("strategy=delta")
+    assert "Rates: those shown are the highest there may be" in shown("strategy=surgical_auto")
+    assert "Batch norms that train take the batch's statistics with probability 0.5" in shown("strategy=stochnorm")
+    assert not {"Penalty:", "Rates:", "Batch norms"} & set(shown("strategy=fine_tune").split())
+
+
+def test_a_frozen_copy_is_one_more_forward_pass():
+    plain, copied = (foreseen(f"strategy={name}", "data.size=64")["phases"][0] for name in ("fine_tune", "delta"))
+    assert copied["flops_per_example"] == pytest.approx(plain["flops_per_example"] * 3.94 / 2.94, rel=0.02)

@@ -136,6 +136,9 @@ def page(draft: Draft, width: int) -> str:
         notes.append(remark)
     if plan.frozen_norm != "eval" or plan.thawed_norm != "train":
         notes.append(f"Norm layers: {plan.frozen_norm} where frozen, {plan.thawed_norm} where they train.")
+    penalty = parts.strategy.regularizer
+    if penalty is not None and penalty.remark:
+        notes.append(f"Penalty: {penalty.remark}.")
     if (chance := parts.strategy.stochastic_norm) is not None:
         notes.append(
             f"Batch norms that train take the batch's statistics with probability {chance:g}, or the moving ones."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from annotated_types import Ge, Gt, Le
 
 from headstart.errors import InputError
+from headstart.names import plural
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +38,11 @@ class Regularizer(ABC):
     """Whether it takes the place of weight decay."""
     compares_maps = False
     """Whether it needs feature maps, those of a frozen copy of the backbone too (`of_examples`)."""
+
+    @property
+    def remark(self) -> str:
+        """What it takes beside the steps themselves, in words; empty if nothing."""
+        return ""
 
     def check(self, batch_size: int, num_features: int) -> None:  # noqa: B027  (some go with all)
         """Raise `InputError` where it cannot mean anything for batches of so many examples (those that one process
@@ -116,6 +122,16 @@ class Delta(Regularizer):
         self.alpha, self.beta, self.attention = alpha, beta, attention
         self.weights: Mapping[str, Tensor] = {}
         """By layer, `W` `(C,)`; set before training, where it is measured."""
+
+    @property
+    def remark(self) -> str:
+        copy = "a frozen copy of the backbone reads every batch too, which is in the work"
+        if self.attention is None:
+            return copy
+        examples = plural(self.attention, "training example")
+        return (
+            f"{copy}; before that every channel at the ends of stages is left out in turn on {examples}, which is not"
+        )
 
     def start(self, pretrained: Sequence["Tensor"], fresh: Sequence["Tensor"]) -> None:
         self.fresh = list(fresh)
