@@ -201,7 +201,7 @@ def test_what_is_frozen_keeps_every_bit_and_what_trains_moves(at_home, places, f
     assert moved <= moving.keys()
     assert {moving[name] for name in moved} == {*moving.values()}  # something in every group that trains
     adapters = [name for name in ends if ".lora_" in name]
-    assert bool(adapters) == (strategy == "lora")
+    assert bool(adapters) == (strategy in ("lora", "peft"))
     assert all(ends[name].any() for name in adapters if ".lora_B" in name)
 
 

@@ -47,7 +47,8 @@ def test_a_step_takes_what_is_said_and_not_several_times_that():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     every = {name for name, _ in backbone.named_parameters()}
     for trained, measured in zip((set(), every), map(int, done.stdout.split()), strict=True):
-        assert 0 < least_bytes(backbone, inputs, trained, "32-true") <= measured
+        again = 1 + 2 / BATCH  # the step on two left memory that this one takes up
+        assert 0 < least_bytes(backbone, inputs, trained, "32-true") <= measured * again
         assert measured <= 4 * least_bytes(backbone, inputs, trained, "32-true")
 
 
