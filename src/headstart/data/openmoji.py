@@ -217,7 +217,7 @@ class EmojiDrawer:
         from PIL import ImageFont
 
         if points not in self._fonts:
-            self._fonts[points] = ImageFont.truetype(self._font, points, layout_engine=ImageFont.Layout.BASIC)
+            self._fonts[points] = ImageFont.truetype(str(self._font), points, layout_engine=ImageFont.Layout.BASIC)
         return self._fonts[points]
 
     def _distorted(self, codepoint: int) -> np.ndarray:
