@@ -17,6 +17,7 @@ from headstart.report.reading import SweepRecords
 from headstart.report.search_figures import progress_of
 from headstart.report.searched import read_searches
 from headstart.report.searches import section
+from headstart.search.screen import best_mean, show_chosen
 from headstart.search.standing import Standing
 from headstart.search.worker import Worker
 
@@ -107,7 +108,28 @@ def test_the_default_wins_unless_another_is_better_over_all_seeds(tmp_path: Path
     assert found.is_done
     assert found.means() == pytest.approx({0: 0.65, 1: 0.625, 3: 0.65, 5: 0.625})
     assert found.chosen == found.drawn[0]  # of equals the default
+    assert best_mean(found) == 0
     assert found.tried()[4].value == 0.5  # a loss that was not finite counts as the worst
+
+
+def test_who_is_ahead_but_not_clearly_is_told_and_not_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    found = standing(tmp_path, trials=3, replicates=3)
+    for number, score in enumerate([0.6, 0.8, 0.5]):
+        end(found, number, [score], **({"optimizer.lr": 1e-3, "head.dropout": number / 10} if number else {}))
+    again = {(0, 1): 0.7, (1, 1): 0.75, (2, 1): 0.45, (0, 2): 0.6, (1, 2): 0.59, (2, 2): 0.5}
+    for place, ((number, seed), score) in enumerate(again.items(), 3):
+        trial = Trial(place, f"again{place}", {}, seed, replicate_of=number)
+        found.directory.append(trial)
+        record(found, trial, [score], "completed")
+    found.look()
+    assert found.is_done
+    assert found.chosen == found.drawn[0]
+    show_chosen([found])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "3 settings tried: the default (val 63.3%)" in said
+    assert "trial 1 has val 71.3% on the mean, but is not clearly ahead of the default" in said
+    found.search.level = 1.0
+    assert found.chosen == found.drawn[1]
 
 
 def test_paused_trials_go_on_by_rank_and_three_come_to_their_end(tmp_path: Path):

@@ -126,12 +126,22 @@ def show_chosen(standings: Sequence[Standing]) -> None:
             f"  {in_console(standing.record.label)}  {share}  {plural(len(standing.drawn), 'setting')} tried: "
             f"{in_console(_point(standing, chosen.number))} ({mean}{default})"
         )
+        passed_over = best_mean(standing)
+        if not chosen.number and passed_over:
+            better = shown(standing.record.monitor, means[passed_over])
+            console.print(f"    trial {passed_over} has {better} on the mean, but is not clearly ahead of the default")
         point = chosen.params or standing.record.defaults
         at_bound = [one.key for one in standing.space if chosen.number and one.is_at_bound(point.get(one.key))]
         if at_bound:
             console.print(f"    at the end of its range: {in_console(', '.join(at_bound))}; a wider one may be better")
     seeds = {seed for standing in standings for seed in fresh_seeds(standing.record, standing.search)}
     console.print(f"  seeds {min(seeds)} to {max(seeds)}\n")
+
+
+def best_mean(standing: Standing) -> int:
+    """The finalist that would be chosen if the best mean were; of equals the default, or the earlier one."""
+    sign, means = 1 if standing.is_maximized else -1, standing.means()
+    return max(means, key=lambda number: (sign * means[number], -number))
 
 
 def _point(standing: Standing, number: int) -> str:
