@@ -2,7 +2,7 @@
 
 import re
 
-from headstart.report.style import draw
+from headstart.report.style import STRATEGIES, draw
 
 
 def test_what_is_written_in_a_figure_keeps_its_digits():
@@ -13,3 +13,9 @@ def test_what_is_written_in_a_figure_keeps_its_digits():
 
     assert "0.1234" not in picture.inline
     assert max(len(digits) for digits in re.findall(r'd="[^"]*\.(\d+)', picture.inline)) <= 2
+
+
+def test_every_strategy_has_a_look_of_its_own():
+    looks = list(STRATEGIES.values())
+    for kind in zip(*looks, strict=True):
+        assert len(set(kind)) == len(STRATEGIES)

@@ -171,7 +171,16 @@ def shifts(analysis: Analysis, condition: Condition, looks: Looks, name: str) ->
                     continue
                 at, outside = y + (place - (len(names) - 1) / 2) * height, metric.raw(interval.mean)
                 axes.plot([inside, outside], [at, at], color=look.color, lw=0.8, alpha=0.5)
-                axes.plot([outside], [at], look.marker, color=look.color, mfc="none", mew=0.8, markersize=3.6)
+                axes.plot(
+                    [outside],
+                    [at],
+                    marker=look.marker,
+                    ls="none",
+                    color=look.color,
+                    mfc="none",
+                    mew=0.8,
+                    markersize=3.6,
+                )
                 if len(names) > 1:
                     axes.annotate(shift, (outside, at), (-4, 0), textcoords="offset points", ha="right", va="center",
                                   size=5, color=MUTED)  # fmt: skip
