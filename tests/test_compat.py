@@ -1,6 +1,11 @@
+import importlib.util
 import subprocess
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from pathlib import Path
+
+import pytest
+import torch
 
 from headstart import compat
 from headstart.compat import declare_torchvision_operators
@@ -29,6 +34,21 @@ def test_operators_of_a_torchvision_that_fits_are_left_alone():
         "compat.declare_torchvision_operators()\n"
         "assert not compat._keep and not hasattr(torch.ops.torchvision, 'qnms')"
     )
+
+
+@pytest.mark.parametrize("name", ["_C", "_C_stable"])
+def test_torchvisions_own_operators_are_tried_whatever_their_library_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    """Declared here and loaded after that, they would end the process."""
+    library, asked = tmp_path / f"{name}{EXTENSION_SUFFIXES[-1]}", []
+    library.touch()
+    spec = ModuleSpec("torchvision", None, is_package=True)
+    spec.submodule_search_locations = [str(tmp_path)]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: spec)
+    monkeypatch.setattr(torch.ops, "load_library", asked.append)
+    compat._operators_load()
+    assert asked == [str(library)]
 
 
 def test_mending_in_a_process_that_has_torchvision_does_nothing():

@@ -143,11 +143,10 @@ def _operators_load() -> bool:
 
     folder = Path(next(iter(spec.submodule_search_locations)))
     suffixes = (".pyd", *EXTENSION_SUFFIXES) if sys.platform == "win32" else tuple(EXTENSION_SUFFIXES)
-    files = [folder / f"_C{suffix}" for suffix in suffixes if (folder / f"_C{suffix}").exists()]
-    if not files:
-        return False
-    try:
-        torch.ops.load_library(str(files[0]))
-    except (ImportError, OSError):
-        return False
+    # `_C`, or `_C_stable` since 0.29: operators that are declared here and then loaded there would end the process
+    for file in sorted(file for suffix in suffixes for file in folder.glob(f"_C*{suffix}")):
+        try:
+            torch.ops.load_library(str(file))
+        except (ImportError, OSError):
+            return False
     return hasattr(torch.ops.torchvision, "nms")
