@@ -158,7 +158,7 @@ class Strategy:
             return None
         return (
             "those shown are the highest there may be: in every epoch each group's is multiplied by its gradient's "
-            "norm over its weights' norm, the largest such ratio being 1 (Auto-RGN); the run's history has what they were"
+            "norm over its weights' norm, the largest such ratio being 1 (Auto-RGN); its history has what they were"
         )
 
     @property
