@@ -159,3 +159,8 @@ def test_sounds_of_all_formats_are_read_and_others_named(tmp_path):
     assert source.facts["files"]["not_read"] == {".m4a": 6}
     assert "6 of 22 files in the class folders" in said[0]
     assert ".m4a (6)" in said[0]
+
+
+def test_what_a_decoder_says_of_bytes_is_said_in_words(folder):
+    (folder / "ant" / "odd.png").write_bytes(b"\x89PNG")
+    assert "ant/odd.png (it is not what its name says, or damaged)" in message(ImageFolder(str(folder)))

@@ -102,6 +102,16 @@ def content_fingerprint(rows: Sequence[tuple[str, ...]]) -> str:
     return digest.hexdigest()
 
 
+def reason(error: Exception) -> str:
+    """Why something cannot be read, in a line."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text in UTF-8"
+    if "_io.BytesIO" in str(error):  # a decoder's words for what has no name to it
+        return "it is not what its name says, or damaged"
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(str(words).split())[:160] or type(error).__name__
+
+
 def _read(contents: Contents, place: int, verify: Verify) -> dict[str, Any]:
     try:
         content = contents.read(place)
@@ -113,7 +123,7 @@ def _read(contents: Contents, place: int, verify: Verify) -> dict[str, Any]:
             raise ValueError("empty file")
         facts = verify(content)
     except Exception as error:  # decoders raise all kinds of exceptions on bytes that are not theirs
-        finding["error"] = " ".join(str(error).split())[:120] or type(error).__name__
+        finding["error"] = reason(error)
     else:
         if facts:
             finding["facts"] = dict(facts)

@@ -198,16 +198,6 @@ def reader_of(modality: str, scales: Scales, arguments: dict[str, Any]) -> Reade
     return TextReader(**arguments) if modality == "text" else SoundReader(**arguments)
 
 
-def reason(error: Exception) -> str:
-    """Why something cannot be read, in a line."""
-    if isinstance(error, UnicodeDecodeError):
-        return "it is no text in UTF-8"
-    if "_io.BytesIO" in str(error):  # a decoder's words for what has no name to it
-        return "it is not what its name says, or damaged"
-    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(str(words).split())[:160] or type(error).__name__
-
-
 def _picture(content: Any) -> Any:
     from PIL import Image
 

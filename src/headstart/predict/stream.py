@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from headstart.data.file_check import reason
 from headstart.data.parallel import num_processors
-from headstart.data.unlabelled import Reader, reason
+from headstart.data.unlabelled import Reader
 from headstart.errors import InputError, unknown
 from headstart.predict.inputs import Example
 
