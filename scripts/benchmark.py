@@ -16,7 +16,6 @@ import hashlib
 import io
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -629,16 +628,25 @@ def _recognised(directory: Path, count: int) -> tuple[float, int]:
         "import sys; from headstart.cli import commands, main as cli; commands.finish_comparison = lambda *_: None; "
         "raise SystemExit(cli.main())"
     )
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     call = [sys.executable, "-c", code, "train", "-m", *grid_of(count), f"hydra.sweep.dir={directory}"]
-    probe = f"import resource, subprocess, sys; subprocess.run({call!r}, check=True); "
-    probe += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True)
+    peak, said = _peak_bytes(call)
     seconds = time.perf_counter() - began
-    assert "── run" not in done.stderr, "the comparison was not taken for finished"
-    del before
-    return seconds, int(done.stdout.split()[-1]) * 1024
+    assert "── run" not in said, "the comparison was not taken for finished"
+    return seconds, peak
+
+
+def _peak_bytes(call: list[str]) -> tuple[int, str]:
+    """A command's peak memory and what it said.
+
+    Linux lets a process begin with the peak of the one that started it: so a small one starts it, not this one.
+    """
+    starter = (
+        "import os, subprocess, sys\n_, status, used = os.wait4(subprocess.Popen(sys.argv[1:], stdout=2).pid, 0)\n"
+        "assert status == 0\nprint(used.ru_maxrss)"
+    )
+    found = subprocess.run([sys.executable, "-c", starter, *call], check=True, capture_output=True, text=True)
+    return int(found.stdout) * (1 if sys.platform == "darwin" else 1024), found.stderr
 
 
 def measure_predict(setting: Setting) -> None:
@@ -683,10 +691,7 @@ def _peak_megabytes(setting: Setting, count: int) -> float:
     for number in range(count):
         kinds[number % len(kinds)].save(folder / f"{number}.jpg")
     call = [sys.executable, "-m", "headstart", "predict", "predicted", str(folder), "--out=small.csv", "--force"]
-    process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    assert status == 0
-    return used.ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+    return _peak_bytes(call)[0] / 2**20
 
 
 def hand_written_predictions(folder: Path) -> float:
