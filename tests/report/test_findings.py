@@ -1,0 +1,71 @@
+"""The page of findings says what a report says, and what the heads of the experiments say."""
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from headstart.cli.main import main
+
+HOME = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def findings() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("findings", HOME / "scripts" / "findings.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["findings"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_table_holds_what_the_runs_scored(findings, make_sweep, tmp_path, capsys):
+    sweep = make_sweep(tmp_path / "sweep", runs=24, strategies=2, seeds=4, sizes=[5, 20])
+    assert main(["report", str(sweep)]) == 0
+    summary = json.loads((sweep / "report" / "summary.json").read_text())
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in findings.table(summary)[2:]]
+    assert len(rows) == sum(len(one["contenders"]) for one in summary["conditions"]) > 2
+    for condition in summary["conditions"]:
+        here = [row for row in rows if row[0] == f"{condition['n_per_class']:g}"]
+        best = {int(seed): score for seed, score in by_seed(condition["contenders"][0])}
+        for row, told in zip(here, condition["contenders"], strict=True):
+            scores = np.array([score for _, score in by_seed(told)])
+            assert float(row[2].split(" ± ")[0]) == pytest.approx(100 * scores.mean(), abs=0.051)
+            assert int(row[5]) == len(scores)
+            if told is not condition["contenders"][0]:
+                gap = np.mean([score - best[int(seed)] for seed, score in by_seed(told) if int(seed) in best])
+                assert float(row[3].split(" ")[0]) == pytest.approx(100 * gap, abs=0.051)
+                low, high = map(float, re.findall(r"[+-][\d.]+", row[3])[1:])
+                assert low <= 100 * gap + 0.1
+                assert high >= 100 * gap - 0.1
+
+
+def by_seed(row):
+    return [(re.sub(r"\D", "", name), score) for name, score in row["scores"].items()]
+
+
+def test_heads_of_experiments_on_real_data_are_whole(findings):
+    known = [findings.Finding.read(path) for path in sorted((HOME / "conf" / "experiment").glob("*.yaml"))]
+    found = [one for one in known if one is not None]
+    assert len(found) >= 7
+    for one in found:
+        assert {"Source", "Data", "Expect", "Chosen", "Time", "Measured"} <= one.parts.keys(), one.name
+        assert one.question.endswith((".", "?")), one.name
+        text = (HOME / "conf" / "experiment" / f"{one.name}.yaml").read_text("utf-8")
+        assert f"#   {one.command}\n" in text
+        assert f"\nname: {one.name}\n" in text
+
+
+def test_parts_of_experiments_that_did_not_run_now_stay(findings):
+    page = findings.OPENING + "\n| a |\n\n## one_of\n\nQuestion?\n\n**So it is.**\n\n## other\n\nText\n"
+    assert findings.sections_of(page) == {
+        "one_of": "## one_of\n\nQuestion?\n\n**So it is.**\n",
+        "other": "## other\n\nText\n",
+    }
