@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +275,12 @@ def test_a_trial_whose_checkpoint_was_removed_begins_anew_and_comes_to_the_same(
     assert found[0] == found[1]
 
 
+PLUGINS = {
+    "joblib": "hydra_plugins.hydra_joblib_launcher",
+    "submitit_local": "hydra_plugins.hydra_submitit_launcher",
+    "ray": "hydra_plugins.hydra_ray_launcher",
+}
+
 MAIN = """
 import sys
 from headstart.cli import commands
@@ -298,13 +305,15 @@ def start(home: Path, words: list[str]) -> subprocess.Popen:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local", "ray"])
 def test_two_workers_that_are_killed_lose_nothing_and_double_nothing(home: Path, pictures: Path, launcher: str):
     """Two commands that share the folder, or one whose launcher starts two processes."""
+    if find_spec(PLUGINS.get(launcher, "headstart")) is None:
+        pytest.skip(f"{launcher} is not installed")
     words = ["train", "-m", *tiny(pictures, *QUICK), "search=random", "strategy=fine_tune", "search.trials=8"]
     words += ["trainer.max_epochs=3", "search/stopping=halving", f"hydra/launcher={launcher}"]
-    words += ["search.workers=2"] if launcher == "joblib" else []
-    count = 1 if launcher == "joblib" else 2
+    words += ["search.workers=2"] if launcher in PLUGINS else []
+    count = 1 if launcher in PLUGINS else 2
     for number in range(3):
         workers = [start(home, words) for _ in range(count)]
         deadline = time.monotonic() + 120
