@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -64,6 +65,14 @@ def test_files_that_cannot_be_read_are_listed_with_their_reason(
     assert {name for name, row in found.items() if row["error"]} == {"broken.png", "empty.jpg", "film.mp4"}
     assert found["empty.jpg"]["error"] == "empty file"
     assert all(row["label"] in CLASSES for row in found.values() if not row["error"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_in_place_of_a_picture_is_not_waited_for(at_home: Path, run: Path):
+    os.mkfifo("pipe.png")
+    Path("list.csv").write_text("image\npipe.png\n")
+    assert main(["predict", str(run), "pipe.png", "list.csv", "--out=out.csv"]) == 1
+    assert [row["error"] for row in rows(Path("out.csv"))] == ["it is no regular file"] * 2
 
 
 def test_what_is_not_read_of_a_picture_is_counted(at_home: Path, run: Path, caplog: pytest.LogCaptureFixture):

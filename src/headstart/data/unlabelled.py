@@ -218,6 +218,8 @@ def _sound(samples: Any, rate: int) -> tuple[np.ndarray, int]:
 def _bytes(content: Content) -> bytes:
     if not isinstance(content, Path):
         raise ValueError(f"{type(content).__name__} is no path")
+    if content.exists() and not content.is_file():
+        raise ValueError("it is no regular file")  # a pipe or a device would be waited for without end
     data = content.read_bytes()
     if not data:
         raise ValueError("empty file")
