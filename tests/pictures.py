@@ -20,6 +20,21 @@ def write_folder(root: Path, per_class: int = 12, size: int = 24, seed: int = 0)
     return root
 
 
+def write_weights(path: Path, num_classes: int = 12) -> Path:
+    """Weights of the tiny network with a classifier, as a pretraining leaves them."""
+    import torch
+
+    from headstart.compat import declare_torchvision_operators
+
+    declare_torchvision_operators()
+    import timm
+
+    torch.manual_seed(0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(timm.create_model("test_efficientnet", num_classes=num_classes).state_dict(), path)
+    return path
+
+
 def tiny(root: Path, *more: str) -> list[str]:
     """Overrides for a run of a second: a tiny network on a small folder."""
     return [

@@ -134,6 +134,13 @@ NAMES = [
     ("strategy=bias_only +strategy.stochastic_norm=0.5", "but this strategy trains none of them"),
     ("strategy=stochnorm strategy.stochastic_norm=null", "with strategy.stochastic_norm=null it is fine_tune"),
     ("strategy=surgical_auto strategy.layer_rates=null", "with strategy.layer_rates=null it is fine_tune"),
+    ("strategy=sam strategy.sam=null", "with strategy.sam=null it is fine_tune"),
+    (
+        "strategy=feature_extraction strategy.sam=0.05",
+        "strategy.sam=0.05 needs something that is tuned in the backbone",
+    ),
+    ("strategy=sam trainer.accumulate_grad_batches=4", "Use trainer.accumulate_grad_batches=1"),
+    ("strategy=cotuning backbone.weights=none", "but its weights are random"),
     ("strategy=delta strategy.regularizer=null", "with strategy.regularizer=null it is fine_tune"),
     ("strategy=delta strategy.regularizer.attention=0", "strategy.regularizer.attention must be greater than"),
     (

@@ -20,7 +20,7 @@ from headstart.config.composer import conf_dir
 from headstart.errors import InputError
 from headstart.features.store import FeatureStore
 from headstart.run.prepare import draft, job_config
-from pictures import tiny, write_folder
+from pictures import tiny, write_folder, write_weights
 
 STRATEGIES = sorted(path.stem for path in (conf_dir() / "strategy").glob("*.yaml"))
 WORDS = {
@@ -33,7 +33,9 @@ WORDS = {
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    return write_folder(tmp_path_factory.mktemp("pictures") / "root")
+    root = write_folder(tmp_path_factory.mktemp("pictures") / "root")
+    WORDS["cotuning"] = [f"backbone.weights={write_weights(root.parent / 'weights' / 'w.pth')}"]
+    return root
 
 
 def trained(pictures, *words):
@@ -252,11 +254,12 @@ def start(pictures, *words):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "strategy",
-    [["gradual_unfreeze", "unfreeze.num_groups=2"], ["delta"], ["stochnorm"], ["surgical_auto"]],
+    [["gradual_unfreeze", "unfreeze.num_groups=2"], ["delta"], ["stochnorm"], ["surgical_auto"], ["sam"], ["cotuning"]],
     ids=lambda words: words[0],
 )
 def test_a_run_that_was_killed_goes_on_to_the_same_numbers(at_home, pictures, tmp_path_factory, strategy):
-    words = [f"strategy={strategy[0]}", *strategy[1:], "trainer.max_epochs=40", "scheduler=one_cycle"]
+    own = [*strategy[1:], *(WORDS["cotuning"] if strategy == ["cotuning"] else [])]
+    words = [f"strategy={strategy[0]}", *own, "trainer.max_epochs=40", "scheduler=one_cycle"]
     run = start(pictures, *words)
     deadline = time.monotonic() + 120
     while not (begun := list(Path("outputs").glob("runs/*/checkpoints/last.ckpt"))):

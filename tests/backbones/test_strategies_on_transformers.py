@@ -17,15 +17,14 @@ from headstart.run.prepare import draft, job_config
 from headstart.training.module import TransferModule
 from headstart.training.probe_loop import ProbeLoop
 from pictures import tiny, write_folder
+from tiny_runs import AUDIO, TEXT, words_for
 
 declare_torchvision_operators()
 
-TEXT = ["bert", "roberta", "distilbert", "electra", "deberta", "gpt2", "llama"]
-AUDIO = ["wav2vec2", "hubert", "wavlm", "ast", "whisper"]
 OF_EACH_KIND = ["bert", "gpt2", "wav2vec2", "whisper"]
 """An encoder, a decoder, an encoder over convolutions, and half of an encoder-decoder: the rest are slow tests."""
-STRATEGIES = sorted({path.stem for path in (conf_dir() / "strategy").glob("*.yaml")} - {"stochnorm"})
-"""All but the one that is for batch norms, which these have not."""
+STRATEGIES = sorted({path.stem for path in (conf_dir() / "strategy").glob("*.yaml")} - {"stochnorm", "cotuning"})
+"""All but those that are for batch norms, or a classifier of the pretraining, which these have not."""
 WORDS = {
     "gradual_unfreeze": ["unfreeze.num_groups=3", "trainer.max_epochs=4"],
     "lora": ["strategy.adapter.r=2"],
@@ -47,43 +46,6 @@ def pairs() -> list:
         for strategy in STRATEGIES
         for quick in [family == "bert" or (family in OF_EACH_KIND and strategy == few[OF_EACH_KIND.index(family) - 1])]
     ]
-
-
-@pytest.fixture(scope="module")
-def places(tmp_path_factory, tiny_models) -> dict[str, Path]:
-    """Models in the hub's layout by family, a table of sentences, and a folder of sounds."""
-    root = tmp_path_factory.mktemp("transformers")
-    made = {family: tiny_models.save_text(root / family, family) for family in TEXT}
-    made |= {family: tiny_models.save_audio(root / family, family) for family in AUDIO}
-    rng = np.random.default_rng(0)
-    made["table"] = root / "sentences.csv"
-    with made["table"].open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["text", "label"])
-        words = tiny_models.WORDS.split()
-        rows.writerows([" ".join(rng.choice(words, rng.integers(4, 9))), f"class{n % 2}"] for n in range(32))
-    made["sounds"] = root / "sounds"
-    _write_sounds(made["sounds"], rng)
-    return made
-
-
-def _write_sounds(folder: Path, rng: np.random.Generator) -> None:
-    soundfile = pytest.importorskip("soundfile")
-    for number in range(32):
-        (folder / f"class{number % 2}").mkdir(parents=True, exist_ok=True)
-        sound = 0.1 * rng.standard_normal(int(rng.integers(2000, 6000)))
-        soundfile.write(folder / f"class{number % 2}" / f"{number}.wav", sound, 16_000)
-
-
-def words_for(family: str, places: dict[str, Path]) -> list[str]:
-    """A short run on a family's model and its modality's data."""
-    if family in TEXT:
-        kind, data = "text", ["data=text_csv", f"data.path={places['table']}"]
-        data += ["data.text_column=text", "data.label_column=label"]
-    else:
-        kind, data = "audio", ["data=audio_folder", f"data.root={places['sounds']}", "data.seconds=0.4"]
-    return [f"backbone=huggingface_{kind}", f"backbone.model={places[family]}", *data, "trainer.max_epochs=2",
-            "trainer.batch_size=8", "trainer.threads=1", "optimizer.lr=0.01", "logger=none"]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["bert", *families([], ["wav2vec2"]), "pictures"])
@@ -120,7 +82,6 @@ def test_every_strategy_reads_the_same_batches_at_a_seed(at_home, places, monkey
 @pytest.mark.parametrize(
     "words",
     [
-        ["strategy=feature_extraction"],
         ["strategy=lora", "strategy.adapter.r=2"],
         ["strategy=bias_only"],
         ["strategy=partial", "strategy.last_k=null", "strategy.groups=['blocks.1']"],

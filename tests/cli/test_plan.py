@@ -161,6 +161,8 @@ def shown(*words):
 def test_what_a_strategy_does_beside_its_rates_is_said():
     assert "every channel at the ends of stages is left out in turn on 64 training examples" in shown("strategy=delta")
     assert "Rates: those shown are the highest there may be" in shown("strategy=surgical_auto")
+    assert "Steps: by the gradient at weights that were moved by 0.05" in shown("strategy=sam")
+    assert "Penalty: the classifier of the pretraining is tuned too" in shown("strategy=cotuning")
     assert "Batch norms that train take the batch's statistics with probability 0.5" in shown("strategy=stochnorm")
     assert not {"Penalty:", "Rates:", "Batch norms"} & set(shown("strategy=fine_tune").split())
 

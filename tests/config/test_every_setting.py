@@ -16,7 +16,7 @@ from headstart.config.composer import Composer, Loader, conf_dir, search_path
 from headstart.config.explanation import COMPOSITION_ERRORS, explained
 from headstart.errors import InputError
 from headstart.run.prepare import job_config, prepare
-from pictures import write_folder
+from pictures import write_folder, write_weights
 
 VALUES = (
     "null",
@@ -86,7 +86,10 @@ def context(group: str, name: str, target: str) -> list[str]:
         own += ["backbone.pooling=mean"] * (name == "ast_audioset") + ["backbone.weights=none"] * ("timm" in target)
         return [*dict.fromkeys([f"backbone={name}", *own])]
     more = ["trainer.max_epochs=20"] if name == "on_plateau" else []
-    return [*words, *more, *([] if group == "strategy" else ["strategy=fine_tune"]), f"{group}={name}"]
+    if name == "cotuning":
+        words = [word for word in words if not word.startswith("backbone.weights")] + ["backbone.weights=weights/w.pth"]
+    other = "feature_extraction" if name == "knn" else "fine_tune"
+    return [*words, *more, *([] if group == "strategy" else [f"strategy={other}"]), f"{group}={name}"]
 
 
 def walk() -> dict[tuple[str, str], list[str]]:
@@ -106,6 +109,7 @@ def walk() -> dict[tuple[str, str], list[str]]:
 ACCEPTED = {
     "": """
         augmentation.max_snr_db augmentation.views augmentation.num_ops backbone.model backbone.weights backbone.pooling
+        backbone.window head.k
         backbone.layers backbone.sample_rate backbone.n_fft backbone.win_length backbone.hop_length backbone.num_mels
         backbone.top_db data.path data.audio_column data.label_column data.part data.cache_bytes AudioFolder/data.root
         ImageFolder/data.root data.image_column data.variant data.clips_per_class data.text_column data.dataset
@@ -125,12 +129,14 @@ ACCEPTED = {
         augmentation.alpha augmentation.min_scale augmentation.mixup_alpha augmentation.cutmix_alpha
         augmentation.max_time augmentation.max_band backbone.rate backbone.seconds SyntheticAudio/data.seconds head.l2
         optimizer.momentum strategy.layer_decay strategy.backbone_rate
+        sam/strategy.sam strategy.regularizer.weight
         strategy.regularizer.alpha strategy.regularizer.eta strategy.adapter.alpha unfreeze.rate features.budget_gb
     """,
     "[]": """
         feature_extraction/strategy.groups experiment
     """,
     "null": """
+        feature_extraction/strategy.sam
         AudioCsv/data.root ImageCsv/data.root backbone.weights_key backbone.max_length backbone.size backbone.f_max
         backbone.mean backbone.std AudioCsv/data.shifts AudioFolder/data.shifts ImageCsv/data.shifts
         ImageFolder/data.shifts TextCsv/data.shifts TextHub/data.shifts ImageHub/data.shifts AudioHub/data.shifts
@@ -149,7 +155,7 @@ ACCEPTED = {
         unfreeze.warmup_epochs unfreeze.min_delta
     """,
     "null 0.5": """
-        AudioCsv/data.seconds AudioFolder/data.seconds trainer.gradient_clip_val
+        AudioCsv/data.seconds AudioFolder/data.seconds trainer.gradient_clip_val strategy.sam head.temperature
     """,
     "null [1,2]": """
         data.value_range
@@ -192,6 +198,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a little data and tiny models of every kind."""
     folder = tmp_path_factory.mktemp("home")
     pictures = write_folder(folder / "pictures", per_class=8)
+    write_weights(folder / "weights" / "w.pth")
     rows = [f"{path.relative_to(folder)},{path.parent.name}\n" for path in sorted(pictures.rglob("*.png"))]
     (folder / "pictures.csv").write_text("image,label\n" + "".join(rows))
     texts = [{"text": f"the cat {number} runs", "label": "ab"[number % 2]} for number in range(40)]

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from sklearn import metrics as sk
 
+import headstart
 from headstart.cli.main import main
-from pictures import tiny
+from pictures import tiny, write_weights
 
 LABELS = ("blue", "green", "red")
 
@@ -80,7 +81,9 @@ def test_labels_in_cells_and_in_columns_are_the_labels_in_lists(at_home: Path, t
     assert one["metrics"] == other["metrics"]
 
 
-@pytest.mark.parametrize("strategy", ["feature_extraction", "fine_tune", "lora", "l2_sp", "delta", "surgical_auto"])
+@pytest.mark.parametrize(
+    "strategy", ["feature_extraction", "fine_tune", "lora", "l2_sp", "delta", "surgical_auto", "sam"]
+)
 def test_numbers_are_said_in_the_units_of_the_data(at_home: Path, table: Path, strategy: str):
     more = ["task=regression", "data.label_column=[light,hue]", f"strategy={strategy}", "trainer.max_epochs=3"]
     done = run(at_home, *words(table, *more, "optimizer.lr=0.01"))
@@ -235,3 +238,24 @@ def test_class_folders_hold_one_class_a_file(at_home: Path, capsys: pytest.Captu
 
     assert main(["train", *tiny(write_folder(tmp_path / "folders"), "task=multilabel")]) == 2
     assert "class folders hold one class a file" in capsys.readouterr().err
+
+
+def test_co_tuning_needs_one_class_of_every_example(at_home: Path, table: Path, capsys: pytest.CaptureFixture[str]):
+    weights = write_weights(at_home / "w" / "w.pth")
+    for task, column in (("multilabel", "list"), ("regression", "light")):
+        more = ["strategy=cotuning", f"backbone.weights={weights}", f"task={task}", f"data.label_column={column}"]
+        assert main(["train", *words(table, *more)]) == 2
+        assert "so that every example must have one, but task=" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(("task", "column"), [("multilabel", "list"), ("regression", "[light,hue]")])
+def test_neighbours_answer_for_all_tasks_from_the_directory_alone(at_home: Path, table: Path, task: str, column: str):
+    more = [f"task={task}", f"data.label_column={column}", "strategy=feature_extraction", "head=knn", "head.k=4"]
+    assert run(at_home, *words(table, *more))["metrics"]["best_epoch"] == 0
+    with np.load("run/predictions.npz") as kept:
+        name = "predicted" if task == "regression" else "probability"
+        ids, wanted = kept["test/id"].tolist(), kept[f"test/{name}"].astype(np.float64)
+    model = headstart.load("run")
+    answers = model.predict([table.parent / one for one in ids])
+    found = [[one.all[output] for output in model.classes] for one in answers]
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)

@@ -29,6 +29,7 @@ from headstart.training.epochs import EarlyStopping, EpochRows, FlopMeter, Plate
 from headstart.training.module import TransferModule
 from headstart.training.relative_rates import RelativeRates
 from headstart.training.rows import rows
+from headstart.training.sharpness import SharpnessAware
 from headstart.training.stochastic_norm import make_stochastic
 from headstart.training.thaw import Thaw
 
@@ -169,6 +170,7 @@ def build(
     module = TransferModule(
         backbone, head, groups, task, NUM_CLASSES, opt, seed, task.of_epoch, regularizer=strategy.regularizer,
         decays_adapter=strategy.adapter is None or strategy.adapter.starts_at_nothing,
+        sharpness=None if strategy.sam is None else SharpnessAware(strategy.sam),
     )  # fmt: skip
     thaw, told = Thaw(plan, schedule, groups), []
     table, flops = EpochRows(thaw, told.append, Progress("test", max_epochs, live=False)), FlopMeter(thaw)

@@ -77,6 +77,7 @@ def as_ranks(rig, tmp_path, *what):
         pytest.param("vit", "l2_sp", [], marks=pytest.mark.slow),
         pytest.param("vit", "delta", [], marks=pytest.mark.slow),
         pytest.param("vit", "surgical_auto", [], marks=pytest.mark.slow),
+        pytest.param("vit", "sam", [], marks=pytest.mark.slow),
         ("cnn", "gradual_unfreeze", ["++strategy.thawed_norm=eval"]),
         pytest.param("vit", "gradual_unfreeze", ["unfreeze=on_plateau", "unfreeze.num_groups=5",
                                                  "unfreeze.restore_best=true", "unfreeze.min_delta=0.5"],

@@ -17,7 +17,7 @@ from headstart.training.activations import FEATURES, Kept
 MAX_EPOCHS = 4
 DEPTH = {"cnn": 5, "vit": 5}  # groups below the head: stem, four layers; stem, three blocks, the final norm
 STRATEGIES = ["bias_only", "discriminative", "feature_extraction", "fine_tune", "from_scratch", "gradual_unfreeze"]
-STRATEGIES += ["bss", "delta", "l2_sp", "lora", "lp_ft", "norm_only", "partial", "stochnorm", "surgical_auto"]
+STRATEGIES += ["bss", "delta", "l2_sp", "lora", "lp_ft", "norm_only", "partial", "sam", "stochnorm", "surgical_auto"]
 FAMILIES = ["cnn", "vit"]
 
 

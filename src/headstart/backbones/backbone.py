@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, nn
 
+from headstart.errors import InputError
+
 Granularity = Literal["blocks", "stages"]
 Inputs = Mapping[str, Tensor]
 """A batch as the data room gives it, by name: `pixels`, or `input_ids` and `attention_mask`, or `waveform` …"""
@@ -42,6 +44,8 @@ class Backbone(nn.Module, ABC):
 
     num_features: int
     weights: WeightsRecord
+    num_weighed: int = 1
+    """Of how many vectors side by side the features are, which the head is to weigh; 1: they are one."""
 
     @abstractmethod
     def forward(self, inputs: Inputs) -> Tensor:
@@ -127,6 +131,14 @@ class BackboneFactory(ABC):
         """The same for pictures of `size` pixels; itself where a picture's size means nothing to it."""
         return self
 
+    def for_clips(self, seconds: float | None) -> "BackboneFactory":
+        """The same for sounds of at most so many `seconds` (`None`: what it reads where nothing is said)."""
+        return self
+
+    def for_head_alone(self) -> "BackboneFactory":
+        """The same where nothing but a head is ever trained: what would have to train of it is left to the head."""
+        return self
+
     @property
     def model_files(self) -> Mapping[str, Path]:
         """Small files by name that making the model and reading for it takes, but for weights; what a library brings
@@ -136,6 +148,18 @@ class BackboneFactory(ABC):
     def with_model_files(self, folder: Path) -> "BackboneFactory":
         """The same by the files in `folder`, copies of `model_files`."""
         return self
+
+    def source_classifier(self) -> nn.Linear:
+        """The classifier that the weights were pretrained with, from features to logits of the source classes.
+
+        Raises:
+            InputError: if the weights bring none, or none that is one linear layer on the features.
+        """
+        raise InputError(
+            "strategy.regularizer=CoTuning tunes the classifier that the backbone was pretrained with, but "
+            f"{self.name} comes without one. Use a backbone of timm whose weights bring theirs "
+            "(backbone=efficientnet_lite0, say), or another strategy."
+        )
 
     def rebuild(self, num_features: int) -> Backbone:
         """The backbone of a finished run, every tensor of which is about to be loaded; it gave `num_features`.

@@ -8,7 +8,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 
 import torch
@@ -57,6 +57,8 @@ class Matched:
     """Further reasons, in words."""
     num_right: int = 0
     """How many of the model's tensors are there, in their shape."""
+    classifier: State = field(default_factory=dict)
+    """The tensors of the old classifier."""
 
     @property
     def is_exact(self) -> bool:
@@ -83,6 +85,8 @@ class FoundModel:
     """Whether the file holds the model in other places too, with other values."""
     ignored: tuple[str, ...]
     """Names (relative to the place) that were left out there, and the branches of the file elsewhere, as `name.*`."""
+    classifier: State = field(default_factory=dict)
+    """The tensors of the model's old classifier, which is among them."""
 
 
 def find(
@@ -114,7 +118,7 @@ def find(
     if place or branches or tried[place].heads:
         _say_what_was_taken(contents, tried[place], place, branches, others, source)
     ignored = (*tried[place].ignored, *tried[place].heads, *(f"{name}.*" for name in branches))
-    return FoundModel(tried[place].state, place, bool(others), ignored)
+    return FoundModel(tried[place].state, place, bool(others), ignored, tried[place].classifier)
 
 
 def compare(expected: State, state: State, classifiers: Iterable[str] = ()) -> Matched:
@@ -140,6 +144,7 @@ def compare(expected: State, state: State, classifiers: Iterable[str] = ()) -> M
         tuple(name for name in extra if name in kept),
         tuple(misshaped),
         num_right=len(expected) - len(missing) - len(misshaped),
+        classifier={name: state[name] for name in ignored},
     )
 
 

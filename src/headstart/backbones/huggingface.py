@@ -18,7 +18,7 @@ from headstart.backbones import huggingface_files as files
 from headstart.backbones import weights as weights_files
 from headstart.backbones.backbone import Backbone, BackboneFactory, Reading, WeightsRecord
 from headstart.backbones.huggingface_depth import Layout, find_layout
-from headstart.backbones.pooling import Pooling
+from headstart.backbones.pooling import APART, Layers, Pooling
 from headstart.config.ranges import Multiplier, Tokens
 from headstart.errors import InputError
 
@@ -29,24 +29,65 @@ _VOLATILE = frozenset({"_name_or_path", "transformers_version", "architectures",
 
 
 class HuggingFace(BackboneFactory):
-    """What text and audio have in common: where the model lies, what it is, and its weights."""
+    """What text and audio have in common: where the model lies, what it is, its weights, and of which of its layers
+    the features are.
 
-    def __init__(self, model: str, weights: str, rate: float, weights_key: str | None) -> None:
+    The weights of `layers=weighted` train with the tail, so that they need a strategy that thaws it; where the backbone
+    is frozen whole (`strategy=feature_extraction`) they are the head's, on the pooled outputs of each layer.
+    """
+
+    def __init__(self, model: str, weights: str, rate: float, weights_key: str | None, layers: Layers) -> None:
         self.name = model
         self.weights = weights
         self.rate = rate
         self.weights_key = weights_key
+        self.layers: str = layers
+
+    def for_head_alone(self) -> "HuggingFace":
+        if self.layers != "weighted":
+            return self
+        found = copy(self)
+        found.layers = APART
+        return found
 
     def check(self, pretrained: bool) -> None:
         with files.followed(self.place):
             self._check_settings()
             self.layout  # noqa: B018
+            self._check_layers()
             self._check_weights(pretrained)
             self.reading()
 
     def _check_settings(self) -> None:
         """Raise `InputError` for settings that do not go with the model."""
         raise NotImplementedError
+
+    def _layer_problems(self, pooling: str, others: str) -> list[str]:
+        if pooling != "pooler" or self.layers == "last":
+            return []
+        said = "weighted" if self.layers == APART else self.layers
+        return [f"backbone.layers={said} goes with backbone.pooling={others}, not with pooler."]
+
+    def _check_layers(self) -> None:
+        """Raise `InputError` where the outputs of all layers are asked for and cannot be had."""
+        if self.layers == "last":
+            return
+        try:
+            with files.quiet(), torch.random.fork_rng(devices=[]), torch.no_grad():
+                with torch.device("meta"):
+                    backbone: Any = self.build(False).eval()
+                shape = tuple(backbone(backbone.example()).shape)
+        except (RuntimeError, NotImplementedError):  # a model that looks at values on its way: its first step will tell
+            return
+        except (TypeError, ValueError, AttributeError) as error:
+            shape, said = (), str(error)
+        else:
+            said = f"they are {shape[-1]} numbers"
+        if shape[-1:] != (backbone.num_features,):
+            raise InputError(
+                f"backbone.model={self.name} does not give the outputs of its {self.layout.num_blocks} layers as "
+                f"vectors of {self.layout.num_features} numbers ({said}). Use backbone.layers=last."
+            )
 
     def _model(self) -> torch.nn.Module:
         """The headless model with random weights, as far as it is used."""
@@ -231,6 +272,7 @@ class HuggingFaceText(HuggingFace):
             last (for decoders, whose last token alone has seen the whole text), or the pretrained pooler's.
         max_length: Most tokens of a text; `None` for what the model can take, at most 512.
         weights_key: Where in a checkpoint the model is, if it holds several (see `checkpoint`).
+        layers: Features of the last layer, of a learned weighting over all of them, or of all side by side.
     """
 
     modality: Literal["text"] = "text"
@@ -243,8 +285,9 @@ class HuggingFaceText(HuggingFace):
         max_length: Tokens | None = None,
         rate: Multiplier = 0.1,
         weights_key: str | None = None,
+        layers: Layers = "last",
     ) -> None:
-        super().__init__(model, weights, rate, weights_key)
+        super().__init__(model, weights, rate, weights_key, layers)
         self.pooling: Pooling = pooling
         self.max_length = max_length
 
@@ -253,7 +296,7 @@ class HuggingFaceText(HuggingFace):
             raise InputError(
                 f"backbone.model={self.name} has an encoder and a decoder; choose a model that is one or the other."
             )
-        problems = []
+        problems = self._layer_problems(self.pooling, "mean, cls or last")
         if self.pooling == "pooler" and not files.accepts_pooler(self.config):
             problems.append(f"backbone.model={self.name} has no pooler: choose backbone.pooling=mean, cls or last.")
         if self.pooling == "cls" and not self.tokenizer.has_cls:
@@ -275,7 +318,8 @@ class HuggingFaceText(HuggingFace):
             raise InputError(*problems)
 
     def identity(self, pretrained: bool) -> dict[str, Any]:
-        return {**self._identity(pretrained), "pooling": self.pooling, "tokenizer": self.tokenizer.identity}
+        layers = {} if self.layers == "last" else {"layers": self.layers}
+        return {**self._identity(pretrained), "pooling": self.pooling, "tokenizer": self.tokenizer.identity, **layers}
 
     def shapes(self, num_examples: int, **reading: Any) -> dict[str, Tensor]:
         ids = torch.empty(num_examples, reading["max_length"], dtype=torch.int64, device="meta")
@@ -295,7 +339,7 @@ class HuggingFaceText(HuggingFace):
 
         layout = self.layout
         model, record = self._loaded(pretrained)
-        return TextBackbone(model, layout, self.pooling, record)
+        return TextBackbone(model, layout, self.pooling, record, self.layers)
 
     @property
     def _own_files(self) -> Collection[str]:

@@ -1,6 +1,9 @@
 """transformers' models of sound as configured: checked, identified and built."""
 
+from copy import copy
+from dataclasses import replace
 from functools import cached_property
+from math import ceil
 from typing import Any, Literal
 
 import torch
@@ -11,6 +14,7 @@ from headstart.backbones.backbone import Backbone, Reading
 from headstart.backbones.huggingface import HuggingFace
 from headstart.backbones.huggingface_extractor import SPECTROGRAM, WHISPER, Extractor, read_extractor
 from headstart.backbones.masks import BAND_MASKS, TIME_MASKS
+from headstart.backbones.pooling import Layers
 from headstart.backbones.waveforms import sound_shapes
 from headstart.config.ranges import Multiplier
 from headstart.errors import InputError
@@ -36,9 +40,11 @@ class HuggingFaceAudio(HuggingFace):
         weights: `hub` (those that come with the model), another folder or `package:<name>` (then its configuration
             counts too), a checkpoint of this very model, or `none` for random ones.
         pooling: From the frames' vectors to the sound's: their mean, or (AST) what its classifier was trained on.
-        layers: Features of the last layer, or of a learned weighting over all of them (SUPERB); the weights train with
-            the tail, so they need a strategy that thaws it (`strategy=partial strategy.groups=[tail]`).
+        layers: Features of the last layer, of a learned weighting over all of them (SUPERB), or of all side by side
+            (see `HuggingFace`).
         weights_key: Where in a checkpoint the model is, if it holds several (see `checkpoint`).
+        window: Of Whisper, what a sound is filled up to with silence: `full`, the thirty seconds that it was trained
+            on, or `clip`, the most that is read of a sound, in whole seconds; its positions are cut to that.
     """
 
     modality: Literal["audio"] = "audio"
@@ -49,35 +55,43 @@ class HuggingFaceAudio(HuggingFace):
         model: str,
         weights: str = "hub",
         pooling: Literal["mean", "pooler"] = "mean",
-        layers: Literal["last", "weighted"] = "last",
+        layers: Layers = "last",
         rate: Multiplier = 0.1,
         weights_key: str | None = None,
+        window: Literal["full", "clip"] = "full",
     ) -> None:
-        super().__init__(model, weights, rate, weights_key)
+        super().__init__(model, weights, rate, weights_key, layers)
         self.pooling: Literal["mean", "pooler"] = pooling
-        self.layers = layers
+        self.window = window
+        self._seconds: float | None = None
+
+    def for_clips(self, seconds: float | None) -> "HuggingFaceAudio":
+        found = copy(self)
+        found._seconds = seconds
+        return found
 
     def _check_settings(self) -> None:
         problems = []
         if self.pooling == "pooler" and self._type != SPECTROGRAM:
             problems.append(f"backbone.pooling=pooler is for AST alone; choose mean for {self.name}.")
-        if self.pooling == "pooler" and self.layers == "weighted":
-            problems.append("backbone.layers=weighted goes with backbone.pooling=mean, not with pooler.")
+        problems += self._layer_problems(self.pooling, "mean")
         if problems:
             raise InputError(*problems)
 
     def identity(self, pretrained: bool) -> dict[str, Any]:
         reader = dict(self.extractor.settings)
-        return {**self._identity(pretrained), "pooling": self.pooling, "layers": self.layers, "reader": reader}
+        more = {} if self._num_frames is None else {"num_frames": self._num_frames}
+        return {**self._identity(pretrained), "pooling": self.pooling, "layers": self.layers, "reader": reader, **more}
 
     def shapes(self, num_examples: int, **reading: Any) -> dict[str, Tensor]:
         return sound_shapes(num_examples, reading["sample_rate"], reading["seconds"])
 
     def reading(self) -> Reading:
-        rate, window = self.extractor.sample_rate, self.extractor.window
+        rate, window = self._whole.sample_rate, self._whole.window
         limits = {} if window is None else {"seconds": window / rate}
         arguments = {"sample_rate": rate, "seconds": min([_USUAL_SECONDS, *limits.values()])}
-        return Reading(arguments, dict(arguments), limits)
+        cut = {} if self._num_frames is None else {"window": (self.extractor.window or 0) / rate}
+        return Reading(arguments, {**arguments, **cut}, limits)
 
     def build(self, pretrained: bool) -> Backbone:
         """Under `torch.device("meta")`, `pretrained=False` allocates nothing: for plans."""
@@ -85,11 +99,12 @@ class HuggingFaceAudio(HuggingFace):
 
         layout = self.layout
         model, record = self._loaded(pretrained)
-        mix = live.LayerMix(layout.num_blocks + 1) if self.layers == "weighted" else None
+        if self._num_frames is not None:
+            live.cut_positions(model, self._num_frames // 2)
         kinds = {SPECTROGRAM: live.SpectrogramTransformer, WHISPER: live.WhisperEncoder}
         kind = kinds.get(self._type, live.WaveformTransformer)
         extractor = self.extractor
-        return kind(model, layout, self.pooling, record, extractor.reader(), extractor.sample_rate, mix)
+        return kind(model, layout, self.pooling, record, extractor.reader(), extractor.sample_rate, self.layers)
 
     @cached_property
     def config(self) -> Any:
@@ -98,7 +113,24 @@ class HuggingFaceAudio(HuggingFace):
     @cached_property
     def extractor(self) -> Extractor:
         """How the model reads sounds."""
+        whole, frames = self._whole, self._num_frames
+        return whole if frames is None else replace(whole, sizes={**whole.sizes, "num_frames": frames})
+
+    @cached_property
+    def _whole(self) -> Extractor:
+        """The same, whatever is cut."""
         return read_extractor(self.place, self.config)
+
+    @cached_property
+    def _num_frames(self) -> int | None:
+        """Of the spectrogram of a window that is cut: two to a position; `None` where nothing is cut."""
+        if self.window != "clip" or self._type != WHISPER:
+            return None
+        rate, hop, most = self._whole.sample_rate, int(self._whole.settings["hop_length"]), self._whole.window or 0
+        seconds = self._seconds or min(_USUAL_SECONDS, most / rate)
+        frames, rest = divmod(ceil(seconds) * rate, hop)
+        # transformers' own extractor takes whole seconds, of whole positions
+        return None if rest or frames % 2 or frames >= self._whole.sizes["num_frames"] else frames
 
     @property
     def _type(self) -> str:

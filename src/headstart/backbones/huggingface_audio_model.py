@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -14,27 +15,14 @@ from headstart.backbones.backbone import Inputs, WeightsRecord
 from headstart.backbones.huggingface_depth import Layout
 from headstart.backbones.huggingface_model import MASK, TransformersBackbone
 from headstart.backbones.masks import hidden, hidden_in_waveform
-from headstart.backbones.pooling import Pooling, pool
-
-
-class LayerMix(nn.Module):
-    """A learned weighting over the outputs of all layers, as SUPERB has it (Yang et al. 2021, arXiv:2105.01051)."""
-
-    def __init__(self, num_states: int) -> None:
-        super().__init__()
-        self.weights = nn.Parameter(torch.zeros(num_states))
-
-    def forward(self, states: tuple[Tensor, ...]) -> Tensor:
-        """Hidden states `(B, T, D)` of the stem and of each layer → their weighted mean `(B, T, D)`."""
-        shares = self.weights.softmax(0)
-        return torch.stack([share * state for share, state in zip(shares, states, strict=True)]).sum(0)
+from headstart.backbones.pooling import Pooling
 
 
 class AudioBackbone(TransformersBackbone):
     """`{"waveform": (B, T) float, "lengths": (B,) int64 in samples}` → pooled features `(B, D)`.
 
     `reader` turns waveforms, of `sample_rate` samples a second, into what the model reads; what `time_masks` and
-    `band_masks` name (SpecAugment) is hidden there. With `mix`, the features are of a weighting over all layers.
+    `band_masks` name (SpecAugment) is hidden there.
     """
 
     def __init__(
@@ -45,25 +33,11 @@ class AudioBackbone(TransformersBackbone):
         record: WeightsRecord,
         reader: nn.Module,
         sample_rate: int,
-        mix: LayerMix | None = None,
+        layers: str = "last",
     ) -> None:
-        super().__init__(model, layout, pooling, record)
+        super().__init__(model, layout, pooling, record, layers)
         self.reader: Any = reader
         self.sample_rate = sample_rate
-        self.mix = mix
-
-    def extra(self) -> dict[str, nn.Module]:
-        return {} if self.mix is None else {"mix": self.mix}
-
-    @property
-    def unset(self) -> dict[str, str]:
-        names = [] if self.mix is None else [f"mix.{name}" for name, _ in self.mix.named_parameters()]
-        return dict.fromkeys(names, "backbone.layers=weighted")
-
-    def pooled(self, output: Any, mask: Tensor | None) -> Tensor:
-        if self.mix is None:
-            return super().pooled(output, mask)
-        return pool(self.mix(output.hidden_states), mask, self.pooling)
 
     def states(self, inputs: Inputs) -> tuple[Any, Tensor | None]:
         return self.model(self.read(inputs), **self._wanted), self.frame_mask(inputs["lengths"])
@@ -91,14 +65,6 @@ class AudioBackbone(TransformersBackbone):
         lengths = torch.tensor([4000, 2500], device=device)
         return {"waveform": waveform * (torch.arange(4000, device=device) < lengths[:, None]), "lengths": lengths}
 
-    @property
-    def boundaries(self) -> list[str]:
-        return super().boundaries if self.mix is None else [self._last]
-
-    @property
-    def _wanted(self) -> dict[str, Any]:
-        return {} if self.mix is None else {"output_hidden_states": True}
-
 
 class SpectrogramTransformer(AudioBackbone):
     """The Audio Spectrogram Transformer (Gong et al. 2021, arXiv:2104.01778); all of its frames count."""
@@ -123,6 +89,19 @@ class WhisperEncoder(AudioBackbone):
             2, rounding_mode="floor"
         )  # its second convolution has stride 2
         return torch.arange(positions, device=lengths.device) < used[:, None]
+
+
+def cut_positions(encoder: Any, num_positions: int) -> None:
+    """Let Whisper's encoder read as many positions, the first of those that it knows."""
+    weight, whole = encoder.embed_positions.weight, encoder.config
+    kept = nn.Embedding.from_pretrained(weight.detach()[:num_positions].clone())
+    encoder.embed_positions = kept.requires_grad_(weight.requires_grad)
+    encoder.max_source_positions = num_positions
+    config = deepcopy(whole)
+    config.max_source_positions = num_positions
+    for module in encoder.modules():
+        if getattr(module, "config", None) is whole:
+            module.config = config
 
 
 class WaveformTransformer(AudioBackbone):
@@ -163,7 +142,7 @@ class WaveformTransformer(AudioBackbone):
         encoder: Any = self.model.encoder
         collected: list[Tensor] = []
         hooks = []
-        if self.mix is not None:  # the states that enter the first layer, and those that leave each one
+        if self.layers != "last":  # the states that enter the first layer, and those that leave each one
             layers = self.layout.layers(self.model)
             hooks = [layers[0].register_forward_pre_hook(lambda _, args: collected.append(args[0]))]
             hooks += [layer.register_forward_hook(lambda *call: collected.append(_hidden(call[2]))) for layer in layers]
@@ -174,7 +153,7 @@ class WaveformTransformer(AudioBackbone):
         finally:
             for hook in hooks:
                 hook.remove()
-        if self.mix is not None:
+        if self.layers != "last":
             output.hidden_states = tuple(collected)
         return output, mask
 

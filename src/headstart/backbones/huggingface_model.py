@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from headstart.backbones.backbone import Backbone, DepthGroup, Granularity, Inputs, WeightsRecord
 from headstart.backbones.huggingface_depth import STEM, TAIL, Layout, depth_groups, spanning_modules
-from headstart.backbones.pooling import Pooling, pool
+from headstart.backbones.pooling import APART, LayerMix, Pooling, pool
 
 FEATURES = "features"
 """The name of the activations after the last group: the pooled features."""
@@ -39,17 +39,24 @@ class _ReachedError(Exception):
 class TransformersBackbone(Backbone):
     """A transformers model without its head; subclasses say how inputs become hidden states.
 
-    What the model itself does outside its layers (dropout of embeddings, SpecAugment) follows the stem: it is off
-    where the stem is frozen.
+    `layers` says of which of them the features are (see `pooling.Layers`), or `apart`: pooled side by side, for a head
+    that weighs them. What the model itself does outside its layers (dropout of embeddings, SpecAugment) follows the
+    stem: it is off where the stem is frozen.
     """
 
-    def __init__(self, model: nn.Module, layout: Layout, pooling: Pooling, record: WeightsRecord) -> None:
+    def __init__(
+        self, model: nn.Module, layout: Layout, pooling: Pooling, record: WeightsRecord, layers: str = "last"
+    ) -> None:
         super().__init__()
         self.model: nn.Module = model
         self.layout = layout
         self.pooling = pooling
-        self.num_features = layout.num_features
         self.weights = record
+        self.layers = layers
+        num_states = layout.num_blocks + 1
+        self.mix = LayerMix(num_states) if layers == "weighted" else None
+        self.num_weighed = num_states if layers == APART else 1
+        self.num_features = layout.num_features * (num_states if layers in ("concat", APART) else 1)
         self._exact: list[str] | None = None
 
     @abstractmethod
@@ -68,22 +75,35 @@ class TransformersBackbone(Backbone):
     def example(self) -> dict[str, Tensor]:
         """A small batch with padding, on the model's device, to prove cuts with."""
 
-    def extra(self) -> dict[str, nn.Module]:
-        """Modules beside the model, by name, that work on its hidden states."""
-        return {}
+    @property
+    def unset(self) -> dict[str, str]:
+        names = [] if self.mix is None else [f"mix.{name}" for name, _ in self.mix.named_parameters()]
+        return dict.fromkeys(names, "backbone.layers=weighted")
 
     def pooled(self, output: Any, mask: Tensor | None) -> Tensor:
-        """Features `(B, D)` of the model's output."""
+        """Features `(B, num_features)` of the model's output."""
         if self.pooling == "pooler":
             return output.pooler_output
-        return pool(output.last_hidden_state, mask, self.pooling)
+        if self.layers == "last":
+            return pool(output.last_hidden_state, mask, self.pooling)
+        if self.mix is not None:
+            return pool(self.mix(output.hidden_states), mask, self.pooling)
+        return torch.cat([pool(state, mask, self.pooling) for state in output.hidden_states], 1)
+
+    def weigh(self, weights: Tensor) -> None:
+        """From now on weigh the layers (`apart` until now) as a head with these weights would."""
+        self.num_features, self.num_weighed, self.layers = self.layout.num_features, 1, "weighted"
+        self.mix = LayerMix(len(weights))
+        self.mix.weights.data.copy_(weights)
 
     def forward(self, inputs: Inputs) -> Tensor:
         self._settle()
         return self.pooled(*self.states(inputs))
 
     def groups(self, granularity: Granularity = "blocks") -> list[DepthGroup]:
-        return depth_groups(self.model, self.layout, granularity, "model.", self.extra())
+        return depth_groups(
+            self.model, self.layout, granularity, "model.", {} if self.mix is None else {"mix": self.mix}
+        )
 
     def real_positions(self, inputs: Inputs, values: Tensor) -> Tensor | None:
         return self.context(inputs, values).get(MASK)
@@ -91,7 +111,14 @@ class TransformersBackbone(Backbone):
     # --- cuts: the model's own forward, begun late or ended early ----------------------------------------------------
 
     @property
+    def _wanted(self) -> dict[str, Any]:
+        """What the model is asked for beside its last hidden states."""
+        return {} if self.layers == "last" else {"output_hidden_states": True}
+
+    @property
     def boundaries(self) -> list[str]:
+        if self.layers != "last":
+            return [self._last]
         if self._exact is None:
             self._exact = list(self._proven())
         return [*self._exact, self._last]
@@ -168,14 +195,16 @@ class TransformersBackbone(Backbone):
 class TextBackbone(TransformersBackbone):
     """`{"input_ids": (B, L), "attention_mask": (B, L), "token_type_ids": (B, L)?}` → pooled features `(B, D)`."""
 
-    def __init__(self, model: nn.Module, layout: Layout, pooling: Pooling, record: WeightsRecord) -> None:
-        super().__init__(model, layout, pooling, record)
+    def __init__(
+        self, model: nn.Module, layout: Layout, pooling: Pooling, record: WeightsRecord, layers: str = "last"
+    ) -> None:
+        super().__init__(model, layout, pooling, record, layers)
         taken = inspect.signature(model.forward).parameters
         self._taken = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in taken]
 
     def states(self, inputs: Inputs) -> tuple[Any, Tensor | None]:
         arguments = {name: inputs[name] for name in self._taken if name in inputs}
-        return self.model(**arguments), inputs["attention_mask"]
+        return self.model(**arguments, **self._wanted), inputs["attention_mask"]
 
     def context(self, inputs: Inputs, hidden: Tensor) -> dict[str, Tensor]:
         return {MASK: inputs["attention_mask"]}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Le
-from torch import Tensor
+from torch import Tensor, nn
 
 from headstart.backbones import checkpoint
 from headstart.backbones.backbone import BackboneFactory, Reading, WeightsRecord
@@ -173,6 +173,9 @@ class Spectrogram(BackboneFactory):
             self._patch_step,
             round(self.seconds * self.settings.sample_rate),
         )
+
+    def source_classifier(self) -> nn.Linear:
+        return self._pictures.source_classifier()
 
 
 class _Pictures(Timm):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import torch
 from annotated_types import Ge, Le
-from torch import Tensor
+from torch import Tensor, nn
 
 from headstart.backbones import checkpoint, checkpoint_file, hub, weights
 from headstart.backbones.backbone import Backbone, BackboneFactory, Reading, WeightsRecord
@@ -303,6 +303,25 @@ class Timm(BackboneFactory):
         trained = {name: found.state[name] for name, _ in model.named_parameters()}
         checkpoint.check_finite(trained, file.source)
         return found, WeightsRecord(file.source, weights.file_sha256(path), found.ignored, found.place)
+
+    def source_classifier(self) -> nn.Linear:
+        if self.weights == "none":
+            return super().source_classifier()
+        found, record = self.fitting_state(self.probe)
+        width = self.probe.shape[1]
+        matrices = [value.flatten(1) for value in found.classifier.values() if value.ndim > 1]
+        vectors = [value for value in found.classifier.values() if value.ndim == 1]
+        if len(matrices) != 1 or len(vectors) > 1 or matrices[0].shape[1] != width:
+            raise InputError(
+                f"strategy.regularizer=CoTuning tunes the classifier that the backbone was pretrained with, but in "
+                f"{record.source} there is none that is one linear layer on the {width} features of {self.name}. Use "
+                "other weights, or another strategy."
+            )
+        layer = nn.utils.skip_init(nn.Linear, width, len(matrices[0]))
+        with torch.no_grad():
+            layer.weight.copy_(matrices[0])
+            layer.bias.copy_(vectors[0]) if vectors else layer.bias.zero_()
+        return layer
 
     @cached_property
     def _with_classifier(self) -> dict[str, Tensor]:

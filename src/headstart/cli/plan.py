@@ -22,6 +22,8 @@ from headstart.splits.splitter import Split
 from headstart.strategies import drawing
 from headstart.strategies.plan import HEAD
 from headstart.tasks.task import Targets
+from headstart.training.heads import built_head
+from headstart.training.neighbours import NearestNeighbours
 from headstart.training.starts import STORED_SHARE, Stored, starts
 from headstart.training.work import OnShapes, TooSlowError, expected_work
 
@@ -66,7 +68,10 @@ def forecast(draft: Draft) -> dict[str, Any]:
     num_classes = None if division is None else division.num_outputs
     num_examples = None if division is None or not draft.factory.reads_one_size else len(division.split.train)
     with torch.device("meta"):
-        head = parts.head.build(sketch.num_features, num_classes or UNKNOWN_CLASSES)
+        head = built_head(parts.head, sketch.num_features, num_classes or UNKNOWN_CLASSES, sketch.num_weighed)
+        if isinstance(head, NearestNeighbours):
+            num_keys = USUAL_SIZES[0] if division is None else len(division.split.train)
+            head.hold(torch.empty(num_keys, head.keys.shape[1]), torch.empty(num_keys, head.votes.shape[1]))
     head_size = sum(parameter.numel() for parameter in head.parameters())
     begun, work = _work(draft, head, None if division is None else division.split)
     epochs = pairwise([*plan.earliest, plan.max_epochs])
@@ -103,6 +108,7 @@ def forecast(draft: Draft) -> dict[str, Any]:
         "remarks": [] if division is None else list(division.remarks),
         "average": parts.strategy.averaging,
         "measured_rates": parts.strategy.measured_rates,
+        "steps": parts.strategy.steps,
         "phases": phases,
         "flops": None if None in epochs_of_work else sum(epochs_of_work),
     }
@@ -132,6 +138,10 @@ def page(draft: Draft, width: int) -> str:
                 f"Phase {index} starts from what {phase['starts_after']} gives, stored once, if the model can be cut "
                 "there exactly; that pass comes on top."
             )
+    if draft.sketch.num_weighed > 1:
+        notes.append(
+            f"Layers: weights of {draft.sketch.num_weighed} outputs, the stem's and each layer's, train with the head."
+        )
     if remark := parts.unfreeze.remark(plan):
         notes.append(remark)
     if plan.frozen_norm != "eval" or plan.thawed_norm != "train":
@@ -145,6 +155,8 @@ def page(draft: Draft, width: int) -> str:
         )
     if found["measured_rates"]:
         notes.append(f"Rates: {found['measured_rates']}.")
+    if found["steps"]:
+        notes.append(f"Steps: {found['steps']}.")
     if found["average"]:
         notes.append(f"Kept: {found['average']}.")
     wrapped = [line for note in notes for line in wrap(note, width)]
@@ -207,7 +219,8 @@ def _work(draft: Draft, head: nn.Module, division: Split | None) -> tuple[dict[i
             with OnShapes():
                 begun = starts(backbone, draft.plan, stored if are_fixed else None, room)
         has_copy = strategy.regularizer is not None and strategy.regularizer.compares_maps
-        return begun, expected_work(backbone, head, groups, draft.plan, inputs, begun, has_copy)
+        work = expected_work(backbone, head, groups, draft.plan, inputs, begun, has_copy)
+        return begun, [strategy.num_passes * one for one in work]
     except TooSlowError as error:
         log.warning("What a step takes is not told: %s. Training with it will be slow here.", error)
         return {}, None

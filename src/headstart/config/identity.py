@@ -33,7 +33,7 @@ INCIDENTAL_WEIGHTS = frozenset({"backbone.weights", "backbone.weights_key"})
 """Keys that say where weights are; what they are is the backbone's to tell."""
 
 OFF = {
-    "trial": False, "strategy.average": None, "strategy.average_decay": 0.999,
+    "trial": False, "strategy.average": None, "strategy.sam": None, "strategy.average_decay": 0.999,
     "trainer.threads": None, "trainer.reuse_views": False, "data.value_range": None, "data.part": "middle",
     "split._target_": "headstart.splits.holdout.Holdout", "split.val_fraction": None,
     "split.test_fraction": None, "split.n_per_class": None, "split.seed": None,
@@ -59,6 +59,11 @@ def settings(cfg: DictConfig) -> dict[str, Any]:
             keep.pop(key, None)
     if keep.get("head.l2") == "auto" and keep.get("head.solver") == "gradient":
         keep["head.l2"] = 1.0  # nothing reads it; it was the default when such runs were first named
+    kind = str(keep.get("backbone._target_")).rpartition(".")[2]
+    if kind == "HuggingFaceAudio":
+        keep.pop("backbone.window", None)  # which the backbone's own identity tells where it is cut
+    if keep.get("backbone.layers") == "last" and kind == "HuggingFaceText":
+        del keep["backbone.layers"]  # which models of text had not when such runs were first named
     return keep
 
 

@@ -51,8 +51,10 @@ class AdapterFormat(Format):
         backbone = model.backbone
         if isinstance(backbone, SpectrogramBackbone) or not isinstance(backbone, TimmBackbone | TransformersBackbone):
             return "adapters go out of models of transformers and of timm's of pictures; other formats have it merged"
-        if isinstance(backbone, AudioBackbone) and backbone.mix is not None:
-            return "it weighs the outputs of its layers, which goes out with no adapter"
+        if model.layers != "last":
+            return "its head reads the outputs of all layers, which goes out with no adapter"
+        if model.run.reading.description.get("window"):
+            return "the window of its base model was cut, which an adapter does not say (backbone.window=full)"
         if isinstance(backbone, TimmBackbone) and TimmFormat().refusal(model):
             return str(TimmFormat().refusal(model))
         if _source(model) is None:

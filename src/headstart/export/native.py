@@ -52,7 +52,8 @@ def cell_of(model: PlainModel) -> Cell | None:
         return None
     config: Any = backbone.model.config
     find = _CELLS.get(config.model_type)
-    return None if find is None else find(model, backbone)
+    reads = ("last", "weighted") if find is _mean_of_projected else ("last",)
+    return None if find is None or backbone.layers not in reads else find(model, backbone)
 
 
 def labels(model: PlainModel) -> dict[str, Any]:

@@ -35,8 +35,8 @@ class OnnxFormat(Format):
         missing = [name for name in NEEDED if find_spec(name) is None]
         if missing:
             raise InputError(f"--to onnx needs {', '.join(missing)}: pip install 'headstart[onnx]'")
-        if isinstance(model.backbone, AudioBackbone) and model.backbone.mix is not None:
-            return "it weighs the outputs of its layers, which a graph is not made of"
+        if model.layers != "last":
+            return "its head reads the outputs of all layers, which a graph is not made of"
         if not isinstance(model.backbone, TimmBackbone | TextBackbone | AudioBackbone):
             return "its backbone is neither timm's nor of transformers"
         return None

@@ -5,7 +5,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from headstart.backbones.huggingface_audio_model import AudioBackbone, WhisperEncoder
+from headstart.backbones.huggingface_audio_model import WhisperEncoder
 from headstart.backbones.huggingface_model import TransformersBackbone
 from headstart.backbones.spectrogram_model import SpectrogramBackbone
 from headstart.backbones.timm_model import TimmBackbone
@@ -28,8 +28,8 @@ class PlainFormat(Format):
     def refusal(self, model: PlainModel) -> str | None:
         if not isinstance(model.backbone, TimmBackbone | TransformersBackbone):
             return "its backbone is neither timm's nor of transformers"
-        if isinstance(model.backbone, AudioBackbone) and model.backbone.mix is not None:
-            return "it weighs the outputs of its layers, which takes more than a few lines"
+        if model.layers != "last":
+            return "its head reads the outputs of all layers, which takes more than a few lines"
         return None
 
     def write(self, model: PlainModel, folder: Path) -> Written:

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from headstart.backbones.backbone import Backbone, BackboneFactory, Inputs
+from headstart.backbones.huggingface_model import TransformersBackbone
 from headstart.errors import InputError
 from headstart.run.load import FinishedRun
 from headstart.strategies.adapters import is_adapted
 from headstart.tasks.regression import Regression
-from headstart.training.heads import MLP, Linear
+from headstart.training.heads import MLP, Linear, WeighedStates
+from headstart.training.neighbours import Neighbours
 
 PROBLEM_TYPES = {
     "multiclass": "single_label_classification",
@@ -68,6 +70,11 @@ class PlainModel:
         return round(reading["seconds"] * reading["sample_rate"])
 
     @property
+    def layers(self) -> str:
+        """Of which of the backbone's layers the features are: `last`, but where transformers' models have more."""
+        return getattr(self.backbone, "layers", "last")
+
+    @property
     def is_linear(self) -> bool:
         return len(self.head) == 1
 
@@ -93,6 +100,11 @@ def plain_model(run: FinishedRun) -> PlainModel:
     Raises:
         InputError: if its head is none that can be described in plain layers.
     """
+    if isinstance(run.parts.head, Neighbours):
+        raise InputError(
+            f"{run.directory.path} has head=knn, which is its training examples and goes to no format: headstart "
+            "predict and headstart.load use it. Only head=linear and head=mlp can be exported."
+        )
     if not isinstance(run.parts.head, Linear | MLP):
         raise InputError(
             f"{run.directory.path} has a head of its own kind ({type(run.parts.head).__name__}): only head=linear and "
@@ -101,10 +113,15 @@ def plain_model(run: FinishedRun) -> PlainModel:
     backbone, adapter = deepcopy(run.backbone).float(), run.parts.strategy.adapter
     if adapter is not None and is_adapted(backbone):
         adapter.fold(backbone)
+    own = run.model.head
+    if isinstance(own, WeighedStates):  # pooling is linear: weighed before it or after it is the same
+        assert isinstance(backbone, TransformersBackbone)
+        backbone.weigh(own.weights.detach().float())
+        own = own.head
     task, size = run.task, len(run.classes)
     units = (task.mean, task.spread) if isinstance(task, Regression) else ((0.0,) * size, (1.0,) * size)
     mean, spread = map(torch.tensor, units)
-    head = _plain(run.model.head, mean, spread)
+    head = _plain(own, mean, spread)
     return PlainModel(run, backbone, head, mean, spread)
 
 

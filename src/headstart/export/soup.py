@@ -53,6 +53,8 @@ def soup(directory: Path, how: str) -> Soup:
     if how not in HOW:
         raise unknown("soup", how, HOW)
     best = load(selected(directory).runs[0])
+    if not any(True for _ in best.head.parameters()):
+        raise InputError(f"The heads of the runs in {directory} have no weights that could be averaged (head=knn).")
     runs = _ingredients(directory, best)
     job = job_of(best)
     monitor = best.result.selection.metric if best.result.selection else job.cfg.trainer.monitor

@@ -6,7 +6,6 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from headstart.backbones.huggingface_audio_model import AudioBackbone
 from headstart.backbones.huggingface_model import TransformersBackbone
 from headstart.backbones.timm_model import TimmBackbone
 from headstart.export import snippets
@@ -32,8 +31,8 @@ class TransformersFormat(Format):
             return f"the model is timm's{more}"
         if not isinstance(model.backbone, TransformersBackbone):
             return "the model is none of transformers"
-        if isinstance(model.backbone, AudioBackbone) and model.backbone.mix is not None and native(model) is None:
-            return "it weighs the outputs of its layers, which the classifier that transformers has for it does not"
+        if model.layers != "last" and native(model) is None:
+            return "its head reads the outputs of all layers, which no classifier that transformers has for it does"
         return None
 
     def write(self, model: PlainModel, folder: Path) -> Written:

@@ -39,6 +39,8 @@ STRATEGIES: dict[str, tuple[str, str, Any]] = {  # light, dark, marker
     "stochnorm": ("#0b5563", "#63b7c7", "*"),
     "surgical_auto": ("#3f6b96", "#93bde6", "H"),
     "delta": ("#7a4a78", "#d3a3d0", (4, 1, 0)),
+    "sam": ("#2e6b3a", "#86c994", (5, 1, 0)),
+    "cotuning": ("#94591a", "#e0a566", (6, 1, 0)),
 }
 DASHES = ("-", (0, (4, 1.6)), (0, (1, 1.3)), (0, (5, 1.5, 1, 1.5)))
 FILLS = ("full", "none", "left", "top")

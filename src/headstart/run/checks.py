@@ -19,14 +19,55 @@ from headstart.strategies.strategy import Strategy
 from headstart.tasks.task import Task
 
 
-def check_solver(solver: str, task: Task, plan: Plan) -> None:
-    if solver != "lbfgs":
+def check_solver(solver: str, task: Task, plan: Plan, num_weighed: int) -> None:
+    """Raise `InputError` where a head that takes no steps of training cannot do without them."""
+    if solver == "gradient":
         return
-    task.check_exact()
+    if solver == "lbfgs":
+        task.check_exact()
+    does, other = _WITHOUT_STEPS[solver]
     if not plan.head_only():
         raise InputError(
-            "head.solver=lbfgs solves for a head on frozen features, but the strategy trains the backbone too. "
-            "Use head.solver=gradient, or strategy=feature_extraction."
+            f"{does} on frozen features, but the strategy trains the backbone too. "
+            f"Use {other}, or strategy=feature_extraction."
+        )
+    if num_weighed > 1:
+        raise InputError(
+            f"{does}, but backbone.layers=weighted has weights of layers that train. Use {other}, or "
+            "backbone.layers=concat or last."
+        )
+
+
+_WITHOUT_STEPS = {
+    "lbfgs": ("head.solver=lbfgs solves for a head", "head.solver=gradient"),
+    "neighbours": ("head=knn looks up the training examples", "head=linear"),
+}
+"""By solver: what such a head does, and what to use in its place."""
+
+
+def check_features(solver: str, cfg: DictConfig, plan: Plan, is_probe: bool, mixes: bool) -> None:
+    """Raise `InputError` where a head that takes no steps would not be given features that never change."""
+    if solver == "gradient" or is_probe:
+        return
+    does, other = _WITHOUT_STEPS[solver]
+    causes = {
+        "the augmentation mixes examples (use another)": mixes,
+        f"trainer.limit_batches={cfg.trainer.limit_batches} leaves some out (use null)": cfg.trainer.limit_batches,
+        "trainer.precision=64-true trains step by step (use 32-true)": cfg.trainer.precision == "64-true",
+        f"strategy.frozen_norm={plan.frozen_norm} changes features with every batch (use eval)": True,
+    }
+    raise InputError(
+        f"{does} on features that are computed once, but {next(cause for cause, holds in causes.items() if holds)}. "
+        f"Or use {other}."
+    )
+
+
+def check_sharpness(strategy: Strategy, accumulated: int) -> None:
+    if strategy.sam is not None and accumulated > 1:
+        raise InputError(
+            f"strategy.sam={strategy.sam:g} goes through each step's examples twice, but "
+            f"trainer.accumulate_grad_batches={accumulated} makes a step of several batches, the first of which are "
+            "gone by then. Use trainer.accumulate_grad_batches=1."
         )
 
 

@@ -51,9 +51,15 @@ class Parts:
         return getattr(self.data, "size", None)
 
     @property
+    def seconds(self) -> float | None:
+        """The most that is read of a sound, where the data say it."""
+        return self.data.overrides.get("seconds")
+
+    @property
     def sized_backbone(self) -> BackboneFactory:
-        """The backbone for examples of the data's size."""
-        return self.backbone if self.size is None else self.backbone.resized(self.size)
+        """The backbone for examples of the data's size, and for what is trained of it."""
+        sized = (self.backbone if self.size is None else self.backbone.resized(self.size)).for_clips(self.seconds)
+        return sized.for_head_alone() if self.strategy.keeps_backbone else sized
 
 
 def parts_of(cfg: DictConfig, try_optimizer: bool = True) -> Parts:

@@ -20,6 +20,7 @@ from headstart.record.result import Result
 from headstart.run.attention import weigh_channels
 from headstart.run.averages import average_of, moving_average
 from headstart.run.begin import begin_record
+from headstart.run.cotuning import relate, with_source
 from headstart.run.heads import fitted_heads
 from headstart.run.job import Job
 from headstart.run.parts import build_backbone, build_head, build_optimizer, data_module, some_training_batches
@@ -27,6 +28,7 @@ from headstart.run.scores import (
     count_parameters,
     keep_adapter,
     keep_model_files,
+    of_layers,
     record_probe,
     record_scores,
     record_trial,
@@ -53,6 +55,8 @@ from headstart.training.epochs import (
 from headstart.training.module import TransferModule
 from headstart.training.ranks import other_ranks
 from headstart.training.relative_rates import NUM_BATCHES, RelativeRates
+from headstart.training.sharpness import SharpnessAware
+from headstart.training.source_head import count_source
 from headstart.training.thaw import Thaw
 from headstart.training.trainer import interruptible, lightning_trainer
 
@@ -131,7 +135,7 @@ def train_model(job: Job, record: Recorder, until: int | None = None) -> Result:
         "train_flops": fit.flops,
         "feature_flops": fit.feature_flops,
         "peak_memory_bytes": fit.peak_memory,
-        "trainable_parameters": job.num_trainable(reached) + count_parameters(head),
+        "trainable_parameters": job.num_trainable(reached) + count_source(backbone) + count_parameters(head),
         "total_parameters": count_parameters(backbone) + count_parameters(head),
         "fused_with": 0,
     }
@@ -156,7 +160,8 @@ def train_model(job: Job, record: Recorder, until: int | None = None) -> Result:
     job.examples.verify()
     keep_adapter(job, fit.module, directory)
     keep_model_files(job, directory)
-    done = record_scores(job, record, average.rows, scored, val, cost, backbone.weights, kept, average.record)
+    told = kept, average.record, of_layers(module)
+    done = record_scores(job, record, average.rows, scored, val, cost, backbone.weights, *told)
     directory.tidy(job.cfg.trainer.keep_checkpoint)
     progress.done(last_line(done))
     return done
@@ -181,7 +186,7 @@ def _fit(
     data = data_module(job)
     backbone = build_backbone(job)
     head = build_head(job, backbone.num_features)
-    groups = backbone.groups(job.strategy.granularity)
+    groups = with_source(job, backbone, backbone.groups(job.strategy.granularity))
     module = TransferModule(
         backbone,
         head,
@@ -194,6 +199,7 @@ def _fit(
         job.parts.augmentation,
         job.strategy.regularizer,
         job.strategy.adapter is None or job.strategy.adapter.starts_at_nothing,
+        None if job.strategy.sam is None else SharpnessAware(job.strategy.sam),
     )
     thaw = Thaw(job.plan, job.parts.scheduler, groups)
     rows, flops = EpochRows(thaw, on_row, progress), FlopMeter(thaw)
@@ -214,7 +220,8 @@ def _fit(
     memory, frozen = PeakMemory(device), frozen_features(job, device)
     module.keep(kept_activations(job, backbone, frozen, device))
     began, is_paused = time.perf_counter(), False
-    flops.total += weigh_channels(job, backbone, frozen, device)  # a run that goes on has the same from its checkpoint
+    # a run that goes on has the same from its checkpoint
+    flops.total += weigh_channels(job, backbone, frozen, device) + relate(job, backbone, frozen)
     with interruptible():
         try:
             trainer.fit(module, data, ckpt_path=resumable(directory.last, job.run_id), weights_only=True)

@@ -57,6 +57,7 @@ def _really(strategy: Strategy, plan: Plan, kinds: Mapping[str, tuple[Kind, ...]
         or strategy.regularizer
         or strategy.layer_rates
         or strategy.stochastic_norm
+        or strategy.sam
         or len(set(rates)) > 1
         or 0 in rates
     ):

@@ -1,4 +1,4 @@
-"""The heads of probes, trained together or solved exactly."""
+"""The heads of probes: trained together, solved exactly, or filled with the training examples."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from headstart.progress import Progress
 from headstart.run.job import Job
+from headstart.training.neighbours import NearestNeighbours, remember
 from headstart.training.probe import train_probes
 from headstart.training.probe_spec import Patience, Probe, ProbeOutcome
 from headstart.training.solver import solve
@@ -20,11 +21,14 @@ def fitted_heads(
     device: torch.device,
     progress: Progress,
 ) -> list[ProbeOutcome]:
-    """Heads trained on `views` of the features, together; where an exact solution was asked for, on the first view."""
+    """Heads trained on `views` of the features, together; those that are not trained by steps, on the first view."""
     features, targets = views[0], torch.from_numpy(jobs[0].targets.values)
-    exact = [place for place, job in enumerate(jobs) if job.parts.head.solver == "lbfgs"]
-    others = [place for place in range(len(jobs)) if place not in exact]
-    outcomes = {place: _solved(jobs[place], features, targets) for place in exact}
+    outcomes = {
+        place: _without_steps(job, head, features, targets)
+        for place, (job, head) in enumerate(zip(jobs, heads, strict=True))
+        if job.parts.head.solver != "gradient"
+    }
+    others = [place for place in range(len(jobs)) if place not in outcomes]
     report = lambda place, row: progress.epoch(row) if place == 0 else None  # noqa: E731
     probes = [_probe(jobs[place], heads[place]) for place in others]
     if probes:
@@ -34,7 +38,10 @@ def fitted_heads(
     return [outcomes[place] for place in range(len(jobs))]
 
 
-def _solved(job: Job, features: Tensor, targets: Tensor) -> ProbeOutcome:
+def _without_steps(job: Job, head: nn.Module, features: Tensor, targets: Tensor) -> ProbeOutcome:
+    if isinstance(head, NearestNeighbours):
+        divided = job.split.train, job.split.val
+        return remember(head, features, targets, *divided, job.task, job.cfg.trainer.monitor)
     return solve(
         features,
         targets,

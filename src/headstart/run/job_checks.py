@@ -14,6 +14,7 @@ from headstart.splits.duplicates import Duplicates, remarks
 from headstart.strategies.plan import HEAD
 from headstart.strategies.strategy import no_start
 from headstart.tasks.task import Targets, Task
+from headstart.training.neighbours import Neighbours
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,12 @@ def note_random(job: Job) -> None:
         )
 
 
+def note_all_vote(job: Job) -> None:
+    head, num = job.parts.head, len(job.split.train)
+    if isinstance(head, Neighbours) and head.k > num:
+        log.warning("head.k=%d is more than the %s: all of them vote.", head.k, plural(num, "training example"))
+
+
 def check_start(job: Job) -> None:
     if job.strategy.average == "wise_ft" and job.identity["weights"]["weights"] is None:
         raise InputError(no_start("backbone.weights=none"))
@@ -86,21 +93,21 @@ def check_steps(job: Job) -> None:
 
 def rules(job: Job) -> list[str]:
     """What this run's numbers follow from beside its settings; their ids tell runs of before that did it otherwise."""
-    settings, is_exact = job.cfg.trainer, job.parts.head.solver == "lbfgs"
+    settings, takes_no_steps = job.cfg.trainer, job.parts.head.solver != "gradient"
     rules = {
-        "the epoch is selected by the monitor": settings.monitor != "val/accuracy" and not is_exact,
+        "the epoch is selected by the monitor": settings.monitor != "val/accuracy" and not takes_no_steps,
         "patience counts in the last phase": settings.patience is not None and len(job.plan.phases) > 1,
         "improvements beyond min_delta are counted in double precision": settings.patience is not None
         and settings.min_delta > 0
         and not job.is_probe,
         "a head on features trains at the rates of its plan": job.is_probe
-        and not is_exact
+        and not takes_no_steps
         and (
             (job.plan.restart and len(job.plan.phases) > 1)
             or any(rate != 1 for phase in job.plan.phases for rate in phase.rates[HEAD].values())
         ),
         "a head on features reads the batches of other strategies": job.is_probe
-        and not is_exact
+        and not takes_no_steps
         and (_may_differ_in_length(job) or settings.devices > 1),
     }
     return [rule for rule, holds in rules.items() if holds]

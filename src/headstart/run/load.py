@@ -32,6 +32,8 @@ from headstart.system.bounded import DamagedError
 from headstart.tasks.task import Task
 from headstart.training import scoring
 from headstart.training.checkpoints import DamagedCheckpointError, read_checkpoint
+from headstart.training.heads import built_head
+from headstart.training.source_head import NAME as SOURCE
 
 log = logging.getLogger(__name__)
 
@@ -162,9 +164,9 @@ def _model(
     state = _weights(directory, done)
     of_head = _below(state, "head.")
     num_features = next((tensor.shape[1] for tensor in of_head.values() if tensor.ndim == 2), 0)  # of its first layer
-    own = _below(state, "backbone.")
+    own = {name: tensor for name, tensor in _below(state, "backbone.").items() if not name.startswith(f"{SOURCE}.")}
     backbone = _backbone(factory, parts.strategy, seed, own, num_features, done, directory)
-    head = parts.head.build(backbone.num_features, num_outputs)
+    head = built_head(parts.head, backbone.num_features, num_outputs, backbone.num_weighed, parts.task.link)
     _fill(head, of_head, directory)
     return TrainedModel(backbone, head)
 

@@ -17,6 +17,7 @@ from headstart.run.sketch import outline
 from headstart.system.cache import cache_dir
 from headstart.system.places import check_folder, closed
 from headstart.training.activations import FrozenFeatures
+from headstart.training.heads import built_head
 from headstart.training.memory import least_bytes, may_be_too_much, memory_here
 from headstart.training.ranks import check_devices
 from headstart.training.rows import rows
@@ -98,7 +99,7 @@ def note_few_steps(job: Job) -> None:
 def _model_bytes(job: Job) -> int:
     """Of all parameters, and of the gradients of those that train."""
     with torch.device("meta"):
-        head = job.parts.head.build(job.sketch.num_features, job.num_outputs)
+        head = built_head(job.parts.head, job.sketch.num_features, job.num_outputs, job.sketch.num_weighed)
     own = sum(parameter.numel() for parameter in head.parameters())
     return 4 * (job.sketch.total_parameters + job.num_trainable(len(job.plan.phases)) + 2 * own)
 

@@ -17,6 +17,7 @@ from headstart.run.job import Job
 from headstart.run.unchanged import check_weights
 from headstart.seeding import seed_for
 from headstart.training.device import device_of
+from headstart.training.heads import built_head
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ def build_backbone(job: Job) -> Backbone:
 
 def build_head(job: Job, num_features: int) -> nn.Module:
     torch.manual_seed(seed_for(job.seed, "head"))
-    return job.parts.head.build(num_features, job.num_outputs)
+    return built_head(job.parts.head, num_features, job.num_outputs, job.sketch.num_weighed, job.task.link)
 
 
 def build_optimizer(job: Job) -> Callable[..., torch.optim.Optimizer]:

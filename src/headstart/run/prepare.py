@@ -16,14 +16,17 @@ from headstart.data.source import Source
 from headstart.errors import InputError, collect
 from headstart.run.checks import (
     check_attention,
+    check_features,
     check_modalities,
     check_overrides,
     check_plateaus,
+    check_sharpness,
     check_solver,
     check_tracker,
     check_views,
 )
 from headstart.run.chosen import Parts, parts_of
+from headstart.run.cotuning import check_source
 from headstart.run.false_names import check_strategy_name
 from headstart.run.findings import Findings, key_of
 from headstart.run.job import Draft, Job
@@ -31,6 +34,7 @@ from headstart.run.job_checks import (
     check_copies,
     check_start,
     check_steps,
+    note_all_vote,
     note_idle,
     note_random,
     rules,
@@ -92,8 +96,9 @@ def _prepared(cfg: DictConfig, here: bool, findings: Findings) -> Job:
         [
             partial(check_strategy_name, cfg, strategy, job_plan, sketch.kinds),
             partial(check_plateaus, parts.task, job_plan),
-            partial(check_solver, parts.head.solver, parts.task, job_plan),
+            partial(check_solver, parts.head.solver, parts.task, job_plan, sketch.num_weighed),
             partial(check_attention, strategy, parts.task),
+            partial(check_sharpness, strategy, settings.accumulate_grad_batches),
         ]
     )
     note_idle(parts.augmentation)
@@ -106,6 +111,9 @@ def _prepared(cfg: DictConfig, here: bool, findings: Findings) -> Job:
     }
     job = Job(cfg, parts, factory, sketch, job_plan, source, found["split"], what, findings)
     check_start(job)
+    check_source(job)
+    check_features(parts.head.solver, cfg, job_plan, job.is_probe, parts.augmentation.mixes)
+    note_all_vote(job)
     check_copies(job)
     check_steps(job)
     if here:
@@ -152,7 +160,8 @@ def _bound(cfg: DictConfig) -> tuple[Parts, BackboneFactory, dict[str, Any]]:
     """Parts, the backbone's factory at the data's size, and the resolved nodes that they were made from."""
     parts = parts_of(cfg)
     nodes = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in ("data", "task")}
-    nodes["backbone"] = [OmegaConf.to_container(cfg.backbone, resolve=True), parts.size]
+    shaped = [parts.size, parts.seconds, parts.strategy.keeps_backbone]
+    nodes["backbone"] = [OmegaConf.to_container(cfg.backbone, resolve=True), *shaped]
     return parts, parts.sized_backbone, nodes
 
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from headstart.backbones.backbone import WeightsRecord
+from headstart.backbones.pooling import LayerMix
 from headstart.data.module import DataModule
 from headstart.data.source import Source
 from headstart.metrics import best_epoch, mode
@@ -27,6 +28,7 @@ from headstart.training import scoring
 from headstart.training.activations import FrozenFeatures
 from headstart.training.calibration import calibration_of
 from headstart.training.checkpoints import read_checkpoint, write_checkpoint
+from headstart.training.heads import WeighedStates
 from headstart.training.module import DivergedError, TransferModule
 from headstart.training.probe_spec import ProbeOutcome
 
@@ -61,6 +63,8 @@ def record_probe(
 ) -> Result:
     """Score a trained head and write its record; one that diverged is recorded as failed."""
     source, test, targets = job.source, job.split.test, job.targets.values
+    if outcome.best_state is not None:
+        head.load_state_dict(outcome.best_state)
     frozen_rates = {f"lr/{group}": 0.0 for group in job.plan.groups[:-1]}
     order = ("epoch", "step", "phase", *job.history, "seconds")
     rows = [
@@ -84,7 +88,6 @@ def record_probe(
     weights = job.factory.record(job.strategy.pretrained)
     if job.is_trial:
         return record_trial(job, record, rows, cost, weights)
-    head.load_state_dict(outcome.best_state)
     head.eval()
     ids = source.ids  # once: a source may draw the list up anew each time
     with torch.inference_mode():
@@ -97,7 +100,14 @@ def record_probe(
     if job.cfg.trainer.keep_checkpoint:
         state = {f"head.{name}": tensor for name, tensor in outcome.best_state.items()}
         write_checkpoint(record.directory.best, {"state_dict": state, "epoch": outcome.best_epoch}, job.run_id)
-    return record_scores(job, record, rows, scored, val, cost, weights, l2=outcome.l2)
+    more = {} if outcome.l2 is None else {"l2": outcome.l2}
+    return record_scores(job, record, rows, scored, val, cost, weights, more=more | of_layers(head))
+
+
+def of_layers(model: nn.Module) -> dict[str, Any]:
+    """How a model weighs the outputs of its layers, the stem's first, if it does."""
+    mixes = [part.weights for part in model.modules() if isinstance(part, WeighedStates | LayerMix)]
+    return {"layer_weights": [round(share, 6) for share in mixes[0].detach().softmax(0).tolist()]} if mixes else {}
 
 
 def score(job: Job, data: DataModule, module: TransferModule, device: torch.device) -> dict[str, Scored]:
@@ -143,13 +153,13 @@ def record_scores(
     weights: WeightsRecord,
     kept: Mapping[int, str] | None = None,
     average: Mapping[str, Any] | None = None,
-    l2: float | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Result:
     """Turn what was scored into metrics, predictions and the result; the epoch is the one that was best by the monitor.
 
     `val` are outputs `(N, O)` and targets of the validation examples, which say how sure the model may be. `kept` names
     the group, by phase, whose stored activations training started from; `average` is how the weights were averaged,
-    `l2` the penalty of a head that was solved for.
+    `more` what else is to be told of what came out.
     """
     assert not job.is_trial, "a trial of a search is not scored on test"
     task, names = job.task, job.targets.names
@@ -171,7 +181,7 @@ def record_scores(
             for name, part in scored.items()
         },
         calibration=calibration_of(task, val, (test.outputs, test.targets)),
-        details=task.details(test.outputs, torch.from_numpy(test.targets), names) | ({} if l2 is None else {"l2": l2}),
+        details=task.details(test.outputs, torch.from_numpy(test.targets), names) | dict(more or {}),
         **({} if average is None else {"average": dict(average)}),
         **_circumstances(job, rows, weights, kept),
     )
@@ -288,7 +298,9 @@ def _head_flops(head: nn.Module, num_features: int) -> float:
     key = (repr(head), num_features)  # which tells all layers and their sizes
     if key not in _HEAD_FLOPS:
         with FlopCounterMode(display=False) as counter, torch.enable_grad():
-            head(torch.zeros(2, num_features, device=next(head.parameters()).device)).sum().backward()
+            outputs = head(torch.zeros(2, num_features, device=next(chain(head.parameters(), head.buffers())).device))
+            if outputs.requires_grad:  # nearest neighbours have nothing to train
+                outputs.sum().backward()
         head.zero_grad(set_to_none=True)
         _HEAD_FLOPS[key] = counter.get_total_flops() / 2
     return _HEAD_FLOPS[key]

@@ -26,6 +26,8 @@ class Sketch:
     """The depth groups with batch norms that keep moving statistics."""
     unset: Mapping[Row, str]
     """Rows with parameters that no weights set, and the setting that brings them."""
+    num_weighed: int = 1
+    """Of how many vectors side by side the features are, which the head is to weigh."""
 
     @property
     def total_parameters(self) -> int:
@@ -60,6 +62,6 @@ def sketch_of(factory: BackboneFactory, node: Any, strategy: Strategy, findings:
         unset = {row: backbone.unset[name] for row, named in table.items() for name in named if name in backbone.unset}
         names = tuple(group.name for group in groups)
         normed = frozenset(g.name for g in groups if any(any(batch_norms(module)) for module in g.modules))
-        return Sketch(names, backbone.num_features, counts, normed, unset)
+        return Sketch(names, backbone.num_features, counts, normed, unset, backbone.num_weighed)
 
     return findings.get("sketch", key_of(node, strategy.granularity, adapter), draw)

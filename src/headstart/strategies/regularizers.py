@@ -39,6 +39,9 @@ class Regularizer(ABC):
     compares_maps = False
     """Whether it needs feature maps, those of a frozen copy of the backbone too (`of_examples`)."""
 
+    needs_source = False
+    """Whether it needs the classifier that the backbone was pretrained with (`of_source`)."""
+
     @property
     def remark(self) -> str:
         """What it takes beside the steps themselves, in words; empty if nothing."""
@@ -57,6 +60,10 @@ class Regularizer(ABC):
 
     def of_examples(self, maps: Mapping[str, MapPair]) -> "Tensor | float":
         """The mean over a batch's examples of what is a penalty on each, from its feature maps by layer."""
+        return 0.0
+
+    def of_source(self, logits: "Tensor", wanted: "Tensor") -> "Tensor | float":
+        """The same from the logits of the source classes `(B, S)` and the shares that they should have."""
         return 0.0
 
 
@@ -158,3 +165,30 @@ class Delta(Regularizer):
         if name in self.weights:
             by_channel = by_channel * (self.weights[name].to(by_channel) * by_channel.shape[1])
         return by_channel.sum(1).mean()
+
+
+class CoTuning(Regularizer):
+    """`weight · CE(p(source class | y), source classifier)` beside the task's loss (Co-Tuning: You et al. 2020, eq. 1):
+    the classifier that the backbone was pretrained with is tuned too, on the source classes that go with each label.
+
+    Which do is learned before training (see `training.relationship`). The classifier trains with the backbone's last
+    group, and is no part of the finished model.
+    """
+
+    needs_source = True
+
+    def __init__(self, weight: Pull = 2.3) -> None:
+        self.weight = weight
+
+    @property
+    def remark(self) -> str:
+        return (
+            "the classifier of the pretraining is tuned too, on the source classes that go with each label; its work "
+            "and its parameters are not told here"
+        )
+
+    def penalty(self, features: "Tensor") -> "Tensor":
+        return features.new_zeros(())
+
+    def of_source(self, logits: "Tensor", wanted: "Tensor") -> "Tensor | float":
+        return -self.weight * (wanted * logits.float().log_softmax(1)).sum(1).mean()

@@ -22,6 +22,8 @@ Average = Literal["ema", "wise_ft"]
 LayerRates = Literal["auto_rgn"]
 """What sets the rates of depth groups relative to each other while training goes on: relative gradient norms."""
 Chance = Annotated[float, Gt(0), Lt(1)]
+Radius = Annotated[float, Gt(0), Le(100)]
+"""How far all weights together are moved, in their own units."""
 USUAL_DECAY = 0.999
 OWN_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "adapter")
 
@@ -36,6 +38,7 @@ class Strategy:
 
     With `layer_rates` it is multiplied by what is measured in every epoch (see `training.relative_rates`).
     With `stochastic_norm` batch norms choose by chance what they normalise by (see `training.stochastic_norm`).
+    With `sam`, a radius, steps are sharpness-aware (see `training.sharpness`).
     With `average` a run keeps averaged weights (see `training.averaging`): `ema` by `average_decay`, or `wise_ft`.
     """
 
@@ -58,6 +61,7 @@ class Strategy:
         stochastic_norm: Chance | None = None,
         average: Average | None = None,
         average_decay: ProperFraction = USUAL_DECAY,
+        sam: Radius | None = None,
     ) -> None:
         if average_decay != USUAL_DECAY and average != "ema":
             raise InputError(
@@ -74,6 +78,12 @@ class Strategy:
         self.stochastic_norm = stochastic_norm
         self.layer_rates: LayerRates | None = layer_rates
         self.average, self.average_decay = average, average_decay
+        self.sam = sam
+
+    @property
+    def keeps_backbone(self) -> bool:
+        """Whether nothing of the backbone ever trains, whichever it is."""
+        return self.patterns is not None and not self.patterns and self.adapter is None
 
     def trainable(self, kinds: Mapping[str, Collection[Kind]]) -> tuple[str, ...]:
         """The backbone groups that may train at all, from the input to the output.
@@ -162,6 +172,21 @@ class Strategy:
         )
 
     @property
+    def steps(self) -> str | None:
+        """What is done at every step beside the usual, in words."""
+        if self.sam is None:
+            return None
+        return (
+            f"by the gradient at weights that were moved by {self.sam:g} towards a higher loss (SAM): every step takes "
+            "two passes"
+        )
+
+    @property
+    def num_passes(self) -> int:
+        """Forward and backward, of a step."""
+        return 1 if self.sam is None else 2
+
+    @property
     def averaging(self) -> str | None:
         """What a run keeps in place of one step's weights, in words."""
         words = {
@@ -178,9 +203,10 @@ class Strategy:
                 ("average", self.average),
                 ("regularizer", self.regularizer),
                 ("layer_rates", self.layer_rates),
+                ("sam", self.sam),
             ):
                 if value is not None:
-                    name = value if isinstance(value, str) else type(value).__name__
+                    name = type(value).__name__ if isinstance(value, Regularizer) else value
                     raise InputError(
                         f"strategy.{key}={name} needs something that is tuned in the backbone, but this strategy keeps "
                         f"it whole as it came. Leave strategy.{key} out, or tune (strategy=fine_tune, say)."

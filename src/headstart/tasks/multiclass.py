@@ -34,6 +34,7 @@ class Multiclass(Task):
     """
 
     name, output, outputs = "multiclass", "class", "classes"
+    link = "softmax"
     strata_are_classes = True
     score = running = "accuracy"
     of_epoch = ("balanced_accuracy", "macro_f1")

@@ -29,6 +29,7 @@ class Multilabel(Task):
     """
 
     name, output, outputs = "multilabel", "class", "classes"
+    link = "sigmoid"
     strata_are, without_stratum = "labels", "Averages over labels leave them out there."
     score, running = "mean_average_precision", "exact_match"
     of_epoch = ("mean_average_precision", "macro_f1")

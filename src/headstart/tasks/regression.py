@@ -123,6 +123,10 @@ class Regression(Task):
     def shares(self, labels: Tensor, num_outputs: int) -> Tensor:
         return labels
 
+    def votes(self, targets: Tensor, num_outputs: int) -> Tensor:
+        """Standardised, as a head gives them."""
+        return self._standardised(targets, targets.double()).float()
+
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return self._losses(outputs, self._standardised(targets, outputs)).mean()
 

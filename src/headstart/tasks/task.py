@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -58,6 +58,8 @@ class Task(ABC):
     """What splits keep the shares of, in words."""
     without_stratum: ClassVar[str] = "Averages over classes leave them out there."
     """What follows where a part has no example of one."""
+    link: ClassVar[Literal["softmax", "sigmoid", "identity"]] = "identity"
+    """What makes of a head's outputs what is said: probabilities, or the (standardised) numbers themselves."""
     metrics: ClassVar[tuple[str, ...]]
     """All metrics that `scores` gives, each of which may select the epoch."""
 
@@ -134,6 +136,10 @@ class Task(ABC):
     @abstractmethod
     def shares(self, labels: Tensor, num_outputs: int) -> Tensor:
         """Labels as what can be mixed, `(B, O)` float32; the loss takes such mixtures too."""
+
+    def votes(self, targets: Tensor, num_outputs: int) -> Tensor:
+        """What an example says of others that are like it `(B, O)` float32, such that means of votes can be taken."""
+        return self.shares(targets, num_outputs).float()
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from headstart.training.activations import Kept
 from headstart.training.epoch_metrics import Mean, Outputs
 from headstart.training.feature_maps import StartingMaps
 from headstart.training.rows import rows
+from headstart.training.sharpness import SharpnessAware
+from headstart.training.source_head import source_of
 from headstart.training.thaw import hold
 
 DECAYED = frozenset({"weight", "adapter"})
@@ -48,6 +50,7 @@ class TransferModule(pl.LightningModule):
         measures: metrics of val that are measured in every epoch beside `loss` and the task's running one.
         augmentation: mixes whole batches on the device, if it does.
         regularizer: a penalty that is added to the training loss.
+        sharpness: makes each step sharpness-aware, if it is to be.
         decays_adapter: whether weight decay pulls an adapter towards what it began from, so that it gets some.
     """
 
@@ -66,8 +69,10 @@ class TransferModule(pl.LightningModule):
         augmentation: Augmentation | None = None,
         regularizer: Regularizer | None = None,
         decays_adapter: bool = True,
+        sharpness: SharpnessAware | None = None,
     ) -> None:
         super().__init__()
+        self.sharpness = sharpness
         self.backbone, self.head = backbone, head
         self.task, self.seed, self.measures, self.num_outputs = task, seed, list(measures), num_outputs
         self.optimizer, self.augmentation, self.regularizer = optimizer, augmentation, regularizer
@@ -136,16 +141,27 @@ class TransferModule(pl.LightningModule):
         features, maps = self._with_maps(batch, inputs)
         outputs = self.head(features)
         loss = self.task.loss(outputs.float(), targets)
-        detached = loss.detach()
-        self._note_divergence(detached)
-        self.train_loss.update(detached * len(labels), len(labels))
-        self.train_running.update(self.task.values(outputs.detach().float(), labels).sum(), len(labels))
+        if self.sharpness is None or not self.sharpness.is_second:
+            self._note_training(loss.detach(), outputs.detach().float(), labels)
         if maps and self.regularizer is not None:
             loss = loss + self.regularizer.of_examples(maps)
+        if self.regularizer is not None and (source := source_of(self.backbone)) is not None:
+            shares = targets if targets is not labels else self.task.shares(labels, self.num_outputs)
+            loss = loss + self.regularizer.of_source(source(features), source.wanted(shares))
         if "num_global" in batch:
             # processes average their gradients: scaled so that every example of the batch weighs the same
             loss = loss * (len(labels) * self.trainer.world_size / batch["num_global"])
         return loss if self.regularizer is None else loss + self.regularizer.penalty(features)
+
+    def _note_training(self, loss: Tensor, outputs: Tensor, labels: Tensor) -> None:
+        self._note_divergence(loss)
+        self.train_loss.update(loss * len(labels), len(labels))
+        self.train_running.update(self.task.values(outputs, labels).sum(), len(labels))
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        if self.sharpness is not None:
+            optimizer_closure = self.sharpness.closure(self, optimizer_closure)
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         outputs, labels = self.head(self._features(batch, batch["inputs"])).float(), batch["labels"]

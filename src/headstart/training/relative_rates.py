@@ -69,7 +69,7 @@ def relative_norms(groups: Mapping[str, Sequence[nn.Parameter]], loss: Tensor) -
     ratios = {}
     for group, several in groups.items():
         moved = _norm([gradients[id(tensor)] for tensor in several])
-        size = _norm([tensor.detach() for tensor in several])
+        size = _norm([tensor.detach() for tensor in several if gradients[id(tensor)] is not None])
         ratios[group] = moved / size if size else inf
     return ratios
 

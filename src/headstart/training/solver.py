@@ -70,7 +70,7 @@ def solve(
         weight, bias = solution[:, :-1], solution[:, -1]
         state = {"weight": weight.float(), "bias": (bias - weight @ centre.cpu()).float()}
         outputs = F.linear(features.float(), *(tensor.to(features.device) for tensor in state.values())).double().cpu()
-        rows.append(_measure(task, outputs, targets.cpu(), train, val, monitor))
+        rows.append(measured_row(task, outputs, targets.cpu(), train, val, monitor))
         states.append(state)
     best, steps = best_epoch(rows, monitor), sum(int(found.nit) for found in solved)
     row = rows[best] | {"step": steps, "seconds": time.perf_counter() - began}
@@ -98,7 +98,8 @@ def _minimised(objectives: Sequence[Objective], size: int, options: dict[str, An
     return found
 
 
-def _measure(task: Task, outputs: Tensor, targets: Tensor, train: np.ndarray, val: np.ndarray, monitor: str) -> Row:
+def measured_row(task: Task, outputs: Tensor, targets: Tensor, train: np.ndarray, val: np.ndarray, monitor: str) -> Row:
+    """The one row of history of a head that takes no steps, from outputs `(N, O)` of all examples."""
     values = task.values(outputs, targets).double()
     names = [name.removeprefix("val/") for name in task.history([monitor])[4:]]
     return {

@@ -157,7 +157,9 @@ def _step(
         if has_copy:
             with torch.no_grad():
                 backbone(inputs) if group is None else backbone.suffix(activations, group)
-        head(features).sum().backward()
+        outputs = head(features)
+        if outputs.requires_grad:  # nearest neighbours have nothing to train
+            outputs.sum().backward()
     return count.get_total_flops() - before
 
 
