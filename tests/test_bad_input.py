@@ -134,6 +134,10 @@ NAMES = [
     ("strategy=bias_only +strategy.stochastic_norm=0.5", "but this strategy trains none of them"),
     ("strategy=stochnorm strategy.stochastic_norm=null", "with strategy.stochastic_norm=null it is fine_tune"),
     ("strategy=surgical_auto strategy.layer_rates=null", "with strategy.layer_rates=null it is fine_tune"),
+    (
+        "strategy=lora +strategy.regularizer._target_=headstart.strategies.regularizers.L2SP",
+        "but this strategy trains only adapter there",
+    ),
     ("strategy=sam strategy.sam=null", "with strategy.sam=null it is fine_tune"),
     (
         "strategy=feature_extraction strategy.sam=0.05",

@@ -129,6 +129,7 @@ def test_packaged_weights_know_what_they_see():
     backbone = factory.build(pretrained=True).eval()
     images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     assert torch.equal(full.classifier(backbone.model(images)), full(images))
+    assert torch.equal(factory.source_classifier().weight, full.classifier.weight)
     assert backbone.weights.sha256.startswith("57934424")  # as the file's own name says
     assert backbone.weights.ignored == ("classifier.weight", "classifier.bias")
     assert factory.identity(True)["weights"] == f"sha256:{backbone.weights.sha256}"

@@ -61,3 +61,29 @@ def folded(run, state):
     model.load_state_dict(state)
     run.strategy.adapter.fold(model.backbone)
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+DELTA = "+strategy.regularizer={_target_: headstart.strategies.regularizers.Delta, alpha: 1.0, attention: null}"
+
+
+@pytest.mark.parametrize(
+    ("family", "method", "word"),
+    [
+        ("vit", "dora", DELTA),
+        ("cnn", "loha", DELTA),
+        ("vit", "pissa", "+strategy.layer_rates=auto_rgn"),
+        ("vit", "oft", "strategy.sam=0.05"),
+        ("cnn", "ia3", "+strategy.layer_decay=0.5"),
+    ],
+)
+def test_penalties_and_rates_by_depth_go_with_adapters_and_go_on_with_the_same_bits(rig, family, method, word):
+    words = [*peft(method), word]
+    run = rig(family, *words, max_epochs=2).fit()
+    with pytest.raises(InterruptedError):
+        rig(family, *words, max_epochs=2, callbacks=[Cut(1)], folder="cut").fit()
+    same(run, rig(family, *words, max_epochs=2, folder="cut").fit())
+    plain = rig(family, *peft(method), max_epochs=2, folder="plain").fit()
+    assert any(not torch.equal(run.state()[name], plain.state()[name]) for name in plain.state())
+    rates = run.history()[-1]
+    if "layer_decay" in word:
+        assert rates["lr/layer4"] == pytest.approx(0.5 * rates["lr/head"])

@@ -169,6 +169,7 @@ def _plan(sketch: Sketch, parts: Parts, cfg: DictConfig) -> Plan:
     rate = parts.backbone.rate
     plan: Plan = parts.strategy.plan(sketch.kinds, parts.unfreeze, cfg.trainer.max_epochs, rate)
     parts.strategy.check_norms(plan, sketch.batch_norms)
+    parts.strategy.check_pull(plan)
     if parts.strategy.regularizer is not None:
         share = -(-int(cfg.trainer.batch_size) // int(cfg.trainer.devices))
         parts.strategy.regularizer.check(share, sketch.num_features)

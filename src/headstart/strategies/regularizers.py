@@ -36,6 +36,8 @@ class Regularizer(ABC):
 
     replaces_decay = False
     """Whether it takes the place of weight decay."""
+    pulls_weights = False
+    """Whether all that it does to the backbone is to pull weights, those of kind `weight`."""
     compares_maps = False
     """Whether it needs feature maps, those of a frozen copy of the backbone too (`of_examples`)."""
 
@@ -71,6 +73,7 @@ class L2SP(Regularizer):
     """`alpha/2 · ‖w − w⁰‖² + beta/2 · ‖head‖²` (Li, Grandvalet & Davoine 2018, eq. 2), over weights alone."""
 
     replaces_decay = True
+    pulls_weights = True
 
     def __init__(self, alpha: Pull = 0.1, beta: Decay = 0.01) -> None:
         self.alpha, self.beta = alpha, beta

@@ -141,6 +141,18 @@ class Strategy:
             self.granularity,
         )
 
+    def check_pull(self, plan: Plan) -> None:
+        """Raise `InputError` where weights are to be pulled to where they began, and none of the backbone's moves."""
+        penalty = self.regularizer
+        if penalty is None or not penalty.pulls_weights:
+            return
+        if not any(phase.trains(group, "weight") for phase in plan.phases for group in plan.groups[:-1]):
+            raise InputError(
+                f"strategy.regularizer={type(penalty).__name__} pulls weights of the backbone to where they began, but "
+                f"this strategy trains only {', '.join(self.kinds)} there. Leave strategy.regularizer out, or tune "
+                "weights (strategy=l2_sp)."
+            )
+
     def check_norms(self, plan: Plan, batch_norms: Collection[str]) -> None:
         """Raise `InputError` where batch norms are to be stochastic and none is in training mode; `batch_norms` are the
         depth groups that have some."""
