@@ -86,4 +86,4 @@ def test_penalties_and_rates_by_depth_go_with_adapters_and_go_on_with_the_same_b
     assert any(not torch.equal(run.state()[name], plain.state()[name]) for name in plain.state())
     rates = run.history()[-1]
     if "layer_decay" in word:
-        assert rates["lr/layer4"] == pytest.approx(0.5 * rates["lr/head"])
+        assert rates["lr/layer4.0"] == pytest.approx(0.5 * rates["lr/head"])
