@@ -71,3 +71,10 @@ def test_a_monitor_must_be_a_metric_of_the_task():
     Multiclass().check_monitor("val/quadratic_kappa", "trainer.monitor")
     with pytest.raises(InputError, match=r"task=multiclass.*val/rmse.*Choices.*val/auroc"):
         Multiclass().check_monitor("val/rmse", "trainer.monitor")
+
+
+def test_the_constant_answer_is_shared_by_classes_that_are_equally_frequent_in_training():
+    targets = torch.tensor([0, 1, 1, 1, 2, 2, 2, 2, 2, 2])  # shares of 0.1, 0.3 and 0.6
+    task = Multiclass()
+    for train, expected in (([0, 1, 1, 2], 0.3), ([0, 1, 2], 1 / 3), ([0, 1, 1, 2, 2], 0.45)):
+        assert task.baseline(np.array(train), targets) == {"majority_accuracy": pytest.approx(expected)}

@@ -222,7 +222,7 @@ def constant_answer(rows: Sequence[Summary], metric: Metric) -> str | None:
     value = other.text(other.sign * known[0][1])
     below = [row.cell.contender.label for row, score in known if _own(row, metric, other) <= other.sign * score]
     if name.startswith("majority_"):
-        text = f"Always answering the class that is most frequent in training would be right in {value}"
+        text = f"Always answering the class most frequent in training (on average, of equal ones) is right in {value}"
         return text + (f"; no more accurate than that: {listing(below)}." if below else ".")
     text = f"One and the same answer, the best for training, would come to {other.title} {value}"
     return text + (f"; no better than that: {listing(below)}." if below else ".")
