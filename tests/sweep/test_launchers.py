@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,47 @@ def test_the_same_results_by(launcher: str, words: list[str], basic: dict[str, A
     status, said = finish(tmp_path, [*words, f"hydra/launcher={launcher}"])
     assert status == 0, said
     assert metrics(tmp_path) == basic
+
+
+@pytest.mark.slow
+@needs("hydra_plugins.hydra_ray_launcher")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes cannot be listed")
+def test_workers_of_ray_that_are_killed_lose_nothing(words: list[str], tmp_path: Path):
+    many = [
+        *words[:-2],
+        "strategy=fine_tune",
+        "seed=range(12)",
+        "hydra/launcher=ray",
+        "+hydra.launcher.ray.init.num_cpus=2",
+    ]
+    process = start(tmp_path, many)
+    killed: set[int] = set()
+    deadline = time.monotonic() + 200
+    while len(killed) < 2 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+        if len(results(tmp_path)) > 2 * len(killed):
+            for worker in set(workers_of_ray(tmp_path)) - killed:
+                os.kill(worker, signal.SIGKILL)
+                killed.add(worker)
+                break
+    said = process.communicate(timeout=400)[1]
+    assert process.returncode == 0, said
+    assert len(killed) == 2
+    found = results(tmp_path)
+    assert sorted(run["seed"] for run in found) == list(range(12))
+    assert {run["status"] for run in found} == {"completed"}
+
+
+def workers_of_ray(home: Path) -> list[int]:
+    """Processes that run jobs of a comparison in that folder."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (place / "cmdline").read_bytes().startswith(b"ray::_run_job") and (
+                place / "cwd"
+            ).resolve() == home.resolve():
+                found.append(int(place.name))
+    return found
 
 
 @pytest.mark.slow
