@@ -31,6 +31,8 @@ its size stands its distance from the best, with the interval over seeds, and th
 examples too.
 """
 Record = Mapping[str, Any]
+POINTS = ("How sure", "With less data", "Under shift", "At what cost", "The baseline", "What these data cannot tell")
+"""What of the report's answer is on the page; the rest is in the report."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def section(finding: Finding, summary: Record, picture: str | None) -> str:
     lines += [f"- **Run**: {date.today():%-d %B %Y}: {counts}; {_minutes(summary)}", ""]
     lines += [*table(summary), ""]
     lines += [f"**{summary['answer']['headline']}**", ""]
-    lines += [f"- {point['about']}: {point['text']}" for point in summary["answer"]["points"]]
+    points = {point["about"]: point["text"] for point in summary["answer"]["points"]}
+    lines += [f"- {about}: {points[about]}" for about in POINTS if about in points]
     if picture:
         lines += ["", f"![Scores of {finding.name}](pictures/{picture})"]
     return "\n".join(lines) + "\n"
