@@ -18,10 +18,17 @@ class Progress:
     """Shows one run's epochs: metrics so far and what remains."""
 
     def __init__(
-        self, title: str, max_epochs: int, note: str = "", shown: Sequence[str] = (), live: bool | None = None
+        self,
+        title: str,
+        max_epochs: int,
+        note: str = "",
+        shown: Sequence[str] = (),
+        live: bool | None = None,
+        speaks: bool = True,
     ) -> None:
         self.title, self.max_epochs, self.shown = title, max_epochs, [one for one in shown if one != "val/loss"]
-        self.live = sys.stderr.isatty() if live is None else live
+        self.speaks = speaks
+        self.live = speaks and (sys.stderr.isatty() if live is None else live)
         self.began = self.last = time.monotonic()
         self.first_epoch: int | None = None
         self.scores = ""
@@ -65,6 +72,8 @@ class Progress:
     def _write(self, line: str) -> None:
         line = plain(line)
         self.last = time.monotonic()
+        if not self.speaks:
+            return
         sys.stderr.write(f"\r\x1b[2K{line[: _width()]}" if self.live else f"{line}\n")
         sys.stderr.flush()
 

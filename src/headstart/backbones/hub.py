@@ -1,6 +1,8 @@
 """Weights on the Hugging Face hub: found in the local cache first, asked for over the network only if it answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,19 @@ ANSWER_SECONDS = 3.0
 """How long one request may take; the hub's own clients would retry for most of a minute."""
 PATIENCE_SECONDS = 8.0
 """How long we wait in all, also where name resolution hangs, which no request's timeout covers."""
+
+
+_asks: ContextVar[bool] = ContextVar("asks the hub", default=True)
+
+
+@contextmanager
+def cached_only() -> Iterator[None]:
+    """Within the block nothing is asked for over the network: what is not in the cache cannot be had."""
+    token = _asks.set(False)
+    try:
+        yield
+    finally:
+        _asks.reset(token)
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,8 @@ def _in_cache(repository: str, filenames: Sequence[str], revision: str | None) -
 def _on_hub(repository: str, filenames: Sequence[str], revision: str | None) -> HubFile:
     from huggingface_hub import HfApi, constants
 
+    if not _asks.get():
+        raise _unavailable(repository, "the local cache does not have it")
     if constants.HF_HUB_OFFLINE:
         raise _unavailable(repository, "HF_HUB_OFFLINE is set and the local cache does not have it")
     try:

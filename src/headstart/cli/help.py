@@ -7,6 +7,7 @@ usage: headstart COMMAND [ARGUMENTS]
 
   train  [KEY=VALUE ...] [-m]      one run, or with -m a comparison
   plan   [KEY=VALUE ...] [--json]  what would train when, at which rate; trains nothing
+  advise [KEY=VALUE ...] [--json]  what to try first on this data, measured in minutes
   report DIR... [--open]           tables, figures and a page of evidence
   status DIR                       what of a comparison is done, failed, running, missing
   rerun  RUN_DIR [--check]         the same run again, and whether it gave the same numbers
@@ -38,6 +39,25 @@ examples
   headstart plan strategy=gradual_unfreeze backbone=resnet50
   headstart plan strategy=partial strategy.last_k=2 backbone=vit_small
   headstart plan strategy=discriminative strategy.layer_decay=0.7 --json
+""",
+    "advise": """\
+usage: headstart advise [KEY=VALUE ...] [--minutes N] [--json] [--out DIR]
+
+What to try first on this data. Looks at the data (imbalance, copies, labels that the nearest neighbours speak
+against, what is cut off), at each backbone's features on at most 2,000 examples of train and val (nearest neighbours,
+an exact linear probe in five folds, a learning curve), takes a few real steps of each strategy, and says which backbone
+and strategy to begin with, how sure that is, what it costs here, and the command to run next. Test labels are not read.
+
+Takes the settings of `headstart train`. backbone=a,b,c names backbones; else all that read such data and have their
+weights here. strategy=a,b names those to compare with the probe (fine_tune,lora,lp_ft).
+
+  --minutes N   about how long it may take (5)
+  --json        all of it for programs, on the screen
+  --out DIR     where advice.html and advice.json go, else outputs/NAME/advice
+
+examples
+  headstart advise data=image_folder data.root=photos
+  headstart advise backbone=minilm data=text_csv data.path=reviews.csv data.text_column=text data.label_column=stars
 """,
     "report": """\
 usage: headstart report DIR... [--out=DIR] [--margin=POINTS] [--open]

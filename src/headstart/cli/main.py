@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from headstart.cli import help
 
-COMMANDS = ("train", "plan", "report", "status", "rerun", "predict", "export", "store")
+COMMANDS = ("train", "plan", "advise", "report", "status", "rerun", "predict", "export", "store")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,7 +95,7 @@ def _complete(words: list[str]) -> int:
         print(" ".join(f"{command} " for command in COMMANDS))
         return 0
     if len(typed) > 1 and typed[1] in COMMANDS:
-        if typed[1] not in ("train", "plan"):
+        if typed[1] not in ("train", "plan", "advise"):
             return 0
         os.environ["COMP_LINE"] = line.replace(f" {typed[1]}", "", 1)
     from headstart.cli import hydra_app

@@ -15,7 +15,7 @@ from headstart.data.file_check import Finding, Verify
 from headstart.data.files import FileSource
 from headstart.data.listing import Listing, list_table
 from headstart.data.names import folder_name
-from headstart.data.picture_files import decoders, inspect_picture, kind
+from headstart.data.picture_files import decoders, inspect_picture, kind, opened
 from headstart.data.picture_values import Scales
 from headstart.data.pictures import READER, Pictures
 from headstart.data.records import is_table, read_records, table_name
@@ -77,6 +77,13 @@ class ImageFiles(FileSource):
         red, green, blue = fill
         sizing = Sizing(size, interpolation, crop_pct, crop_mode, (red, green, blue))
         return Pictures(self.files, self.fingerprint, sizing, self.scales, self._cache_bytes)
+
+    def extents(self, places: Sequence[int]) -> list[tuple[int, int]]:
+        found = []
+        for place in places:
+            with opened(self.files(place)) as image:
+                found.append(image.size)
+        return found
 
     @property
     def reader(self) -> str:

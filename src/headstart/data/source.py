@@ -152,6 +152,11 @@ class Source(ABC):
         """A hash of each example's content, equal for exact copies; `None` where there can be none."""
         return None
 
+    def extents(self, places: Sequence[int]) -> list[tuple[int, int]]:
+        """Width and height in pixels of the pictures at `places`, before they are sized; empty where that means
+        nothing, or all have the size that they are read at."""
+        return []
+
     @property
     def is_here(self) -> bool:
         """Whether it can be read without the network."""

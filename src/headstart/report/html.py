@@ -54,6 +54,10 @@ class Page:
     notes: Sequence[str]
     swatches: Mapping[str, str]
     """CSS variable of a contender's colour, by its label."""
+    kind: str = "comparison"
+    """What it is a page of."""
+    summary: str = "summary.json"
+    """The file beside it that has every number."""
 
 
 def render(page: Page) -> str:

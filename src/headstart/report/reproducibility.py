@@ -26,6 +26,8 @@ class Item:
 
     question: str
     answers: list[str]
+    command: str = ""
+    """To be pasted, above the paragraphs."""
 
 
 def checklist(analysis: Analysis, records: SweepRecords) -> list[Item]:

@@ -174,12 +174,33 @@ def follow(job: Job, directory: RunDirectory) -> None:
         _fit(job, directory, lambda row: None, Progress(title(job), job.cfg.trainer.max_epochs, live=False))
 
 
+def begin(job: Job, directory: RunDirectory, epochs: int) -> Sequence[Mapping[str, Any]]:
+    """Train the first epochs of a run and leave it as a kill would, to go on from there; nothing is scored on test.
+
+    Returns:
+        The rows of its history so far.
+    """
+    with notes.listening() as heard, notes.of_libraries(NOISE, CHANGES):
+        record = begin_record(job, directory, heard)
+        set_process_up(job.cfg.trainer.threads, job.cfg.trainer.deterministic)
+        return _fit(job, directory, record.row, Progress(title(job), job.cfg.trainer.max_epochs), epochs).rows
+
+
+def rehearse(job: Job, directory: RunDirectory, watch: Any) -> None:
+    """Train as a run does, while a callback (`watch`) looks on, and ends it by what it raises; nothing is recorded."""
+    set_process_up(job.cfg.trainer.threads, job.cfg.trainer.deterministic)
+    with notes.of_libraries(NOISE, CHANGES):
+        silent = Progress("", job.cfg.trainer.max_epochs, speaks=False)
+        _fit(job, directory, lambda row: None, silent, watch=[watch])
+
+
 def _fit(
     job: Job,
     directory: RunDirectory,
     on_row: Callable[[Mapping[str, Any]], None],
     progress: Progress,
     until: int | None = None,
+    watch: Sequence[Any] = (),
 ) -> Fit:
     """Train a model as its plan says: data → backbone → head → module → trainer → fit."""
     settings = job.cfg.trainer
@@ -215,7 +236,7 @@ def _fit(
     callbacks += keepers(directory.best, directory.last, rows, settings.monitor, ema)
     if settings.patience is not None:
         callbacks.append(EarlyStopping(thaw, settings.patience, settings.min_delta, settings.monitor))
-    trainer = lightning_trainer(settings, callbacks, directory.path, job.run_id)
+    trainer = lightning_trainer(settings, [*callbacks, *watch], directory.path, job.run_id)
     device = trainer.strategy.root_device
     memory, frozen = PeakMemory(device), frozen_features(job, device)
     module.keep(kept_activations(job, backbone, frozen, device))

@@ -114,10 +114,10 @@ class KFold(Splitter):
     def _fold_of(self, pool: Pool, columns: Mapping[str, Sequence[str]]) -> np.ndarray:
         if self.folds_column is not None:
             return np.array(columns[self.folds_column], dtype=str)
-        return _dealt(pool, self.folds, self.seed or 0).astype(str)
+        return dealt(pool, self.folds, self.seed or 0).astype(str)
 
 
-def _dealt(pool: Pool, folds: int, seed: int) -> np.ndarray:
+def dealt(pool: Pool, folds: int, seed: int) -> np.ndarray:
     """Number of the fold of each example `(N,)`; units of several classes are dealt before those of one."""
     everyone = np.ones(len(pool), dtype=bool)
     several = mixed(pool.units, pool.labels) if pool.has_one_label else everyone

@@ -20,6 +20,8 @@ from headstart.tasks.task import Cell, Objective, Stack, Targets, Task, known_na
 
 MOST_DENSE = 50
 """Classes up to which the confusion matrix is kept whole: of a thousand it would take megabytes, nearly all zeros."""
+_LEAST = 1e-9
+"""Share of a class that none of the votes are for."""
 NUM_BINS = 15
 """Of confidence, for the calibration error (Guo et al. 2017)."""
 
@@ -36,7 +38,7 @@ class Multiclass(Task):
     name, output, outputs = "multiclass", "class", "classes"
     link = "softmax"
     strata_are_classes = True
-    score = running = "accuracy"
+    score = rated = running = "accuracy"
     of_epoch = ("balanced_accuracy", "macro_f1")
     metrics = (
         "accuracy", "loss", "balanced_accuracy", "macro_f1", "auroc", "log_loss", "expected_calibration_error",
@@ -77,6 +79,14 @@ class Multiclass(Task):
 
     def shares(self, labels: Tensor, num_outputs: int) -> Tensor:
         return F.one_hot(labels, num_outputs).float()
+
+    def outputs_of(self, said: Tensor) -> Tensor:
+        return said.double().clamp_min(_LEAST).log()
+
+    def doubted(self, near: Tensor, labels: Tensor) -> Tensor:
+        """None is of its class, and all but one at most are of one other."""
+        votes, num = near.sum(1), near.shape[1]
+        return (votes.gather(1, labels[:, None])[:, 0] == 0) & (votes.max(1).values >= max(2, num - 1))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy; `targets` are indices `(B,)` or shares `(B, C)`."""

@@ -32,6 +32,7 @@ class Multilabel(Task):
     link = "sigmoid"
     strata_are, without_stratum = "labels", "Averages over labels leave them out there."
     score, running = "mean_average_precision", "exact_match"
+    rated = "mean_average_precision"
     of_epoch = ("mean_average_precision", "macro_f1")
     metrics = (
         "mean_average_precision", "loss", "micro_average_precision", "macro_f1", "micro_f1", "auroc", "exact_match",
@@ -96,6 +97,13 @@ class Multilabel(Task):
 
     def shares(self, labels: Tensor, num_outputs: int) -> Tensor:
         return labels
+
+    def outputs_of(self, said: Tensor) -> Tensor:
+        return torch.logit(said.double(), eps=1e-9)
+
+    def doubted(self, near: Tensor, labels: Tensor) -> Tensor:
+        """All of them have a label that it lacks."""
+        return ((near > 0).all(1) & (labels <= 0)).any(1)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         weights = None if self.weights is None else on(self.weights, outputs)

@@ -16,6 +16,8 @@ from headstart.names import plural
 from headstart.tasks.task import Cell, Objective, Stack, Targets, Task, on
 
 Bins = Annotated[int, Ge(2)]
+FAR = 4.0
+"""Standard deviations, as the median distance tells them, from which a number is doubted."""
 FEWEST = 7
 """Examples of a quantile, of which val and test get one each at the usual shares."""
 
@@ -36,7 +38,7 @@ class Regression(Task):
     name, output, outputs = "regression", "target", "targets"
     strata_are = "ranges of the first target"
     without_stratum = "Scores there say nothing of numbers in these ranges."
-    score, running = "rmse", "mae"
+    score, rated, running = "rmse", "r2", "mae"
     of_epoch = ("rmse", "r2")
     metrics = ("rmse", "loss", "mae", "r2", "pearson", "spearman")
     mean: tuple[float, ...] = ()
@@ -111,6 +113,22 @@ class Regression(Task):
     def check_exact(self) -> None:
         if self.objective_name == "l1":
             raise InputError("head.solver=lbfgs needs a smooth loss: use task.objective=mse or huber, not l1.")
+
+    def exact(self) -> "Regression":
+        found = copy(self)
+        found.objective_name = "mse" if self.objective_name == "l1" else self.objective_name
+        return found
+
+    def outputs_of(self, said: Tensor) -> Tensor:
+        return self._standardised(said, said.double())
+
+    def doubted(self, near: Tensor, labels: Tensor) -> Tensor:
+        """It is further from their mean than `FAR` times the usual distance, and outside of all of them."""
+        near, labels = near.double(), labels.double()
+        away = (labels - near.mean(1)).abs()
+        usual = (away.median(0).values / 0.6745).clamp_min(1e-12)
+        outside = (labels > near.max(1).values) | (labels < near.min(1).values)
+        return ((away > FAR * usual) & outside).any(1)
 
     def _standardised(self, targets: Tensor, outputs: Tensor) -> Tensor:
         targets = targets.to(outputs.dtype)

