@@ -27,7 +27,7 @@ def test_sizes_are_halves_and_the_one_that_is_asked_for():
 
 def test_a_power_law_is_followed_to_all_the_examples():
     sizes = [50, 100, 200, 400]
-    found = curve.foretell(sizes, by_fold(law(sizes)), 1600, 0.25)
+    found = curve.foretell(sizes, by_fold(law(sizes)), 1600, 0.25, 500)
     assert found.how == curve.LAW
     assert found.interval.mean == pytest.approx(law([1600])[0], abs=0.02)
     assert found.interval.low <= law([1600])[0] <= found.interval.high
@@ -36,8 +36,8 @@ def test_a_power_law_is_followed_to_all_the_examples():
 def test_a_curve_that_jumps_is_no_power_law_and_gets_bounds():
     sizes = [50, 100, 200, 400]
     scores = by_fold([0.3, 0.32, 0.33, 0.55], 0.1 * NOISE)
-    found = curve.foretell(sizes, scores, 800, 0.25)
-    last = over_folds(scores[:, -1], 0.25)
+    found = curve.foretell(sizes, scores, 800, 0.25, 500)
+    last = over_folds(scores[:, -1], 0.25, 500)
     gain = float(scores[:, -1].mean() - scores[:, -2].mean())
     assert found.how == curve.BOUNDS
     assert found.interval.low == pytest.approx(last.low)
@@ -47,7 +47,7 @@ def test_a_curve_that_jumps_is_no_power_law_and_gets_bounds():
 def test_a_curve_that_falls_is_not_foretold_to_rise():
     sizes = [50, 100, 200, 400]
     scores = by_fold([0.6, 0.58, 0.54, 0.5], 0.1 * NOISE)
-    found = curve.foretell(sizes, scores, 800, 0.25)
+    found = curve.foretell(sizes, scores, 800, 0.25, 500)
     assert found.how == curve.BOUNDS
     assert found.interval.mean < scores[:, -1].mean()
     assert curve.bends_down(sizes, scores, 0.25)
@@ -57,7 +57,7 @@ def test_a_curve_that_falls_is_not_foretold_to_rise():
 def test_a_size_that_was_measured_is_not_foretold():
     sizes = [50, 100, 200, 400]
     scores = by_fold(law(sizes))
-    found = curve.foretell(sizes, scores, 200, 0.25)
+    found = curve.foretell(sizes, scores, 200, 0.25, 500)
     assert found.how == curve.MEASURED
     assert found.interval.mean == pytest.approx(scores[:, 2].mean())
 
@@ -67,6 +67,14 @@ def test_intervals_over_folds_are_nadeaus_and_bengios():
     plain, found = t_interval(values), over_folds(values, 0.2)
     assert found.half_width == pytest.approx(plain.half_width * np.sqrt(5 * (1 / 5 + 0.25)))
     assert told_apart(values + 0.1, values, 0.2).mean == pytest.approx(0.1)
+
+
+def test_folds_without_an_error_do_not_make_it_certain():
+    """As Wilson's interval of 40 right answers of 40, which scipy has."""
+    from scipy.stats import binomtest
+
+    found = over_folds(np.ones(5), 0.2, 40)
+    assert found.low == pytest.approx(binomtest(40, 40).proportion_ci(method="wilson").low, abs=1e-4)
 
 
 def test_the_jackknife_of_a_mean_is_its_t_interval():

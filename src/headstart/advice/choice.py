@@ -41,6 +41,8 @@ class Choice:
     """Backbones that cannot be told from the best one by their features, the best first."""
     ahead: Mapping[str, Interval]
     """How far the best backbone's probe is ahead of each other's."""
+    unrecorded: Sequence[str] = ()
+    """Strategies that are asked about and of which no comparison is recorded: nothing can be foretold of them."""
 
     @property
     def best(self) -> Option | None:
@@ -83,7 +85,8 @@ def choose(
     }
     equals = [compared[0].name] if compared else []
     equals += [name for name, interval in ahead.items() if not interval.excludes_zero]
-    return Choice(ordered, equals, ahead)
+    unrecorded = [one for one in strategies if one != PROBE and one not in rule.fits]
+    return Choice(ordered, equals, ahead, unrecorded)
 
 
 def _mean(one: Measured) -> float:

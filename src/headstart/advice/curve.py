@@ -34,17 +34,17 @@ def sizes(num_train: int, wanted: int) -> list[int]:
     return sorted({*found, min(wanted, num_train)})
 
 
-def foretell(points: Sequence[int], scores: np.ndarray, wanted: int, tested: float) -> Foretold:
+def foretell(points: Sequence[int], scores: np.ndarray, wanted: int, tested: float, num_scored: int) -> Foretold:
     """The score at `wanted` examples from those at `points`, `(K, P)` by fold and size, more being better.
 
     A power law `a - b · n^-c` gains with each doubling the same share of what the doubling before gained. It is taken
     only where the sizes but the largest foretell what the largest brought, within the interval of that; one curve in
     seven does not follow such a law (LCDB 1.1: arXiv:2505.15657).
     """
-    last = over_folds(scores[:, -1], tested)
+    last = over_folds(scores[:, -1], tested, num_scored)
     if wanted in points:
         place = list(points).index(wanted)
-        return Foretold(wanted, over_folds(scores[:, place], tested), MEASURED)
+        return Foretold(wanted, over_folds(scores[:, place], tested, num_scored), MEASURED)
     if len(points) < 2 or wanted < points[-1]:
         return Foretold(wanted, last, MEASURED if wanted == points[-1] else BOUNDS)
     doublings, means = log2(wanted / points[-1]), scores.mean(0)

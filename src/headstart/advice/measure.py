@@ -101,13 +101,13 @@ def measure(name: str, job: Job, sample: Sample) -> Measured:
     wanted = round(len(job.split.train) * sample.num_taken / sample.num_strata)
     points = curve.sizes(probes.num_training(sample), wanted)
     found = probes.probed(features, targets, num_outputs, task, sample, points)
-    foretold = curve.foretell(points, found.scores, wanted, CHOSEN)
+    foretold = curve.foretell(points, found.scores, wanted, CHOSEN, len(sample))
     place = min(range(len(points)), key=lambda i: abs(points[i] - wanted))
     closed = _closed(features, shares, sample)
     return Measured(
         **{key: getattr(told, key) for key in ("name", "num_features", "num_parameters", "seconds", "reading")},
-        neighbours=over_folds(_by_fold(fitted, votes, targets, sample), TESTED),
-        probe=over_folds(found.scores[:, -1], CHOSEN),
+        neighbours=over_folds(_by_fold(fitted, votes, targets, sample), TESTED, len(sample)),
+        probe=over_folds(found.scores[:, -1], CHOSEN, len(sample)),
         h_score=closed[0],
         log_me=closed[1] if np.isfinite(closed[1].half_width) else None,
         curve=found,

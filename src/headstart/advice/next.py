@@ -2,9 +2,10 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from headstart.advice.choice import Choice, Option
+from headstart.advice.choice import Choice
+from headstart.advice.price import Price
 from headstart.advice.rule import PROBE
 from headstart.config.overrides import QUOTES
 from headstart.config.schema import Config
@@ -34,38 +35,42 @@ class Next:
 
 
 def next_steps(
-    choice: Choice, words: Sequence[str], max_epochs: int, ranges: Mapping[tuple[str, str], Sequence[str]]
+    choice: Choice,
+    prices: Mapping[tuple[str, str], Price],
+    words: Sequence[str],
+    max_epochs: int,
+    ranges: Mapping[tuple[str, str], Sequence[str]],
 ) -> Next | None:
     """`words` are the user's own, but for backbone and strategy; `ranges` what a search varies, by option."""
     if choice.best is None:
         return None
-    backbones = _backbones(choice)
-    tuned = [one for one in choice.options if one.backbone == choice.best.backbone and not one.is_probe]
-    strategies = [PROBE, *(one.strategy for one in tuned[:MOST_STRATEGIES])]
-    runs = [one for one in choice.options if one.backbone in backbones and one.strategy in strategies]
-    probe = "strategy=feature_extraction" + ("" if _has(words, "head") else " head.solver=lbfgs")
-    lines = [probe if strategy == PROBE else f"strategy={strategy}" for strategy in strategies]
+    words, backbones = list(map(_quoted, words)), _backbones(choice)
+    tuned = tuned_first(choice)[:MOST_STRATEGIES]
     seeds = [] if _has(words, "seed") else [f"seed={','.join(map(str, range(SEEDS)))}"]
-    listed = "hydra.sweeper.runs=[" + ",".join(f'"{line}"' for line in lines) + "]"
-    compare = shlex.join(["headstart", "train", "-m", f"backbone={','.join(backbones)}", *words, *seeds, listed])
+    probe = "strategy=feature_extraction" + ("" if _has(words, "head") else " head.solver=lbfgs")
+    listed = ",".join(f'"{line}"' for line in (probe, *(f"strategy={strategy}" for strategy in tuned)))
+    chosen = f"backbone={','.join(backbones)}"
+    compare = shlex.join(["headstart", "train", "-m", chosen, *words, *seeds, f"hydra.sweeper.runs=[{listed}]"])
+    raced = [(backbone, strategy) for strategy in tuned for backbone in backbones]
     number = SEEDS if seeds else 1
-    raced = [(one.backbone, one.strategy) for one in runs if not one.is_probe]
-    seconds = _total(runs, number)
+    keys = [*((backbone, PROBE) for backbone in backbones), *raced]
+    found = Next(compare, raced, number * len(keys), _total([prices.get(key) for key in keys], number))
     if not tuned:
-        return Next(compare, raced, number * len(runs), seconds)
-    best = tuned[0]
-    search = shlex.join(
-        [
-            *("headstart", "train", "-m", "search=tpe", "search/stopping=halving", f"search.trials={TRIALS}"),
-            *(f"backbone={best.backbone}", f"strategy={best.strategy}", *renamed(words)),
-        ]
-    )
-    ends = rungs(max_epochs, REDUCTION)
-    epochs = epochs_in_all(TRIALS, ends, REDUCTION, NUM_BEST + 1)
-    a_run = best.price.seconds if best.price is not None else float("nan")
-    took = a_run * epochs / max_epochs if a_run == a_run else None
-    told = ranges.get((best.backbone, best.strategy), ())
-    return Next(compare, raced, number * len(runs), seconds, search, tuple(told), TRIALS, took)
+        return found
+    best = choice.best.backbone, tuned[0]
+    start = ("headstart", "train", "-m", "search=tpe", "search/stopping=halving", f"search.trials={TRIALS}")
+    search = shlex.join([*start, f"backbone={best[0]}", f"strategy={best[1]}", *renamed(words)])
+    epochs = epochs_in_all(TRIALS, rungs(max_epochs, REDUCTION), REDUCTION, NUM_BEST + 1)
+    a_run = _total([prices.get(best)], 1)
+    took = None if a_run is None else a_run * epochs / max_epochs
+    return replace(found, search=search, ranges=tuple(ranges.get(best, ())), search_seconds=took)
+
+
+def tuned_first(choice: Choice) -> list[str]:
+    """Strategies that tune, those that are foretold best first, then those of which nothing is recorded."""
+    assert choice.best is not None
+    told = [one.strategy for one in choice.options if one.backbone == choice.best.backbone and not one.is_probe]
+    return [*told, *choice.unrecorded]
 
 
 def renamed(words: Sequence[str]) -> list[str]:
@@ -81,9 +86,18 @@ def _backbones(choice: Choice) -> list[str]:
     return found[:MOST_BACKBONES] if choice.best.backbone in choice.equals else found[:1]
 
 
-def _total(runs: Sequence[Option], number: int) -> float | None:
-    seconds = [one.price.seconds for one in runs if one.price is not None and one.price.seconds == one.price.seconds]
-    return number * sum(seconds) if len(seconds) == len(runs) else None
+def _quoted(word: str) -> str:
+    """With double quotes around the value in place of single ones, which a shell has to quote again."""
+    key, equals, value = word.partition("=")
+    inner = value[1:-1]
+    is_plain = value[:1] == value[-1:] == "'" and len(value) > 1 and not {"'", '"', "\\", "$"} & set(inner)
+    return f'{key}{equals}"{inner}"' if is_plain else word
+
+
+def _total(prices: Sequence[Price | None], number: int) -> float | None:
+    """Seconds of so many runs of each; `None` where a price is missing."""
+    known = [one.seconds for one in prices if one is not None and one.seconds == one.seconds]
+    return number * sum(known) if len(known) == len(prices) else None
 
 
 def _has(words: Sequence[str], key: str) -> bool:

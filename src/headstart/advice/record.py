@@ -52,7 +52,7 @@ def write(
             Section("backbones", "Backbones", drawings=drawings[1:], tables=by_name["backbones"]),
             Section("strategies", "Strategies", tables=by_name.get("strategies", [])),
             Section("labels", "Labels to look at", tables=by_name.get("doubted-labels", []),
-                    missing="No label looks wrong to its nearest neighbours."),
+                    missing="" if "doubted-labels" in by_name else "No label looks wrong to the nearest neighbours."),
         ],
         notes=list(notes),
         swatches={},
@@ -80,9 +80,9 @@ def _facts(found: Findings) -> list[str]:
 
 
 def _next(steps: Next | None) -> Section:
-    section = Section("next", "What to run next", missing="Nothing was measured, so nothing is advised.")
     if steps is None:
-        return section
+        return Section("next", "What to run next", missing="Nothing was measured, so nothing is advised.")
+    section = Section("next", "What to run next")
     about = f"about {duration(steps.seconds)}" if steps.seconds is not None else "of unknown length"
     section.items.append(
         Item("The comparison", [f"{plural(steps.num_runs, 'run')}, {about} on this machine."], steps.compare)

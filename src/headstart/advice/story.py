@@ -58,7 +58,7 @@ def find(candidates: Sequence[Candidate], strategies: Sequence[str], minutes: fl
     measured: list[Measured] = []
     for candidate in candidates:
         if measured and time.monotonic() > began + FOR_FEATURES * 60 * minutes:
-            left_out[candidate.name] = "no time was left for its features"
+            left_out[candidate.name] = "no time was left for features (--minutes)"
             continue
         _say(f"{candidate.name}: features of {len(sample):,} examples, neighbours, probes")
         measured.append(measure(candidate.name, candidate.job, sample))
@@ -98,7 +98,7 @@ def _prices(
             if strategy == rule.PROBE:
                 found[name, strategy] = price(strategy, candidate.job, seconds[name])
             elif len(found) > 1 and time.monotonic() > end:
-                left_out[f"{strategy} of {name}"] = "no time was left for its steps"
+                left_out[f"{strategy} of {name}"] = "no time was left for steps (--minutes)"
             else:
                 _say(f"{name}: a few steps of {strategy}")
                 try:

@@ -33,7 +33,7 @@ def answer(found: Findings, metric: Metric, ids: Sequence[str], steps: Next | No
         ("Cost", " ".join(costs(found, steps))),
         ("First epochs", " ".join(race(laps))),
         ("How far to trust it", " ".join(trust(found))),
-        ("Not measured", " ".join(f"{what}: {why}." for what, why in found.left_out.items())),
+        ("Not measured", " ".join(left_out(found))),
     ]
     return Answer(headline(found, metric), [(name, text) for name, text in points if text])
 
@@ -53,7 +53,7 @@ def headline(found: Findings, metric: Metric) -> str:
 
 def data(found: Findings) -> Iterator[str]:
     facts, sample = found.facts, found.sample
-    yield f"{_parts(facts.sizes)} {facts.modality} examples, {plural(facts.num_outputs, *_outputs(facts.outputs))}."
+    yield f"{_parts(facts.sizes)} examples, {plural(facts.num_outputs, *_outputs(facts.outputs))}."
     (most, large), (least, small) = facts.largest, facts.smallest
     if large > small:
         yield f"In train {most!r} has {large:,} examples, {least!r} has {small:,}{_times(large, small)}."
@@ -163,18 +163,25 @@ def more_examples(found: Findings, metric: Metric) -> Iterator[str]:
 
 
 def strategies(found: Findings, metric: Metric) -> Iterator[str]:
+    yield from _by_record(found, metric)
+    unknown = found.choice.unrecorded
+    if unknown:
+        yield f"Of {listed(unknown)} no comparison is recorded, so nothing is foretold."
+
+
+def _by_record(found: Findings, metric: Metric) -> Iterator[str]:
     probe, tuned = found.choice.probe, found.choice.best_tuned
     if probe is None or tuned is None or tuned.gain is None:
         return
     gain = tuned.gain
     ends = f"{metric.gap(gain.low)} to {metric.gap(gain.high)}{metric.unit}"
     if found.choice.features_are_enough:
-        most = f"{metric.gap(max(0.0, gain.high), signed=False)}{metric.unit}"
+        most = max(0.0, min(gain.high, 1 - probe.low))
         yield (
             f"By what is recorded, features are enough here: {tuned.strategy}, the best of those that tune, comes to "
             f"{metric.gap(gain.mean)}{metric.unit} against {PROBE_WORDS} (90% of such comparisons: {ends})."
         )
-        yield f"It could add at most {most}{_to_find_out(tuned)}."
+        yield f"It could add at most {metric.gap(most, signed=False)}{metric.unit}{_to_find_out(tuned)}."
     else:
         yield (
             f"By what is recorded, {tuned.strategy} gains {metric.gap(gain.mean)}{metric.unit} over {PROBE_WORDS} "
@@ -220,6 +227,13 @@ def trust(found: Findings) -> Iterator[str]:
         f"within a point of the best contender in {int(record['within_a_point'])}; it lost {record['regret']:.1f} "
         f"points on the mean, where {record['rival']} lost {record['rival_regret']:.1f}."
     )
+
+
+def left_out(found: Findings) -> Iterator[str]:
+    """By reason, in the order in which they came up."""
+    for why in dict.fromkeys(found.left_out.values()):
+        what = [name for name, reason in found.left_out.items() if reason == why]
+        yield f"{listed(what)}: {why.rstrip('.')}."
 
 
 def _features(one: Measured, metric: Metric) -> str:

@@ -54,7 +54,7 @@ def advise(words: Sequence[str]) -> int:
         found = story.find(candidates, [PROBE, *strategies], minutes)
         metric = Metric(first.parts.task.rated, decimals=3)
         ranges = _ranges(found.choice, rest)
-        steps = next_steps(found.choice, rest, int(first.cfg.trainer.max_epochs), ranges)
+        steps = next_steps(found.choice, found.prices, rest, int(first.cfg.trainer.max_epochs), ranges)
         ids = first.source.ids
         laps = _raced(found, steps, rest, 60 * minutes - found.seconds, str(first.cfg.name))
         said = answer(found, metric, ids, steps, laps)
@@ -225,14 +225,14 @@ def _raced(found: "Found", steps: "Next | None", rest: Sequence[str], seconds: f
 
 def _ranges(choice: Any, rest: Sequence[str]) -> dict[tuple[str, str], list[str]]:
     """What a search would vary of the best option that tunes."""
+    from headstart.advice.next import tuned_first
     from headstart.search.cells import brought_ranges
 
-    best = choice.best_tuned
-    if best is None:
+    if choice.best is None or not tuned_first(choice):
         return {}
-    line = [f"backbone={best.backbone}", f"strategy={best.strategy}", *rest]
-    cfg = compose_config(line)
-    return {(best.backbone, best.strategy): [str(one) for one in brought_ranges(cfg, line).values()]}
+    best = choice.best.backbone, tuned_first(choice)[0]
+    line = [f"backbone={best[0]}", f"strategy={best[1]}", *rest]
+    return {best: [str(one) for one in brought_ranges(compose_config(line), line).values()]}
 
 
 def _label(cell: Any) -> str:
