@@ -19,6 +19,7 @@ import numpy as np
 
 from headstart.advice.rule import FILE, PROBE, Rule, fitted
 from headstart.record.writing import write_json
+from headstart.report.statistics import t_interval
 
 PLACE = Path(__file__).parent / "comparisons"
 FLAT = 1e6
@@ -161,19 +162,23 @@ class Verdict:
     worst: float
     within: int
     """Comparisons in which it lost at most a point."""
+    regrets: Sequence[float] = ()
+    """Of each comparison."""
 
 
 def judge(adviser: Adviser, comparisons: Sequence[Comparison]) -> Verdict:
     from scipy.stats import weightedtau
 
-    taus, regrets = [], []
+    taus: list[float] = []
+    regrets: list[float] = []
     for one in comparisons:
         said = adviser(one, [other for other in comparisons if other.problem != one.problem])
         keys = list(one.scores)
         best = max(keys, key=lambda key: said[key])
         regrets.append(one.regret(best))
         taus.append(float(weightedtau([said[key] for key in keys], [one.scores[key] for key in keys]).statistic))
-    return Verdict(float(np.nanmean(taus)), fmean(regrets), max(regrets), sum(regret <= 1 for regret in regrets))
+    within = sum(regret <= 1 for regret in regrets)
+    return Verdict(float(np.nanmean(taus)), fmean(regrets), max(regrets), within, regrets)
 
 
 def by_chance(comparisons: Sequence[Comparison]) -> Verdict:
@@ -207,6 +212,8 @@ def main() -> None:
     print("| | weighted tau | regret@1, points | worst | within a point |\n|---|---:|---:|---:|---:|")
     for name, one in verdicts.items():
         print(f"| {name} | {one.tau:.2f} | {one.regret:.2f} | {one.worst:.1f} | {one.within} of {len(comparisons)} |")
+    advice, rival = used(verdicts)
+    print(f"\n{apart(advice, rival, comparisons, verdicts)}")
     shares = [sum(known["seconds"] for known in one.measured.values()) / one.seconds for one in comparisons]
     for name, shrinkage in (("fitted", 1.0), ("mean", FLAT)):
         probes, everything = coverage(comparisons, shrinkage)
@@ -216,24 +223,41 @@ def main() -> None:
         write(comparisons, verdicts)
 
 
-def write(comparisons: Sequence[Comparison], verdicts: Mapping[str, Verdict]) -> None:
-    """The rule of the adviser that lost least; where that is a strategy whatever is foretold, it is put first."""
+def used(verdicts: Mapping[str, Verdict]) -> tuple[str, str]:
+    """The adviser that lost least among those that advice can go by, and its best rival."""
     advice = min(("advice: gains fitted", "advice: mean gains"), key=lambda name: verdicts[name].regret)
     winner = min([advice, *FIXED], key=lambda name: verdicts[name].regret)
-    used = verdicts[winner]
     rivals = [name for name in verdicts if name != winner and not name.startswith("advice")]
-    rival = min(rivals, key=lambda name: verdicts[name].regret)
-    rule = rule_of(comparisons, 1.0 if advice.endswith("fitted") else FLAT)
+    return winner, min(rivals, key=lambda name: verdicts[name].regret)
+
+
+def apart(first: str, second: str, comparisons: Sequence[Comparison], verdicts: Mapping[str, Verdict]) -> str:
+    """How much less the first lost, the mean over data sets, with a t-interval over these."""
+    gaps = defaultdict(list)
+    for one, mine, theirs in zip(comparisons, verdicts[first].regrets, verdicts[second].regrets, strict=True):
+        gaps[one.problem].append(theirs - mine)
+    found = t_interval([fmean(each) for each in gaps.values()])
+    told = "" if found.excludes_zero else ": not told apart"
+    return f"{second} lost {found.mean:.1f} points more than {first} ({found.low:.1f} to {found.high:.1f}){told}"
+
+
+def write(comparisons: Sequence[Comparison], verdicts: Mapping[str, Verdict]) -> None:
+    """The rule of the adviser that lost least; where that is a strategy whatever is foretold, it is put first."""
+    winner, rival = used(verdicts)
+    verdict = verdicts[winner]
+    rule = rule_of(comparisons, FLAT if winner.endswith("mean gains") else 1.0)
     fits = {name: {"weights": [round(w, 5) for w in fit.weights], "spread": round(fit.spread, 5), "num": fit.num}
             for name, fit in rule.fits.items()}  # fmt: skip
     record = {
         "comparisons": len(comparisons),
         "data_sets": len({one.problem for one in comparisons}),
-        "within_a_point": used.within,
-        "regret": round(used.regret, 2),
+        "within_a_point": verdict.within,
+        "regret": round(verdict.regret, 2),
         "rival": rival,
         "rival_regret": round(verdicts[rival].regret, 2),
+        "told_apart": not apart(winner, rival, comparisons, verdicts).endswith("not told apart"),
         "rule": winner,
+        "most_per_class": max(one.per_class for one in comparisons),
     }
     write_json(FILE, {"first": FIXED.get(winner), "fits": fits, "record": record})
     print(f"\nWritten: {FILE} ({winner})")

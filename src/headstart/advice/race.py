@@ -45,7 +45,8 @@ def race(
             continue
         if time.monotonic() + price.seconds_an_epoch > end:
             continue
-        lap = run_lap(backbone, strategy, make(backbone, strategy), comparison)
+        job = make(backbone, strategy)
+        lap = run_lap(backbone, strategy, job, comparison) if job.cfg.trainer.devices == 1 else None
         laps += [] if lap is None else [lap]
     return sorted(laps, key=lambda one: -sign(one.metric) * one.value)
 

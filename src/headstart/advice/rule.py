@@ -62,9 +62,10 @@ class Rule:
 
 
 def known(per_class: float, probe: float) -> np.ndarray:
-    """What a gain is taken to depend on: nothing, the number of training examples of a class (in doublings of 20), and
-    how much is left to be gained."""
-    return np.array([1.0, log2(max(1.0, per_class) / 20), min(1.0, max(0.0, 1 - probe)) - 0.3])
+    """What a gain is taken to depend on: nothing, the number of training examples of a class (in doublings of 20,
+    between 5 and 53: what lies beyond was not recorded), and how much is left to be gained."""
+    doublings = log2(max(1.0, per_class) / 20)
+    return np.array([1.0, min(1.4, max(-2.0, doublings)), min(1.0, max(0.0, 1 - probe)) - 0.3])
 
 
 def fitted(points: Sequence[tuple[float, float, float]], shrinkage: float = SHRINKAGE) -> Fit:

@@ -61,7 +61,13 @@ def find(candidates: Sequence[Candidate], strategies: Sequence[str], minutes: fl
             left_out[candidate.name] = "no time was left for features (--minutes)"
             continue
         _say(f"{candidate.name}: features of {len(sample):,} examples, neighbours, probes")
-        measured.append(measure(candidate.name, candidate.job, sample))
+        try:
+            measured.append(measure(candidate.name, candidate.job, sample))
+        except RuntimeError as error:  # features that are not finite, memory of a GPU: the others are measured
+            log.warning("Features of %s were not measured: %s", candidate.name, error)
+            left_out[candidate.name] = (str(error).splitlines() or [type(error).__name__])[0]
+    if not measured:
+        raise InputError(*(f"Features of {name} cannot be measured: {why}." for name, why in left_out.items()))
     known = rule.read()
     num_classes = sample.num_taken
     first_choice = choose(measured, {}, strategies, known, num_classes)

@@ -222,11 +222,26 @@ def race(laps: Sequence[Lap]) -> Iterator[str]:
 def trust(found: Findings) -> Iterator[str]:
     record = found.rule.record
     number = int(record["comparisons"])
+    of = f"{plural(number, 'recorded comparison')} of {plural(int(record['data_sets']), 'data set')}"
     yield (
-        f"On {plural(number, 'recorded comparison')}, made without the data set it was judged on, such advice was "
-        f"within a point of the best contender in {int(record['within_a_point'])}; it lost {record['regret']:.1f} "
-        f"points on the mean, where {record['rival']} lost {record['rival_regret']:.1f}."
+        f"On {of}, each judged without its own data set, such advice was within a point of the best contender in "
+        f"{int(record['within_a_point'])}, and lost {record['regret']:.1f} points on the mean."
     )
+    apart = "" if record["told_apart"] else ", which cannot be told from it"
+    yield f"The best rule of thumb, {record['rival']!r}, lost {record['rival_regret']:.1f}{apart}."
+    per_class, most = examples_of_each(found), float(record["most_per_class"])
+    if per_class is not None and per_class > 1.5 * most:
+        what = _strata(found.facts.strata)[0]
+        yield (
+            f"They had at most {most:.0f} training examples of a {what}, and here are {per_class:.0f}: what strategies "
+            "gain is not recorded there."
+        )
+
+
+def examples_of_each(found: Findings) -> float | None:
+    """Training examples of a class on the mean; `None` where nothing is foretold."""
+    sizes = [one.foretold.size for one in found.measured if one.foretold is not None]
+    return sizes[0] / max(1, found.sample.num_taken) if sizes else None
 
 
 def left_out(found: Findings) -> Iterator[str]:

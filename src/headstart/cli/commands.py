@@ -118,13 +118,6 @@ def predict(words: list[str]) -> int:
     return carry_out(words)
 
 
-def advise(words: list[str]) -> int:
-    """`headstart advise [KEY=VALUE ...]`: what to try first on these data."""
-    from headstart.cli.advise import advise as carry_out
-
-    return carry_out(words)
-
-
 def store(words: list[str]) -> int:
     """`headstart store [list | prune [GB]]`: activations that are kept."""
     from headstart.config.schema import FeaturesConfig

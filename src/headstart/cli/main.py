@@ -41,6 +41,10 @@ def _dispatch(command: str, words: list[str]) -> int:
         from headstart.cli import hydra_app
 
         return hydra_app.train(words) if command == "train" else hydra_app.plan(words)
+    if command == "advise":
+        from headstart.cli.advise import advise
+
+        return advise(words)
     from headstart.cli import commands
 
     return getattr(commands, command)(words)

@@ -1,0 +1,103 @@
+"""From numbers to what is advised, in words and as commands."""
+
+import shlex
+
+import numpy as np
+import pytest
+
+from headstart.advice.choice import choose
+from headstart.advice.curve import MEASURED, Foretold
+from headstart.advice.measure import Measured
+from headstart.advice.next import next_steps, renamed
+from headstart.advice.price import Price
+from headstart.advice.rule import PROBE, Fit, Rule, fitted, known
+from headstart.report.statistics import Interval
+
+
+def rule(gain: float, spread: float = 0.02, first: str | None = None) -> Rule:
+    fits = {"fine_tune": Fit((gain, 0.0, 0.0), spread, 10), "lora": Fit((gain - 0.01, 0.0, 0.0), spread, 10)}
+    return Rule(fits, first, {})
+
+
+def measured(name: str, mean: float, by_fold: list[float]) -> Measured:
+    foretold = Foretold(100, Interval(mean, mean - 0.03, mean + 0.03, 0.02, 5), MEASURED)
+    return Measured(name, 8, 100, 0.01, {}, foretold=foretold, by_fold=np.array(by_fold))
+
+
+ONE = measured("one", 0.7, [0.68, 0.7, 0.72, 0.69, 0.71])
+SAME = measured("same", 0.69, [0.69, 0.68, 0.7, 0.7, 0.68])
+WORSE = measured("worse", 0.5, [0.49, 0.5, 0.52, 0.49, 0.5])
+ALL = [PROBE, "fine_tune", "lora"]
+
+
+def test_backbones_are_told_apart_by_paired_differences():
+    found = choose([WORSE, SAME, ONE], {}, ALL, rule(0.05), 5)
+    assert found.equals == ["one", "same"]
+    assert found.ahead["worse"].low > 0
+    assert found.ahead["same"].low < 0 < found.ahead["same"].high
+
+
+def test_the_best_option_is_the_probe_and_what_a_strategy_gains():
+    found = choose([ONE, WORSE], {}, ALL, rule(0.05), 5)
+    assert (found.best.backbone, found.best.strategy) == ("one", "fine_tune")
+    assert found.best.score == pytest.approx(0.75)
+    assert not found.features_are_enough
+    assert choose([ONE], {}, ALL, rule(-0.05), 5).features_are_enough
+
+
+def test_intervals_join_the_probes_and_that_of_the_gain():
+    found = choose([ONE], {}, ALL, rule(0.05), 5)
+    gain = rule(0.05).gain("fine_tune", 20, 0.7)
+    assert found.best.high - found.best.score == pytest.approx(np.hypot(0.03, gain.high - gain.mean))
+
+
+def test_a_strategy_that_the_record_puts_first_is_first():
+    assert choose([ONE, WORSE], {}, ALL, rule(0.05, first="lora"), 5).best.strategy == "lora"
+
+
+def test_strategies_without_a_record_are_not_foretold_but_compared():
+    found = choose([ONE], {}, [PROBE, "bss"], rule(0.05), 5)
+    assert found.unrecorded == ["bss"]
+    steps = next_steps(found, {}, [], 10, {})
+    assert '"strategy=bss"' in steps.compare
+    assert steps.seconds is None
+
+
+def test_the_comparison_has_a_price_where_each_of_its_runs_has_one():
+    prices = {
+        ("one", name): Price(name, 0.1, 1, 10, 10, seconds) for name, seconds in zip(ALL, (5, 40, 30), strict=True)
+    }
+    found = next_steps(choose([ONE], prices, ALL, rule(0.05), 5), prices, ["data=x"], 10, {})
+    assert found.num_runs == 9
+    assert found.seconds == 3 * 75
+    assert found.tuned == [("one", "fine_tune"), ("one", "lora")]
+    seeded = next_steps(choose([ONE], prices, ALL, rule(0.05), 5), prices, ["seed=4"], 10, {})
+    assert (seeded.num_runs, seeded.seconds) == (3, 75)
+
+
+def test_words_of_the_user_come_back_as_they_were_typed():
+    words = ["data.root='my photos, 2024'", "data.path=it's", "name='a b'"]
+    steps = next_steps(choose([ONE], {}, ALL, rule(0.05), 5), {}, words, 10, {})
+    back = shlex.split(steps.compare)
+    assert 'data.root="my photos, 2024"' in back
+    assert "data.path=it's" in back
+    assert renamed(words)[-1] == "name=a b-search"
+
+
+def test_gains_are_fitted_as_a_line():
+    rng = np.random.default_rng(0)
+    points = []
+    for _ in range(200):
+        per_class, probe = float(rng.integers(5, 100)), float(rng.uniform(0.2, 0.9))
+        gain = float(known(per_class, probe) @ [0.02, 0.03, 0.1]) + rng.normal(0, 0.01)
+        points.append((per_class, probe, gain))
+    fit = fitted(points)
+    assert fit.weights == pytest.approx((0.02, 0.03, 0.1), abs=0.015)
+    inside = [fit.at(known(n, probe)) for n, probe, _ in points]
+    hits = [one.low <= gain <= one.high for one, (*_, gain) in zip(inside, points, strict=True)]
+    assert np.mean(hits) == pytest.approx(0.9, abs=0.05)
+
+
+def test_few_comparisons_shrink_slopes_not_the_mean():
+    fit = fitted([(5, 0.5, 0.1), (80, 0.6, 0.1)], shrinkage=1e6)
+    assert fit.weights == pytest.approx((0.1, 0, 0), abs=1e-4)

@@ -1,0 +1,67 @@
+"""The rule that comes with the program, and the table in the docs, are what the script makes of the recorded runs."""
+
+import csv
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from headstart.advice import rule
+
+ROOT = Path(__file__).parents[2]
+RECORDED = ROOT / "scripts" / "comparisons"
+
+
+@pytest.fixture(scope="module")
+def judged():
+    spec = importlib.util.spec_from_file_location("judge_advice", ROOT / "scripts" / "judge_advice.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["judge_advice"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_rule_is_the_one_that_the_recorded_comparisons_give(judged, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(judged, "FILE", tmp_path / "rule.json")
+    monkeypatch.setattr(sys, "argv", ["judge_advice.py", "--write"])
+    judged.main()
+    assert json.loads((tmp_path / "rule.json").read_text()) == json.loads(rule.FILE.read_text("utf-8"))
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.strip() and not line.startswith("Written")]
+    page = (ROOT / "docs" / "advice.md").read_text(encoding="utf8")
+    assert [line for line in printed if line not in page] == []
+
+
+def test_no_comparison_is_judged_by_a_rule_that_saw_its_data(judged):
+    comparisons = judged.read()
+    seen = []
+
+    def spy(one, others):
+        seen.append(all(other.problem != one.problem for other in others))
+        return dict.fromkeys(one.scores, 0.0)
+
+    judged.judge(spy, comparisons)
+    assert len(seen) == len(comparisons)
+    assert all(seen)
+
+
+def test_regret_and_chance_are_as_counted_by_hand(judged):
+    measured = {"a": {"num_train": 40.0, "num_classes": 8.0, "num_parameters": 1.0}}
+    one = judged.Comparison("p", 5, {("a", "probe"): 0.5, ("a", "lora"): 0.62}, 1.0, measured)
+    assert one.regret(("a", "probe")) == pytest.approx(12)
+    assert one.regret(("a", "lora")) == 0
+    assert judged.by_chance([one]).regret == pytest.approx(6)
+    assert judged.judge(judged.fixed("probe"), [one]).regret == pytest.approx(12)
+    assert judged.judge(judged.fixed("lora"), [one]).tau == pytest.approx(1)
+
+
+def test_every_recorded_run_is_of_a_problem_and_a_contender_that_the_script_knows():
+    with (RECORDED / "runs.csv").open(encoding="utf8") as file:
+        rows = list(csv.DictReader(file))
+    assert len({(row["problem"], row["size"], row["backbone"], row["contender"], row["seed"]) for row in rows}) == len(
+        rows
+    )
+    assert all(-5 < float(row["test"]) <= 1 for row in rows)
