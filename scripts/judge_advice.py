@@ -178,7 +178,8 @@ def judge(adviser: Adviser, comparisons: Sequence[Comparison]) -> Verdict:
         regrets.append(one.regret(best))
         taus.append(float(weightedtau([said[key] for key in keys], [one.scores[key] for key in keys]).statistic))
     within = sum(regret <= 1 for regret in regrets)
-    return Verdict(float(np.nanmean(taus)), fmean(regrets), max(regrets), within, regrets)
+    known = [tau for tau in taus if tau == tau]  # options that are all held alike have no order
+    return Verdict(fmean(known) if known else float("nan"), fmean(regrets), max(regrets), within, regrets)
 
 
 def by_chance(comparisons: Sequence[Comparison]) -> Verdict:

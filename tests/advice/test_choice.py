@@ -58,7 +58,7 @@ def test_a_strategy_that_the_record_puts_first_is_first():
 def test_strategies_without_a_record_are_not_foretold_but_compared():
     found = choose([ONE], {}, [PROBE, "bss"], rule(0.05), 5)
     assert found.unrecorded == ["bss"]
-    steps = next_steps(found, {}, [], 10, {})
+    steps = next_steps(found, {}, [], "x", 10, {})
     assert '"strategy=bss"' in steps.compare
     assert steps.seconds is None
 
@@ -67,21 +67,27 @@ def test_the_comparison_has_a_price_where_each_of_its_runs_has_one():
     prices = {
         ("one", name): Price(name, 0.1, 1, 10, 10, seconds) for name, seconds in zip(ALL, (5, 40, 30), strict=True)
     }
-    found = next_steps(choose([ONE], prices, ALL, rule(0.05), 5), prices, ["data=x"], 10, {})
+    found = next_steps(choose([ONE], prices, ALL, rule(0.05), 5), prices, ["data=x"], "x", 10, {})
     assert found.num_runs == 9
     assert found.seconds == 3 * 75
     assert found.tuned == [("one", "fine_tune"), ("one", "lora")]
-    seeded = next_steps(choose([ONE], prices, ALL, rule(0.05), 5), prices, ["seed=4"], 10, {})
+    seeded = next_steps(choose([ONE], prices, ALL, rule(0.05), 5), prices, ["seed=4"], "x", 10, {})
     assert (seeded.num_runs, seeded.seconds) == (3, 75)
 
 
 def test_words_of_the_user_come_back_as_they_were_typed():
     words = ["data.root='my photos, 2024'", "data.path=it's", "name='a b'"]
-    steps = next_steps(choose([ONE], {}, ALL, rule(0.05), 5), {}, words, 10, {})
+    steps = next_steps(choose([ONE], {}, ALL, rule(0.05), 5), {}, words, "a b", 10, {})
     back = shlex.split(steps.compare)
     assert 'data.root="my photos, 2024"' in back
     assert "data.path=it's" in back
-    assert renamed(words)[-1] == "name=a b-search"
+    assert renamed(words, "a b")[-1] == 'name="a b-search"'
+
+
+def test_of_an_experiment_the_settings_are_taken_and_not_its_comparison():
+    steps = next_steps(choose([ONE], {}, ALL, rule(0.05), 5), {}, ["experiment=text"], "text", 10, {})
+    assert "hydra.sweeper.params=null" in steps.compare
+    assert "name=text-search" in steps.search.replace('"', "").replace("'", "")
 
 
 def test_gains_are_fitted_as_a_line():

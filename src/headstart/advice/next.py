@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from headstart.advice.choice import Choice
 from headstart.advice.price import Price
 from headstart.advice.rule import PROBE
-from headstart.config.overrides import QUOTES
-from headstart.config.schema import Config
 from headstart.search.halving import epochs_in_all, rungs
 from headstart.search.standing import NUM_BEST
 
@@ -38,13 +36,15 @@ def next_steps(
     choice: Choice,
     prices: Mapping[tuple[str, str], Price],
     words: Sequence[str],
+    name: str,
     max_epochs: int,
     ranges: Mapping[tuple[str, str], Sequence[str]],
 ) -> Next | None:
-    """`words` are the user's own, but for backbone and strategy; `ranges` what a search varies, by option."""
+    """`words` are the user's own, but for backbone and strategy; `name` is the comparison's; `ranges` are what a search
+    varies, by option."""
     if choice.best is None:
         return None
-    words, backbones = list(map(_quoted, words)), _backbones(choice)
+    words, backbones = [*map(_quoted, words), *_without_grid(words)], _backbones(choice)
     tuned = tuned_first(choice)[:MOST_STRATEGIES]
     seeds = [] if _has(words, "seed") else [f"seed={','.join(map(str, range(SEEDS)))}"]
     probe = "strategy=feature_extraction" + ("" if _has(words, "head") else " head.solver=lbfgs")
@@ -59,7 +59,7 @@ def next_steps(
         return found
     best = choice.best.backbone, tuned[0]
     start = ("headstart", "train", "-m", "search=tpe", "search/stopping=halving", f"search.trials={TRIALS}")
-    search = shlex.join([*start, f"backbone={best[0]}", f"strategy={best[1]}", *renamed(words)])
+    search = shlex.join([*start, f"backbone={best[0]}", f"strategy={best[1]}", *renamed(words, name)])
     epochs = epochs_in_all(TRIALS, rungs(max_epochs, REDUCTION), REDUCTION, NUM_BEST + 1)
     a_run = _total([prices.get(best)], 1)
     took = None if a_run is None else a_run * epochs / max_epochs
@@ -73,10 +73,14 @@ def tuned_first(choice: Choice) -> list[str]:
     return [*told, *choice.unrecorded]
 
 
-def renamed(words: Sequence[str]) -> list[str]:
+def renamed(words: Sequence[str], name: str) -> list[str]:
     """The words with a name of the search's own: in the comparison's folder it would be taken for a part of it."""
-    name = next((word.partition("=")[2] for word in reversed(words) if word.startswith("name=")), Config.name)
-    return [*(word for word in words if not word.startswith("name=")), f"name={name.strip(QUOTES)}-search"]
+    return [*(word for word in words if not word.startswith("name=")), _quoted(f"name='{name}-search'")]
+
+
+def _without_grid(words: Sequence[str]) -> list[str]:
+    """What takes away the comparison that an experiment's file may hold: its settings alone are wanted."""
+    return ["hydra.sweeper.params=null", "hydra.sweeper.zip=null"] if _has(words, "experiment") else []
 
 
 def _backbones(choice: Choice) -> list[str]:

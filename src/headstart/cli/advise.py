@@ -54,13 +54,14 @@ def advise(words: Sequence[str]) -> int:
         found = story.find(candidates, [PROBE, *strategies], minutes)
         metric = Metric(first.parts.task.rated, decimals=3)
         ranges = _ranges(found.choice, rest)
-        steps = next_steps(found.choice, found.prices, rest, int(first.cfg.trainer.max_epochs), ranges)
+        name, max_epochs = str(first.cfg.name), int(first.cfg.trainer.max_epochs)
+        steps = next_steps(found.choice, found.prices, rest, name, max_epochs, ranges)
         ids = first.source.ids
-        laps = _raced(found, steps, rest, 60 * minutes - found.seconds, str(first.cfg.name))
+        laps = _raced(found, steps, rest, 60 * minutes - found.seconds, name)
         said = answer(found, metric, ids, steps, laps)
         labels = [_label(cell) for cell in first.source.cells]
         remarks = list(dict.fromkeys([*first.notes, *heard.messages]))
-        record.write(place, str(first.cfg.name), found, metric, said, steps, ids, labels, remarks, laps)
+        record.write(place, name, found, metric, said, steps, ids, labels, remarks, laps)
     if as_json:
         print(json.dumps(json.loads((place / record.FILE).read_text("utf-8")), indent=1))
         return 0
