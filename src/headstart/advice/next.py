@@ -39,15 +39,16 @@ def next_steps(
     name: str,
     max_epochs: int,
     ranges: Mapping[tuple[str, str], Sequence[str]],
+    exact: bool = True,
 ) -> Next | None:
     """`words` are the user's own, but for backbone and strategy; `name` is the comparison's; `ranges` are what a search
-    varies, by option."""
+    varies, by option. `exact`: whether a head can be solved for with these words."""
     if choice.best is None:
         return None
     words, backbones = [*map(_quoted, words), *_without_grid(words)], _backbones(choice)
     tuned = tuned_first(choice)[:MOST_STRATEGIES]
     seeds = [] if _has(words, "seed") else [f"seed={','.join(map(str, range(SEEDS)))}"]
-    probe = "strategy=feature_extraction" + ("" if _has(words, "head") else " head.solver=lbfgs")
+    probe = "strategy=feature_extraction" + (" head.solver=lbfgs" if exact else "")
     listed = ",".join(f'"{line}"' for line in (probe, *(f"strategy={strategy}" for strategy in tuned)))
     chosen = f"backbone={','.join(backbones)}"
     compare = shlex.join(["headstart", "train", "-m", chosen, *words, *seeds, f"hydra.sweeper.runs=[{listed}]"])

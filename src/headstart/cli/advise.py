@@ -55,7 +55,8 @@ def advise(words: Sequence[str]) -> int:
         metric = Metric(first.parts.task.rated, decimals=3)
         ranges = _ranges(found.choice, rest)
         name, max_epochs = str(first.cfg.name), int(first.cfg.trainer.max_epochs)
-        steps = next_steps(found.choice, found.prices, rest, name, max_epochs, ranges)
+        exact = _can_be_solved(candidates[0].name, rest)
+        steps = next_steps(found.choice, found.prices, rest, name, max_epochs, ranges, exact)
         ids = first.source.ids
         laps = _raced(found, steps, rest, 60 * minutes - found.seconds, name)
         said = answer(found, metric, ids, steps, laps)
@@ -206,6 +207,18 @@ def _factory(node: Mapping[str, Any], cfg: DictConfig) -> Any:
     )
     size = OmegaConf.select(cfg, "data.size")
     return factory if size is None else factory.resized(int(size))
+
+
+def _can_be_solved(backbone: str, rest: Sequence[str]) -> bool:
+    """Whether the comparison may have an exact probe with these words."""
+    from headstart.run.findings import Findings
+
+    try:
+        with notes.quiet():
+            _job(Findings(), backbone, "feature_extraction", [*rest, "head.solver=lbfgs"])
+    except InputError:
+        return False
+    return True
 
 
 def _raced(found: "Found", steps: "Next | None", rest: Sequence[str], seconds: float, name: str) -> "list[Lap]":
