@@ -12,7 +12,7 @@ from pictures import CLASSES, write_folder
 
 datasets = pytest.importorskip("datasets")
 TINY = ["backbone=timm", "backbone.model=test_efficientnet", "backbone.weights=none", "data.size=32", "logger=none",
-        "trainer.max_epochs=2", "trainer.batch_size=8", "trainer.threads=1", "trainer.num_workers=0"]  # fmt: skip
+        "trainer.max_epochs=1", "trainer.batch_size=8", "trainer.threads=1", "trainer.num_workers=0"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,7 @@ def write_task(folder: Path, seed: int) -> None:
     datasets.DatasetDict(made).save_to_disk(str(folder))
 
 
+@pytest.mark.slow
 def test_what_val_selects_for_each_task_is_trained_on_all_of_it_and_averaged(at_home: Path, script, capsys):
     for seed, task in enumerate(("one", "two")):
         write_task(at_home / "vtab_1k" / task, seed)
@@ -53,9 +54,9 @@ def test_what_val_selects_for_each_task_is_trained_on_all_of_it_and_averaged(at_
     assert len(tried) == 8
     assert {(one["data"]["sizes"]["train"], one["data"]["sizes"]["val"]) for one in tried} == {(24, 9)}
     capsys.readouterr()
-    assert script.main(Path("outputs/vtab_1k"), "seed=0,1") == 0
+    assert script.main(Path("outputs/vtab_1k"), "seed=0") == 0
     done = [json.loads(path.read_text()) for path in Path("outputs/vtab_1k_final").glob("*/result.json")]
-    assert len(done) == 2 * 2 * 2
+    assert len(done) == 2 * 2
     assert {(one["data"]["sizes"]["train"], one["data"]["sizes"]["test"]) for one in done} == {(33, 15)}
     for one in done:
         said = script.words(one)

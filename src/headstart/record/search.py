@@ -62,9 +62,10 @@ class CellRecord:
 
     @property
     def label(self) -> str:
-        """What the cell is called: `fine_tune`, `resnet18 lora`."""
+        """What the cell is called: `fine_tune`, `resnet18 lora`, `feature_extraction knn`."""
         told = [word.partition("=") for word in self.overrides]
-        names = [value for key, _, value in told if key in ("data", "backbone", "strategy", "unfreeze")]
+        groups = ("data", "backbone", "strategy", "unfreeze", "head", "augmentation", "optimizer")
+        names = [value for key, _, value in told if key in groups]
         return " ".join(names) or str(self.choices.get("strategy", self.cell))
 
     def to_dict(self) -> dict[str, Any]:
