@@ -84,6 +84,17 @@ def test_words_of_the_user_come_back_as_they_were_typed():
     assert renamed(words, "a b")[-1] == 'name="a b-search"'
 
 
+def test_settings_of_a_strategy_are_not_the_probes():
+    words = ["strategy.average=ema", "data=x"]
+    steps = next_steps(choose([ONE], {}, [PROBE, "fine_tune"], rule(0.05), 5), {}, words, "x", 10, {})
+    (listed,) = [word for word in shlex.split(steps.compare) if word.startswith("hydra.sweeper.runs")]
+    assert listed.endswith(
+        '["strategy=feature_extraction head.solver=lbfgs","strategy=fine_tune strategy.average=ema"]'
+    )
+    assert shlex.split(steps.compare).count("strategy.average=ema") == 0
+    assert "strategy.average=ema" in shlex.split(steps.search)
+
+
 def test_of_an_experiment_the_settings_are_taken_and_not_its_comparison():
     steps = next_steps(choose([ONE], {}, ALL, rule(0.05), 5), {}, ["experiment=text"], "text", 10, {})
     assert "hydra.sweeper.params=null" in steps.compare

@@ -1,5 +1,6 @@
 """What to run next: the commands, as lines that can be pasted, and what they take."""
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -49,9 +50,12 @@ def next_steps(
     tuned = tuned_first(choice)[:MOST_STRATEGIES]
     seeds = [] if _has(words, "seed") else [f"seed={','.join(map(str, range(SEEDS)))}"]
     probe = "strategy=feature_extraction" + (" head.solver=lbfgs" if exact else "")
-    listed = ",".join(f'"{line}"' for line in (probe, *(f"strategy={strategy}" for strategy in tuned)))
+    own = [word for word in words if is_of_strategy(word)]
+    shared = [word for word in words if word not in own]
+    lines = [probe, *(" ".join([f"strategy={strategy}", *own]) for strategy in tuned)]
+    listed = ",".join(f'"{line}"' for line in lines)
     chosen = f"backbone={','.join(backbones)}"
-    compare = shlex.join(["headstart", "train", "-m", chosen, *words, *seeds, f"hydra.sweeper.runs=[{listed}]"])
+    compare = shlex.join(["headstart", "train", "-m", chosen, *shared, *seeds, f"hydra.sweeper.runs=[{listed}]"])
     raced = [(backbone, strategy) for strategy in tuned for backbone in backbones]
     number = SEEDS if seeds else 1
     keys = [*((backbone, PROBE) for backbone in backbones), *raced]
@@ -76,7 +80,14 @@ def tuned_first(choice: Choice) -> list[str]:
 
 def renamed(words: Sequence[str], name: str) -> list[str]:
     """The words with a name of the search's own: in the comparison's folder it would be taken for a part of it."""
-    return [*(word for word in words if not word.startswith("name=")), _quoted(f"name='{name}-search'")]
+    own = f"name={name}-search" if re.fullmatch(r"[\w.-]+", name) else f'name="{name}-search"'
+    return [*(word for word in words if not word.startswith("name=")), own]
+
+
+def is_of_strategy(word: str) -> bool:
+    """Whether it says how a strategy tunes, which no probe does; what holds quotes stays where it was typed."""
+    group = word.lstrip("+~").partition("=")[0].partition(".")[0]
+    return group in ("strategy", "unfreeze") and not {"'", '"'} & set(word)
 
 
 def _without_grid(words: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """A race: the first epoch of runs of the comparison that is advised, which goes on from them."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from headstart.record.directory import RunDirectory
 from headstart.run import experiment
 from headstart.run.job import Job
 from headstart.system.lock import Lock
+
+log = logging.getLogger(__name__)
 
 EPOCHS = 1
 Make = Callable[[str, str], Job]
@@ -46,7 +49,9 @@ def race(
         if time.monotonic() + price.seconds_an_epoch > end:
             continue
         job = make(backbone, strategy)
-        lap = run_lap(backbone, strategy, job, comparison) if job.cfg.trainer.devices == 1 else None
+        settings = job.cfg.trainer
+        is_plain = settings.devices == 1 and settings.max_steps is None  # which may end it within the epoch
+        lap = run_lap(backbone, strategy, job, comparison) if is_plain else None
         laps += [] if lap is None else [lap]
     return sorted(laps, key=lambda one: -sign(one.metric) * one.value)
 
@@ -59,6 +64,10 @@ def run_lap(backbone: str, strategy: str, job: Job, comparison: Path) -> Lap | N
         if not lock.held or result.read(directory, job.run_id) is not None or directory.last.is_file():
             return None
         directory.remove_drafts()
-        rows = experiment.begin(job, directory, EPOCHS)
+        try:
+            rows = experiment.begin(job, directory, EPOCHS)
+        except RuntimeError as error:  # its loss was not finite, say: the comparison will say so again
+            log.warning("The first epoch of %s of %s failed: %s", strategy, backbone, error)
+            return None
     metric = str(job.cfg.trainer.monitor)
     return Lap(backbone, strategy, job.run_id, metric, float(rows[-1][metric]))

@@ -211,11 +211,13 @@ def _factory(node: Mapping[str, Any], cfg: DictConfig) -> Any:
 
 def _can_be_solved(backbone: str, rest: Sequence[str]) -> bool:
     """Whether the comparison may have an exact probe with these words."""
+    from headstart.advice.next import is_of_strategy
     from headstart.run.findings import Findings
 
+    shared = [word for word in rest if not is_of_strategy(word)]
     try:
         with notes.quiet():
-            _job(Findings(), backbone, "feature_extraction", [*rest, "head.solver=lbfgs"])
+            _job(Findings(), backbone, "feature_extraction", [*shared, "head.solver=lbfgs"])
     except InputError:
         return False
     return True
