@@ -219,7 +219,10 @@ def main() -> None:
     for name, shrinkage in (("fitted", 1.0), ("mean", FLAT)):
         probes, everything = coverage(comparisons, shrinkage)
         print(f"\nCoverage, gains {name}: {probes:.0%} of probes, {everything:.0%} of all options")
-    print(f"Cost of advice: {np.median(shares):.0%} of the comparison's training seconds (median)")
+    print(
+        f"\nCost of neighbours, probes and scores: {np.median(shares):.1%} of the comparison's training seconds "
+        "(median); features are those of the comparison's probes, and a few steps of each strategy come on top"
+    )
     if given.write:
         write(comparisons, verdicts)
 
