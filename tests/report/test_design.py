@@ -30,3 +30,17 @@ def test_a_head_that_knows_no_solver_is_a_setting_to_select(write_sweep, tmp_pat
     ]
     (cell,) = read_design(read_sweeps([write_sweep(tmp_path / "s", runs)])).cells.values()
     assert cell.selected.label == "head=mlp"
+
+
+def test_neighbours_are_a_contender_and_their_number_is_selected(write_sweep, tmp_path):
+    kept = {"head._target_": "headstart.training.neighbours.Neighbours"}
+    heads = [("knn", {**kept, "head.k": 5}, 0.5), ("knn", {**kept, "head.k": 20}, 0.6), ("mlp", {}, 0.4)]
+    runs = [
+        {"strategy": "feature_extraction", "seed": seed, "test": score, "val": score, "settings": settings,
+         "choices": {"head": head}}
+        for seed in (0, 1)
+        for head, settings, score in heads
+    ]  # fmt: skip
+    design = read_design(read_sweeps([write_sweep(tmp_path / "s", runs)]))
+    found = {cell.contender.label: cell.selected for cell in design.cells.values()}
+    assert {label: one.val for label, one in found.items()} == {"solver=gradient": 0.4, "solver=neighbours": 0.6}

@@ -207,17 +207,23 @@ def _columns(runs: Sequence[Run]) -> dict[str, list[str]]:
         if name != "data":
             columns[name] = [run.choices.get(name, "–") for run in runs]
     known = [bool(run.settings) for run in runs]
-    for key in dict.fromkeys(key for run in runs for key in run.settings):
+    for key in dict.fromkeys([*(key for run in runs for key in run.settings), SOLVER]):
         if key in ("seed", SIZE, *KINDS):
             continue
-        unset = "gradient" if key == SOLVER else "–"  # the only way for heads of other kinds
-        column = [_value(run.settings.get(key, unset)) if has else "?" for run, has in zip(runs, known, strict=True)]
+        column = [_setting(run, key) if has else "?" for run, has in zip(runs, known, strict=True)]
         if len(set(column) - {"?"}) > 1:
             columns[key] = column
     weights = read_weights(runs)
     if len(set(weights) - {"?"}) > 1:
         columns["weights"] = weights
     return columns
+
+
+def _setting(run: Run, key: str) -> str:
+    """A setting as it is told; heads that have no choice of solver take steps, or are their training examples."""
+    remembers = str(run.settings.get("head._target_")).endswith(".Neighbours")
+    unset = "–" if key != SOLVER else "neighbours" if remembers else "gradient"
+    return _value(run.settings.get(key, unset))
 
 
 def _value(value: object) -> str:
