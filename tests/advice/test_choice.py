@@ -10,7 +10,7 @@ from headstart.advice.curve import MEASURED, Foretold
 from headstart.advice.measure import Measured
 from headstart.advice.next import next_steps, renamed
 from headstart.advice.price import Price
-from headstart.advice.rule import PROBE, Fit, Rule, fitted, known
+from headstart.advice.rule import PROBE, Fit, Rule, fitted, known, room
 from headstart.report.statistics import Interval
 
 
@@ -106,13 +106,22 @@ def test_gains_are_fitted_as_a_line():
     points = []
     for _ in range(200):
         per_class, probe = float(rng.integers(5, 100)), float(rng.uniform(0.2, 0.9))
-        gain = float(known(per_class, probe) @ [0.02, 0.03, 0.1]) + rng.normal(0, 0.01)
+        gain = room(probe) * (float(known(per_class, probe) @ [0.02, 0.03, 0.1]) + rng.normal(0, 0.01))
         points.append((per_class, probe, gain))
     fit = fitted(points)
     assert fit.weights == pytest.approx((0.02, 0.03, 0.1), abs=0.015)
     inside = [fit.at(known(n, probe)) for n, probe, _ in points]
-    hits = [one.low <= gain <= one.high for one, (*_, gain) in zip(inside, points, strict=True)]
+    hits = [one.low <= gain / room(p) <= one.high for one, (_, p, gain) in zip(inside, points, strict=True)]
     assert np.mean(hits) == pytest.approx(0.9, abs=0.05)
+
+
+def test_less_is_gained_over_a_probe_that_leaves_little():
+    """Ten points over probes that score half are no ten points over one that scores 95%."""
+    rule = Rule({"lora": Fit((0.1, 0.0, 0.0), 0.05, 20)}, None, {})
+    gains = {probe: rule.gain("lora", 20, probe) for probe in (0.4, 0.7, 0.85, 0.95, 1.0)}
+    assert [round(gains[probe].mean, 4) for probe in gains] == [0.1, 0.1, 0.05, 0.0167, 0.0067]
+    assert all(probe + one.mean < 1 for probe, one in gains.items() if probe < 1)
+    assert gains[0.95].high - gains[0.95].low == pytest.approx((gains[0.4].high - gains[0.4].low) / 6)
 
 
 def test_few_comparisons_shrink_slopes_not_the_mean():

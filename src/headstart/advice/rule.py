@@ -12,6 +12,10 @@ import numpy as np
 FILE = Path(__file__).parent / "rule.json"
 PROBE = "probe"
 """The exact linear probe, `strategy=feature_extraction head.solver=lbfgs`, by which all others are measured."""
+USUAL = 0.3
+"""What most recorded probes leave to be gained, or more."""
+LEAST = 0.02
+"""What any probe is taken to leave to be gained."""
 SHRINKAGE = 1.0
 """Of the coefficients, in comparisons: so few say little of how a gain depends on anything."""
 
@@ -58,20 +62,31 @@ class Rule:
         if strategy == PROBE:
             return Gain(0.0, 0.0, 0.0)
         fit = self.fits.get(strategy)
-        return None if fit is None else fit.at(known(per_class, probe))
+        if fit is None:
+            return None
+        found, share = fit.at(known(per_class, probe)), room(probe)
+        return Gain(share * found.mean, share * found.low, share * found.high)
 
 
 def known(per_class: float, probe: float) -> np.ndarray:
     """What a gain is taken to depend on: nothing, the number of training examples of a class (in doublings of 20,
     between 5 and 53: what lies beyond was not recorded), and how much is left to be gained."""
     doublings = log2(max(1.0, per_class) / 20)
-    return np.array([1.0, min(1.4, max(-2.0, doublings)), min(1.0, max(0.0, 1 - probe)) - 0.3])
+    return np.array([1.0, min(1.4, max(-2.0, doublings)), min(1.0, max(0.0, 1 - probe)) - USUAL])
+
+
+def room(probe: float) -> float:
+    """What a gain is a share of: where a probe leaves less than `USUAL` to be gained, gains are in proportion to it.
+
+    Without this, a gain of ten points over probes that score half would be foretold of one that scores 95%.
+    """
+    return min(1.0, max(LEAST, 1 - probe) / USUAL)
 
 
 def fitted(points: Sequence[tuple[float, float, float]], shrinkage: float = SHRINKAGE) -> Fit:
-    """A line through `(examples a class, probe's score, gain)`, its slopes shrunk towards none."""
+    """A line through `(examples a class, probe's score, gain)`, its slopes shrunk towards none; gains in `room`."""
     matrix = np.array([known(per_class, probe) for per_class, probe, _ in points])
-    gains = np.array([gain for *_, gain in points])
+    gains = np.array([gain / room(probe) for _, probe, gain in points])
     penalty = np.diag([0.0, *[shrinkage] * (matrix.shape[1] - 1)])
     weights = np.linalg.solve(matrix.T @ matrix + penalty, matrix.T @ gains)
     spread = float(np.std(gains - matrix @ weights, ddof=1)) if len(points) > 1 else float("nan")
