@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from headstart.training.head_tensors import layers_of
 from headstart.training.heads import MLP, HeadFactory, Linear
-from headstart.training.stacked_heads import layers_of
 
 
 @pytest.mark.parametrize("factory", [Linear(), Linear(init="zeros"), MLP(6), MLP(6, num_hidden_layers=3)])

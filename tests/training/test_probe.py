@@ -9,11 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from headstart import notes
 from headstart.data.batches import Batches
 from headstart.tasks.multiclass import Multiclass
 from headstart.tasks.multilabel import Multilabel
 from headstart.tasks.regression import Regression
-from headstart.training import stacked_heads
+from headstart.training import products, vector_optim
 from headstart.training.heads import MLP, Linear
 from headstart.training.probe import fusion_key, train_probes
 from headstart.training.probe_loop import total_steps
@@ -155,6 +156,53 @@ def test_the_bits_also_hold_where_products_are_large_enough_for_all_threads(thre
         assert same_numbers(train_probes(features, labels, [each], 100)[0], outcome)
 
 
+def test_where_a_shared_product_rounds_otherwise_each_head_has_its_own_and_it_is_said(threads, monkeypatch):
+    features, labels = problem(num_features=515, num_classes=10)
+    probes = [probe(num_features=515, num_classes=10, rule=each) for each in ADAMW]
+    shared = train_probes(features, labels, probes, 10)
+    real = products.shared_product
+
+    def rounded(left, right, out, rows):
+        real(left, right, out, rows)
+        if rows.stop - rows.start > 16:
+            out[rows.stop - 1] += 1e-3
+
+    products._is_exact.cache_clear()
+    monkeypatch.setattr(products, "shared_product", rounded)
+    try:
+        with notes.listening() as heard:
+            together = train_probes(features, labels, probes, 10)
+            alone = [train_probes(features, labels, [each], 10)[0] for each in probes]
+    finally:
+        products._is_exact.cache_clear()
+    assert all(map(same_numbers, alone, together))
+    assert [row["val/loss"] for row in together[0].history] == pytest.approx(
+        [row["val/loss"] for row in shared[0].history], rel=1e-4
+    )
+    (said,) = heard.messages
+    assert "one by one" in said
+    assert "515 features, 10 outputs, batches of 27, 32, 40" in said
+
+
+def test_nothing_is_said_where_products_can_be_shared_or_heads_are_too_wide_for_it():
+    features, labels = problem()
+    with notes.listening() as heard:
+        train_probes(features, labels, [probe(), probe(seed=1)], 3)
+        train_probes(features, labels, [probe(MLP(200))], 3)
+    assert heard.messages == []
+
+
+@pytest.mark.parametrize("num_outputs", [2, 3, 5, 8, 10, 100])
+@pytest.mark.parametrize("num_features", [384, 515, 1280])
+@pytest.mark.parametrize("num_examples", [1, 2, 5, 27, 32, 64, 210])
+def test_products_are_found_exact_or_not_for_every_shape_without_touching_the_dice(
+    num_examples, num_features, num_outputs
+):
+    before = torch.random.get_rng_state()
+    assert products.shared_heads(num_examples, num_features, num_outputs) in (1, products.WIDEST // num_outputs)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_small_heads_do_not_depend_on_the_number_of_threads():
     features, labels = problem()
     before, outcomes = torch.get_num_threads(), []
@@ -209,7 +257,9 @@ def train_plainly(features, labels, each):
     ],
     ids=["plain", "smoothed and weighted", "clipped and accumulated"],
 )
-def test_training_agrees_with_a_plain_loop_over_torch_optim(head, each_rule, settings):
+@pytest.mark.parametrize("few", [1, 10_000], ids=["kernels", "operations"])
+def test_training_agrees_with_a_plain_loop_over_torch_optim(monkeypatch, head, each_rule, settings, few):
+    monkeypatch.setattr(vector_optim, "FEW", few)
     features, labels = problem()
     each = probe(head, rule=each_rule, max_epochs=10, **settings)
     # With every example in val and a monitor that falls, the best epoch need not be the last: compare the last state.
@@ -371,7 +421,8 @@ def test_on_a_gpu_products_are_batched_which_gives_the_same_numbers(monkeypatch)
     features, labels = problem()
     each = probe(MLP(16))
     one_by_one = train_probes(features, labels, [each], 3)[0]
-    monkeypatch.setattr(stacked_heads, "_product", stacked_heads._batched_product)
+    monkeypatch.setattr(products, "shared_heads", lambda *_: 1)
+    monkeypatch.setattr(products, "each_product", products.batched_product)
     batched = train_probes(features, labels, [each], 3)[0]
     for one, other in zip(one_by_one.history, batched.history, strict=True):
         assert one["val/loss"] == pytest.approx(other["val/loss"], rel=1e-4)

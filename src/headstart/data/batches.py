@@ -66,9 +66,9 @@ class Batches:
         return len(self._bounds) - 1
 
     @property
-    def largest(self) -> int:
-        """Examples of the largest batch, all processes together."""
-        return max(stop - start for start, stop in pairwise(self._bounds))
+    def sizes(self) -> set[int]:
+        """How many examples batches have, all processes together."""
+        return {stop - start for start, stop in pairwise(self._bounds)}
 
     def __iter__(self) -> Iterator[Draw]:
         epoch = self._epoch

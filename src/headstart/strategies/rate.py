@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from headstart.strategies.plan import HEAD, KINDS, Phase, Plan, Row
 
 Factor = Callable[[int, int], float]
@@ -39,11 +41,21 @@ class PhaseRates:
 
     def at(self, step: int, row: Row, base: float = 1.0) -> float:
         """The rate of a row for optimizer step `step` of training, counted from 0; 0 where it is frozen."""
+        share, multiplier, warmup, measured = self._factors(step, row)
+        return base * share * multiplier * warmup * measured
+
+    def across(self, steps: Sequence[int], row: Row, bases: Sequence[float]) -> np.ndarray:
+        """`at` for several steps and base rates at once, `(S, K)`."""
+        rates = np.tile(np.array(bases, dtype=float), (len(steps), 1))
+        for column in np.array([self._factors(step, row) for step in steps]).reshape(-1, 4).T:
+            rates *= column[:, None]
+        return rates
+
+    def _factors(self, step: int, row: Row) -> tuple[float, float, float, float]:
         share = self.factor(step - self.start, self.end - self.start)
         epochs_in = [(step + 1 - begun) / self.steps_per_epoch for begun in self.begun]
         warmup = self.plan.warmup(self.phase, row[0], epochs_in)
-        planned = base * share * self.plan.phases[self.phase].multiplier(*row) * warmup
-        return planned * self.shares.get(row[0], 1.0)
+        return share, self.plan.phases[self.phase].multiplier(*row), warmup, self.shares.get(row[0], 1.0)
 
 
 def foreseen(plan: Plan, factor: Factor, epoch: int, steps_per_epoch: int, total_steps: int) -> PhaseRates:

@@ -1,7 +1,7 @@
 """Any number of labels to an example: each is a question of its own, answered yes or no."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from headstart.errors import InputError
 from headstart.tasks.ranking import auroc, average_precision
-from headstart.tasks.task import Cell, Objective, Stack, Targets, Task, known_names, on, shown
+from headstart.tasks.task import Cell, Objective, Stack, Targets, Task, known_names, on, rowwise, shown
 
 Threshold = Annotated[float, Gt(0), Lt(1)]
 
@@ -142,20 +142,26 @@ class Multilabel(Task):
 
         Macro F1 is over labels that are there or were said to be.
         """
+        found = self.measured(outputs, targets, self.metrics)
+        return {name: value for name, value in found.items() if np.isfinite(value)}
+
+    def measured(self, outputs: Tensor, targets: Tensor, names: Sequence[str]) -> dict[str, float]:
         probability, truth = torch.sigmoid(outputs.double()).numpy(), targets.numpy() > 0
         decided = probability >= self.threshold
         hits, said, there = (decided & truth).sum(0), decided.sum(0), truth.sum(0)
         f1 = 2 * hits / np.maximum(said + there, 1)
-        found = {
-            "loss": float(self.plain_losses(outputs.double(), targets).mean()),
-            "mean_average_precision": _mean(average_precision(probability, truth)),
-            "micro_average_precision": _mean(average_precision(probability.reshape(-1, 1), truth.reshape(-1, 1))),
-            "macro_f1": _mean(f1[said + there > 0]),
-            "micro_f1": float(2 * hits.sum() / max(1, said.sum() + there.sum())),
-            "auroc": _mean(auroc(probability, truth)),
-            "exact_match": float((decided == truth).all(1).mean()),
+        found: dict[str, Callable[[], Any]] = {
+            "loss": lambda: self.plain_losses(outputs.double(), targets).mean(),
+            "mean_average_precision": lambda: _mean(average_precision(probability, truth)),
+            "micro_average_precision": lambda: _mean(
+                average_precision(probability.reshape(-1, 1), truth.reshape(-1, 1))
+            ),
+            "macro_f1": lambda: _mean(f1[said + there > 0]),
+            "micro_f1": lambda: 2 * hits.sum() / max(1, said.sum() + there.sum()),
+            "auroc": lambda: _mean(auroc(probability, truth)),
+            "exact_match": lambda: (decided == truth).all(1).mean(),
         }
-        return {name: value for name, value in found.items() if np.isfinite(value)}
+        return {name: float(found[name]()) for name in names}
 
     def baseline(self, train: np.ndarray, targets: Tensor) -> dict[str, float]:
         """Each label said with the share of the training examples that have it."""
@@ -213,27 +219,24 @@ class StackedMultilabel(Stack):
         super().__init__(tasks)
         rows = [task.weights or (1.0,) * num_labels for task in tasks]
         self.weights = torch.tensor(rows, device=device).unsqueeze(-1)
+        self.thresholds = torch.tensor([task.threshold for task in tasks], device=device).view(-1, 1, 1)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        # a head at a time: exp rounds differently in a vector's body and in its tail, so that a head's bits would
-        # depend on where it lies in the stack
-        found = [self._of_one(*one) for one in zip(self.weights, outputs, targets, strict=True)]
-        losses, gradients = zip(*found, strict=True)
-        return torch.stack(losses), torch.stack(gradients)
-
-    @staticmethod
-    def _of_one(weights: Tensor, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses `(B,)` and gradient `(O, B)` of one head."""
-        truth = targets.T.contiguous()
+        truth, minus = targets.transpose(1, 2), -outputs
         # as torch has it: (1 - y) x + (1 + (w - 1) y) softplus(-x)
-        factor = 1 + (weights - 1) * truth
-        losses = (1 - truth) * outputs + factor * F.softplus(-outputs)
-        gradient = (1 - truth) - factor * torch.sigmoid(-outputs)
-        return losses.mean(0), gradient.div_(outputs.numel())
+        factor = 1 + (self.weights - 1) * truth
+        losses = (1 - truth) * outputs + factor * rowwise(F.softplus, minus)
+        gradient = (1 - truth) - factor * rowwise(torch.sigmoid, minus)
+        return losses.mean(1), gradient.div_(outputs[0].numel())
+
+    def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        decided = rowwise(torch.sigmoid, outputs) >= self.thresholds
+        return (decided == (targets > 0).transpose(1, 2)).all(1)
 
     def keep(self, members: Sequence[int]) -> None:
         super().keep(members)
-        self.weights = self.weights[torch.tensor(members, device=self.weights.device)]
+        rows = torch.tensor(members, device=self.weights.device)
+        self.weights, self.thresholds = self.weights[rows], self.thresholds[rows]
 
 
 _ELSE = "For numbers use task=regression."

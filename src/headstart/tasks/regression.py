@@ -1,6 +1,6 @@
 """Numbers: trained on standardised targets, said in the units of the data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import Annotated, Any, Literal
 
@@ -187,22 +187,22 @@ class Regression(Task):
 
     def scores(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """RMSE and MAE in the data's units, R², Pearson's and Spearman's correlation; means over several targets."""
-        from scipy.stats import pearsonr, spearmanr
+        found = self.measured(outputs, targets, self.metrics)
+        return {name: value for name, value in found.items() if np.isfinite(value)}
 
+    def measured(self, outputs: Tensor, targets: Tensor, names: Sequence[str]) -> dict[str, float]:
         said, truth = self.in_units(outputs.double()).numpy(), targets.double().numpy()
         error, total = said - truth, ((truth - truth.mean(0)) ** 2).sum(0)
         r2 = 1 - np.divide((error**2).sum(0), total, out=np.full(len(total), np.nan), where=total > 0)
-        varies = (np.ptp(said, axis=0) > 0) & (np.ptp(truth, axis=0) > 0)
-        found = {
-            "loss": float(self.plain_losses(outputs.double(), targets.double()).mean()),
-            "rmse": float(np.sqrt((error**2).mean(0)).mean()),
-            "mae": float(np.abs(error).mean()),
-            "r2": float(r2.mean()),
+        found: dict[str, Callable[[], Any]] = {
+            "loss": lambda: self.plain_losses(outputs.double(), targets.double()).mean(),
+            "rmse": lambda: np.sqrt((error**2).mean(0)).mean(),
+            "mae": lambda: np.abs(error).mean(),
+            "r2": lambda: r2.mean(),
+            "pearson": lambda: _correlation("pearsonr", said, truth),
+            "spearman": lambda: _correlation("spearmanr", said, truth),
         }
-        for name, of in (("pearson", pearsonr), ("spearman", spearmanr)):
-            each = [of(said[:, t], truth[:, t])[0] if varies[t] else 0.0 for t in range(len(total))]
-            found[name] = float(np.mean(each))
-        return {name: value for name, value in found.items() if np.isfinite(value)}
+        return {name: float(found[name]()) for name in names}
 
     def baseline(self, train: np.ndarray, targets: Tensor) -> dict[str, float]:
         """The training part's mean, said of everything: zeros, standardised."""
@@ -251,22 +251,19 @@ class StackedRegression(Stack):
             torch.tensor(rows, device=self.device, dtype=torch.float32).unsqueeze(-1)
             for rows in ([task.mean for task in self.tasks], [task.spread for task in self.tasks])
         )
+        self.alike: dict[tuple[str, float], list[int]] = {}
+        for row, task in enumerate(self.tasks):
+            self.alike.setdefault((task.objective_name, task.delta), []).append(row)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         error = outputs - (targets.transpose(1, 2) - self.mean) / self.spread
-        num_targets, num_examples = outputs.shape[1:]
         losses, gradient = torch.empty_like(error), torch.empty_like(error)
-        for row, task in enumerate(self.tasks):
-            mine, delta = error[row], task.delta
-            if task.objective_name == "mse":
-                losses[row], gradient[row] = mine * mine, 2 * mine
-            elif task.objective_name == "l1":
-                losses[row], gradient[row] = mine.abs(), mine.sign()
-            else:
-                size = mine.abs()
-                losses[row] = torch.where(size <= delta, 0.5 * mine * mine, delta * (size - 0.5 * delta))
-                gradient[row] = torch.clamp(mine, -delta, delta)
-        return losses.mean(1), gradient.div_(num_targets * num_examples)
+        for (objective, delta), rows in self.alike.items():
+            losses[rows], gradient[rows] = _of_error(objective, delta, error[rows])
+        return losses.mean(1), gradient.div_(outputs[0].numel())
+
+    def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs * self.spread + self.mean - targets.transpose(1, 2)).abs_().mean(1)
 
     def keep(self, members: Sequence[int]) -> None:
         super().keep(members)
@@ -288,6 +285,26 @@ def _number(value: Cell) -> float | None:
         return float(value.strip().replace(",", ".") if isinstance(value, str) and "." not in value else value)
     except ValueError:
         return None
+
+
+def _of_error(objective: str, delta: float, error: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss and gradient of each error."""
+    if objective == "mse":
+        return error * error, 2 * error
+    size = error.abs()
+    if objective == "l1":
+        return size, error.sign()
+    losses = torch.where(size <= delta, 0.5 * error * error, delta * (size - 0.5 * delta))
+    return losses, torch.clamp(error, -delta, delta)
+
+
+def _correlation(kind: str, said: np.ndarray, truth: np.ndarray) -> np.floating:
+    """Of scipy, the mean over targets; 0 for one that does not vary."""
+    from scipy import stats
+
+    of = getattr(stats, kind)
+    varies = (np.ptp(said, axis=0) > 0) & (np.ptp(truth, axis=0) > 0)
+    return np.mean([of(said[:, t], truth[:, t])[0] if varies[t] else 0.0 for t in range(truth.shape[1])])
 
 
 def _numbers(values: Tensor) -> str:

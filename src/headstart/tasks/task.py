@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from headstart.errors import InputError, unknown
 
@@ -249,6 +250,24 @@ class Stack(ABC):
     def keep(self, members: Sequence[int]) -> None:
         """Go on with these heads alone."""
         self.tasks = [self.tasks[member] for member in members]
+
+
+VECTORS = 64
+"""Floats that whatever processor works through whole vectors of."""
+
+
+def rowwise(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    """`function` of each number of `(K, …)`, so that no row's bits depend on how many rows there are.
+
+    `exp` and its kin round differently in a vector's body and in its tail, so rows are filled up to whole vectors.
+    Several threads would share the numbers out at places that depend on K: there each row is computed by itself.
+    """
+    if torch.get_num_threads() > 1 and values.device.type == "cpu":
+        return torch.stack([function(row) for row in values])
+    flat = values.reshape(len(values), -1)
+    size = flat.shape[1]
+    filled = F.pad(flat, (0, -size % VECTORS))
+    return function(filled)[:, :size].reshape(values.shape)
 
 
 def on(values: Sequence[float], like: Tensor) -> Tensor:

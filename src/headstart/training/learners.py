@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,11 +36,11 @@ class Learner(ABC):
         """From the scores' gradient `(K, C, B)` to the parameters'; `add` to those there, or replace them."""
 
     @abstractmethod
-    def coefficients(self, rates: np.ndarray, first_step: int) -> Tensor:
+    def coefficients(self, rates: np.ndarray, first_step: int) -> Sequence[Any]:
         """What `step` needs for each step, from learning rates `(S, K)`."""
 
     @abstractmethod
-    def step(self, coefficients: Tensor) -> None:
+    def step(self, coefficients: Any) -> None:
         """Clip the gradients and update the parameters."""
 
     @abstractmethod
@@ -81,12 +82,12 @@ class ModuleHead(Learner):
             self.optimizer.zero_grad(set_to_none=True)
         self.scores.backward(gradient[0].T)
 
-    def coefficients(self, rates: np.ndarray, first_step: int) -> Tensor:
-        return torch.from_numpy(rates)
+    def coefficients(self, rates: np.ndarray, first_step: int) -> Sequence[Any]:
+        return rates[:, 0].tolist()
 
-    def step(self, coefficients: Tensor) -> None:
+    def step(self, coefficients: Any) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = coefficients.item()
+            group["lr"] = coefficients
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.head.parameters(), self.clip)
         with torch.enable_grad():

@@ -10,9 +10,9 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
+from headstart.training.head_tensors import layers_of, num_columns
 from headstart.training.probe_loop import ProbeLoop
 from headstart.training.probe_spec import Probe, ProbeData, ProbeOutcome, Report
-from headstart.training.stacked_heads import layers_of, num_columns
 from headstart.training.threads import SMALL, threads_for
 from headstart.training.vector_optim import Torch
 
@@ -88,9 +88,11 @@ def _stacks(probes: Sequence[Probe], device: torch.device) -> list[list[int]]:
 
 
 def _stack_size(probe: Probe, device: torch.device) -> int:
-    """Probes whose parameters, gradients and moments fit the cache of a CPU, or a share of a GPU's memory."""
-    num_bytes = 5 * 4 * num_columns(layers_of(probe.head) or [])
-    return max(1, (2**22 if device.type == "cpu" else 2**31) // max(num_bytes, 1))
+    """Probes whose parameters, gradients and moments are a share of a CPU's cache or a GPU's memory."""
+    layers = layers_of(probe.head)
+    if layers is None:
+        return 1
+    return max(1, (2**25 if device.type == "cpu" else 2**31) // (5 * 4 * num_columns(layers)))
 
 
 def _num_operations(probe: Probe) -> int:

@@ -3,7 +3,7 @@
 import math
 import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 
@@ -16,12 +16,14 @@ from headstart.metrics import Watch
 from headstart.strategies.plan import HEAD
 from headstart.strategies.plan import Row as PlanRow
 from headstart.strategies.rate import foreseen, head_alone
+from headstart.training import products
+from headstart.training.head_tensors import layers_of
 from headstart.training.learners import Batch, Learner, ModuleHead
 from headstart.training.probe_spec import Divergence, Probe, ProbeData, ProbeOutcome, Report, Row
-from headstart.training.stacked_heads import StackedHeads, layers_of
+from headstart.training.stacked_heads import StackedHeads
 from headstart.training.vector_optim import Torch
 
-_EVALUATION_ROWS = 4096
+_EVALUATION_ROWS = 512
 _MOST_OUTPUTS = 2**26
 """Numbers that are held at once in an evaluation."""
 HEAD_ROW: PlanRow = (HEAD, "weight")
@@ -41,7 +43,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch reads: for each group its examples in order, for each probe their targets `(K, N)`, `(K, N, O)`."""
+    """What an epoch reads: for each group its examples in order, and their targets `(G, N)` or `(G, N, O)`."""
 
     features: Tensor
     orders: list[Tensor]
@@ -77,6 +79,7 @@ class ProbeLoop:
         self.tasks = task.stack([probe.task for probe in probes], data.num_outputs, self.device)
         self.num_steps = self.num_batches = 0
         self._regroup()
+        self._say_of_products()
 
     def run(self) -> list[ProbeOutcome]:
         """Train to the end."""
@@ -101,8 +104,18 @@ class ProbeLoop:
                 Group(rows, same[0].seed, _sampler(same[0]), torch.from_numpy(same[0].val).to(self.device))
             )
             start = rows.stop
+        repeats = torch.tensor([group.rows.stop - group.rows.start for group in self.groups], device=self.device)
+        self.group_of = torch.arange(len(self.groups), device=self.device).repeat_interleave(repeats)
         width = self.data.features.shape[1]
-        self.memory = [self.data.features.new_empty(group.sampler.largest, width) for group in self.groups]
+        self.memory = [self.data.features.new_empty(max(group.sampler.sizes), width) for group in self.groups]
+
+    def _say_of_products(self) -> None:
+        if not isinstance(self.learner, StackedHeads) or self.data.features.is_cuda:
+            return
+        sizes = {size for group in self.groups for size in group.sampler.sizes}
+        for group in self.groups:
+            sizes |= {min(_EVALUATION_ROWS, len(group.val)), len(group.val) % _EVALUATION_ROWS} - {0}
+        products.say_of(sizes, self.data.features.shape[1], self.learner.layers[0].num_outputs)
 
     def _read(self, epoch: int) -> Epoch:
         probe = self.active[0][1]
@@ -114,8 +127,7 @@ class ProbeLoop:
         ends = np.cumsum([len(batch) for batch in batches]).tolist()
         num_accumulated = probe.accumulate_grad_batches
         steps = [(number + 1) % num_accumulated == 0 for number in range(len(ends) - 1)] + [True]
-        repeats = torch.tensor([group.rows.stop - group.rows.start for group in self.groups], device=self.device)
-        targets = torch.stack([self.data.targets[order] for order in orders]).repeat_interleave(repeats, 0)
+        targets = torch.stack([self.data.targets[order] for order in orders])
         views = self.data.views or [self.data.features]
         self.learner.start_epoch(epoch, [(group.rows, group.seed) for group in self.groups])
         return Epoch(views[epoch % len(views)], orders, targets, ends, steps)
@@ -123,14 +135,14 @@ class ProbeLoop:
     def _train(self, number: int, epoch: Epoch) -> tuple[Tensor, Tensor]:
         """Loss of each example `(K, N)`, and what the running metric is the mean of, as the batches went by."""
         probe = self.active[0][1]
-        losses = torch.zeros(epoch.targets.shape[:2], device=self.device)
+        losses = torch.zeros(len(self.active), epoch.targets.shape[1], device=self.device)
         values = torch.zeros_like(losses)
         rates = self._rates(number, sum(epoch.steps))
         coefficients = self.learner.coefficients(rates, self.num_steps)
         start = step = added = 0
         for end, steps in zip(epoch.ends, epoch.steps, strict=True):
             scores = self.learner.forward(self._gather(epoch, start, end))
-            targets = epoch.targets[:, start:end]
+            targets = epoch.targets[:, start:end].index_select(0, self.group_of)
             losses[:, start:end], gradient = self.tasks.loss(scores, targets)
             values[:, start:end] = self.tasks.values(scores, targets)
             if probe.accumulate_grad_batches > 1:
@@ -159,12 +171,17 @@ class ProbeLoop:
     def _rates(self, epoch: int, num_steps: int) -> np.ndarray:
         """Learning rates `(S, K)` of the epoch's steps."""
         steps = range(self.num_steps, self.num_steps + num_steps)
-        columns = []
-        for _, probe in self.active:
+        rates = np.empty((len(steps), len(self.active)))
+        alike: dict[Hashable, list[int]] = {}
+        for member, (_, probe) in enumerate(self.active):
+            alike.setdefault((probe.schedule, id(probe.plan), probe.max_epochs), []).append(member)
+        for members in alike.values():
+            probe = self.active[members[0]][1]
             plan = probe.plan or head_alone(probe.max_epochs)
-            rates = foreseen(plan, probe.schedule, epoch, steps_per_epoch(probe), total_steps(probe))
-            columns.append([rates.at(step, HEAD_ROW, probe.rule.lr) for step in steps])
-        return np.array(columns).T
+            curve = foreseen(plan, probe.schedule, epoch, steps_per_epoch(probe), total_steps(probe))
+            bases = [self.active[member][1].rule.lr for member in members]
+            rates[:, members] = curve.across(steps, HEAD_ROW, bases)
+        return rates
 
     def _measure(self, epoch: int, losses: Tensor, values: Tensor) -> list[Row]:
         """Each probe's row of history; the one place where an epoch waits for the device."""

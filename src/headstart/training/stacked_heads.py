@@ -1,55 +1,25 @@
 """Heads of like shape, trained as one stack without autograd.
 
-A stack's tensors lie in one matrix `(K, P)`, a row to each head, so that an optimizer's step is a few passes over
-memory whatever K is. On a CPU each product is its own `torch.mm`, of equal shapes, strides and alignment (64 bytes) in
-every row, because a batched or flattened product, or another alignment, rounds differently from one head's alone.
-Everything else is elementwise in single IEEE operations or reduces each row in the same order: so a head's bits do not
-depend on its companions.
+Their tensors lie as `HeadTensors`, a row to each head, so that an optimizer's step is a few passes over memory whatever
+their number. On a CPU a head's bits do not depend on its companions: heads that read the same examples share the
+product of their first layers as far as that rounds as each head's own (`products`), every other product is of one head
+alone, of equal shapes, strides and alignment; the rest is elementwise in single IEEE operations, or reduces each row in
+the same order.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import repeat
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from headstart.seeding import seed_for
+from headstart.training import products
+from headstart.training.head_tensors import HeadTensors, layers_of
 from headstart.training.learners import Batch, Learner
+from headstart.training.products import LINE, padded
 from headstart.training.vector_optim import Rule, stacked_optimizer
-
-_ALIGNMENT = 16
-"""Floats to a cache line."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A linear layer of a head; `dropout` follows its ReLU, `None` marks the last one, which has neither."""
-
-    prefix: str
-    num_inputs: int
-    num_outputs: int
-    dropout: float | None
-
-
-def layers_of(head: nn.Module) -> list[Layer] | None:
-    """The layers of a head that can be stacked: `[Linear, ReLU, Dropout?]* Linear`, with biases; else `None`."""
-    named = [("", head)] if type(head) is nn.Linear else [(f"{name}.", child) for name, child in head.named_children()]
-    kinds = "".join({nn.Linear: "L", nn.ReLU: "r", nn.Dropout: "d"}.get(type(module), "?") for _, module in named)
-    stackable = type(head) in (nn.Linear, nn.Sequential) and kinds.replace("Lrd", "").replace("Lr", "") == "L"
-    if not stackable or not kinds.endswith("L"):
-        return None
-    layers = []
-    for position, (prefix, module) in enumerate(named):
-        if not isinstance(module, nn.Linear):
-            continue
-        if module.bias is None:
-            return None
-        after = [other for _, other in named[position + 1 : position + 3]]
-        dropout = after[1].p if len(after) == 2 and isinstance(after[1], nn.Dropout) else 0.0
-        layers.append(Layer(prefix, module.in_features, module.out_features, dropout if after else None))
-    return layers
 
 
 class StackedHeads(Learner):
@@ -60,15 +30,12 @@ class StackedHeads(Learner):
     ) -> None:
         stacked = [layers_of(head) or [] for head in heads]
         self.layers = stacked[0]
-        self.widths = [(layer.num_outputs, layer.num_inputs) for layer in self.layers]
-        self.num_decayed = sum(_padded(rows * columns) for rows, columns in self.widths)
-        self.parameters = torch.zeros(len(heads), num_columns(self.layers), device=device)
-        self.gradients = torch.zeros_like(self.parameters)
-        self._view()
-        for row, head in zip(self.parameters, heads, strict=True):
+        self.parameters = HeadTensors(self.layers, len(heads), device)
+        self.gradients = HeadTensors(self.layers, len(heads), device)
+        for row, head in enumerate(heads):
             state = head.state_dict()
-            for tensor, (name, shape) in zip(self._tensors(row[None]), self._names(), strict=True):
-                tensor.copy_(state[name].view(shape))
+            for name, tensor in self.parameters.named():
+                tensor[row].copy_(state[name])
         self.dropouts = [
             torch.tensor([layers[depth].dropout for layers in stacked], device=device).view(-1, 1, 1)
             for depth in range(len(self.layers) - 1)
@@ -77,52 +44,62 @@ class StackedHeads(Learner):
         clipping = any(clip is not None for clip in clips)
         limits = [np.inf if clip is None else clip for clip in clips]
         self.clips = torch.tensor(limits, dtype=torch.float32, device=device)[:, None] if clipping else None
-        self.optimizer = stacked_optimizer(rules, self.parameters, self.num_decayed)
+        matrices = zip(self.parameters.matrices, self.gradients.matrices, (True, True, False), strict=True)
+        self.optimizers = [stacked_optimizer(rules, *each) for each in matrices]
         self.rng: list[tuple[slice, torch.Generator]] = []
         self.batch: Batch = []
         self.hidden: list[Tensor] = []
         self.masks: list[Tensor | None] = []
 
-    def _names(self) -> list[tuple[str, tuple[int, int]]]:
-        weights = [(f"{layer.prefix}weight", shape) for layer, shape in zip(self.layers, self.widths, strict=True)]
-        return weights + [(f"{layer.prefix}bias", (layer.num_outputs, 1)) for layer in self.layers]
-
-    def _tensors(self, flat: Tensor) -> list[Tensor]:
-        """The weights `(K, outputs, inputs)`, then the biases `(K, outputs, 1)`, as views of a matrix `(K, P)`."""
-        tensors, start = [], 0
-        for rows, columns in [*self.widths, *((layer.num_outputs, 1) for layer in self.layers)]:
-            tensors.append(flat[:, start : start + rows * columns].view(len(flat), rows, columns))
-            start += _padded(rows * columns)
-        return tensors
-
     def start_epoch(self, epoch: int, groups: Sequence[tuple[slice, int]]) -> None:
         self.rng = []
         for rows, seed in groups:
-            generator = torch.Generator(self.parameters.device)
+            generator = torch.Generator(self.parameters.outputs.device)
             self.rng.append((rows, generator.manual_seed(seed_for(seed, "dropout", epoch))))
 
     def forward(self, batch: Batch) -> Tensor:
         self.batch, self.hidden, self.masks = batch, [], []
-        return self._scores(self.weights, self.biases, batch, training=True)
+        return self._scores(slice(0, len(self.parameters.weights[0])), batch, training=True)
 
     def predict(self, rows: slice, features: Tensor) -> Tensor:
-        weights, biases = self._halves(self.parameters[rows])
-        return self._scores(weights, biases, [(slice(None), features)], training=False)
+        return self._scores(rows, [(slice(0, rows.stop - rows.start), features)], training=False)
 
-    def _scores(self, weights: list[Tensor], biases: list[Tensor], batch: Batch, training: bool) -> Tensor:
-        num_heads, num_examples = len(weights[0]), len(batch[0][1])
-        flow = self._workspace(num_heads, 0, num_examples)
+    def _scores(self, heads: slice, batch: Batch, training: bool) -> Tensor:
+        """Of the stack's rows `heads`; those of `batch` are counted from the first of these."""
+        num_heads, num_examples = heads.stop - heads.start, len(batch[0][1])
+        weights = [weight[heads] for weight in self.parameters.weights]
+        biases = [bias[heads] for bias in self.parameters.biases]
+        outputs = self.parameters.outputs[heads.start * self.layers[0].num_outputs :]
+        whole, flow = self._workspace(num_heads, 0, num_examples)
         for rows, features in batch:
-            _product(weights[0][rows], features.T, out=flow[rows])
+            self._multiply((outputs, weights[0]), features.T, (whole, flow), rows, num_examples)
         flow.add_(biases[0])
         for depth in range(1, len(self.layers)):
             hidden = flow.relu_()
             if training:
                 self._drop(depth - 1, hidden)
-            flow = self._workspace(num_heads, depth, num_examples)
-            _product(weights[depth], hidden, out=flow)
+            _, flow = self._workspace(num_heads, depth, num_examples)
+            products.each_product(weights[depth], hidden, out=flow)
             flow.add_(biases[depth])
         return flow
+
+    def _multiply(
+        self,
+        left: tuple[Tensor, Tensor],
+        right: Tensor,
+        out: tuple[Tensor, Tensor],
+        rows: slice,
+        num_examples: int,
+    ) -> None:
+        """The first layer's product for heads that read the same; `left` and `out` as one matrix, and head by head."""
+        size = self.layers[0].num_outputs
+        shared = 1 if right.is_cuda else products.shared_heads(num_examples, self.layers[0].num_inputs, size)
+        if shared == 1:
+            products.each_product(left[1][rows], right, out=out[1][rows])
+            return
+        for start in range(rows.start, rows.stop, shared):
+            stop = min(start + shared, rows.stop)
+            products.shared_product(left[0], right, out[0], slice(start * size, stop * size))
 
     def _drop(self, depth: int, hidden: Tensor) -> None:
         mask = self._mask(depth, hidden) if self.has_dropout[depth] else None
@@ -141,83 +118,63 @@ class StackedHeads(Learner):
 
     def backward(self, gradient: Tensor, add: bool) -> None:
         num_heads, _, num_examples = gradient.shape
-        target = torch.zeros_like(self.gradients) if add else self.gradients
-        weight_gradients, bias_gradients = self._halves(target) if add else self.gradient_views
-        flow = self._workspace(num_heads, -1, num_examples).copy_(gradient)
+        target = HeadTensors(self.layers, num_heads, gradient.device) if add else self.gradients
+        whole, flow = self._workspace(num_heads, -1, num_examples)
+        flow.copy_(gradient)
         for depth in reversed(range(len(self.layers))):
-            torch.sum(flow, -1, keepdim=True, out=bias_gradients[depth])
+            torch.sum(flow, -1, keepdim=True, out=target.biases[depth])
             if depth == 0:
                 for rows, features in self.batch:
-                    _product(flow[rows], features, out=weight_gradients[0][rows])
+                    self._multiply((whole, flow), features, (target.outputs, target.weights[0]), rows, num_examples)
                 break
             hidden, mask = self.hidden[depth - 1], self.masks[depth - 1]
-            _product(flow, hidden.transpose(1, 2), out=weight_gradients[depth])
-            below = self._workspace(num_heads, depth - 1, num_examples)
-            _product(self.weights[depth].transpose(1, 2), flow, out=below)
-            flow = below.mul_(hidden > 0)
+            products.each_product(flow, hidden.transpose(1, 2), out=target.weights[depth])
+            below, lower = self._workspace(num_heads, depth - 1, num_examples)
+            products.each_product(self.parameters.weights[depth].transpose(1, 2), flow, out=lower)
+            whole, flow = below, lower.mul_(hidden > 0)
             if mask is not None:
                 flow.mul_(mask)
         if add:
-            self.gradients.add_(target)
+            for mine, more in zip(self.gradients.matrices, target.matrices, strict=True):
+                mine.add_(more)
 
-    def coefficients(self, rates: np.ndarray, first_step: int) -> Tensor:
-        return self.optimizer.coefficients(rates, first_step)
+    def coefficients(self, rates: np.ndarray, first_step: int) -> Sequence[Any]:
+        each = [optimizer.coefficients(rates, first_step) for optimizer in self.optimizers]
+        return list(zip(*each, strict=True))
 
-    def step(self, coefficients: Tensor) -> None:
+    def step(self, coefficients: Any) -> None:
         if self.clips is not None:
-            norms = torch.stack([torch.linalg.vector_norm(row) for row in self.gradients]).unsqueeze(1)
-            self.gradients.mul_((self.clips / (norms + 1e-6)).clamp_(max=1.0))
-        self.optimizer.step(self.parameters, self.gradients, coefficients)
+            self._clip(self.clips)
+        for optimizer, own in zip(self.optimizers, coefficients, strict=True):
+            optimizer.step(own)
+
+    def _clip(self, limits: Tensor) -> None:
+        """Each head's gradient to its norm, of squares that are added one by one: no head's depends on the others."""
+        squares = [
+            torch.stack([torch.linalg.vector_norm(row) for row in matrix]).square_().unsqueeze(1)
+            for matrix in self.gradients.matrices
+        ]
+        norms = (squares[0] + squares[1] + squares[2]).sqrt_()
+        factors = (limits / (norms + 1e-6)).clamp_(max=1.0)
+        for matrix in self.gradients.matrices:
+            matrix.mul_(factors)
 
     def keep(self, members: Sequence[int]) -> None:
-        rows = torch.tensor(members, device=self.parameters.device)
-        self.parameters, self.gradients = self.parameters[rows], self.gradients[rows]
-        self._view()
+        self.parameters, self.gradients = self.parameters.of(members), self.gradients.of(members)
+        rows = torch.tensor(members, device=self.parameters.outputs.device)
         self.dropouts = [dropout[rows] for dropout in self.dropouts]
         self.clips = None if self.clips is None else self.clips[rows]
-        self.optimizer.keep(members)
+        matrices = zip(self.optimizers, self.parameters.matrices, self.gradients.matrices, strict=True)
+        for optimizer, parameters, gradients in matrices:
+            optimizer.keep(members)
+            optimizer.begin(parameters, gradients)
 
     def state(self, member: int) -> dict[str, Tensor]:
-        tensors = self._tensors(self.parameters[member : member + 1].cpu())
-        named = zip(self._names(), tensors, strict=True)
-        return {
-            name: (tensor[0] if name.endswith("weight") else tensor[0, :, 0]).clone() for (name, _), tensor in named
-        }
+        return {name: tensor[member].cpu().clone() for name, tensor in self.parameters.named()}
 
-    def _view(self) -> None:
-        self.weights, self.biases = self._halves(self.parameters)
-        self.gradient_views = self._halves(self.gradients)
-
-    def _halves(self, flat: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        tensors = self._tensors(flat)
-        return tensors[: len(self.layers)], tensors[len(self.layers) :]
-
-    def _workspace(self, num_heads: int, depth: int, num_examples: int) -> Tensor:
-        """An empty `(K, units, B)` whose rows each start on a cache line."""
-        size = self.layers[depth].num_outputs * num_examples
-        flat = torch.empty(num_heads, _padded(size), device=self.parameters.device)
-        return flat[:, :size].view(num_heads, -1, num_examples)
-
-
-def num_columns(layers: Iterable[Layer]) -> int:
-    """Width P of a stack's matrix."""
-    return sum(_padded(layer.num_outputs * layer.num_inputs) + _padded(layer.num_outputs) for layer in layers)
-
-
-def _padded(count: int) -> int:
-    return -(-count // _ALIGNMENT) * _ALIGNMENT
-
-
-def _product(left: Tensor, right: Tensor, out: Tensor) -> None:
-    """`out[k] = left[k] @ right[k]`; a matrix stands for itself K times."""
-    if out.is_cuda:
-        _batched_product(left, right, out)
-        return
-    rows = (factor.unbind() if factor.dim() == 3 else repeat(factor) for factor in (left, right))
-    for one, other, result in zip(*rows, out.unbind(), strict=False):
-        torch.mm(one, other, out=result)
-
-
-def _batched_product(left: Tensor, right: Tensor, out: Tensor) -> None:
-    left, right = (factor.expand(len(out), *factor.shape[-2:]) for factor in (left, right))
-    out.copy_(torch.bmm(left, right))
+    def _workspace(self, num_heads: int, depth: int, num_examples: int) -> tuple[Tensor, Tensor]:
+        """A matrix `(K · units + 16, B)` to write, whose rows each begin at a cache line; and as `(K, units, B)`."""
+        num_rows = num_heads * self.layers[depth].num_outputs
+        device = self.parameters.outputs.device
+        whole = torch.empty(num_rows + LINE, padded(num_examples), device=device)[:, :num_examples]
+        return whole, whole[:num_rows].view(num_heads, -1, num_examples)

@@ -79,22 +79,84 @@ def torch_optimizer(rule: Rule, groups: list[dict[str, Any]]) -> torch.optim.Opt
 
 
 class StackedOptimizer(ABC):
-    """Updates parameters `(K, P)` in place; the first `num_decayed` columns are weights and decay, the rest don't."""
-
-    def __init__(self, num_decayed: int) -> None:
-        self.num_decayed = num_decayed
+    """Updates parameters `(K, P)` in place; all of them decay, or none."""
 
     @abstractmethod
-    def coefficients(self, rates: np.ndarray, first_step: int) -> Tensor:
-        """What each step multiplies and adds `(S, M, K, 1)`, from learning rates `(S, K)`; steps count from 0."""
+    def begin(self, parameters: Tensor, gradients: Tensor) -> None:
+        """Say where parameters and gradients lie from now on; steps may overwrite the gradients."""
 
     @abstractmethod
-    def step(self, parameters: Tensor, gradients: Tensor, coefficients: Tensor) -> None:
-        """One update of parameters `(K, P)` with one step's coefficients `(M, K, 1)`; may overwrite the gradients."""
+    def coefficients(self, rates: np.ndarray, first_step: int) -> Sequence[Any]:
+        """What each step takes, from learning rates `(S, K)`; steps count from 0."""
+
+    @abstractmethod
+    def step(self, coefficients: Any) -> None:
+        """One update with one step's coefficients."""
 
     @abstractmethod
     def keep(self, members: Sequence[int]) -> None:
-        """Go on with these rows of the stack alone."""
+        """Go on with these rows of the stack alone; `begin` says anew where they lie."""
+
+
+FEW = 1024
+"""Columns below which operations on all rows at once take less time than a call for each row."""
+
+
+class Rowwise(StackedOptimizer):
+    """By torch's own kernels, on a CPU: one pass over memory for each row, where single operations take several.
+
+    A row's bits do not depend on the others, for each call has a row alone, of equal length.
+    """
+
+    def __init__(self, rules: Sequence[Any], decays: bool, num_moments: int) -> None:
+        self.rules, self.decays, self.num_moments = list(rules), decays, num_moments
+        self.rows: list[list[list[Tensor]]] = []
+        """Of each row its parameters, gradients and moments, as lists of one tensor."""
+        self.moments: list[Tensor] = []
+
+    def begin(self, parameters: Tensor, gradients: Tensor) -> None:
+        if not self.moments:
+            self.moments = [torch.zeros_like(parameters) for _ in range(self.num_moments)]
+        matrices = (parameters, gradients, *self.moments)
+        self.rows = [[[row] for row in rows] for rows in zip(*(matrix.unbind() for matrix in matrices), strict=True)]
+
+    def keep(self, members: Sequence[int]) -> None:
+        self.rules = [self.rules[member] for member in members]
+        self.moments = [moment[torch.tensor(members)] for moment in self.moments]
+
+
+class RowwiseAdamW(Rowwise):
+    """As `torch.optim.AdamW`, for each row its own."""
+
+    def coefficients(self, rates: np.ndarray, first_step: int) -> Sequence[Any]:
+        counts = torch.arange(first_step + 1, first_step + 1 + len(rates), dtype=torch.float32).unbind()
+        return [(([count]), row) for count, row in zip(counts, rates.tolist(), strict=True)]
+
+    def step(self, coefficients: Any) -> None:
+        count, rates = coefficients
+        for rule, rate, (parameter, gradient, mean, square) in zip(self.rules, rates, self.rows, strict=True):
+            torch._fused_adamw_(
+                parameter, gradient, mean, square, [], count, lr=rate, beta1=rule.betas[0], beta2=rule.betas[1],
+                weight_decay=rule.weight_decay if self.decays else 0.0, eps=rule.eps, amsgrad=False, maximize=False,
+            )  # fmt: skip
+
+
+class RowwiseSGD(Rowwise):
+    """As `torch.optim.SGD`, for each row its own."""
+
+    is_first = True
+
+    def coefficients(self, rates: np.ndarray, first_step: int) -> Sequence[Any]:
+        return list(rates.tolist())
+
+    def step(self, coefficients: Any) -> None:
+        for rule, rate, (parameter, gradient, *momentum) in zip(self.rules, coefficients, self.rows, strict=True):
+            torch._fused_sgd_(
+                parameter, gradient, *(momentum or [[]]), weight_decay=rule.weight_decay if self.decays else 0.0,
+                momentum=rule.momentum, lr=rate, dampening=rule.dampening, nesterov=rule.nesterov, maximize=False,
+                is_first_step=self.is_first,
+            )  # fmt: skip
+        self.is_first = False
 
 
 class StackedAdamW(StackedOptimizer):
@@ -104,16 +166,18 @@ class StackedAdamW(StackedOptimizer):
     `lr · (1 - β₁) / (1 - β₁ᵗ) / c · m / (√v + ε / c)`.
     """
 
-    def __init__(self, rules: Sequence[AdamW], parameters: Tensor, num_decayed: int) -> None:
-        super().__init__(num_decayed)
-        self.rules = list(rules)
+    def __init__(self, rules: Sequence[AdamW], decays: bool, parameters: Tensor) -> None:
+        self.rules, self.decays = list(rules), decays
         betas = torch.tensor([rule.betas for rule in rules], dtype=parameters.dtype, device=parameters.device)
         self.beta1, self.beta2 = betas[:, :1].contiguous(), betas[:, 1:].contiguous()
         self.mean = torch.zeros_like(parameters)
         self.square = torch.zeros_like(parameters)
         self.scratch = torch.zeros_like(parameters)
 
-    def coefficients(self, rates: np.ndarray, first_step: int) -> Tensor:
+    def begin(self, parameters: Tensor, gradients: Tensor) -> None:
+        self.parameters, self.gradients = parameters, gradients
+
+    def coefficients(self, rates: np.ndarray, first_step: int) -> Sequence[Any]:
         column = {name: np.array([getattr(rule, name) for rule in self.rules]) for name in ("weight_decay", "eps")}
         beta1, beta2 = np.array([rule.betas for rule in self.rules]).T
         step = np.arange(first_step + 1, first_step + 1 + len(rates))[:, None]
@@ -122,14 +186,15 @@ class StackedAdamW(StackedOptimizer):
         scale = rates * (1 - beta1) / (1 - beta1**step) / c
         return _table(self.mean, shrink, column["eps"] / c, scale)
 
-    def step(self, parameters: Tensor, gradients: Tensor, coefficients: Tensor) -> None:
-        shrink, offset, scale = coefficients.unbind()
+    def step(self, coefficients: Any) -> None:
+        parameters, gradients, (shrink, offset, scale) = self.parameters, self.gradients, coefficients
         self.mean.mul_(self.beta1).add_(gradients)
         torch.mul(gradients, gradients, out=self.scratch)
         self.square.mul_(self.beta2).add_(self.scratch)
         torch.sqrt(self.square, out=self.scratch).add_(offset)
         torch.div(self.mean, self.scratch, out=self.scratch).mul_(scale)
-        parameters[:, : self.num_decayed].mul_(shrink)
+        if self.decays:
+            parameters.mul_(shrink)
         parameters.sub_(self.scratch)
 
     def keep(self, members: Sequence[int]) -> None:
@@ -142,24 +207,27 @@ class StackedAdamW(StackedOptimizer):
 class StackedSGD(StackedOptimizer):
     """SGD with weight decay added to the gradient; the first gradient fills the momentum undamped, as in torch."""
 
-    def __init__(self, rules: Sequence[SGD], parameters: Tensor, num_decayed: int) -> None:
-        super().__init__(num_decayed)
-        self.rules = list(rules)
+    def __init__(self, rules: Sequence[SGD], decays: bool, parameters: Tensor) -> None:
+        self.rules, self.decays = list(rules), decays
         _, self.has_momentum, self.nesterov = rules[0].fusion_key
         self.momentum: Tensor | None = None
         self._columns(parameters)
+
+    def begin(self, parameters: Tensor, gradients: Tensor) -> None:
+        self.parameters, self.gradients = parameters, gradients
 
     def _columns(self, like: Tensor) -> None:
         values = [[rule.weight_decay, rule.momentum, 1 - rule.dampening] for rule in self.rules]
         columns = torch.tensor(values, dtype=like.dtype, device=like.device)
         self.decay, self.damping, self.intake = columns.T.contiguous().unsqueeze(-1).unbind()
 
-    def coefficients(self, rates: np.ndarray, first_step: int) -> Tensor:
+    def coefficients(self, rates: np.ndarray, first_step: int) -> Sequence[Any]:
         return _table(self.decay, rates)
 
-    def step(self, parameters: Tensor, gradients: Tensor, coefficients: Tensor) -> None:
-        weights = slice(0, self.num_decayed)
-        gradients[:, weights].add_(parameters[:, weights] * self.decay)
+    def step(self, coefficients: Any) -> None:
+        parameters, gradients = self.parameters, self.gradients
+        if self.decays:
+            gradients.add_(parameters * self.decay)
         if self.has_momentum:
             if self.momentum is None:
                 self.momentum = gradients.clone()
@@ -178,14 +246,22 @@ class StackedSGD(StackedOptimizer):
         self._columns(self.decay)
 
 
-def stacked_optimizer(rules: Sequence[Rule], parameters: Tensor, num_decayed: int) -> StackedOptimizer:
-    """The optimizer for rules that share a fusion key."""
+def stacked_optimizer(rules: Sequence[Rule], parameters: Tensor, gradients: Tensor, decays: bool) -> StackedOptimizer:
+    """The optimizer for rules that share a fusion key, of parameters `(K, P)`, all of which decay or none."""
     adamw = [rule for rule in rules if isinstance(rule, AdamW)]
     sgd = [rule for rule in rules if isinstance(rule, SGD)]
     assert len(rules) in (len(adamw), len(sgd))
-    return StackedAdamW(adamw, parameters, num_decayed) if adamw else StackedSGD(sgd, parameters, num_decayed)
+    found: StackedOptimizer
+    if parameters.device.type == "cpu" and parameters.shape[1] >= FEW:
+        found = RowwiseAdamW(adamw, decays, 2) if adamw else RowwiseSGD(sgd, decays, int(sgd[0].momentum != 0))
+    else:
+        found = StackedAdamW(adamw, decays, parameters) if adamw else StackedSGD(sgd, decays, parameters)
+    found.begin(parameters, gradients)
+    return found
 
 
-def _table(like: Tensor, *columns: np.ndarray) -> Tensor:
+def _table(like: Tensor, *columns: np.ndarray) -> list[tuple[Tensor, ...]]:
+    """For each step the columns as `(K, 1)`."""
     table = torch.from_numpy(np.stack(np.broadcast_arrays(*columns), axis=1))
-    return table.to(dtype=like.dtype, device=like.device).unsqueeze(-1)
+    steps = table.to(dtype=like.dtype, device=like.device).unsqueeze(-1)
+    return [step.unbind() for step in steps]
