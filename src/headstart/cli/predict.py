@@ -36,8 +36,12 @@ def predict(words: Sequence[str]) -> int:
 
         check_output(out, "--force" in flags)
 
-    from headstart.predict.model import load
+    import torch
 
+    from headstart.predict.model import load
+    from headstart.training.device import default_threads
+
+    torch.set_num_threads(default_threads())
     model = load(places[0], ensemble="--ensemble" in flags)
     if model.chosen:
         sys.stderr.write(f"{plain(model.chosen)}\n")

@@ -1,12 +1,13 @@
 """Work on many files at once, with a progress bar for who is watching."""
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
+
+from headstart.system.cores import cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -22,7 +23,7 @@ def map_threads(function: Callable[[Item], Result], items: Sequence[Item], what:
     On a terminal a bar headed `what` shows once it has taken more than a second.
     """
     chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
-    pool = ThreadPoolExecutor(num_processors())
+    pool = ThreadPoolExecutor(cores())
     try:
         with shown_progress(what, len(items)) as advance:
             for results in pool.map(lambda chunk: [function(item) for item in chunk], chunks):
@@ -30,12 +31,6 @@ def map_threads(function: Callable[[Item], Result], items: Sequence[Item], what:
                 advance(len(results))
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def num_processors() -> int:
-    """Processors that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 @contextmanager

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from headstart.data.file_check import reason
-from headstart.data.parallel import num_processors
 from headstart.data.unlabelled import Reader
 from headstart.errors import InputError, unknown
 from headstart.predict.inputs import Example
+from headstart.system.cores import cores
 
 Model = Callable[[Mapping[str, Tensor]], np.ndarray]
 """From a batch to what is said of each example `(B, O)` (see `Task.said`)."""
@@ -56,7 +56,7 @@ def _answered(items: Sequence[Any], reader: Reader, model: Model, batch_size: in
 
 def _read_ahead(examples: Iterable[Example], reader: Reader, ahead: int) -> Generator[tuple[str, Any, str], None, None]:
     """Name, item and problem of each; `ahead` more than are asked for are being read."""
-    source, pool = iter(examples), ThreadPoolExecutor(num_processors())
+    source, pool = iter(examples), ThreadPoolExecutor(cores())
     waiting: deque[Future[list[tuple[str, Any, str]]]] = deque()
 
     def fill() -> None:

@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from headstart.system.cores import cores
+
 PACKAGES = ("headstart", "torch", "torchvision", "timm", "transformers", "peft", "pytorch-lightning", "torchmetrics")
 MORE_PACKAGES = ("hydra-core", "omegaconf", "numpy", "pillow", "wandb")
 
@@ -26,6 +28,7 @@ def environment() -> dict[str, Any]:
         "packages": {name: _version(name) for name in (*PACKAGES, *MORE_PACKAGES)},
         "cpu": _cpu(),
         "cpu_cores": os.cpu_count(),
+        "usable_cores": cores(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpus": gpus,
         "cuda": torch.version.cuda if gpus else None,

@@ -6,13 +6,21 @@ import os
 import torch
 
 from headstart.errors import InputError
+from headstart.system.cores import cores
 from headstart.training.ranks import check_devices
 
 MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """What matrix products are computed in, by `trainer.precision`."""
 
-DEFAULT_THREADS = torch.get_num_threads()
-"""What the machine, or the launcher of several processes on it, gives this process where a run does not say."""
+AT_START = torch.get_num_threads()
+"""What torch takes by itself, which knows the environment and affinity, but no container's share of time."""
+
+
+def default_threads() -> int:
+    """Threads of a process where a run does not say: as the environment (a launcher's, say) has it, else one for each
+    core that the process may use."""
+    told = any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
+    return AT_START if told else min(AT_START, cores())
 
 
 def device_of(accelerator: str) -> torch.device:
@@ -52,7 +60,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 def set_process_up(threads: int | None, deterministic: bool) -> None:
     """Bring process-wide switches in line with a run."""
-    torch.set_num_threads(threads or DEFAULT_THREADS)
+    torch.set_num_threads(threads or default_threads())
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     # what no operation reads need not be filled first: that is for debugging, and costs time in every step
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
