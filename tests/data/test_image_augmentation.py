@@ -4,7 +4,7 @@ from torch.nn.functional import one_hot
 
 from headstart.compat import declare_torchvision_operators
 from headstart.data.augmentation import NoAugmentation
-from headstart.data.image_augmentation import Light, MixupCutmix, RandAugment, TrivialAugment
+from headstart.data.image_augmentation import Light, MixupCutmix, RandAugment, Standard, TrivialAugment
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def pixels():
     return torch.randint(0, 256, (6, 3, 20, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("augmentation", [Light(), TrivialAugment(), RandAugment(), MixupCutmix()])
+@pytest.mark.parametrize("augmentation", [Light(), TrivialAugment(), RandAugment(), MixupCutmix(), Standard()])
 def test_example_keeps_size_and_type_and_follows_the_rng(augmentation, pixels):
     found = []
     for seed in (1, 1, 2, 3, 4):

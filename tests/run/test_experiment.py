@@ -189,7 +189,9 @@ def test_early_stopping_ends_training(at_home: Path, pictures: Path, strategy: s
     assert len(history(at_home)) == 3
 
 
-@pytest.mark.parametrize("augmentation", ["trivial_augment", "rand_augment", "mixup_cutmix"])
+@pytest.mark.parametrize(
+    "augmentation", ["trivial_augment", "rand_augment", "mixup_cutmix", "standard", "random_erasing"]
+)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_augmentation_runs(at_home: Path, pictures: Path, strategy: str, augmentation: str):
     run(at_home, *tiny(pictures, f"strategy={strategy}", f"augmentation={augmentation}"))

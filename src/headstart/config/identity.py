@@ -35,6 +35,7 @@ INCIDENTAL_WEIGHTS = frozenset({"backbone.weights", "backbone.weights_key"})
 OFF = {
     "trial": False, "strategy.average": None, "strategy.sam": None, "strategy.average_decay": 0.999,
     "trainer.threads": None, "trainer.reuse_views": False, "data.value_range": None, "data.part": "middle",
+    "data.cache_side": None,
     "split._target_": "headstart.splits.holdout.Holdout", "split.val_fraction": None,
     "split.test_fraction": None, "split.n_per_class": None, "split.seed": None,
     "data.label": "group",

@@ -20,6 +20,10 @@ class Augmentation:
     """Versions of each training example that are kept for a frozen backbone: the example as it is, then augmented."""
     changes_examples: bool = False
     """Whether `example` does anything; where not, batches are read whole."""
+    cuts: bool = False
+    """Whether it cuts a part out of each example, so that it may be given whole ones."""
+    needs_whole: bool = False
+    """Whether that has to be a part of the whole example, wherever there is such a thing."""
     adds: frozenset[str] = frozenset()
     """Inputs that it puts beside those of the data, for a backbone that reads them."""
     mixes: bool = False
@@ -29,7 +33,10 @@ class Augmentation:
     """Whether its settings are such that nothing is changed, though it could be."""
 
     def example(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One example, without a batch dimension and as it was read (`pixels` `(3, H, W)` uint8), changed."""
+        """One example, without a batch dimension and as it was read (`pixels` `(3, H, W)` uint8), changed.
+
+        `whole` is beside it where parts are to be cut out of that, of whatever shape.
+        """
         return inputs
 
     def batch(self, inputs: dict[str, Tensor], targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:

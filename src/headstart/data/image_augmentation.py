@@ -16,6 +16,7 @@ from headstart.data.augmentation import Augmentation
 Magnitude = Annotated[int, Ge(0), Le(30)]
 AreaShare = Annotated[float, Gt(0), Le(1)]
 Grey = Annotated[int, Ge(0), Le(255)]
+Policy = Literal["trivial_augment", "rand_augment", "three_augment"]
 Operations = Annotated[int, Ge(1), Le(100)]
 
 
@@ -26,9 +27,11 @@ class ImageAugmentation(Augmentation):
     changes_examples = True
 
     def example(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`pixels` `(3, H, W)` uint8, changed; of the same size."""
+        """`pixels` `(3, H, W)` uint8, changed; of the same size, whatever is cut out of `whole` where that is there."""
+        rest = {name: tensor for name, tensor in inputs.items() if name not in ("pixels", "whole")}
         height, width = inputs["pixels"].shape[-2:]
-        return {**inputs, "pixels": _made(self.transform, height, width)(inputs["pixels"])}
+        pixels = _made(self.transform, height, width)(inputs.get("whole", inputs["pixels"]))
+        return {**rest, "pixels": pixels}
 
     def transform(self, v2: Any, size: tuple[int, int]) -> Any:
         """The transform for pictures of `size` (height, width), from torchvision's module `v2`."""
@@ -44,6 +47,8 @@ class Light(ImageAugmentation):
         views: Versions of each picture kept for a frozen backbone: the picture as it is, then augmented.
     """
 
+    cuts = True
+
     def __init__(self, min_scale: AreaShare = 0.7, flip: Fraction = 0.5, views: Views = 1) -> None:
         self._min_scale = min_scale
         self._flip = flip
@@ -53,6 +58,58 @@ class Light(ImageAugmentation):
     def transform(self, v2: Any, size: tuple[int, int]) -> Any:
         crop = v2.RandomResizedCrop(size, scale=(self._min_scale, 1.0), antialias=True)
         return v2.Compose([crop, v2.RandomHorizontalFlip(self._flip)])
+
+
+class Standard(ImageAugmentation):
+    """What networks on photographs are trained with: a crop of the whole picture, a mirror image half of the time, and
+    whichever of these is asked for: a policy, colours changed, a rectangle erased, in this order.
+
+    The crop is that of Szegedy et al. (2015, arXiv:1409.4842, section 6), as torchvision and timm have it; it is cut
+    out of the whole picture where the data keep that. The policies see what is cut out.
+
+    Args:
+        min_scale: Smallest share of the area that a crop keeps; its sides are as 3:4 to 4:3.
+        flip: Probability of mirroring left and right; 0 where sides matter (text, arrows).
+        jitter: How far brightness, contrast and saturation go from 1, either way.
+        policy: `trivial_augment` (arXiv:2103.10158), `rand_augment` (arXiv:1909.13719, two operations of strength 9) or
+            `three_augment` (Touvron et al. 2022, arXiv:2204.07118: one of grey, inverted highlights and blur).
+        erase: Probability that a rectangle of 2% to a third of the area is made grey (Zhong et al. 2020,
+            arXiv:1708.04896).
+        fill: Grey (0 to 255) of what is erased, and of what turning and shearing uncover.
+        views: Versions of each picture kept for a frozen backbone: the picture as it is, then augmented.
+    """
+
+    cuts = needs_whole = True
+
+    def __init__(
+        self,
+        min_scale: AreaShare = 0.08,
+        flip: Fraction = 0.5,
+        jitter: Fraction = 0.0,
+        policy: Policy | None = None,
+        erase: Fraction = 0.0,
+        fill: Grey = 128,
+        views: Views = 1,
+    ) -> None:
+        self._min_scale, self._flip, self._jitter = min_scale, flip, jitter
+        self._policy, self._erase, self._fill, self.views = policy, erase, fill, views
+
+    def transform(self, v2: Any, size: tuple[int, int]) -> Any:
+        steps = [v2.RandomResizedCrop(size, scale=(self._min_scale, 1.0), antialias=True)]
+        steps += [v2.RandomHorizontalFlip(self._flip)] if self._flip else []
+        steps += [] if self._policy is None else [_policy(v2, self._policy, self._fill)]
+        steps += [v2.ColorJitter(self._jitter, self._jitter, self._jitter)] if self._jitter else []
+        steps += [v2.RandomErasing(self._erase, value=self._fill)] if self._erase else []
+        return v2.Compose(steps)
+
+
+def _policy(v2: Any, name: Policy, fill: int) -> Any:
+    if name == "trivial_augment":
+        return v2.TrivialAugmentWide(fill=fill)
+    if name == "rand_augment":
+        return v2.RandAugment(2, 9, num_magnitude_bins=31, fill=fill)
+    blur = v2.GaussianBlur(kernel_size=5, sigma=(0.1, 2.0))
+    return v2.RandomChoice([v2.Grayscale(3), v2.RandomSolarize(128, p=1.0), blur])
 
 
 class TrivialAugment(ImageAugmentation):

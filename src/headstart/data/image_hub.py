@@ -23,7 +23,7 @@ class ImageHub(HubSource, ImageFiles):
         image_column: Column with the picture.
         label_column: Column with the label; several where each holds 0 or 1, or a number (see the task).
         splits: The split that is `train`, `val` and `test` (`{train: fit, test: validation}`); `None` to go by names.
-        size, cache_bytes, value_range: As for `headstart.data.images.ImageFolder`.
+        size, cache_bytes, value_range, cache_side: As for `headstart.data.images.ImageFolder`.
         shifts: Extra test sets by name, each the name of another split of the dataset.
         missing_values: Words that mean a missing value, as the empty cell does, in whatever case; `None` for those of
             `cells.MISSING`. Rows without a picture or a label are left out.
@@ -43,9 +43,10 @@ class ImageHub(HubSource, ImageFiles):
         cache_bytes: Bytes | Literal["auto"] = "auto",
         missing_values: Words | None = None,
         value_range: list[float] | None = None,
+        cache_side: Side | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(size, shifts, cache_bytes, value_range)
+        super().__init__(size, shifts, cache_bytes, value_range, cache_side)
         hub = HubDataset(dataset, subset, revision, splits, shifts)
         self.name = name or hub.name
         self.content_columns = (image_column,)

@@ -35,9 +35,10 @@ class ImageFiles(FileSource):
         shifts: dict[str, str] | None,
         cache_bytes: CacheBytes,
         value_range: list[float] | None,
+        cache_side: int | None = None,
     ) -> None:
         super().__init__(shifts)
-        self.size = size
+        self.size, self.cache_side = size, cache_side
         self._cache_bytes: CacheBytes = cache_bytes
         self._value_range = value_range
         if value_range is not None and not (len(value_range) == 2 and value_range[0] < value_range[1]):
@@ -76,7 +77,7 @@ class ImageFiles(FileSource):
         """Pictures of `size` pixels, brought to it as `Sizing` says."""
         red, green, blue = fill
         sizing = Sizing(size, interpolation, crop_pct, crop_mode, (red, green, blue))
-        return Pictures(self.files, self.fingerprint, sizing, self.scales, self._cache_bytes)
+        return Pictures(self.files, self.fingerprint, sizing, self.scales, self._cache_bytes, self.cache_side)
 
     def extents(self, places: Sequence[int]) -> list[tuple[int, int]]:
         found = []
@@ -113,6 +114,8 @@ class ImageFolder(ImageFiles):
         cache_bytes: Most memory for decoded pictures where the disk has no room for them; "auto" for half of the free.
         value_range: Of pictures with more than 8 bits a value (16-bit and float TIFF, 16-bit PNG), the values that are
             read as black and as white; `None` to go by what all pictures hold (see `headstart.data.picture_values`).
+        cache_side: Longest side of whole pictures that augmentations cut their crops from; `None` for crops of what
+            evaluation reads, but twice the size where the augmentation needs whole pictures.
         name: What the report calls the data; `None` for the folder's own name.
     """
 
@@ -123,9 +126,10 @@ class ImageFolder(ImageFiles):
         shifts: dict[str, str] | None = None,
         cache_bytes: Bytes | Literal["auto"] = "auto",
         value_range: list[float] | None = None,
+        cache_side: Side | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(size, shifts, cache_bytes, value_range)
+        super().__init__(size, shifts, cache_bytes, value_range, cache_side)
         self._root = Path(root).expanduser()
         self.name = name or folder_name(self._root)
 
@@ -144,7 +148,7 @@ class ImageCsv(ImageFiles):
         root: Where relative paths of pictures start; `None` for the table's own folder.
         image_column: Column with the path of the picture.
         label_column: Column with the label; several where each holds 0 or 1, or a number (see the task).
-        size, cache_bytes, value_range: As for `ImageFolder`.
+        size, cache_bytes, value_range, cache_side: As for `ImageFolder`.
         shifts: Extra test sets by name, each a table with the same columns or a folder of class folders.
         missing_values: Words that mean a missing value, as the empty cell does, in whatever case; `None` for those of
             `cells.MISSING`. Rows without a file or a label are left out.
@@ -167,9 +171,10 @@ class ImageCsv(ImageFiles):
         missing_values: Words | None = None,
         encoding: str | None = None,
         value_range: list[float] | None = None,
+        cache_side: Side | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(size, shifts, cache_bytes, value_range)
+        super().__init__(size, shifts, cache_bytes, value_range, cache_side)
         self._path = Path(path).expanduser()
         self.name = name or table_name(self._path)
         self._root = self._path.parent if root is None else Path(root).expanduser()

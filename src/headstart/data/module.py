@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from headstart.compat import declare_torchvision_operators
 from headstart.data.augmentation import Augmentation
 from headstart.data.batches import Batches, Draw
-from headstart.data.source import Examples
+from headstart.data.source import Examples, Whole
 from headstart.seeding import seed_for
 
 declare_torchvision_operators()
@@ -49,6 +49,13 @@ class ShiftSet:
     indices: np.ndarray
 
 
+def whole_of(examples: Examples, augmentation: Augmentation | None) -> Whole | None:
+    """What an augmentation cuts its parts out of, if not of the examples as they are read in evaluation."""
+    if augmentation is None or not augmentation.cuts:
+        return None
+    return examples.whole(augmentation.needs_whole)
+
+
 class BatchDataset(Dataset[Batch]):
     """Reads a whole batch at once; what comes out depends on the `Draw` alone, not on who reads it or when.
 
@@ -77,6 +84,7 @@ class BatchDataset(Dataset[Batch]):
         self._seed = seed
         self._world = world
         self._views = views
+        self._whole = whole_of(examples, self._augmentation)
 
     def __getitem__(self, draw: Draw) -> Batch:
         inputs = self._examples.batch(draw.indices)
@@ -100,7 +108,10 @@ class BatchDataset(Dataset[Batch]):
         with torch.random.fork_rng(devices=[]):
             for place, index in enumerate(indices.tolist()):
                 torch.default_generator.manual_seed(seed_for(*rng, index))
-                changed.append(augmentation.example({name: values[place] for name, values in inputs.items()}))
+                example = {name: values[place] for name, values in inputs.items()}
+                if self._whole is not None:
+                    example["whole"] = self._whole[index]
+                changed.append(augmentation.example(example))
         return {name: torch.stack([one[name] for one in changed]) for name in changed[0]}
 
 

@@ -1,5 +1,7 @@
 """Pictures decoded, sized and cropped as a backbone asks for them, kept as bytes."""
 
+from typing import Any
+
 import numpy as np
 
 from headstart.data.array_cache import CacheBytes
@@ -8,7 +10,10 @@ from headstart.data.file_check import CheckedFiles
 from headstart.data.picture_files import as_rgb, decoders, opened
 from headstart.data.picture_values import Scales
 from headstart.data.sizing import Sizing, fit
+from headstart.data.whole_pictures import WholePictures
 
+TIMES = 2
+"""Of the size that is read: the longest side of whole pictures, where a run does not say."""
 READER = "pictures 2"
 """Changes with every change of decoding or sizing, so that nothing kept from before is taken for the same."""
 
@@ -21,6 +26,7 @@ class Pictures(DecodedPictures):
         fingerprint: Names the contents, for finding the array again.
         sizing: How they become squares of one size.
         scales: Black and white of values of more than 8 bits (see `picture_values`).
+        cache_side: Longest side of whole pictures, where augmentations are to cut from these.
     """
 
     def __init__(
@@ -30,12 +36,32 @@ class Pictures(DecodedPictures):
         sizing: Sizing,
         scales: Scales | None = None,
         cache_bytes: CacheBytes = "auto",
+        cache_side: int | None = None,
     ) -> None:
-        self._files = files
+        self._files, self._cache_side, self._cache_bytes = files, cache_side, cache_bytes
+        self._described = f"{READER} {decoders()} {fingerprint}"
+        self._whole: WholePictures | None = None
         self._sizing, self._scales = sizing, dict(scales or {})
-        how = f"{READER} {decoders()} {fingerprint} {sizing} {self._scales}"
+        how = f"{self._described} {sizing} {self._scales}"
         super().__init__("pictures", len(files), sizing.size, how, "Decoding", cache_bytes)
 
     def _picture(self, place: int) -> np.ndarray:
         with opened(self._files(place)) as image:
             return fit(as_rgb(image, self._scales), self._sizing)
+
+    def whole(self, needed: bool) -> WholePictures | None:
+        side = self._cache_side or (TIMES * self._sizing.size if needed else None)
+        if side is not None and self._whole is None:
+            described = f"{self._described} {self._scales}"
+            self._whole = WholePictures(
+                self._files, described, side, self._sizing.interpolation, self._scales, self._cache_bytes
+            )
+        return self._whole
+
+    def verify(self) -> None:
+        super().verify()
+        if self._whole is not None:
+            self._whole.verify()
+
+    def statistics(self) -> dict[str, Any]:
+        return {} if self._whole is None else {"cut_from": self._whole.side}

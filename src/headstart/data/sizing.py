@@ -64,6 +64,15 @@ def fit(image: Any, sizing: Sizing) -> np.ndarray:
     return np.asarray(_filled(image, sizing)).transpose(2, 0, 1)
 
 
+def shrunk(image: Any, side: int, interpolation: str) -> np.ndarray:
+    """All of a `PIL.Image` in RGB as `(3, H, W)` uint8, its longer side at most `side`."""
+    ratio = max(image.size) / side
+    if ratio > 1:
+        width, height = (max(1, round(length / ratio)) for length in image.size)
+        image = image.resize((width, height), _filter(interpolation), reducing_gap=3.0)
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
 def _resized_shape(shape: tuple[int, int], sizing: Sizing) -> tuple[int, int]:
     width, height = shape
     side = int(sizing.size / sizing.crop_pct)

@@ -31,6 +31,14 @@ Raises `InputError` for what is no label.
 """
 
 
+class Whole(Protocol):
+    """Whole examples, one at a time."""
+
+    @property
+    def identity(self) -> str: ...
+    def __getitem__(self, place: int) -> Tensor: ...
+
+
 class Examples(ABC):
     """Examples as one backbone reads them (decoded and sized, tokenised, resampled), kept where memory allows."""
 
@@ -57,6 +65,11 @@ class Examples(ABC):
 
     def preview(self, index: int) -> bytes | str | None:
         """One example for a person to look at: a PNG or a text; `None` where there is nothing to see."""
+        return None
+
+    def whole(self, needed: bool) -> "Whole | None":
+        """The examples before their rims were cut off, for augmentations that cut; `None` where there are none, or it
+        was not asked for: by a setting, or because the augmentation has to have them (`needed`)."""
         return None
 
     def statistics(self) -> dict[str, Any]:

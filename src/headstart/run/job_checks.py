@@ -7,6 +7,7 @@ import numpy as np
 
 from headstart.data.augmentation import Augmentation
 from headstart.data.batches import Batches
+from headstart.data.source import Source
 from headstart.errors import InputError
 from headstart.names import plural
 from headstart.run.job import Job
@@ -19,7 +20,9 @@ from headstart.training.neighbours import Neighbours
 log = logging.getLogger(__name__)
 
 
-def note_idle(augmentation: Augmentation) -> None:
+def note_idle(augmentation: Augmentation, data: Source) -> None:
+    if getattr(data, "cache_side", None) is not None and not augmentation.cuts:
+        log.warning("data.cache_side does nothing: this augmentation cuts nothing out of pictures.")
     if augmentation.is_idle:
         log.warning("The augmentation changes nothing at these settings: it does what augmentation=none does.")
 

@@ -101,7 +101,7 @@ def _prepared(cfg: DictConfig, here: bool, findings: Findings) -> Job:
             partial(check_sharpness, strategy, settings.accumulate_grad_batches),
         ]
     )
-    note_idle(parts.augmentation)
+    note_idle(parts.augmentation, source)
     what = {
         "settings": identity.settings(cfg),
         "data": source.fingerprint,

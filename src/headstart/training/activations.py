@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from headstart.backbones.backbone import Backbone
 from headstart.data.augmentation import Augmentation
 from headstart.data.batches import Batches
-from headstart.data.module import VIEW_SEED, BatchDataset, loader
+from headstart.data.module import VIEW_SEED, BatchDataset, loader, whole_of
 from headstart.data.source import Examples
 from headstart.features.store import FeatureStore
 from headstart.training import work
@@ -130,6 +130,8 @@ class FrozenFeatures:
         With `positions` `(N,)` they have so many rows to an example, in place of one.
         """
         count = augmentation.views if augmentation.changes_examples else 1
+        whole = whole_of(examples, augmentation) if count > 1 else None
+        name = name if whole is None else [name, whole.identity]
         key = {
             "data": fingerprint,
             "examples": examples.identity,
