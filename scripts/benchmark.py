@@ -572,15 +572,20 @@ def grid_of(count: int) -> list[str]:
 
 def finished_sweep(directory: Path, count: int, num_epochs: int) -> Path:
     """A directory as `headstart train -m` would have left it for `grid_of(count)`, its runs under their real names."""
+    import numpy as np
+
     drawn = _drawn(directory, count)
     history = "epoch,step,phase,train/loss,train/accuracy,val/loss,val/accuracy,seconds,lr/head\n" + "".join(
         f"{epoch},{epoch * 26},0,0.5123,0.8123,0.6123,0.7123,1.2345,0.001\n" for epoch in range(num_epochs)
     )
     confusion = [[7] * 8 for _ in range(8)]
+    answers = io.BytesIO()
+    np.savez_compressed(answers, **{"test/predicted": np.arange(272) % 8})
     for plan in drawn:
         path = directory / plan.run_id
         path.mkdir(parents=True)
         (path / "history.csv").write_text(history)
+        (path / "predictions.npz").write_bytes(answers.getvalue())
         done = {
             "schema": 1, **plan.to_dict(), "status": "completed", "error": None,
             "metrics": {"val/accuracy": 0.5, "val/loss": 1.0, "test/accuracy": 0.5, "test/loss": 1.0,
@@ -591,7 +596,8 @@ def finished_sweep(directory: Path, count: int, num_epochs: int) -> Path:
                 str(plan.seed).encode()).hexdigest(), "sizes": {"train": 900, "val": 200, "test": 272},
                 "classes": list("abcdefgh")},
             "weights": {"source": "x", "sha256": "0" * 64}, "environment": machine(), "git": {"commit": None},
-            "details": {"confusion": confusion}, "started": "2026-01-01T00:00:00+00:00",
+            "details": {"confusion": confusion}, "predictions_bytes": answers.tell(),
+            "started": "2026-01-01T00:00:00+00:00",
             "finished": "2026-01-01T00:00:10+00:00",
         }  # fmt: skip
         (path / "result.json").write_text(json.dumps(done, indent=1))

@@ -2,7 +2,7 @@
 
 import inspect
 from contextlib import nullcontext
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Annotated, Any, Literal, get_args
 
 import torch
@@ -76,7 +76,7 @@ class Timm(BackboneFactory):
         self.arguments = dict(arguments or {})
 
     def resized(self, size: int) -> "Timm":
-        own = {name: value for name, value in vars(self).items() if name in inspect.signature(Timm).parameters}
+        own = {name: value for name, value in vars(self).items() if name in _settings()}
         return Timm(self.name, **{**own, "size": size})
 
     # --- what is asked before building --------------------------------------------------------------------------------
@@ -178,17 +178,7 @@ class Timm(BackboneFactory):
     @cached_property
     def _config(self) -> Any:
         """timm's record of the (default) pretrained weights. Raises `InputError` for a name timm does not know."""
-        declare_torchvision_operators()
-        import timm
-
-        architecture, _, tag = self.name.partition(".")
-        if not timm.is_model(architecture):
-            raise unknown("backbone.model", self.name, timm.list_models())
-        tagged = timm.list_models(f"{architecture}.*", pretrained=True)
-        if tag and self.name not in tagged:
-            raise unknown("weights of backbone.model", self.name, tagged)
-        config = timm.get_pretrained_cfg(self.name)
-        return config or timm.models.PretrainedCfg()
+        return _weights_config(self.name)
 
     @cached_property
     def probe(self) -> Trial:
@@ -328,3 +318,22 @@ class Timm(BackboneFactory):
         """The whole model's tensors, without memory."""
         with torch.device("meta"):
             return create(self.name, **self._create_arguments()).model.state_dict()
+
+
+@cache
+def _settings() -> frozenset[str]:
+    return frozenset(inspect.signature(Timm).parameters)
+
+
+@cache
+def _weights_config(name: str) -> Any:
+    declare_torchvision_operators()
+    import timm
+
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        raise unknown("backbone.model", name, timm.list_models())
+    tagged = timm.list_models(f"{architecture}.*", pretrained=True)
+    if tag and name not in tagged:
+        raise unknown("weights of backbone.model", name, tagged)
+    return timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()

@@ -17,8 +17,10 @@ from headstart.config.schema import GROUPS, check_spine
 from headstart.errors import InputError, collect, unknown
 
 
-def bind(cfg: DictConfig, try_optimizer: bool = True) -> dict[str, Any]:
+def bind(cfg: DictConfig | Mapping[str, Any], try_optimizer: bool = True) -> dict[str, Any]:
     """Build the part of every group from its node; the optimizer's comes as a `partial` that lacks its parameters.
+
+    `cfg`: the config, or what it comes to, resolved.
 
     `try_optimizer`: whether it is made once and takes a step, to see that it can; torch needs seconds to get ready for
     that, and a finished run needs no optimizer.
@@ -26,16 +28,20 @@ def bind(cfg: DictConfig, try_optimizer: bool = True) -> dict[str, Any]:
     Raises:
         InputError: with every problem of every group, each naming the full key, the value and the remedy.
     """
-    container = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(container, dict)
+    container = resolved(cfg) if isinstance(cfg, DictConfig) else cfg
     parts: dict[str, Any] = {}
-    checks = [partial(check_spine, cast(dict[str, Any], container))]
+    checks = [partial(check_spine, container)]
     checks += [
         partial(_bind_group, parts, group, kind, container.get(group, {}), try_optimizer)
         for group, kind in GROUPS.items()
     ]
     collect(checks)
     return parts
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """A config as plain values; a millisecond or two, so that who needs it twice hands it on."""
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
 def _bind_group(parts: dict[str, Any], group: str, kind: str, node: Mapping[str, Any], try_optimizer: bool) -> None:

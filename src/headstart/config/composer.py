@@ -2,7 +2,7 @@
 
 import pickle
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,10 +148,17 @@ class Composer:
     all runs are set once.
     """
 
-    def __init__(self, loader: ConfigLoader, common: Sequence[str] = (), config_name: str = CONFIG_NAME) -> None:
-        self.loader, self.config_name, self.common = loader, config_name, list(common)
+    def __init__(
+        self,
+        loader: ConfigLoader,
+        common: Sequence[str] = (),
+        config_name: str = CONFIG_NAME,
+        finish: Callable[[DictConfig, Mapping[str, Any]], None] = lambda cfg, choices: None,
+    ) -> None:
+        """`finish` is called once for each set of choices, with the config and what was chosen of each group."""
+        self.loader, self.config_name, self.common, self.finish = loader, config_name, list(common), finish
         self.parser = OverridesParser.create(config_loader=loader)
-        self.composed: dict[tuple[str, ...], bytes] = {}
+        self.kept: dict[tuple[str, ...], bytes] = {}
         self.parsed: dict[str, Override] = {}
 
     def compose(self, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
@@ -160,6 +167,14 @@ class Composer:
         Raises:
             InputError: for an unknown choice or key, or a value of the wrong type.
         """
+        cfg, words = self.composed_with(overrides)
+        with open_dict(cfg):
+            hydra = cfg.pop("hydra")
+        hydra.overrides.task = words
+        return cfg, hydra
+
+    def composed_with(self, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
+        """As `compose`, with a `hydra` node that says nothing of the overrides, and these as they were read."""
         try:
             parsed = [self._parse(line) for line in overrides]
             check_overrides(parsed, self.loader)
@@ -168,23 +183,21 @@ class Composer:
             if len({one.key_or_group for one in parsed}) < len(parsed):
                 first = parsed  # a key is set twice, and the later value counts
             key = tuple(one.input_line or "" for one in first)
-            if key not in self.composed:
+            if key not in self.kept:
                 # read four times as fast as a config is copied
-                self.composed[key] = pickle.dumps(self._load(key))
-            cfg = pickle.loads(self.composed[key])
+                self.kept[key] = pickle.dumps(self._load(key))
+            cfg = pickle.loads(self.kept[key])
             ConfigLoaderImpl._apply_overrides_to_config([one for one in values if one not in first], cfg)
         except COMPOSITION_ERRORS as error:
             raise explained(error, self.loader, overrides) from error
-        with open_dict(cfg):
-            hydra = cfg.pop("hydra")
-        hydra.overrides.task = [one.input_line for one in parsed]
-        return cfg, hydra
+        return cfg, [one.input_line or "" for one in parsed]
 
     def _load(self, overrides: Sequence[str]) -> DictConfig:
         cfg = self.loader.load_configuration(self.config_name, list(overrides), RunMode.RUN)
         chosen = {"runtime": {"choices": cfg.hydra.runtime.choices}, "overrides": {"task": []}}
         with open_dict(cfg):
             cfg.hydra = OmegaConf.create(chosen)  # the rest is large
+        self.finish(cfg, chosen["runtime"]["choices"])
         return cfg
 
     def _parse(self, line: str) -> Override:

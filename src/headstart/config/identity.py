@@ -32,6 +32,9 @@ INCIDENTAL_DATA = frozenset({"root", "path", "name", "shifts", "splits", "cache_
 INCIDENTAL_WEIGHTS = frozenset({"backbone.weights", "backbone.weights_key"})
 """Keys that say where weights are; what they are is the backbone's to tell."""
 
+_DROPPED = INCIDENTAL | {f"data.{name}" for name in INCIDENTAL_DATA} | INCIDENTAL_WEIGHTS
+_BELOW = tuple(f"{name}." for name in sorted(_DROPPED))
+
 OFF = {
     "trial": False, "strategy.average": None, "strategy.sam": None, "strategy.average_decay": 0.999,
     "trainer.threads": None, "trainer.reuse_views": False, "data.value_range": None, "data.part": "middle",
@@ -45,16 +48,11 @@ OFF = {
 """Settings that do nothing at these values, and are no part of a run then."""
 
 
-def settings(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved config, flat (`{"optimizer.lr": 1e-3, …}`), without what cannot change a run's numbers."""
-    container = OmegaConf.to_container(cfg, resolve=True)
+def settings(cfg: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """What a config comes to, flat (`{"optimizer.lr": 1e-3, …}`), without what cannot change a run's numbers."""
+    container = OmegaConf.to_container(cfg, resolve=True) if isinstance(cfg, DictConfig) else cfg
     flat = dict(flatten(container, ""))
-    dropped = INCIDENTAL | {f"data.{name}" for name in INCIDENTAL_DATA} | INCIDENTAL_WEIGHTS
-    keep = {
-        key: value
-        for key, value in flat.items()
-        if not any(key == name or key.startswith(f"{name}.") for name in dropped)
-    }
+    keep = {key: value for key, value in flat.items() if key not in _DROPPED and not key.startswith(_BELOW)}
     for key, value in OFF.items():
         if keep.get(key) == value:
             keep.pop(key, None)

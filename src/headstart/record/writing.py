@@ -21,9 +21,10 @@ def write_json(path: Path, value: Any, durable: bool = False, seal: bool = False
 
     `seal`: with a checksum of itself, against which `checksums.read_json` holds it.
     """
-    text = _rendered(_finite(value))
+    value = _finite(value)
     if seal:
-        text = _rendered(sealed(json.loads(text)))
+        value = sealed(json.loads(json.dumps(value, default=_plain)))
+    text = _rendered(value)
     write_bytes(path, (text + "\n").encode(), durable)
 
 

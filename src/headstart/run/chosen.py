@@ -1,7 +1,9 @@
 """The parts of a run that its config chooses, one of each group."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -62,8 +64,8 @@ class Parts:
         return sized.for_head_alone() if self.strategy.keeps_backbone else sized
 
 
-def parts_of(cfg: DictConfig, try_optimizer: bool = True) -> Parts:
-    """The parts that a config chooses; see `binding.bind`.
+def parts_of(cfg: DictConfig | Mapping[str, Any], try_optimizer: bool = True) -> Parts:
+    """The parts that a config (or what it comes to) chooses; see `binding.bind`.
 
     Raises:
         InputError: with every problem of every group.

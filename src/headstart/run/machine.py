@@ -53,7 +53,8 @@ def check_memory(job: Job) -> None:
     available = memory_here(settings.accelerator)
     if available is None:
         return
-    model = [job.identity["weights"], job.sketch.total_parameters, job.plan.to_dict()]
+    rates = [phase.rates for phase in job.plan.phases]
+    model = [job.identity["weights"], job.sketch.total_parameters, job.plan.granularity, rates]
     node = OmegaConf.to_container(job.cfg.head, resolve=True)
     needed = job.findings.get("model bytes", key_of(model, node, job.num_outputs), lambda: _model_bytes(job))
     num = min(settings.batch_size, len(job.split.train))

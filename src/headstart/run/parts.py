@@ -67,7 +67,11 @@ def build_backbone(job: Job) -> Backbone:
 
 
 def build_head(job: Job, num_features: int) -> nn.Module:
-    torch.manual_seed(seed_for(job.seed, "head"))
+    seed = seed_for(job.seed, "head")
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        torch.manual_seed(seed)
+    else:  # which for devices that are not there would keep a list of all calls
+        torch.default_generator.manual_seed(seed)
     return built_head(job.parts.head, num_features, job.num_outputs, job.sketch.num_weighed, job.task.link)
 
 

@@ -1,6 +1,6 @@
 """From a config to a job that is known to work: everything that can be wrong with it is said here, all at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from headstart import notes
 from headstart.backbones.backbone import BackboneFactory
 from headstart.config import identity, schema
+from headstart.config.binding import resolved
 from headstart.config.overrides import as_written, literal
 from headstart.config.text_settings import keep_texts
 from headstart.data.source import Source
@@ -65,7 +66,9 @@ def prepare(cfg: DictConfig, here: bool = True, findings: Findings | None = None
 
 
 def _prepared(cfg: DictConfig, here: bool, findings: Findings) -> Job:
-    parts, factory, nodes = _bound(cfg)
+    plain = resolved(cfg)
+    parts, factory, nodes = _bound(plain)
+    cfg.trainer.monitor = plain["trainer"]["monitor"]  # looked at often: an interpolation is parsed each time
     if here:
         note_closed(cfg)
     settings, strategy = cfg.trainer, parts.strategy
@@ -86,7 +89,7 @@ def _prepared(cfg: DictConfig, here: bool, findings: Findings) -> Job:
     source, sketch = found["source"], found["sketch"]
     collect(
         [
-            lambda: found.update(split=_split(source, cfg, parts, findings)),
+            lambda: found.update(split=_split(source, plain, parts, findings)),
             partial(check_overrides, source, factory.reading()),
             lambda: found.update(plan=_plan(sketch, parts, cfg)),
         ]
@@ -103,7 +106,7 @@ def _prepared(cfg: DictConfig, here: bool, findings: Findings) -> Job:
     )
     note_idle(parts.augmentation, source)
     what = {
-        "settings": identity.settings(cfg),
+        "settings": identity.settings(plain),
         "data": source.fingerprint,
         "shifts": {name: shifted.fingerprint for name, shifted in source.shifts.items()},
         "weights": found["weights"],
@@ -132,36 +135,45 @@ def job_config(cfg: DictConfig, hydra: Any = None) -> DictConfig:
     """The part of a composed config that is ours, with the choices and overrides that led to it noted down."""
     hydra = cfg.get("hydra") if hydra is None else hydra
     ours = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]) if "hydra" in cfg else cfg
-    for group in schema.GROUPS:  # what a search may vary of a part is no setting of a run
-        if OmegaConf.is_dict(ours.get(group)) and schema.SPACE in ours[group]:
-            with open_dict(ours[group]):
-                del ours[group][schema.SPACE]
-    if hydra is None:
-        return ours
+    note_choices(ours, {} if hydra is None else hydra.runtime.choices)
+    return ours if hydra is None else with_overrides(ours, as_written(hydra.overrides.task))
+
+
+def note_choices(cfg: DictConfig, choices: Mapping[str, Any]) -> None:
+    """Note down what was chosen of each group, and leave out what a search may vary, which is no setting of a run."""
+    for group in schema.GROUPS:
+        if OmegaConf.is_dict(cfg.get(group)) and schema.SPACE in cfg[group]:
+            with open_dict(cfg[group]):
+                del cfg[group][schema.SPACE]
+    chosen = {name.partition("@")[0]: choice for name, choice in choices.items()}
     groups = (*schema.GROUPS, "trainer", "experiment")
-    chosen = {name.partition("@")[0]: choice for name, choice in hydra.runtime.choices.items()}
-    with open_dict(ours):
-        ours.choices = ours.choices or {name: chosen[name] for name in groups if chosen.get(name) is not None}
-        ours.overrides = as_written(ours.overrides) or literal(as_written(hydra.overrides.task))
-    keep_texts(ours)
-    return ours
+    if chosen and not cfg.choices:
+        with open_dict(cfg):
+            cfg.choices = {name: chosen[name] for name in groups if chosen.get(name) is not None}
+
+
+def with_overrides(cfg: DictConfig, words: Sequence[str]) -> DictConfig:
+    """A config of ours with the overrides that led to it noted down, and texts as they were typed."""
+    with open_dict(cfg):
+        cfg.overrides = as_written(cfg.overrides) or literal(list(words))
+    keep_texts(cfg)
+    return cfg
 
 
 def draft(cfg: DictConfig) -> Draft:
     """What a config comes to as far as it can be said without looking at data or weights."""
-    parts, factory, nodes = _bound(cfg)
+    parts, factory, nodes = _bound(resolved(cfg))
     sketch = sketch_of(factory, nodes["backbone"], parts.strategy, Findings())
     plan = _plan(sketch, parts, cfg)
     check_strategy_name(cfg, parts.strategy, plan, sketch.kinds)
     return Draft(cfg, parts, factory, sketch, plan)
 
 
-def _bound(cfg: DictConfig) -> tuple[Parts, BackboneFactory, dict[str, Any]]:
-    """Parts, the backbone's factory at the data's size, and the resolved nodes that they were made from."""
-    parts = parts_of(cfg)
-    nodes = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in ("data", "task")}
+def _bound(plain: Mapping[str, Any]) -> tuple[Parts, BackboneFactory, dict[str, Any]]:
+    """Parts, the backbone's factory at the data's size, and the nodes that they were made from."""
+    parts = parts_of(plain)
     shaped = [parts.size, parts.seconds, parts.strategy.keeps_backbone]
-    nodes["backbone"] = [OmegaConf.to_container(cfg.backbone, resolve=True), *shaped]
+    nodes = {"data": plain["data"], "task": plain["task"], "backbone": [plain["backbone"], *shaped]}
     return parts, parts.sized_backbone, nodes
 
 
@@ -200,10 +212,11 @@ def _checked_weights(factory: BackboneFactory, node: Any, pretrained: bool, find
     return findings.get("weights", key_of(node, pretrained), check)
 
 
-def _split(source: Source, cfg: DictConfig, parts: Parts, findings: Findings) -> Split:
-    def divide() -> Split:
-        return parts.split.split(pool_of(source, parts.split, parts.task), int(cfg.seed), source.columns)
+def _split(source: Source, plain: Mapping[str, Any], parts: Parts, findings: Findings) -> Split:
+    seed = int(plain["seed"])
 
-    nodes = [OmegaConf.to_container(node, resolve=True) for node in (cfg.split, cfg.task)]
-    known = key_of(source.fingerprint, columns_identity(source), *nodes, int(cfg.seed))
+    def divide() -> Split:
+        return parts.split.split(pool_of(source, parts.split, parts.task), seed, source.columns)
+
+    known = key_of(source.fingerprint, columns_identity(source), plain["split"], plain["task"], seed)
     return findings.get("split", known, divide, kept=64)

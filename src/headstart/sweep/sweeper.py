@@ -29,7 +29,7 @@ from headstart.record import result
 from headstart.record.directory import ATTEMPTS, SweepDirectory
 from headstart.run.findings import Findings
 from headstart.run.job import Job
-from headstart.run.prepare import job_config, prepare
+from headstart.run.prepare import note_choices, prepare, with_overrides
 from headstart.sweep.fresh import anew, fresh_seeds, number_asked
 from headstart.sweep.fuse import Unit, features_of, units
 from headstart.sweep.gpus import OwnGpu, check_one_gpu
@@ -215,8 +215,15 @@ class Sweep:
 
     def configs(self, loader: ConfigLoader, lines: Sequence[Line]) -> Callable[[Line], DictConfig]:
         """What gives the config of a line."""
-        composer = Composer(loader, common=_common(lines))
-        return lambda line: job_config(*composer.compose(line))
+        composer = Composer(loader, common=_common(lines), finish=note_choices)
+
+        def config_of(line: Line) -> DictConfig:
+            cfg, words = composer.composed_with(line)
+            with open_dict(cfg):
+                del cfg["hydra"]
+            return with_overrides(cfg, words)
+
+        return config_of
 
     def _planned(self, job: Job) -> Planned:
         try:

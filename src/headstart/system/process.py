@@ -77,8 +77,18 @@ def _facts(pid: int) -> tuple[str, int | None]:
 
 def draft_of(path: Path) -> Path:
     """A name beside `path` for what is to take its place, which tells the process that writes it."""
-    mark = f"{_host_digest()}-{os.getpid()}-{started(os.getpid()) or 0}"
+    mark = f"{_host_digest()}-{os.getpid()}-{_own_start()}"
     return path.with_name(f".{path.name}.{mark}.{uuid4().hex[:8]}{DRAFT}")
+
+
+@cache
+def _own_start() -> int:
+    """When this process began, or 0: asked once, as the system takes its time to answer."""
+    return started(os.getpid()) or 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_own_start.cache_clear)
 
 
 def is_left(draft: Path) -> bool:
