@@ -23,7 +23,7 @@ from headstart.training.probe_spec import Divergence, Probe, ProbeData, ProbeOut
 from headstart.training.stacked_heads import StackedHeads
 from headstart.training.vector_optim import Torch
 
-_EVALUATION_ROWS = 512
+_EVALUATION_ROWS = 256
 _MOST_OUTPUTS = 2**26
 """Numbers that are held at once in an evaluation."""
 HEAD_ROW: PlanRow = (HEAD, "weight")
