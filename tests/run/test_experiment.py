@@ -235,3 +235,20 @@ def test_features_are_computed_once(at_home: Path, pictures: Path, monkeypatch: 
     second = run(at_home, *tiny(pictures, "strategy=feature_extraction", "seed=3", "optimizer.lr=0.5"), into="second")
     assert len(calls) == 1
     assert first["cost"]["feature_seconds"] == second["cost"]["feature_seconds"] > 0
+
+
+def test_a_report_does_with_the_largest_probabilities(at_home: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch):
+    import shutil
+
+    monkeypatch.setattr("headstart.tasks.multiclass.MOST_KEPT", 10)
+    words = tiny(pictures, "strategy=feature_extraction", "name=many", "optimizer.lr=1e-9")
+    assert main(["train", "-m", *words]) == 0
+    (path,) = (at_home / "outputs" / "many").glob("*/predictions.npz")
+    with np.load(path) as kept:
+        assert "test/probability" not in kept
+        wrong = kept["test/id"][kept["test/predicted"] != kept["test/label"]]
+    shutil.rmtree(path.parent / "hardest")
+    assert main(["report", "outputs/many", "--out", "page"]) == 0
+    page = (at_home / "page" / "report.html").read_text(encoding="utf8")
+    assert len(wrong)
+    assert any(str(name) in page for name in wrong)

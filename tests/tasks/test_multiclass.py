@@ -78,3 +78,26 @@ def test_the_constant_answer_is_shared_by_classes_that_are_equally_frequent_in_t
     task = Multiclass()
     for train, expected in (([0, 1, 1, 2], 0.3), ([0, 1, 2], 1 / 3), ([0, 1, 1, 2, 2], 0.45)):
         assert task.baseline(np.array(train), targets) == {"majority_accuracy": pytest.approx(expected)}
+
+
+def test_of_very_many_probabilities_the_largest_are_kept_and_it_is_said(monkeypatch):
+    from headstart import notes
+    from headstart.tasks import multiclass
+
+    rng = torch.Generator().manual_seed(0)
+    outputs, targets = torch.randn(40, 30, generator=rng), torch.randint(30, (40,), generator=rng).numpy()
+    whole = Multiclass().predictions(outputs, targets)
+    assert whole["probability"].shape == (40, 30)
+    monkeypatch.setattr(multiclass, "MOST_KEPT", 40 * 30 - 1)
+    with notes.listening() as heard:
+        few = Multiclass().predictions(outputs, targets)
+    assert heard.messages == [
+        "Of 40 test examples and 30 classes the predictions keep the 5 largest probabilities of each example and that "
+        "of its own class, not all."
+    ]
+    assert few.keys() == {"label", "predicted", "top", "top_probability", "own_probability"}
+    assert (few["top"][:, 0] == few["predicted"]).all()
+    rows = np.arange(40)
+    assert (few["own_probability"] == whole["probability"][rows, targets]).all()
+    assert (few["top_probability"] == np.sort(whole["probability"])[:, :-6:-1]).all()
+    assert (whole["probability"][rows[:, None], few["top"]] == few["top_probability"]).all()

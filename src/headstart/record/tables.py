@@ -38,7 +38,7 @@ class History:
 
 def write_predictions(path: Path, predictions: Mapping[str, Mapping[str, np.ndarray]]) -> int:
     """`predictions.npz`: by test set (`test`, `shift/<name>`) the arrays id, label, predicted (the class decided
-    for) and probability (N, C) float16.
+    for) and probability (N, C) float16; of very many classes and examples, some of them (`Task.predictions`).
 
     Returns:
         The size of the file in bytes.

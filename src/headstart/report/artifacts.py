@@ -62,12 +62,16 @@ class AppliedPlan:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """A run's answers on a test set: ids (N,), labels and answers (N,) or (N, O), and probabilities (N, C) if any."""
+    """A run's answers on a test set: ids (N,), labels and answers (N,) or (N, O), and probabilities (N, C) if any.
+
+    `own` are those of each example's own class (N,), where no others are kept.
+    """
 
     ids: np.ndarray
     labels: np.ndarray
     probabilities: np.ndarray | None
     answers: np.ndarray
+    own: np.ndarray | None = None
 
     @property
     def right(self) -> np.ndarray | None:
@@ -189,8 +193,9 @@ def read_predictions(run: Run, part: str = "test") -> Predictions | None:
         answers = arrays.get(f"{part}/predicted")
         if answers is None:  # of older runs: halves keep three digits, so near ties may fall the other way
             answers = arrays[f"{part}/probability"].argmax(axis=1)
-        found = Predictions(arrays[f"{part}/id"].astype(str), arrays[f"{part}/label"], probabilities, answers)
-        sizes = {len(array) for array in (found.ids, found.labels, probabilities) if array is not None}
+        own = arrays.get(f"{part}/own_probability")
+        found = Predictions(arrays[f"{part}/id"].astype(str), arrays[f"{part}/label"], probabilities, answers, own)
+        sizes = {len(array) for array in (found.ids, found.labels, probabilities, own) if array is not None}
         flat = probabilities is not None and probabilities.ndim != 2
         if flat or found.answers.shape != found.labels.shape or len(sizes) != 1 or not len(found.ids):
             raise ValueError("its arrays do not fit one another")

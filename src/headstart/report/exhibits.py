@@ -94,15 +94,18 @@ def _show_best(exhibits: Exhibits, analysis: Analysis, condition: Condition) -> 
 
 def _hardest(predictions: Predictions, details: Details | None) -> list[Hard]:
     """The examples whose own class got the lowest probability, by name alone."""
-    labels = predictions.labels
-    if predictions.probabilities is None or labels.ndim != 1:
+    labels, classes = predictions.labels, [] if details is None else details.classes
+    found = predictions.probabilities
+    if labels.ndim != 1 or (found is None and predictions.own is None):
         return []
-    n, width = predictions.probabilities.shape
+    width = len(classes) if found is None else found.shape[1]
     if not ((labels >= 0) & (labels < width)).all():
         return []
-    own = predictions.probabilities[np.arange(n), labels.astype(int)].astype(float)
+    own = predictions.own if found is None else found[np.arange(len(labels)), labels.astype(int)]
+    assert own is not None
+    own = own.astype(float)
     answers = predictions.answers
-    names = details.classes if details is not None and len(details.classes) == width else [str(i) for i in range(width)]
+    names = classes if len(classes) == width else [str(i) for i in range(width)]
     wrong = [i for i in np.argsort(own, kind="stable") if answers[i] != labels[i]][:MOST_EXAMPLES]
     return [
         Hard(str(predictions.ids[i]), names[int(labels[i])], names[int(answers[i])], float(own[i]), None, "")
