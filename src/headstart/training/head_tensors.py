@@ -63,8 +63,8 @@ class HeadTensors:
         below = [padded(layer.num_outputs) for layer in layers]
         deeper = torch.zeros(num_heads, sum(behind), device=device)
         bias = torch.zeros(num_heads, sum(below), device=device)
-        self.matrices = [whole[:-LINE].view(num_heads, -1), deeper, bias]
-        """All numbers `(K, …)`: the first layers' weights, the others', and the biases."""
+        self.matrices = [whole[:-LINE].view(num_heads, -1), *([deeper] if others else []), bias]
+        """All numbers `(K, …)`: the first layers' weights, the others' where there are any, and the biases."""
         weights = zip(others, _ranges(behind), strict=True)
         self.weights = [
             self.outputs[:-LINE].view(num_heads, first.num_outputs, -1),

@@ -44,8 +44,8 @@ class StackedHeads(Learner):
         clipping = any(clip is not None for clip in clips)
         limits = [np.inf if clip is None else clip for clip in clips]
         self.clips = torch.tensor(limits, dtype=torch.float32, device=device)[:, None] if clipping else None
-        matrices = zip(self.parameters.matrices, self.gradients.matrices, (True, True, False), strict=True)
-        self.optimizers = [stacked_optimizer(rules, *each) for each in matrices]
+        matrices = list(zip(self.parameters.matrices, self.gradients.matrices, strict=True))
+        self.optimizers = [stacked_optimizer(rules, *each, each is not matrices[-1]) for each in matrices]
         self.rng: list[tuple[slice, torch.Generator]] = []
         self.batch: Batch = []
         self.hidden: list[Tensor] = []
@@ -154,7 +154,7 @@ class StackedHeads(Learner):
             torch.stack([torch.linalg.vector_norm(row) for row in matrix]).square_().unsqueeze(1)
             for matrix in self.gradients.matrices
         ]
-        norms = (squares[0] + squares[1] + squares[2]).sqrt_()
+        norms = sum(squares[1:], squares[0]).sqrt_()
         factors = (limits / (norms + 1e-6)).clamp_(max=1.0)
         for matrix in self.gradients.matrices:
             matrix.mul_(factors)
