@@ -75,17 +75,17 @@ def test_evaluation_reads_the_same_bits(wide):
 
 
 def test_whole_pictures_keep_their_shape_and_small_ones_their_size(wide):
-    assert examples(wide, cache_side=48).whole(False)[0].shape == (3, 16, 48)
-    whole = examples(wide, cache_side=200).whole(False)
+    assert examples(wide, cache_side=48).uncut(False)[0].shape == (3, 16, 48)
+    whole = examples(wide, cache_side=200).uncut(False)
     with Image.open(wide / "ant" / "0.png") as image:
         assert torch.equal(whole[0], torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy()))
 
 
 def test_what_is_not_kept_is_decoded_to_the_same(wide, monkeypatch):
-    kept = examples(wide, cache_side=40).whole(False)
+    kept = examples(wide, cache_side=40).uncut(False)
     monkeypatch.setattr(array_cache, "decoded", None)
     monkeypatch.setattr("headstart.data.decoded.decoded", lambda *_: None)
-    found = examples(wide, cache_side=40).whole(False)
+    found = examples(wide, cache_side=40).uncut(False)
     assert found._kept is None
     assert all(torch.equal(one, other) for one, other in zip(map_threads(kept.__getitem__, range(12), ""), found))  # noqa: B905
 
@@ -95,7 +95,7 @@ def test_damage_of_what_is_kept_is_found(wide):
 
     found = examples(wide, cache_side=44)
     found.verify()
-    whole = found.whole(False)
+    whole = found.uncut(False)
     found.verify()
     changed = whole._kept.array.copy()
     changed[0, 20] ^= 1

@@ -53,7 +53,7 @@ def whole_of(examples: Examples, augmentation: Augmentation | None) -> Whole | N
     """What an augmentation cuts its parts out of, if not of the examples as they are read in evaluation."""
     if augmentation is None or not augmentation.cuts:
         return None
-    return examples.whole(augmentation.needs_whole)
+    return examples.uncut(augmentation.needs_whole)
 
 
 class BatchDataset(Dataset[Batch]):

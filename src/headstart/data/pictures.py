@@ -49,7 +49,7 @@ class Pictures(DecodedPictures):
         with opened(self._files(place)) as image:
             return fit(as_rgb(image, self._scales), self._sizing)
 
-    def whole(self, needed: bool) -> WholePictures | None:
+    def uncut(self, needed: bool) -> WholePictures | None:
         side = self._cache_side or (TIMES * self._sizing.size if needed else None)
         if side is not None and self._whole is None:
             described = f"{self._described} {self._scales}"

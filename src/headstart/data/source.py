@@ -67,7 +67,7 @@ class Examples(ABC):
         """One example for a person to look at: a PNG or a text; `None` where there is nothing to see."""
         return None
 
-    def whole(self, needed: bool) -> "Whole | None":
+    def uncut(self, needed: bool) -> "Whole | None":
         """The examples before their rims were cut off, for augmentations that cut; `None` where there are none, or it
         was not asked for: by a setting, or because the augmentation has to have them (`needed`)."""
         return None
