@@ -54,6 +54,7 @@ KNOWN = {
     # Batch norms of every dimension
     "training/thaw.py": {"_NormBase"},
     # torch's counter of operations passes over fused attention on a CPU
+    "training/vector_optim.py": {"_fused_adamw_", "_fused_sgd_"},
     "training/work.py": {
         "_scaled_dot_product_flash_attention_for_cpu",
         "_scaled_dot_product_flash_attention_for_cpu_backward",

@@ -102,6 +102,10 @@ FEW = 1024
 """Columns below which operations on all rows at once take less time than a call for each row."""
 
 
+KERNELS = all(hasattr(torch, name) for name in ("_fused_adamw_", "_fused_sgd_"))
+"""Whether torch has the kernels of its optimizers' `fused=True` under the names that they have now."""
+
+
 class Rowwise(StackedOptimizer):
     """By torch's own kernels, on a CPU: one pass over memory for each row, where single operations take several.
 
@@ -252,7 +256,7 @@ def stacked_optimizer(rules: Sequence[Rule], parameters: Tensor, gradients: Tens
     sgd = [rule for rule in rules if isinstance(rule, SGD)]
     assert len(rules) in (len(adamw), len(sgd))
     found: StackedOptimizer
-    if parameters.device.type == "cpu" and parameters.shape[1] >= FEW:
+    if KERNELS and parameters.device.type == "cpu" and parameters.shape[1] >= FEW:
         found = RowwiseAdamW(adamw, decays, 2) if adamw else RowwiseSGD(sgd, decays, int(sgd[0].momentum != 0))
     else:
         found = StackedAdamW(adamw, decays, parameters) if adamw else StackedSGD(sgd, decays, parameters)
