@@ -53,8 +53,9 @@ KNOWN = {
     "backbones/timm_create.py": {"_builder"},
     # Batch norms of every dimension
     "training/thaw.py": {"_NormBase"},
-    # torch's counter of operations passes over fused attention on a CPU
+    # What torch's optimizers call with fused=True, for one head of many at its own rate
     "training/vector_optim.py": {"_fused_adamw_", "_fused_sgd_"},
+    # torch's counter of operations passes over fused attention on a CPU
     "training/work.py": {
         "_scaled_dot_product_flash_attention_for_cpu",
         "_scaled_dot_product_flash_attention_for_cpu_backward",
