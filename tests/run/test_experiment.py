@@ -156,10 +156,17 @@ def test_every_setting_changes_the_numbers(at_home: Path, strategy: str):
     assert [one for one in SETTINGS if losses[one] == losses["seed=0"]] == []
 
 
+@pytest.mark.parametrize("max_steps", [1, 5])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_training_ends_at_max_steps(at_home: Path, pictures: Path, strategy: str):
-    run(at_home, *tiny(pictures, f"strategy={strategy}", "trainer.max_epochs=9", "trainer.max_steps=5"))
-    assert history(at_home)["step"][-1] == 5
+def test_training_ends_at_max_steps(at_home: Path, pictures: Path, strategy: str, max_steps: int):
+    """Within an epoch too, which is scored as the others are."""
+    words = tiny(pictures, f"strategy={strategy}", "trainer.max_epochs=9", f"trainer.max_steps={max_steps}")
+    done = run(at_home, *words, "optimizer.lr=0.05")
+    rows = np.atleast_1d(history(at_home))
+    assert rows["step"][-1] == max_steps
+    assert np.isfinite(rows["trainloss"]).all()
+    assert len(set(rows["valloss"])) == len(rows)
+    assert done["metrics"]["val/loss"] in rows["valloss"]
 
 
 @pytest.mark.parametrize("clip", ["null", pytest.param("1", marks=pytest.mark.slow)])

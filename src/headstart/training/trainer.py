@@ -29,6 +29,14 @@ class WholeCheckpoints(TorchCheckpointIO):
         write_checkpoint(Path(path), checkpoint, self.run_id)
 
 
+class LastStep(pl.Callback):
+    """Has an epoch that `trainer.max_steps` cuts off end with a look at val, which Lightning would leave out."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step >= trainer.max_steps:
+            trainer.should_stop = True
+
+
 def lightning_trainer(
     settings: TrainerConfig, callbacks: Sequence[pl.Callback], directory: Path, run_id: str
 ) -> pl.Trainer:
@@ -46,7 +54,7 @@ def lightning_trainer(
         limit_train_batches=settings.limit_batches,
         limit_val_batches=settings.limit_batches,
         deterministic="warn" if settings.deterministic else None,
-        callbacks=list(callbacks),
+        callbacks=[*callbacks, *([] if settings.max_steps is None else [LastStep()])],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
