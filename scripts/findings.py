@@ -31,7 +31,7 @@ its size stands its distance from the best, with the interval over seeds, and th
 examples too.
 """
 Record = Mapping[str, Any]
-POINTS = ("How sure", "With less data", "Under shift", "At what cost", "The baseline", "What these data cannot tell")
+POINTS = ("How sure", "With less data", "Under shift", "At what cost", "What these data cannot tell")
 """What of the report's answer is on the page; the rest is in the report."""
 
 
