@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import nn
 
+from headstart.backbones import timm as timm_backbone
 from headstart.backbones.backbone import WeightsRecord
 from headstart.backbones.timm import Timm
 from headstart.backbones.timm_model import TimmBackbone
@@ -137,7 +138,7 @@ def test_an_interpolation_that_is_none_is_refused(monkeypatch):
     import dataclasses
 
     config = dataclasses.replace(timm.get_pretrained_cfg("test_vit"), interpolation="random")
-    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: config)
+    monkeypatch.setattr(timm_backbone, "_weights_config", lambda name: config)
     with pytest.raises(InputError, match="say 'random': choose one"):
         Timm("test_vit", weights="none").check(False)
     Timm("test_vit", weights="none", interpolation="bilinear").check(False)
