@@ -178,10 +178,9 @@ def overview(findings: Mapping[str, Finding], sections: Mapping[str, str]) -> li
 
 
 def take_picture(finding: Finding) -> str | None:
-    """The report's first figure of scores, kept beside the page."""
-    found = sorted((finding.report / "figures").glob("scores*.svg")) or sorted(
-        (finding.report / "figures").glob("*.svg")
-    )
+    """The report's figure of scores by size, or else of scores, kept beside the page."""
+    names = (finding.report / "figures" / f"{name}.svg" for name in ("low-data", "scores"))
+    found = [path for path in names if path.is_file()]
     if not found:
         return None
     target = PICTURES / f"findings-{finding.name.replace('_', '-')}.svg"
