@@ -1,7 +1,7 @@
 """Packages that carry data are taken apart into tables; here small ones in their layout, so that nothing is fetched."""
 
 import csv
-import importlib.util
+import importlib
 import struct
 import sys
 from pathlib import Path
@@ -20,14 +20,7 @@ declare_torchvision_operators()
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    path = Path(__file__).parents[1] / "scripts" / "get_data.py"
-    spec = importlib.util.spec_from_file_location("get_data", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["get_data"] = module
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("get_data")
 
 
 def put(folder: Path, **files: str) -> None:

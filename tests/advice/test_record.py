@@ -1,7 +1,7 @@
 """The rule that comes with the program, and the table in the docs, are what the script makes of the recorded runs."""
 
 import csv
-import importlib.util
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -16,13 +16,7 @@ RECORDED = ROOT / "scripts" / "comparisons"
 
 @pytest.fixture(scope="module")
 def judged():
-    spec = importlib.util.spec_from_file_location("judge_advice", ROOT / "scripts" / "judge_advice.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["judge_advice"] = module
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("judge_advice")
 
 
 def test_the_rule_is_the_one_that_the_recorded_comparisons_give(judged, tmp_path, monkeypatch, capsys):

@@ -2,7 +2,7 @@
 
 import argparse
 import hashlib
-import importlib.util
+import importlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 
 from headstart.report import style
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "make_ledger.py"
 
 
 @pytest.fixture(autouse=True)
@@ -28,11 +26,7 @@ def _figures_without_pdf(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 @pytest.fixture(scope="session")
 def make_sweep() -> Callable[..., Path]:
     """`make_sweep(directory, runs=…, strategies=…, …)` writes a sweep and gives its directory."""
-    spec = importlib.util.spec_from_file_location("make_ledger", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = importlib.import_module("make_ledger")
 
     def make(directory: Path, **options) -> Path:
         defaults = {

@@ -1,9 +1,8 @@
 """The page of findings says what a report says, and what the heads of the experiments say."""
 
-import importlib.util
+import importlib
 import json
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -17,13 +16,7 @@ HOME = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def findings() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("findings", HOME / "scripts" / "findings.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["findings"] = module
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("findings")
 
 
 def test_a_table_holds_what_the_runs_scored(findings, make_sweep, tmp_path, capsys):

@@ -1,6 +1,6 @@
 """VTAB-1k on stand-ins: settings are selected on train800 and val200, what is selected trains on all of it."""
 
-import importlib.util
+import importlib
 import json
 from pathlib import Path
 
@@ -17,11 +17,7 @@ TINY = ["backbone=timm", "backbone.model=test_efficientnet", "backbone.weights=n
 
 @pytest.fixture(scope="module")
 def script():
-    place = Path(__file__).parents[2] / "scripts" / "vtab_final.py"
-    spec = importlib.util.spec_from_file_location("vtab_final", place)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("vtab_final")
 
 
 def write_task(folder: Path, seed: int) -> None:

@@ -15,9 +15,8 @@ PROBLEMS = ("pictures", "sounds", "texts")
 
 
 @pytest.fixture
-def tables(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
+def tables() -> dict[str, list[Any]]:
     """Each problem's curves, as seen from each of its seeds."""
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     table = importlib.import_module("benchmark_search").Table
     return {name: [table(name, first) for first in range(table(name).num_bases)] for name in PROBLEMS}
 

@@ -9,7 +9,6 @@ from headstart.advice.curve import BOUNDS, LAW
 from headstart.advice.measure import Measured
 from headstart.advice.next import Next
 from headstart.advice.race import Lap
-from headstart.advice.rule import PROBE
 from headstart.advice.sample import FEWEST
 from headstart.advice.story import Findings
 from headstart.names import listed, plural
@@ -181,7 +180,7 @@ def _by_record(found: Findings, metric: Metric) -> Iterator[str]:
             f"By what is recorded, features are enough here: {tuned.strategy}, the best of those that tune, comes to "
             f"{metric.gap(gain.mean)}{metric.unit} against {PROBE_WORDS} (90% of such comparisons: {ends})."
         )
-        yield f"It could add at most {metric.gap(most, signed=False)}{metric.unit}{_to_find_out(tuned)}."
+        yield f"By that it could add at most {metric.gap(most, signed=False)}{metric.unit}{_to_find_out(tuned)}."
     else:
         yield (
             f"By what is recorded, {tuned.strategy} gains {metric.gap(gain.mean)}{metric.unit} over {PROBE_WORDS} "
@@ -192,7 +191,7 @@ def _by_record(found: Findings, metric: Metric) -> Iterator[str]:
     others = [
         one for one in found.choice.options if one.backbone == tuned.backbone and not one.is_probe and one is not tuned
     ]
-    near = [one.strategy for one in others if one.high >= tuned.score]
+    near = [one.strategy for one in others if one.high >= tuned.low]
     if near:
         yield f"{listed([tuned.strategy, *near])} cannot be told apart beforehand: their intervals overlap."
 
@@ -223,9 +222,10 @@ def trust(found: Findings) -> Iterator[str]:
     record = found.rule.record
     number = int(record["comparisons"])
     of = f"{plural(number, 'recorded comparison')} of {plural(int(record['data_sets']), 'data set')}"
+    within = f"within a point of the best contender in {int(record['within_a_point'])}"
     yield (
-        f"On {of}, each judged without its own data set, such advice was within a point of the best contender in "
-        f"{int(record['within_a_point'])}, and lost {record['regret']:.1f} points on the mean."
+        f"On {of}, each judged without its own data set (but for one bound of the rule), such advice was {within}, and "
+        f"lost {record['regret']:.1f} points on the mean."
     )
     apart = "" if record["told_apart"] else ", which cannot be told from it"
     yield f"The best rule of thumb, {record['rival']!r}, lost {record['rival_regret']:.1f}{apart}."
@@ -289,6 +289,3 @@ def _strata(strata: str) -> tuple[str, str]:
 
 def _is(number: int) -> str:
     return "is" if number == 1 else "are"
-
-
-__all__ = ["PROBE", "answer"]
