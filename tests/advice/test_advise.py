@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import pytest
 from PIL import Image
 
 from headstart.advice import measure as measuring
+from headstart.advice import story
+from headstart.advice.rule import PROBE
 from headstart.advice.sample import draw
+from headstart.advice.words import labels as words_of_labels
 from headstart.cli import advise as command
 from headstart.cli.main import main
 from headstart.run.findings import Findings
@@ -25,6 +29,15 @@ def advised(*words: str) -> dict[str, Any]:
     assert main(["advise", *words]) == 0
     (path,) = Path("outputs").glob("*/advice/advice.json")
     return json.loads(path.read_text())
+
+
+def measured(*words: str) -> story.Findings:
+    """What is measured of features, without the prices of strategies, first epochs and the page."""
+    return story.find(command._candidates(["timm"], [], _without_backbone(words)), [PROBE], 1)
+
+
+def _without_backbone(words: Sequence[str]) -> list[str]:
+    return [word for word in words if word not in ("backbone=timm", "strategy=fine_tune")]
 
 
 @pytest.fixture(scope="module")
@@ -68,26 +81,32 @@ def test_what_it_measures_says_and_writes(told):
     assert {path.name for path in home.iterdir()} == {"outputs"}
 
 
-def test_the_command_that_it_ends_with_runs_as_printed_and_goes_on_from_first_epochs(told, monkeypatch):
+def test_it_ends_with_commands_that_are_fit_to_run_and_keeps_first_epochs(told, monkeypatch):
     home, found, said = told
     monkeypatch.chdir(home)
     lines = [line.strip() for line in said.splitlines() if line.startswith("  headstart train")]
     assert lines == [found["next"]["compare"], found["next"]["search"]]
     (lap,) = found["first_epochs"]
-    last = home / "outputs" / "mine" / lap["run_id"] / "checkpoints" / "last.ckpt"
-    assert last.is_file()
-    assert not list(home.glob("outputs/mine/*/result.json"))
-    program, *words = shlex.split(lines[0])
+    assert (home / "outputs" / "mine" / lap["run_id"] / "checkpoints" / "last.ckpt").is_file()
+    for line in lines:
+        assert main([*shlex.split(line)[1:], "--dry-run"]) == 0
+    assert any("strategy.lr" in one for one in found["next"]["ranges"])
+
+
+@pytest.mark.slow
+def test_the_command_that_it_ends_with_runs_as_printed_and_goes_on_from_first_epochs(at_home: Path, pictures: Path):
+    found = advised(*tiny(pictures), "strategy=fine_tune", "name=mine")
+    (lap,) = found["first_epochs"]
+    assert not list(at_home.glob("outputs/mine/*/result.json"))
+    program, *words = shlex.split(found["next"]["compare"])
     assert program == "headstart"
     assert main(words) == 0
-    listing = json.loads((home / "outputs" / "mine" / "sweep.json").read_text())
+    listing = json.loads((at_home / "outputs" / "mine" / "sweep.json").read_text())
     assert len(listing["runs"]) == found["next"]["num_runs"] == 6
     assert lap["run_id"] in {run["run_id"] for run in listing["runs"]}
     assert {run["choices"]["strategy"] for run in listing["runs"]} == {"feature_extraction", "fine_tune"}
-    history = (home / "outputs" / "mine" / lap["run_id"] / "history.csv").read_text().splitlines()
+    history = (at_home / "outputs" / "mine" / lap["run_id"] / "history.csv").read_text().splitlines()
     assert len(history) == 3
-    assert main([*shlex.split(lines[1])[1:], "--dry-run"]) == 0
-    assert any("strategy.lr" in one for one in found["next"]["ranges"])
 
 
 def test_a_run_that_goes_on_from_its_first_epoch_is_bit_equal_to_one_that_was_not_begun(told, at_home, pictures):
@@ -144,17 +163,15 @@ def test_answers_of_test_examples_are_never_read_and_a_wrong_label_is_found(at_h
     labels, told = [f"class {place % 5}" for place in range(80)], []
     labels[12] = "class 4"
     for name, moved in (("one", labels), ("two", labels[:65] + labels[66:] + labels[65:66])):
-        found = advised(*of_table(table(at_home / name, moved, PARTS), "data.name=same"))
-        told.append({key: found[key] for key in ("data", "doubted_labels", "ahead", "sample")})
-        told[-1]["scores"] = [
-            {k: one[k] for k in ("neighbours", "probe", "curve", "foretold", "log_me")}
-            for one in found["backbones"].values()
-        ]
-        told[-1]["options"] = [one["score"] for one in found["options"]]
-        (at_home / "outputs" / "comparison" / "advice" / "advice.json").unlink()
+        path = table(at_home / name, moved, PARTS)
+        found = measured(*of_table(path, "data.name=same"))
+        (one,) = found.measured
+        scores = (one.neighbours, one.probe, one.foretold, one.log_me, one.curve.scores.tolist())
+        told.append((found.facts, found.doubted, found.choice.ahead, scores, [o.score for o in found.choice.options]))
     assert told[0] == told[1]
-    assert any("12.png" in name for name in found["doubted_labels"])
-    assert "12.png" in found["answer"]["points"]["Labels"]
+    ids = sorted(f"{place}.png" for place in range(80))
+    assert ids.index("12.png") in found.doubted
+    assert "12.png" in " ".join(words_of_labels(found, ids))
 
 
 @pytest.mark.parametrize(
@@ -167,11 +184,30 @@ def test_answers_of_test_examples_are_never_read_and_a_wrong_label_is_found(at_h
 )  # fmt: skip
 def test_tasks_are_rated_by_measures_of_their_own(at_home: Path, task: str, label: Any, measure: str):
     path = table(at_home / "data", [label(place) for place in range(80)], PARTS)
+    words = of_table(path, f"task={task}")
+    job = command._job(Findings(), "timm", "feature_extraction", command._of_features(_without_backbone(words)))
+    assert job.parts.task.rated == measure
+    one = measuring.measure("timm", job, draw(job))
+    assert 0.3 < one.probe.mean <= 1
+    assert 0.3 < one.neighbours.mean <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "label", "measure", "said"),
+    [
+        ("regression", lambda place: str(place % 5 + place / 1000), "r2", "R²"),
+        ("multilabel", lambda place: ["dark", "dark,grey", "grey"][place % 3], "mean_average_precision", "precision"),
+    ],
+)
+def test_the_whole_command_speaks_the_tasks_language(
+    at_home: Path, capsys: pytest.CaptureFixture[str], task: str, label: Any, measure: str, said: str
+):
+    path = table(at_home / "data", [label(place) for place in range(80)], PARTS)
     found = advised(*of_table(path, f"task={task}"))
     assert found["measure"] == measure
-    (one,) = found["backbones"].values()
-    assert 0.3 < one["probe"]["mean"] <= 1
-    assert 0.3 < one["neighbours"]["mean"] <= 1
+    assert said in found["answer"]["headline"]
+    assert found["answer"]["headline"] in capsys.readouterr().out
 
 
 def test_too_few_examples_for_cross_validation_are_said_to_be(at_home: Path, tmp_path: Path):
@@ -220,8 +256,7 @@ def test_no_weights_at_hand_says_what_fetches_them(
 def test_features_of_a_sample_alone_give_what_those_of_all_examples_do(
     at_home: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    words = [word for word in tiny(pictures) if word != "backbone=timm"]
-    job = command._job(Findings(), "timm", "feature_extraction", words)
+    job = command._job(Findings(), "timm", "feature_extraction", _without_backbone(tiny(pictures)))
     sample = draw(job, 40)
     assert len(sample) == 40
     assert not sample.is_whole
