@@ -37,7 +37,7 @@ SETTINGS = [
     *("split.seed=0", "split.val_fraction=0.05", "split.test_fraction=0.35", "logger=none"),
 ]
 SIZES, SEEDS = (5, 20, 50), (0, 1, 2)
-PICTURES = ("efficientnet_lite0", "efficientnet_lite1")
+PICTURES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 SOUNDS = ("spectrogram_efficientnet_lite0",)
 TEXTS = ("minilm",)
 
@@ -105,10 +105,11 @@ RUN = ("problem", "size", "backbone", "contender", "seed", "measure", "val", "te
 
 
 def order() -> Iterator[tuple[str, int, int, str, str]]:
-    """Problem, size, seed, backbone and contender of every run: all data sets before many seeds of one."""
-    for first in (True, False):  # further backbones last: they cost most
-        for seed in SEEDS[:2]:
-            for size in SIZES:
+    """Problem, size, seed, backbone and contender of every run: all data sets before many seeds of one, of each size
+    the first backbones before further ones, which cost more."""
+    for seed in SEEDS:
+        for size in SIZES:
+            for first in (True, False):
                 for name, problem in PROBLEMS.items():
                     if size in problem.sizes:
                         for backbone in problem.backbones[:1] if first else problem.backbones[1:]:

@@ -24,6 +24,14 @@ def test_no_name_acts_on_a_terminal(name: str):
     assert is_safe(names.plain_lines(name), "\n")
 
 
+def test_what_is_said_of_one_agrees_with_it():
+    assert names.agreeing(1, "are more than 3, so that a square shows little of them") == (
+        "is more than 3, so that a square shows little of it"
+    )
+    assert names.agreeing(1, "have") == "has"
+    assert names.agreeing(2, "have") == names.agreeing(0, "have") == "have"
+
+
 def test_ordinary_names_stay_as_they_are():
     for name in ("é", "日本", "👩‍👩‍👧", "a b", "x_y-z", "מילה", "😀", "ﬁ", "a\u0301"):
         assert names.plain(name) == names.plain_lines(name) == names.in_csv(name) == name

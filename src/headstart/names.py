@@ -33,6 +33,8 @@ _GREEK = {
     "Γ": "Gamma", "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Υ": "Upsilon",
     "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega",
 }  # fmt: skip
+_OF_ONE = {"have": "has", "are": "is", "hold": "holds", "them": "it"}
+_VERBS = re.compile(rf"\b({'|'.join(_OF_ONE)})\b")
 _LATEX |= {letter: rf"$\{name}$" for letter, name in _GREEK.items()}
 
 
@@ -49,6 +51,11 @@ def listed_or(items: Sequence[str]) -> str:
 def plural(count: int, noun: str, many: str | None = None) -> str:
     """`1 run`, `3 runs`."""
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+
+
+def agreeing(count: int, words: str) -> str:
+    """Words said of so many things: of one, `are more` is `is more`, and `have` is `has`."""
+    return _VERBS.sub(lambda found: _OF_ONE[found[0]], words) if count == 1 else words
 
 
 def plain(text: str) -> str:

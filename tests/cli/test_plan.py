@@ -150,7 +150,7 @@ def test_ranges_of_which_a_part_has_no_example_are_said_by_the_plan_too(texts):
     with open(table, "w") as file:
         file.writelines(f"{line},{part}\n" for line, part in zip(lines, parts, strict=True))
     said = forecast(draft(job_config(compose_config([*words[:-1], "split.column=split"]))))["remarks"]
-    assert said[0].startswith("1 of 5 ranges of the first target have no example in train: '0.5 to 12.3' (12)")
+    assert said[0].startswith("1 of 5 ranges of the first target has no example in train: '0.5 to 12.3' (12)")
     assert [remark.partition(" in ")[2].partition(":")[0] for remark in said] == ["train", "val", "test"]
 
 

@@ -177,7 +177,7 @@ def test_what_is_cut_is_said_also_when_it_was_read_before(caplog):
         clips(NOISES, seconds=1.0, part="last", name="shouts")
         (record,) = caplog.records
         assert record.getMessage().startswith(
-            "shouts: 1 of 3 sounds are longer than what is read of them (the longest has 1.4 s): the last 1 s."
+            "shouts: 1 of 3 sounds is longer than what is read of it (the longest has 1.4 s): the last 1 s."
         )
     caplog.clear()
     clips(NOISES, seconds=1.4)

@@ -114,7 +114,7 @@ def test_what_cannot_be_read_is_named_and_what_is_empty_counted(tmp_path: Path, 
     with caplog.at_level(logging.WARNING):
         hub = source(ImageHub(str(folder)))
     assert len(hub.ids) == 34
-    assert "1 of 39 rows of gaps have no value in column 'image'" in caplog.text
+    assert "1 of 39 rows of gaps has no value in column 'image'" in caplog.text
     assert "all of its part test, have no label" in caplog.text
 
 

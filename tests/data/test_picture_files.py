@@ -231,9 +231,7 @@ def test_colours_of_16_bits_are_read_by_their_upper_8_or_refused_where_those_are
         low[..., -1] = 4095
     (folder / "ant" / "deep.png").write_bytes(png(full, colour))
     _, said = checked(ImageFolder(str(folder)))
-    assert said == [
-        f"1 of 25 pictures in {folder} have 16 bits a colour, of which the upper 8 are read, such as ant/deep.png."
-    ]
+    assert said == [f"1 of 25 pictures in {folder} has 16 bits a colour, read by their upper 8, such as ant/deep.png."]
     (folder / "ant" / "deep.png").write_bytes(png(low, colour))
     with pytest.raises(InputError, match=r"hold nothing above 4,095 of 65,535.*ant/deep.png"):
         ImageFolder(str(folder)).check()
@@ -260,9 +258,9 @@ def test_frames_and_transparency_of_a_data_set_are_counted_and_said(folder):
     Image.new("RGBA", (8, 8), (9, 9, 9, 9)).save(folder / "cow" / "ghost.png")
     source, said = checked(ImageFolder(str(folder)))
     assert said == [
-        f"1 of 26 pictures in {folder} are animated or have several pages, of which the first is read, such as "
+        f"1 of 26 pictures in {folder} is animated or has several pages, of which the first is read, such as "
         "bee/moving.gif.",
-        f"1 of 26 pictures in {folder} are transparent in places, and are laid over white, such as cow/ghost.png.",
+        f"1 of 26 pictures in {folder} is transparent in places, and is laid over white, such as cow/ghost.png.",
     ]
     assert source.facts["first_frame_only"] == 1
     assert source.facts["over_white"] == 1

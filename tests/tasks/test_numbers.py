@@ -130,7 +130,7 @@ def test_what_a_part_lacks_is_said_with_its_number():
     labels = Targets(np.array([[1, 0], [1, 1], [0, 0], [1, 0]], dtype=np.float32), ("a", "rare"))
     said = Multilabel().remarks(labels, {"train": labels.values[1:], "val": labels.values[[0, 3]]})
     assert said == [
-        "1 of 2 labels have no example in val: 'rare' (1), with how many there are in all. Averages over labels leave "
+        "1 of 2 labels has no example in val: 'rare' (1), with how many there are in all. Averages over labels leave "
         "them out there."
     ]
     classes = Targets(np.array([0, 0, 1, 2, 2]), ("x", "y", "z"))
@@ -138,7 +138,7 @@ def test_what_a_part_lacks_is_said_with_its_number():
     assert one.startswith("2 of 3 classes have no example in test: 'y' (1), 'z' (2)")
     numbers = Targets(np.arange(100, dtype=np.float32)[:, None], ("n",))
     (two,) = Regression(bins=4).remarks(numbers, {"train": numbers.values[30:], "val": numbers.values[::5]})
-    assert two.startswith("1 of 4 ranges of the first target have no example in train: '0 to 24.75' (25)")
+    assert two.startswith("1 of 4 ranges of the first target has no example in train: '0 to 24.75' (25)")
     assert two.endswith("Nothing is learned of them.")
 
 

@@ -18,6 +18,7 @@ from headstart.data.file_check import CheckedFiles
 from headstart.data.parallel import map_threads
 from headstart.data.sound_headers import said_size
 from headstart.errors import InputError
+from headstart.names import agreeing
 from headstart.system.cache import versions
 
 SUFFIXES = {
@@ -239,11 +240,12 @@ class Clips(DecodedExamples):
         num_cut = int((full > self._most).sum())
         if num_cut:
             _log.warning(
-                "%s: %d of %d sounds are longer than what is read of them (the longest has %.1f s): the %s %g s. "
+                "%s: %d of %d sounds %s (the longest has %.1f s): the %s %g s. "
                 "data.seconds says how much is read, data.part which part.",
                 name,
                 num_cut,
                 len(full),
+                agreeing(num_cut, "are longer than what is read of them"),
                 full.max() / self._sample_rate,
                 self._part,
                 round(self._most / self._sample_rate, 3),

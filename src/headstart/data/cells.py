@@ -15,7 +15,7 @@ import numpy as np
 from headstart.data.table import Table
 from headstart.data.table_file import UNREADABLE
 from headstart.errors import InputError
-from headstart.names import listed
+from headstart.names import agreeing, listed
 
 MISSING = ("nan", "n/a", "na", "<na>", "#n/a", "null", "none", r"\n")
 """Words that stand for a missing value where nothing else is said, in whatever case; an empty cell always does."""
@@ -79,12 +79,13 @@ def texts(table: Table, column: str) -> list[str]:
         raise InputError(*(_refusal(table, column, kind, rows) for kind, rows in refused.items()))
     if broken:
         _log.warning(
-            "%d of %d cells in column %r of %s hold characters that no text has (half of a pair, or NUL), each read as "
+            "%d of %d cells in column %r of %s %s characters that no text has (half of a pair, or NUL), each read as "
             "%s: %s.",
             len(broken),
             len(table),
             column,
             table.name,
+            agreeing(len(broken), "hold"),
             UNREADABLE,
             table.where(broken),
         )

@@ -14,7 +14,7 @@ from headstart.data.names import in_one_form
 from headstart.data.source import Cell
 from headstart.data.table import Table, normal
 from headstart.errors import InputError
-from headstart.names import listed
+from headstart.names import agreeing, listed
 
 PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -155,9 +155,9 @@ def _with_labelled_parts(
         members = [row for row in rows if parts[row] == part]
         if members and trained and all(_is_absent(labels[row], missing) or labels[row] in kept_back for row in members):
             _log.warning(
-                "%d of %d rows of %s, all of its part %s, have no label in column %r (%s). They are set aside, and %s "
+                "%d of %d rows of %s, all of its part %s, %s no label in column %r (%s). They are set aside, and %s "
                 "is drawn from the other rows.",
-                *(len(members), len(table), table.name, part, label),
+                *(len(members), len(table), table.name, part, agreeing(len(members), "have"), label),
                 *(_counted(labels[row] for row in members), part),
             )
             rows = [row for row in rows if parts[row] != part]
@@ -185,9 +185,9 @@ def _tell_empty(table: Table, column: str, values: Sequence[str], rows: Sequence
     guessed = not missing.are_given and any(not is_blank(values[row]) for row in rows)
     remedy = " If such a word is a value, set 'data.missing_values=[]'." if guessed else ""
     _log.warning(
-        "%d of %d rows of %s have no value in column %r (%s) and are left out: %s.%s",
-        *(len(rows), len(table), table.name, column),
-        *(_counted(values[row] for row in rows), table.where(rows), remedy),
+        "%d of %d rows of %s %s no value in column %r (%s) and %s left out: %s.%s",
+        *(len(rows), len(table), table.name, agreeing(len(rows), "have"), column),
+        *(_counted(values[row] for row in rows), agreeing(len(rows), "are"), table.where(rows), remedy),
     )
 
 

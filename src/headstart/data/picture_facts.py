@@ -5,11 +5,11 @@ from typing import Any
 
 from headstart.data.file_check import Finding
 from headstart.data.picture_values import Scales, scale_of
-from headstart.names import listed, plural
+from headstart.names import agreeing, listed, plural
 
 _NAMES = {"integer": "whole numbers", "float": "fractions"}
 READ_OTHERWISE = {
-    "colour": "have 16 bits a colour, of which the upper 8 are read",
+    "colour": "have 16 bits a colour, read by their upper 8",
     "frames": "are animated or have several pages, of which the first is read",
     "clear": "are transparent in places, and are laid over white",
     "long": "are more than 32 times as long as wide, so that a square shows little of them",
@@ -46,7 +46,8 @@ def problems_of(findings: Sequence[Finding], ids: Sequence[str]) -> list[str]:
 def remarks_of(findings: Sequence[Finding], ids: Sequence[str], where: str, scales: Scales) -> list[str]:
     """What is to be said of the pictures of one data set, each with its count."""
     remarks = [
-        f"{len(found):,} of {len(findings):,} pictures in {where} hold more than 8 bits a value: {_NAMES[kind]} from "
+        f"{len(found):,} of {len(findings):,} pictures in {where} "
+        f"{agreeing(len(found), 'hold')} more than 8 bits a value: {_NAMES[kind]} from "
         f"{_number(min(low for low, _, _ in found))} to {_number(max(high for _, high, _ in found))}. For all of them "
         f"alike, {_number(scales[kind][0])} is read as black and {_number(scales[kind][1])} as white "
         "(data.value_range=[LOW,HIGH] chooses others)."
@@ -57,7 +58,10 @@ def remarks_of(findings: Sequence[Finding], ids: Sequence[str], where: str, scal
         places = [place for place, finding in enumerate(findings) if _has(finding, name)]
         if places:
             shown = listed([_shown(ids[place], findings[place], name) for place in places[:3]])
-            remarks.append(f"{len(places):,} of {len(findings):,} pictures in {where} {words}, such as {shown}.")
+            remarks.append(
+                f"{len(places):,} of {len(findings):,} pictures in {where} "
+                f"{agreeing(len(places), words)}, such as {shown}."
+            )
     return remarks
 
 

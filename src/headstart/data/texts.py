@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from headstart.data.source import Examples
+from headstart.names import agreeing
 from headstart.system import bounded
 from headstart.system.bounded import DamagedError
 from headstart.system.cache import cache_dir, remove_left, replacing, versions
@@ -123,11 +124,13 @@ class Texts(Examples):
         num_cut = int((full > self._max_length).sum())
         if num_cut:
             _log.warning(
-                "%s: %d of %d texts have more tokens than are read of them (the longest has %d): the %s %d. "
+                "%s: %d of %d texts %s more tokens than are read of %s (the longest has %d): the %s %d. "
                 "data.max_length says how many are read.",
                 name,
                 num_cut,
                 len(full),
+                agreeing(num_cut, "have"),
+                agreeing(num_cut, "them"),
                 full.max(),
                 self._part,
                 self._max_length,

@@ -21,6 +21,7 @@ from headstart.data.picture_files import as_rgb, check_values, is_clear, opened,
 from headstart.data.picture_values import Scales
 from headstart.data.sizing import CropMode, Sizing, fit
 from headstart.data.texts import Tokenizer, encoded, padded
+from headstart.names import agreeing
 
 TEXT_SUFFIXES = frozenset({".txt", ".md"})
 """Files that hold one text each."""
@@ -105,7 +106,8 @@ class PictureReader(Reader):
         deep = "hold more than 8 bits a value, as none that the run was trained on: each is read by its own values"
         for name, words in {"deep": deep, **READ_OTHERWISE}.items():
             if self.counts[name]:
-                _log.warning("%d of %d pictures %s.", self.counts[name], self.counts["all"], words)
+                count = self.counts[name]
+                _log.warning("%d of %d pictures %s.", count, self.counts["all"], agreeing(count, words))
 
 
 class SoundReader(Reader):
@@ -148,8 +150,13 @@ class SoundReader(Reader):
     def say(self) -> None:
         if self.counts["cut"]:
             _log.warning(
-                "%d of %d sounds are longer than what the run reads of them: the %s %g s.",
-                *(self.counts["cut"], self.counts["all"], self._part, self._most / self._rate),
+                "%d of %d sounds %s: the %s %g s.",
+                *(self.counts["cut"], self.counts["all"]),
+                *(
+                    agreeing(self.counts["cut"], "are longer than what the run reads of them"),
+                    self._part,
+                    self._most / self._rate,
+                ),
             )
 
 
@@ -186,8 +193,9 @@ class TextReader(Reader):
     def say(self) -> None:
         if self.counts["cut"]:
             _log.warning(
-                "%d of %d texts have more tokens than the run reads of them: the %s %d.",
-                *(self.counts["cut"], self.counts["all"], self._part, self._most),
+                "%d of %d texts %s: the %s %d.",
+                *(self.counts["cut"], self.counts["all"]),
+                *(agreeing(self.counts["cut"], "have more tokens than the run reads of them"), self._part, self._most),
             )
 
 

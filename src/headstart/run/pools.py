@@ -9,7 +9,7 @@ import numpy as np
 
 from headstart.data.source import Source
 from headstart.errors import InputError
-from headstart.names import listed, plural
+from headstart.names import agreeing, listed, plural
 from headstart.splits.splitter import Pool, Split, Splitter
 from headstart.splits.units import spread, units
 from headstart.tasks.task import Targets, Task
@@ -36,8 +36,8 @@ def check_columns(source: Source) -> None:
             continue
         if setting == "split.group_column":
             log.warning(
-                "%d of %d examples of %s have no value in column %r: each of them is a group of its own.",
-                *(gaps, len(source.ids), source.name, column),
+                "%d of %d examples of %s %s no value in column %r: each of them is a group of its own.",
+                *(gaps, len(source.ids), source.name, agreeing(gaps, "have"), column),
             )
         else:
             problems.append(

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from headstart.errors import InputError, unknown
+from headstart.names import agreeing
 
 Cell = Any
 """What stands as one example's label: a text, a number, several texts, or pairs of a column and what it holds."""
@@ -119,8 +120,8 @@ class Task(ABC):
             if absent:
                 follows = "Nothing is learned of them." if part == "train" else self.without_stratum
                 said.append(
-                    f"{len(absent)} of {len(names)} {self.strata_are} have no example in {part}: {shown(absent, 5)}, "
-                    f"with how many there are in all. {follows}"
+                    f"{len(absent)} of {len(names)} {self.strata_are} {agreeing(len(absent), 'have')} no example in "
+                    f"{part}: {shown(absent, 5)}, with how many there are in all. {follows}"
                 )
         return said
 
