@@ -1,6 +1,7 @@
 """From numbers to what is advised, in words and as commands."""
 
 import shlex
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from headstart.advice.measure import Measured
 from headstart.advice.next import next_steps, renamed
 from headstart.advice.price import Price
 from headstart.advice.rule import PROBE, Fit, Rule, fitted, known, room
+from headstart.advice.words import headline
+from headstart.report.metric import Metric
 from headstart.report.statistics import Interval
 
 
@@ -49,6 +52,14 @@ def test_intervals_join_the_probes_and_that_of_the_gain():
     found = choose([ONE], {}, ALL, rule(0.05), 5)
     gain = rule(0.05).gain("fine_tune", 20, 0.7)
     assert found.best.high - found.best.score == pytest.approx(np.hypot(0.03, gain.high - gain.mean))
+
+
+def test_what_was_foretold_of_some_classes_is_not_said_of_all():
+    of_some = SimpleNamespace(num_taken=200, num_strata=3_000)
+    found = SimpleNamespace(choice=choose([ONE], {}, ALL, rule(0.05), 200), sample=of_some)
+    assert headline(found, Metric("accuracy")).endswith(") among 200 of the 3,000 classes, and less among all.")
+    of_some.num_taken = 3_000
+    assert "classes" not in headline(found, Metric("accuracy"))
 
 
 def test_a_strategy_that_the_record_puts_first_is_first():

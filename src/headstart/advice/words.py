@@ -45,6 +45,8 @@ def headline(found: Findings, metric: Metric) -> str:
             f"at least {FEWEST} are needed. Compare a linear probe with fine-tuning, on many seeds."
         )
     where = f"{metric.text(best.likely)} {metric.title} is foretold ({metric.range(best.low, best.high)})"
+    if found.sample.num_taken < found.sample.num_strata:
+        where += f" among {found.sample.num_taken:,} of the {found.sample.num_strata:,} classes, and less among all"
     if best.is_probe:
         return f"Begin with {PROBE_WORDS} on the features of {best.backbone}: {where}."
     return f"Begin with {best.strategy} of {best.backbone}: {where}."
