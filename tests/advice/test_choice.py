@@ -109,6 +109,8 @@ def test_settings_of_a_strategy_are_not_the_probes():
 def test_of_an_experiment_the_settings_are_taken_and_not_its_comparison():
     steps = next_steps(choose([ONE], {}, ALL, rule(0.05), 5), {}, ["experiment=text"], "text", 10, {})
     assert "hydra.sweeper.params=null" in steps.compare
+    assert "search=none" in steps.compare
+    assert "search=none" not in steps.search
     assert "name=text-search" in steps.search.replace('"', "").replace("'", "")
 
 

@@ -55,6 +55,8 @@ def next_steps(
     lines = [probe, *(" ".join([f"strategy={strategy}", *own]) for strategy in tuned)]
     listed = ",".join(f'"{line}"' for line in lines)
     chosen = f"backbone={','.join(backbones)}"
+    if _has(words, "experiment"):  # whose file may ask for a search
+        shared.append("search=none")
     compare = shlex.join(["headstart", "train", "-m", chosen, *shared, *seeds, f"hydra.sweeper.runs=[{listed}]"])
     raced = [(backbone, strategy) for strategy in tuned for backbone in backbones]
     number = SEEDS if seeds else 1
