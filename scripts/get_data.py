@@ -82,13 +82,20 @@ def headlines(packages: Path, folder: Path) -> None:
 
 
 def ratings(packages: Path, folder: Path) -> None:
-    """Sentences with the mean of what twenty people thought of them, from -4 (negative) to 4."""
+    """Sentences with the mean of what twenty people thought of them, from -4 (negative) to 4.
+
+    `few/` has 800 of each kind, spread evenly: enough to be scored on.
+    """
+    (folder / "few").mkdir()
     names = {"movieReview": "films", "tweets": "tweets", "amazonReview": "products", "nytEditorial": "news"}
     for start, name in names.items():
         (path,) = packages.rglob(f"{start}*_GroundTruth.txt")
         lines = path.read_text("utf-8", errors="replace").splitlines()[1:]
         parts = [line.split("\t", 2) for line in lines if line.count("\t") >= 2]
-        write(folder / f"{name}.csv", [{"text": text.strip(), "rating": rating} for _, rating, text in parts])
+        rows = [{"text": text.strip(), "rating": rating} for _, rating, text in parts]
+        write(folder / f"{name}.csv", rows)
+        few = range(min(800, len(rows)))
+        write(folder / "few" / f"{name}.csv", [rows[place * len(rows) // len(few)] for place in few])
 
 
 def drum_hits(packages: Path, folder: Path) -> None:

@@ -50,9 +50,14 @@ def test_tables_of_texts_have_each_text_once(script: ModuleType, tmp_path: Path)
 
 def test_ratings_are_one_table_for_each_kind_of_text(script: ModuleType, tmp_path: Path):
     for name in ("movieReviewSnippets", "tweets", "amazonReviewSnippets", "nytEditorialSnippets"):
-        put(tmp_path / "p", **{f"d/{name}_GroundTruth.txt": f"id\tsentiment\ttext\n1\t-2.5\tA {name}, \tbad.\n"})
+        put(
+            tmp_path / "p",
+            **{f"d/{name}_GroundTruth.txt": "id\tsentiment\ttext\n" + f"1\t-2.5\tA {name}, \tbad.\n" * 1_000},
+        )
     script.ratings(tmp_path / "p", tmp_path)
-    assert rows(tmp_path / "products.csv") == [{"text": "A amazonReviewSnippets, \tbad.", "rating": "-2.5"}]
+    one = {"text": "A amazonReviewSnippets, \tbad.", "rating": "-2.5"}
+    assert rows(tmp_path / "products.csv") == [one] * 1_000
+    assert rows(tmp_path / "few" / "products.csv") == [one] * 800
     assert {path.name for path in tmp_path.glob("*.csv")} == {"films.csv", "tweets.csv", "products.csv", "news.csv"}
 
 
