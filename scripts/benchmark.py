@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-SECTIONS = ("probes", "fine_tune", "partial", "text", "overhead", "help", "bookkeeping", "predict", "gpu")
+SECTIONS = ("probes", "fine_tune", "partial", "text", "overhead", "help", "bookkeeping", "predict", "scale", "gpu")
 
 
 @dataclass
@@ -54,6 +54,7 @@ class Setting:
     runs: list[int]
     pictures: int
     folder: Path
+    examples: int = 100_000
     rows: list[Row] = field(default_factory=list)
 
     def add(self, *values: Any, **named: Any) -> None:
@@ -71,6 +72,7 @@ def main() -> None:
     parser.add_argument("--probes", type=int, default=96, help="8 rates × 4 decays × 3 seeds; less for a quick look")
     parser.add_argument("--runs", type=int, nargs="*", default=[100, 1000, 10000], help="sizes of finished sweeps")
     parser.add_argument("--pictures", type=int, default=5000, help="how many are predicted on")
+    parser.add_argument("--examples", type=int, default=100_000, help="of the section scale; 4 KB of disk each")
     parser.add_argument("--json", type=Path, help="also write the rows and the machine to this file")
     options = parser.parse_args()
     chosen = options.only.split(",")
@@ -83,7 +85,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="headstart-benchmark-") as folder:
         os.environ["HEADSTART_CACHE"] = str(Path(folder) / "cache")
         counts = options.rounds, options.size, options.epochs, options.probes, options.runs, options.pictures
-        setting = Setting(*counts, Path(folder))
+        setting = Setting(*counts, Path(folder), options.examples)
         os.chdir(folder)
         for section in chosen:
             globals()[f"measure_{section}"](setting)
@@ -741,6 +743,77 @@ def hand_written_predictions(folder: Path) -> float:
                 rows.writerow([names[place], run.classes[max(range(len(row)), key=row.__getitem__)], *row])
                 place += 1
     return time.perf_counter() - began
+
+
+def measure_scale(setting: Setting) -> None:
+    """Preparing a job (labels, ids, checks, split, copies) on many examples, beyond a job on 1,000 of the same kind."""
+    from headstart.system.cache import cache_dir
+
+    count = setting.examples
+    texts = ["backbone=minilm", "strategy=feature_extraction", "data=text_csv"]
+    pictures = ["backbone.weights=none", "strategy=from_scratch", "data=image_folder"]
+    floor = _prepared([*texts, f"data.path={_many_texts(setting.folder / 'few.csv', 1000)}"])
+    found = _prepared([*texts, f"data.path={_many_texts(setting.folder / 'many.csv', count)}"])
+    _add_prepared(setting, f"a job on {count:,} texts of a table", found, floor, 20)
+    few, many = _many_pictures(setting.folder / "few", 1000), _many_pictures(setting.folder / "many", count)
+    time.sleep(3)  # what was only just written is looked at again
+    floor, found = (_prepared([*pictures, f"data.root={folder}"]) for folder in (few, many))
+    _add_prepared(setting, f"a job on {count:,} pictures of one pixel, once", found, floor)
+    floor, found = (_prepared([*pictures, f"data.root={folder}"]) for folder in (few, many))
+    _add_prepared(setting, f"a job on {count:,} pictures that were checked before", found, floor, 20)
+    kept = sum(path.stat().st_size for path in cache_dir("checks").iterdir())
+    setting.add("scale", "what is kept of that check", kept / 2**20, "MiB")
+
+
+def _add_prepared(
+    setting: Setting, what: str, found: tuple[float, float], floor: tuple[float, float], most: float | None = None
+) -> None:
+    seconds, megabytes = (max(0.0, own - few) for own, few in zip(found, floor, strict=True))
+    share = setting.examples / 1e6
+    goal, met = ("", None) if most is None else (f"≤ {most:g} s a million", seconds <= most * share)
+    setting.add("scale", what, seconds, "s", goal=goal, met=met)
+    setting.add("scale", f"{what}: peak memory", megabytes, "MiB", goal="≤ 1 GiB a million",
+                met=megabytes <= 1024 * share)  # fmt: skip
+
+
+def _prepared(words: Sequence[str]) -> tuple[float, float]:
+    """Processor seconds of preparing a job in a process of its own, and the peak of its memory in MiB."""
+    code = (
+        "import sys, time\nfrom headstart.cli.hydra_app import compose_config\n"
+        "from headstart.run.prepare import job_config, prepare\ncfg = job_config(compose_config(sys.argv[1:]))\n"
+        "began = time.process_time()\nprepare(cfg)\nprint('TOOK', time.process_time() - began, file=sys.stderr)"
+    )
+    peak, said = _peak_bytes([sys.executable, "-c", code, *words, "logger=none"])
+    return float(said.rpartition("TOOK")[2]), peak / 2**20
+
+
+def _many_texts(path: Path, count: int) -> Path:
+    """A table of so many texts of eleven words in 100 classes."""
+    import random
+
+    rng = random.Random(0)
+    words = ["the", "red", "blue", "cat", "dog", "runs", "sleeps", "sees", "in", "house", "tree", "very", "small"]
+    with path.open("w") as file:
+        file.write("text,label\n")
+        file.writelines(f"{' '.join(rng.choices(words, k=10))} {row},class{row % 100:03}\n" for row in range(count))
+    return path
+
+
+def _many_pictures(root: Path, count: int) -> Path:
+    """Class folders of so many different pictures of one pixel."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
+    for label in range(100):
+        (root / f"class{label:03}").mkdir(parents=True)
+    for number in range(count):
+        pixel = chunk(b"IDAT", zlib.compress(b"\0" + number.to_bytes(3, "little"))) + chunk(b"IEND", b"")
+        (root / f"class{number % 100:03}" / f"picture-{number:07}.png").write_bytes(head + pixel)
+    return root
 
 
 def measure_gpu(setting: Setting) -> None:

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image, features
 
+from headstart.data import folders, listing
 from headstart.data.audio import AudioFolder
 from headstart.data.images import ImageFolder
 from headstart.data.picture_files import kind
@@ -32,6 +34,17 @@ def test_every_suffix_that_pillow_opens_is_read_but_for_those_it_cannot_decode_o
     opened = {suffix for suffix, form in Image.registered_extensions().items() if form in Image.OPEN}
     left_out = opened - set(kind().suffixes)
     assert left_out == {".bufr", ".emf", ".eps", ".grib", ".h5", ".hdf", ".mpeg", ".mpg", ".ps", ".wmf"}
+
+
+def test_suffixes_and_paths_as_texts_are_what_pathlib_makes_of_them():
+    for name in ("a.PNG", ".png", "a", "a.tar.gz", "..png", "a.b", " .x", "é.JPG"):
+        assert folders.suffix_of(name) == Path(name).suffix.lower()
+    names = ["a.png", "./a.png", "b//c.png", "b/./c.png", "/etc/x.png", "../d.png", "b/../c.png", "b/..c.png", "b/"]
+    for root in (Path("pictures"), Path("."), Path("/data")):
+        paths = listing._joined(root, names)
+        assert paths == [str(root / name) for name in names]
+        keys = [Path(os.path.relpath(path, root)).as_posix() for path in paths]
+        assert list(listing._keys(root, paths)) == keys
 
 
 @pytest.mark.parametrize("suffix", [".JPG", ".avif", ".webp", ".tga", ".jp2", ".qoi", ".PNM", ".dib", ".pcx", ".sgi"])

@@ -1,7 +1,10 @@
 """A finding does not outlive its file."""
 
+import hashlib
+import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +18,7 @@ def read(monkeypatch):
     names = []
     original = file_check._read
     monkeypatch.setattr(
-        file_check, "_read", lambda own, n, verify: names.append(own.paths[n].name) or original(own, n, verify)
+        file_check, "_read", lambda own, n, verify: names.append(Path(own.name(n)).name) or original(own, n, verify)
     )
     monkeypatch.setattr(contents, "_SETTLED_SECONDS", 0)
     return names
@@ -70,12 +73,23 @@ def test_a_file_put_in_place_of_another_is_read_again(folder, read):
     assert read == [paths[0].name]
 
 
+def test_fingerprints_are_what_json_makes_of_each_row():
+    rows = [
+        ("b/\u00e9.png", "0" * 64, 'a "quoted" \\ label\n', ""),
+        ("a.png", "1" * 64, "\u2028\x7f\x00", "train"),
+        ("c.png", "2" * 64, ("two", "labels"), ""),
+        ("d.png", "3" * 64, (("x", "0.5"),), ""),
+    ]
+    plain = "".join(json.dumps(row, ensure_ascii=False) for row in sorted(rows))
+    assert file_check.content_fingerprint(rows) == hashlib.sha256(plain.encode()).hexdigest()
+
+
 def test_what_was_only_just_written_is_not_relied_on(folder, monkeypatch):
     ImageFolder(str(folder)).check()
     seen = []
     original = file_check._read
     monkeypatch.setattr(
-        file_check, "_read", lambda own, n, verify: seen.append(own.paths[n].name) or original(own, n, verify)
+        file_check, "_read", lambda own, n, verify: seen.append(Path(own.name(n)).name) or original(own, n, verify)
     )
     ImageFolder(str(folder)).check()
     assert len(seen) == 24

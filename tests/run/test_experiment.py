@@ -247,7 +247,7 @@ def test_features_are_computed_once(at_home: Path, pictures: Path, monkeypatch: 
 def test_a_report_does_with_the_largest_probabilities(at_home: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch):
     import shutil
 
-    monkeypatch.setattr("headstart.tasks.multiclass.MOST_KEPT", 10)
+    monkeypatch.setattr("headstart.tasks.task.MOST_KEPT", 10)
     words = tiny(pictures, "strategy=feature_extraction", "name=many", "optimizer.lr=1e-9")
     assert main(["train", "-m", *words]) == 0
     (path,) = (at_home / "outputs" / "many").glob("*/predictions.npz")

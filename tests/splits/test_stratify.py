@@ -20,6 +20,20 @@ def test_units_join_by_any_chain_of_groups_and_copies():
     assert spread(np.array([0, 0, 1, 1, 2]), np.array(["train", "test", "val", "", "test"])) == [0]
 
 
+def test_units_are_the_connected_components_numbered_by_their_first_example():
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    rng = np.random.default_rng(0)
+    for count, kinds in ((1, 1), (40, 60), (200, 150), (300, 40)):
+        groups, copies = rng.integers(0, kinds, (2, count))
+        names = [None if rng.random() < 0.3 else str(group) for group in groups]
+        same = (copies[:, None] == copies) | np.array([[a == b and a is not None for a in names] for b in names])
+        _, wanted = connected_components(coo_array(same), directed=False)
+        first = {component: number for number, component in enumerate(dict.fromkeys(wanted.tolist()))}
+        assert units(count, names, copies).tolist() == [first[component] for component in wanted.tolist()]
+
+
 def test_single_examples_are_dealt_in_exact_numbers():
     labels = np.repeat([0, 1], [30, 10])
     dealt = deal(labels, np.arange(40), np.array([[5, 2], [8, 3]]), seed=3, name="split")

@@ -82,13 +82,13 @@ def test_the_constant_answer_is_shared_by_classes_that_are_equally_frequent_in_t
 
 def test_of_very_many_probabilities_the_largest_are_kept_and_it_is_said(monkeypatch):
     from headstart import notes
-    from headstart.tasks import multiclass
+    from headstart.tasks import task
 
     rng = torch.Generator().manual_seed(0)
     outputs, targets = torch.randn(40, 30, generator=rng), torch.randint(30, (40,), generator=rng).numpy()
     whole = Multiclass().predictions(outputs, targets)
     assert whole["probability"].shape == (40, 30)
-    monkeypatch.setattr(multiclass, "MOST_KEPT", 40 * 30 - 1)
+    monkeypatch.setattr(task, "MOST_KEPT", 40 * 30 - 1)
     with notes.listening() as heard:
         few = Multiclass().predictions(outputs, targets)
     assert heard.messages == [
@@ -101,3 +101,22 @@ def test_of_very_many_probabilities_the_largest_are_kept_and_it_is_said(monkeypa
     assert (few["own_probability"] == whole["probability"][rows, targets]).all()
     assert (few["top_probability"] == np.sort(whole["probability"])[:, :-6:-1]).all()
     assert (whole["probability"][rows[:, None], few["top"]] == few["top_probability"]).all()
+
+
+def test_of_many_labels_the_largest_probabilities_are_kept(monkeypatch: pytest.MonkeyPatch):
+    from headstart import notes
+    from headstart.tasks import task
+    from headstart.tasks.multilabel import Multilabel
+
+    outputs = torch.randn(40, 30, generator=torch.Generator().manual_seed(0))
+    targets = (outputs.numpy() > 1).astype(np.float32)
+    whole = Multilabel().predictions(outputs, targets)
+    monkeypatch.setattr(task, "MOST_KEPT", 40 * 30 - 1)
+    with notes.listening() as heard:
+        few = Multilabel().predictions(outputs, targets)
+    assert heard.messages == [
+        "Of 40 test examples and 30 labels the predictions keep the 5 largest probabilities of each example, not all."
+    ]
+    assert few.keys() == {"label", "predicted", "top", "top_probability"}
+    assert all((few[name] == whole[name]).all() for name in ("label", "predicted"))
+    assert (few["top_probability"] == np.sort(whole["probability"])[:, :-6:-1]).all()

@@ -1,8 +1,9 @@
 """Which files a dataset has, with their labels, from folders named after their class."""
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from headstart.data.folders import FoundFiles, by_suffix, check_is_own, counted, files_in, folders_in
 from headstart.data.labelled import PARTS
@@ -42,10 +43,10 @@ def list_folder(root: Path, kind: Kind, setting: str) -> Listing:
         raise InputError(f"The folder {root} does not exist: {setting} must name a folder of class folders.")
     check_is_own(root, setting)
     holders, problems = _holders(root), []
-    entries: list[tuple[str, Path, str, str]] = []
+    entries: list[tuple[str, str, str, str]] = []
     inside, outside = FoundFiles(), FoundFiles()
     unlabelled: list[str] = []
-    bare_files: list[Path] = []
+    bare_files: list[str] = []
     for part, folder in holders:
         classes = folders_in(folder)
         if not classes and part in ("val", "test") and (bare := files_in(folder, kind.suffixes)).read:
@@ -56,7 +57,7 @@ def list_folder(root: Path, kind: Kind, setting: str) -> Listing:
             problems.append(f"{folder} has no class folders: {kind.what} must lie in folders named after their class.")
         for name in classes:
             found = files_in(folder / name, kind.suffixes)
-            entries += [(file.relative_to(root).as_posix(), file, name, part) for file in found.read]
+            entries += [(_below(root, file), file, name, part) for file in found.read]
             inside += found
             if not found.read and not found.problems:
                 there = f" that are read, but {counted(by_suffix(found.unread))}" if found.unread else ""
@@ -104,7 +105,15 @@ def _holders(root: Path) -> list[tuple[str, Path]]:
     return parts
 
 
-def _census(inside: FoundFiles, outside: FoundFiles, unlabelled: list[Path]) -> dict[str, dict[str, int]]:
+def _below(root: Path, file: str) -> str:
+    """The path of a file below `root`, with forward slashes."""
+    start = os.path.join(root, "")
+    if not file.startswith(start):
+        return PurePath(file).relative_to(root).as_posix()
+    return file[len(start) :].replace(os.sep, "/")
+
+
+def _census(inside: FoundFiles, outside: FoundFiles, unlabelled: list[str]) -> dict[str, dict[str, int]]:
     return {
         **({"no_label": by_suffix(unlabelled)} if unlabelled else {}),
         "read": by_suffix(inside.read),
@@ -121,12 +130,12 @@ def _remarks(root: Path, kind: Kind, inside: FoundFiles, outside: FoundFiles) ->
         total = len(inside.read) + len(inside.unread)
         remarks.append(
             f"{len(inside.unread):,} of {total:,} files in the class folders of {root} are not read: "
-            f"{counted(by_suffix(inside.unread))}, such as {inside.unread[0].relative_to(root).as_posix()}. Read are "
+            f"{counted(by_suffix(inside.unread))}, such as {_below(root, inside.unread[0])}. Read are "
             f"{counted(by_suffix(inside.read))}. {kind.remedy}"
         )
     if outside.read:
         remarks.append(
             f"{len(outside.read):,} {kind.what} in {root} lie in no class folder and are not read, such as "
-            f"{outside.read[0].relative_to(root).as_posix()}. Move them into the folder of their class, or remove them."
+            f"{_below(root, outside.read[0])}. Move them into the folder of their class, or remove them."
         )
     return tuple(remarks)

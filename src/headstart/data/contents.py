@@ -1,5 +1,6 @@
 """Contents of examples as bytes, wherever they lie: in files, or in the cells of a table."""
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,23 +31,24 @@ class Contents(Protocol):
 class Files:
     """Contents of files."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = tuple(paths)
+    def __init__(self, paths: Sequence[str | Path]) -> None:
+        self._paths = tuple(os.fspath(path) for path in paths)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self._paths)
 
     def read(self, place: int) -> bytes:
-        return self.paths[place].read_bytes()
+        with open(self._paths[place], "rb") as file:
+            return file.read()
 
     def stamp(self, place: int) -> list[int | str]:
-        return settled_stamp(self.paths[place])
+        return settled_stamp(self._paths[place])
 
     def name(self, place: int) -> str:
-        return str(self.paths[place])
+        return self._paths[place]
 
 
-def settled_stamp(path: Path) -> list[int | str]:
+def settled_stamp(path: str | Path) -> list[int | str]:
     """The file's stamp; nothing where there is none that can be relied on."""
     try:
         found = stamp(path)

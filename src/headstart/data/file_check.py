@@ -6,8 +6,10 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from headstart.data.contents import Contents
 from headstart.data.listing import Listing
@@ -22,17 +24,25 @@ Facts = Mapping[str, Any]
 Verify = Callable[[bytes], Facts | None]
 """Reads the content of a file as training would, raising any exception where it cannot; gives what is odd about it, in
 plain JSON."""
+_FORMAT = "columns"
+"""Of what is kept; that of another one is not read."""
 _MOST_BYTES = 4 << 30
+_MOST_ROWS = 1000
+"""Rows that become one text at a time."""
+_DIGITS = 64
+"""Of a sha256."""
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Finding:
+_NO_FACTS: Facts = MappingProxyType({})
+
+
+class Finding(NamedTuple):
     """What was found in a file: the sha256 of its content, and what is odd about it (see `Verify`)."""
 
     sha256: str
-    facts: Facts = field(default_factory=dict)
+    facts: Facts = _NO_FACTS
 
 
 class CheckedFiles:
@@ -69,37 +79,63 @@ def check_files(listing: Listing, verify: Verify, reader: str) -> list[Finding]:
     Raises:
         InputError: naming the files that cannot be read, and why.
     """
-    name = hashlib.sha256(f"{reader}\n".encode() + os.fsencode(listing.root.absolute())).hexdigest()[:24]
+    name = hashlib.sha256(f"{_FORMAT} {reader}\n".encode() + os.fsencode(listing.root.absolute())).hexdigest()[:24]
     keep = cache_dir("checks", f"{name}.checked")
     remove_left(keep.parent)
     known = _load(keep)
-    contents = listing.contents
-    stamps = [contents.stamp(place) for place in range(len(contents))]
-    new = [
-        place
-        for place, (key, stat) in enumerate(zip(listing.ids, stamps, strict=True))
-        if not stat or known.get(key, {}).get("stat") != stat
-    ]
+    contents, ids = listing.contents, listing.ids
+    stamps = list(map_threads(lambda place: _stamp(contents, place), range(len(contents)), "Looking for changes"))
+    new = [place for place, (key, mark) in enumerate(zip(ids, stamps, strict=True)) if not known.has(key, mark)]
     if new:
         findings = map_threads(lambda place: _read(contents, place, verify), new, "Checking files")
         for place, finding in zip(new, findings, strict=True):
-            known[listing.ids[place]] = {"stat": stamps[place], **finding}
+            known.add(ids[place], stamps[place], *finding)
         _save(keep, known)
-    bad = [f"{key} ({known[key]['error']})" for key in listing.ids if known[key]["error"] is not None]
+    errors = {key: odd["error"] for key, odd in known.odd.items() if "error" in odd}
+    bad = [f"{key} ({errors[key]})" for key in ids if key in errors] if errors else []
     if bad:
         raise InputError(
-            f"{len(bad)} of {len(listing.ids)} files in {listing.root} cannot be read: {listed(bad)}. "
-            "Replace or remove them."
+            f"{len(bad)} of {len(ids)} files in {listing.root} cannot be read: {listed(bad)}. Replace or remove them."
         )
-    return [Finding(known[key]["sha256"], known[key].get("facts", {})) for key in listing.ids]
+    return [Finding(known.sha256(key), known.odd[key]["facts"] if key in known.odd else _NO_FACTS) for key in ids]
+
+
+@dataclass
+class Known:
+    """What was found in files, by their ids: in few and small objects, as there may be a million."""
+
+    found: dict[str, str] = field(default_factory=dict)
+    """The sha256 of a file's content, and behind it the file's stamp."""
+    odd: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of files that cannot be read the `error`, of those about which something is odd the `facts`."""
+
+    def has(self, key: str, mark: str) -> bool:
+        """Whether the file with that stamp (which may be empty, where none can be relied on) was read."""
+        return bool(mark) and self.found.get(key, "")[_DIGITS:] == mark
+
+    def add(self, key: str, mark: str, sha256: str, odd: dict[str, Any]) -> None:
+        self.found[key] = f"{sha256:{_DIGITS}}{mark}"
+        self.odd.pop(key, None)
+        if odd:
+            self.odd[key] = odd
+
+    def sha256(self, key: str) -> str:
+        return self.found[key][:_DIGITS]
 
 
 def content_fingerprint(rows: Sequence[tuple[str, ...]]) -> str:
     """sha256 over rows of text (id, content's sha256, label …) whatever their order."""
-    digest = hashlib.sha256()
-    for row in sorted(rows):
-        digest.update(json.dumps(row, ensure_ascii=False).encode())
+    digest, ordered = hashlib.sha256(), sorted(rows)
+    for start in range(0, len(ordered), _MOST_ROWS):
+        digest.update("".join(map(_as_json, ordered[start : start + _MOST_ROWS])).encode())
     return digest.hexdigest()
+
+
+def _as_json(row: tuple[Any, ...]) -> str:
+    try:
+        return f"[{', '.join(map(encode_basestring, row))}]"
+    except TypeError:  # a label that is more than one text
+        return json.dumps(row, ensure_ascii=False)
 
 
 def reason(error: Exception) -> str:
@@ -112,38 +148,40 @@ def reason(error: Exception) -> str:
     return " ".join(str(words).split())[:160] or type(error).__name__
 
 
-def _read(contents: Contents, place: int, verify: Verify) -> dict[str, Any]:
+def _stamp(contents: Contents, place: int) -> str:
+    return " ".join(map(str, contents.stamp(place)))
+
+
+def _read(contents: Contents, place: int, verify: Verify) -> tuple[str, dict[str, Any]]:
+    """The sha256 of a content, and what is odd about it, as in `Known`."""
     try:
         content = contents.read(place)
     except OSError as error:
-        return {"sha256": "", "error": error.strerror or type(error).__name__}
-    finding: dict[str, Any] = {"sha256": hashlib.sha256(content).hexdigest(), "error": None}
+        return "", {"error": error.strerror or type(error).__name__}
+    sha256 = hashlib.sha256(content).hexdigest()
     try:
         if not content:
             raise ValueError("empty file")
         facts = verify(content)
     except Exception as error:  # decoders raise all kinds of exceptions on bytes that are not theirs
-        finding["error"] = reason(error)
-    else:
-        if facts:
-            finding["facts"] = dict(facts)
-    return finding
+        return sha256, {"error": reason(error)}
+    return sha256, {"facts": dict(facts)} if facts else {}
 
 
-def _load(path: Path) -> dict[str, dict[str, Any]]:
+def _load(path: Path) -> Known:
     """What was found before; nothing where that is not there or, which is said, damaged."""
     try:
-        return json.loads(read_with_checksum(path, _MOST_BYTES))
+        return Known(**json.loads(read_with_checksum(path, _MOST_BYTES)))
     except FileNotFoundError:
-        return {}
+        return Known()
     except DamagedError as error:
         _log.warning("What was found in checking files, in %s, is damaged: %s. They are checked again.", path, error)
-        return {}
+        return Known()
 
 
-def _save(path: Path, known: dict[str, dict[str, Any]]) -> None:
+def _save(path: Path, known: Known) -> None:
     try:
         with replacing(path) as draft:
-            draft.write_bytes(with_checksum(json.dumps(known).encode()))
+            draft.write_bytes(with_checksum(json.dumps(vars(known)).encode()))
     except OSError as error:
         _log.warning("What was found in checking files cannot be kept in %s (%s).", path.parent, error)

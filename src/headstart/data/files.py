@@ -96,7 +96,7 @@ class FileSource(Source):
             raise InputError(*problems)
         return found
 
-    @property
+    @cached_property
     def files(self) -> CheckedFiles:
         """The files' contents."""
         return CheckedFiles(self.listing.contents, self.contents)

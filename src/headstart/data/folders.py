@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from headstart.errors import InputError
 
@@ -23,12 +23,15 @@ HIDDEN, NO_SUFFIX = "hidden", "no suffix"
 
 @dataclass
 class FoundFiles:
-    """Files below a folder, by what becomes of them, and what is wrong with it."""
+    """Files below a folder, by what becomes of them, and what is wrong with it.
 
-    read: list[Path] = field(default_factory=list)
-    unread: list[Path] = field(default_factory=list)
+    Their paths are texts: of a million files, objects for paths would take half a gigabyte and half a minute.
+    """
+
+    read: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
     """Files that no reader takes, though they may well be examples."""
-    other: list[Path] = field(default_factory=list)
+    other: list[str] = field(default_factory=list)
     """Hidden files, notes, tables: never examples."""
     problems: list[str] = field(default_factory=list)
 
@@ -68,16 +71,21 @@ def files_in(folder: Path, suffixes: Collection[str], below: bool = True) -> Fou
     found = FoundFiles()
     _walk(folder, suffixes, found, frozenset(), below)
     for paths in (found.read, found.unread, found.other):
-        paths.sort()
+        paths.sort(key=lambda path: path.split(os.sep))  # as objects for paths are sorted: folder by folder
     return found
 
 
-def by_suffix(paths: Iterable[Path]) -> dict[str, int]:
+def by_suffix(paths: Iterable[str]) -> dict[str, int]:
     """How many files have which suffix (in lower case), the most frequent first."""
-    counts = Counter(
-        HIDDEN if _is_hidden(path.name) else path.suffix.lower() or NO_SUFFIX for path in map(PurePath, paths)
-    )
+    names = (path.rpartition(os.sep)[2] for path in paths)
+    counts = Counter(HIDDEN if _is_hidden(name) else suffix_of(name) or NO_SUFFIX for name in names)
     return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a file's name, in lower case, as `pathlib` has it: none of a name that only begins with a dot."""
+    stem, _, suffix = name.rpartition(".")
+    return f".{suffix.lower()}" if stem and suffix else ""
 
 
 def counted(counts: dict[str, int], most: int = 8) -> str:
@@ -110,11 +118,10 @@ def _walk(
 
 
 def _sort(entry: os.DirEntry[str], suffixes: Collection[str], found: FoundFiles) -> None:
-    path = Path(entry.path)
-    suffix = path.suffix.lower()
+    path, suffix = entry.path, suffix_of(entry.name)
     if _is_hidden(entry.name) or entry.name.lower() in NAMES_BESIDE or (suffix in BESIDE and suffix not in suffixes):
         found.other.append(path)
-    elif suffix in suffixes and (entry.is_file() or not path.exists()):  # of links that lead nowhere reading will tell
+    elif suffix in suffixes and (entry.is_file() or not os.path.exists(path)):  # of links to nowhere reading will tell
         found.read.append(path)
     else:
         found.unread.append(path)

@@ -1,9 +1,10 @@
 """Which files a dataset has, with their labels; here from a table."""
 
 import os
+import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,9 @@ from headstart.data.source import Cell
 from headstart.data.table import Table
 from headstart.names import listed, plural
 
-Entry = tuple[str, Path, Cell, str]
+_ODD = re.compile(r"^/|/$|//|(^|/)\.(/|$)|^$")
+"""In a path: what is not to be written behind a folder as it stands."""
+Entry = tuple[str, str, Cell, str]
 """Of a file its id, path, label and part (or `""`)."""
 
 
@@ -67,17 +70,18 @@ def list_table(
     values, unread = column_values(table, asked.values(), used.rows, missing)
     problems += [*used.problems, *unread]
     files = used.contents[0] if used.contents else []
-    paths = [root / file for file in files]
+    paths = _joined(root, files)
     base = _base(root, paths)
     entries = [
-        (Path(os.path.relpath(file, base)).as_posix(), file, name, part)
-        for file, name, part in zip(paths, used.cells, used.parts, strict=True)
+        (key, file, name, part)
+        for key, file, name, part in zip(_keys(base, paths), paths, used.cells, used.parts, strict=True)
     ]
-    lost = [text for text, file in zip(files, paths, strict=True) if not file.is_file()]
+    there = [os.path.isfile(file) for file in paths]
+    lost = [text for text, is_there in zip(files, there, strict=True) if not is_there]
     if lost:
         missing_files = f"{table.name} names {plural(len(lost), 'file')} not found under {root}: {listed(lost)}."
         problems.append(missing_files + _hint(lost, root))
-    rows = [place for place, entry in enumerate(entries) if entry[1].is_file()]
+    rows = [place for place, is_there in enumerate(there) if is_there]
     kept, conflicts = _without_repeats(table.name, [entries[row] for row in rows])
     listing = listing_of(base, kept, with_parts=parts_column is not None, problems=problems + conflicts)
     said = {name: [(entries[row][0], column[row]) for row in rows] for name, column in values.items()}
@@ -107,11 +111,26 @@ def _hint(lost: Sequence[str], root: Path) -> str:
     return ""
 
 
-def _base(start: Path, paths: Sequence[Path]) -> Path:
+def _joined(root: Path, files: Sequence[str]) -> list[str]:
+    """Paths as `root / file` gives them; plain ones without it, as of a million that takes seconds."""
+    begin = "" if str(root) == "." else os.path.join(root, "")
+    return [str(root / file) if os.sep != "/" or _ODD.search(file) else begin + file for file in files]
+
+
+def _base(start: Path, paths: Sequence[str]) -> Path:
     """The folder that ids are relative to: where relative paths start, or what all files have in common."""
-    if all(path.is_relative_to(start) for path in paths):
+    begin = os.path.join(start, "")
+    if all(path.startswith(begin) or Path(path).is_relative_to(start) for path in paths):
         return start
-    return Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))
+    return Path(os.path.commonpath([os.path.abspath(os.path.dirname(path)) for path in paths]))
+
+
+def _keys(base: Path, paths: Sequence[str]) -> Iterator[str]:
+    """The paths below `base`, with forward slashes."""
+    begin, step = os.path.join(base, ""), f"{os.sep}.."
+    for path in paths:
+        is_below = path.startswith(begin) and step not in path
+        yield (path[len(begin) :] if is_below else os.path.relpath(path, base)).replace(os.sep, "/")
 
 
 def _without_repeats(path: str, entries: list[Entry]) -> tuple[list[Entry], list[str]]:
@@ -154,6 +173,8 @@ def listing_of(root: Path, entries: list[Entry], with_parts: bool, problems: lis
 
 def _is_text(name: str) -> bool:
     """Whether a file's name can be written down: names are bytes, and need not be text."""
+    if name.isascii():
+        return True
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:

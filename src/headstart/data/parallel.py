@@ -13,7 +13,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
-_CHUNK = 16
+_CHUNK, _MOST_CHUNKS = 16, 4096
+"""How many items a thread takes at a time, and of so many items that this would make more turns than those, more."""
 _QUIET_SECONDS = 1.0
 
 
@@ -22,7 +23,8 @@ def map_threads(function: Callable[[Item], Result], items: Sequence[Item], what:
 
     On a terminal a bar headed `what` shows once it has taken more than a second.
     """
-    chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
+    size = max(_CHUNK, len(items) // _MOST_CHUNKS)
+    chunks = [items[start : start + size] for start in range(0, len(items), size)]
     pool = ThreadPoolExecutor(cores())
     try:
         with shown_progress(what, len(items)) as advance:

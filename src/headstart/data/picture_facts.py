@@ -54,8 +54,9 @@ def remarks_of(findings: Sequence[Finding], ids: Sequence[str], where: str, scal
         for kind, found in _held(findings).items()
         if kind != "colour"
     ]
+    odd = [place for place, finding in enumerate(findings) if finding.facts]
     for name, words in READ_OTHERWISE.items():
-        places = [place for place, finding in enumerate(findings) if _has(finding, name)]
+        places = [place for place in odd if _has(findings[place], name)]
         if places:
             shown = listed([_shown(ids[place], findings[place], name) for place in places[:3]])
             remarks.append(
@@ -67,7 +68,8 @@ def remarks_of(findings: Sequence[Finding], ids: Sequence[str], where: str, scal
 
 def record_of(findings: Sequence[Finding], scales: Scales) -> dict[str, Any]:
     """The same as numbers; empty where all is as usual."""
-    counts = {name: sum(_has(finding, name) for finding in findings) for name in READ_OTHERWISE}
+    odd = [finding for finding in findings if finding.facts]
+    counts = {name: sum(_has(finding, name) for finding in odd) for name in READ_OTHERWISE}
     values = {
         kind: {
             "pictures": len(found),

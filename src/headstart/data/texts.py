@@ -221,4 +221,5 @@ def text_contents(texts: Sequence[str], pairs: Sequence[str] | None) -> list[str
 
 
 def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    normal = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return " ".join(normal.casefold().split())

@@ -138,7 +138,7 @@ def _add_folder(found: Inputs, folder: Path, reader: Reader, source: Source) -> 
     if not files.read:
         others = counted(by_suffix([*files.unread, *files.other]))
         there = f" but {others}" if others else ""
-        tables = [path for path in files.other if is_table(path)]
+        tables = [path for path in files.other if is_table(Path(path))]
         hint = f" To read a table, name it: {tables[0]}." if tables else ""
         raise InputError(f"{folder} holds no {_WHAT[source.modality]}{there}: name a folder that does.{hint}")
     if files.other:
@@ -147,8 +147,8 @@ def _add_folder(found: Inputs, folder: Path, reader: Reader, source: Source) -> 
             "%d of %d files in %s are passed over, as they are hidden, notes or tables: %s.",
             *(len(files.other), total, folder, counted(by_suffix(files.other))),
         )
-    unread = {str(path) for path in files.unread}
-    for path in sorted(map(str, [*files.read, *files.unread])):
+    unread = set(files.unread)
+    for path in sorted([*files.read, *files.unread]):
         suffix = Path(path).suffix.lower()
         found.add(path, problem=f"no file of {reader.kind.what} that can be read ({suffix})" if path in unread else "")
 

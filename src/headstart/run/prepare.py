@@ -47,6 +47,7 @@ from headstart.run.pools import check_columns, columns_identity, pool_of
 from headstart.run.sketch import Sketch, sketch_of
 from headstart.splits.splitter import Split
 from headstart.strategies.plan import Plan
+from headstart.system.memory import uncollected
 from headstart.training.device import check_precision
 from headstart.training.memory import note_many
 
@@ -60,7 +61,7 @@ def prepare(cfg: DictConfig, here: bool = True, findings: Findings | None = None
     Raises:
         InputError: with every problem that was found.
     """
-    with notes.listening() as heard:
+    with notes.listening() as heard, uncollected():
         job = _prepared(cfg, here, Findings() if findings is None else findings)
     return replace(job, notes=tuple(heard.messages))
 

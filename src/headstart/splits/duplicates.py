@@ -6,6 +6,7 @@ from typing import Any
 
 from headstart.names import plural
 from headstart.splits.splitter import Split
+from headstart.splits.units import alike
 
 Contents = Sequence[str]
 """A hash of each example's content, equal for copies."""
@@ -44,14 +45,13 @@ def find_duplicates(
     contents: Contents, labels: Sequence[Any], split: Split, shifts: Mapping[str, Contents]
 ) -> Duplicates:
     """Count the copies among examples with `contents` and `labels`, and those that `shifts` have of them."""
-    first: dict[str, int] = {}
-    pairs = [
-        (first[content], place) for place, content in enumerate(contents) if first.setdefault(content, place) != place
-    ]
+    pairs = alike(contents)
     torn: dict[int, tuple[int, int]] = {}
     for one, other in pairs:
         if labels[one] != labels[other]:
             torn.setdefault(one, (one, other))
+    if not pairs and not shifts:
+        return Duplicates(0, 0, 0, 0, 0)
     train, val = ({*map(contents.__getitem__, part.tolist())} for part in (split.train, split.val))
     seen = train | val
     return Duplicates(

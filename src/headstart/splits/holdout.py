@@ -84,7 +84,8 @@ class Holdout(Splitter):
         sizes = pool.totals(open_to)
         shares = self.shares(pool)
         left = sizes - sum((portion(sizes, shares[name]) for name in missing), np.zeros(len(sizes), dtype=int))
-        pairs = np.unique(pool.units[open_to] * len(sizes) + pool.labels[open_to])
+        pairs = np.sort(pool.units[open_to] * len(sizes) + pool.labels[open_to])
+        pairs = pairs[np.diff(pairs, prepend=-1) > 0]  # what np.unique gives, whose table is slow on such numbers
         num_units = np.bincount(pairs % len(sizes), minlength=len(sizes))
         few = (sizes > 0) & ((left < 1) | (num_units < len(missing) + 1))
         return (

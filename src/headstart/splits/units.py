@@ -15,25 +15,33 @@ def units(num_examples: int, *memberships: Sequence[str | None] | np.ndarray | N
 
     Units are numbered by the first example of each.
     """
-    parent = np.arange(num_examples)
+    parent = list(range(num_examples))
 
     def root(place: int) -> int:
         while parent[place] != place:
             parent[place] = parent[parent[place]]
-            place = int(parent[place])
+            place = parent[place]
         return place
 
     for names in memberships:
-        first: dict[object, int] = {}
-        for place, name in enumerate(names if names is not None else ()):
-            if name is None:
-                continue
-            other = first.setdefault(name, place)
+        for other, place in () if names is None else alike(names):
             low, high = sorted((root(other), root(place)))
             parent[high] = low
-    roots = [root(place) for place in range(num_examples)]
-    number = {place: index for index, place in enumerate(dict.fromkeys(roots))}
-    return np.array([number[place] for place in roots], dtype=np.int64)
+    roots = np.array(parent, dtype=np.int64)
+    while (above := roots[roots]).tobytes() != roots.tobytes():
+        roots = above
+    firsts = np.zeros(num_examples + 1, dtype=np.int64)
+    firsts[1:][roots] = 1  # the root of each unit is its first example
+    return np.cumsum(firsts)[roots]
+
+
+def alike(names: Sequence[str | None] | np.ndarray) -> list[tuple[int, int]]:
+    """Each example that has the name of an earlier one, behind the first one of that name."""
+    if len(set(names)) == len(names):
+        return []
+    first: dict[object, int] = {}
+    pairs = ((first.setdefault(name, place), place) for place, name in enumerate(names) if name is not None)
+    return [pair for pair in pairs if pair[0] != pair[1]]
 
 
 def spread(units: np.ndarray, parts: np.ndarray) -> list[int]:

@@ -63,7 +63,7 @@ def remove_left(folder: Path) -> None:
             left.unlink(missing_ok=True)
 
 
-def stamp(path: Path) -> list[int]:
+def stamp(path: str | Path) -> list[int]:
     """What changes whenever a file's content does: its inode, size, and the times of change of content and of inode.
 
     The last cannot be set by hand, so that a file written anew is noticed even if its size and the time it shows are
@@ -72,5 +72,5 @@ def stamp(path: Path) -> list[int]:
     Raises:
         OSError: if there is no such file.
     """
-    stat = path.stat()
+    stat = os.stat(path)
     return [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]

@@ -14,10 +14,11 @@ from torch.nn import functional as F
 from headstart.config.ranges import ProperFraction
 from headstart.errors import InputError
 from headstart.metrics import counts, of_classes
+from headstart.tasks import task
 from headstart.tasks.class_names import class_names
 from headstart.tasks.cross_entropy import StackedCrossEntropy
 from headstart.tasks.ranking import auroc
-from headstart.tasks.task import Cell, Objective, Stack, Targets, Task, known_names, on, shown
+from headstart.tasks.task import Cell, Objective, Stack, Targets, Task, known_names, largest, on, shown
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,6 @@ MOST_DENSE = 50
 """Classes up to which the confusion matrix is kept whole: of a thousand it would take megabytes, nearly all zeros."""
 _LEAST = 1e-9
 """Share of a class that none of the votes are for."""
-MOST_KEPT, TOP = 2**24, 5
-"""Probabilities of a test set up to which all are kept (32 MiB), and how many of each example beyond that."""
 NUM_BINS = 15
 """Of confidence, for the calibration error (Guo et al. 2017)."""
 
@@ -172,25 +171,24 @@ class Multiclass(Task):
         return {"majority_accuracy": float(np.float32(hits) / np.float32(len(targets)))}
 
     def predictions(self, outputs: Tensor, targets: np.ndarray) -> dict[str, np.ndarray]:
-        """`probability` `(N, C)` up to `MOST_KEPT` numbers; of more, what is largest and that of the own class.
+        """`probability` `(N, C)` up to `task.MOST_KEPT` numbers; of more, what is largest and that of the own class.
 
         `top` and `top_probability` are `(N, 5)`, the largest first, `own_probability` is `(N,)`.
         """
         probability = torch.softmax(outputs, dim=1)
         predicted = outputs.argmax(1).numpy().astype(np.int64)
         found = {"label": targets.astype(np.int64), "predicted": predicted}
-        if outputs.numel() <= MOST_KEPT:
+        if outputs.numel() <= task.MOST_KEPT:
             return {**found, "probability": probability.numpy().astype(np.float16)}
-        largest = probability.topk(min(TOP, outputs.shape[1]), dim=1)
+        top = largest(probability)
         log.warning(
             "Of %s test examples and %s classes the predictions keep the %d largest probabilities of each example and "
             "that of its own class, not all.",
-            *(f"{len(outputs):,}", f"{outputs.shape[1]:,}", largest.indices.shape[1]),
+            *(f"{len(outputs):,}", f"{outputs.shape[1]:,}", top["top"].shape[1]),
         )
         return {
             **found,
-            "top": largest.indices.numpy().astype(np.int32),
-            "top_probability": largest.values.numpy().astype(np.float16),
+            **top,
             "own_probability": probability.numpy()[np.arange(len(targets)), targets].astype(np.float16),
         }
 

@@ -1,6 +1,7 @@
 """Any number of labels to an example: each is a question of its own, answered yes or no."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import Annotated, Any, Literal
@@ -12,9 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from headstart.errors import InputError
+from headstart.tasks import task
 from headstart.tasks.ranking import auroc, average_precision
 from headstart.tasks.task import Cell, Objective, Stack, Targets, Task, known_names, on, rowwise, shown
 
+log = logging.getLogger(__name__)
 Threshold = Annotated[float, Gt(0), Lt(1)]
 
 
@@ -170,12 +173,22 @@ class Multilabel(Task):
         return {f"baseline_{name}": found[name] for name in ("mean_average_precision", "exact_match") if name in found}
 
     def predictions(self, outputs: Tensor, targets: np.ndarray) -> dict[str, np.ndarray]:
-        probability = torch.sigmoid(outputs.double()).numpy()
-        return {
+        """`probability` `(N, C)` up to `task.MOST_KEPT` numbers; of more the largest (see `task.largest`). Labels and
+        answers `(N, C)`, nearly all of them 0, take little room once they are compressed."""
+        probability = torch.sigmoid(outputs.double())
+        found = {
             "label": targets.astype(np.uint8),
-            "probability": probability.astype(np.float16),
-            "predicted": (probability >= self.threshold).astype(np.uint8),
+            "predicted": (probability.numpy() >= self.threshold).astype(np.uint8),
         }
+        if outputs.numel() <= task.MOST_KEPT:
+            return {**found, "probability": probability.numpy().astype(np.float16)}
+        top = task.largest(probability)
+        log.warning(
+            "Of %s test examples and %s labels the predictions keep the %d largest probabilities of each example, not "
+            "all.",
+            *(f"{len(outputs):,}", f"{outputs.shape[1]:,}", top["top"].shape[1]),
+        )
+        return {**found, **top}
 
     def said(self, outputs: Tensor) -> np.ndarray:
         return torch.sigmoid(outputs.double()).numpy()

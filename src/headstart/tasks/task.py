@@ -253,6 +253,19 @@ class Stack(ABC):
         self.tasks = [self.tasks[member] for member in members]
 
 
+MOST_KEPT, TOP = 2**24, 5
+"""Probabilities of a test set up to which all are kept (32 MiB), and how many of each example beyond that."""
+
+
+def largest(probability: Tensor) -> dict[str, np.ndarray]:
+    """`top` `(N, 5)`, the places of the largest probabilities `(N, C)`, the largest first, and `top_probability`."""
+    found = probability.topk(min(TOP, probability.shape[1]), dim=1)
+    return {
+        "top": found.indices.numpy().astype(np.int32),
+        "top_probability": found.values.numpy().astype(np.float16),
+    }
+
+
 VECTORS = 64
 """Floats that whatever processor works through whole vectors of."""
 
