@@ -58,7 +58,7 @@ def folders_in(folder: Path) -> list[str]:
         InputError: if it cannot be opened.
     """
     try:
-        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not _is_hidden(entry.name))
+        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name))
     except OSError as error:
         raise InputError(_cannot_open(folder, error)) from error
 
@@ -71,14 +71,14 @@ def files_in(folder: Path, suffixes: Collection[str], below: bool = True) -> Fou
     found = FoundFiles()
     _walk(folder, suffixes, found, frozenset(), below)
     for paths in (found.read, found.unread, found.other):
-        paths.sort(key=lambda path: path.split(os.sep))  # as objects for paths are sorted: folder by folder
+        paths.sort(key=lambda path: path.replace(os.sep, "\0"))  # as objects for paths are sorted: folder by folder
     return found
 
 
 def by_suffix(paths: Iterable[str]) -> dict[str, int]:
     """How many files have which suffix (in lower case), the most frequent first."""
     names = (path.rpartition(os.sep)[2] for path in paths)
-    counts = Counter(HIDDEN if _is_hidden(name) else suffix_of(name) or NO_SUFFIX for name in names)
+    counts = Counter(HIDDEN if is_hidden(name) else suffix_of(name) or NO_SUFFIX for name in names)
     return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 
 
@@ -110,7 +110,7 @@ def _walk(
     for entry in entries:
         if not entry.is_dir():
             _sort(entry, suffixes, found)
-        elif below and not _is_hidden(entry.name):
+        elif below and not is_hidden(entry.name):
             if entry.is_symlink() and folder.resolve().is_relative_to(os.path.realpath(entry.path)):
                 found.problems.append(_never_ends(Path(entry.path)))
                 continue
@@ -119,7 +119,7 @@ def _walk(
 
 def _sort(entry: os.DirEntry[str], suffixes: Collection[str], found: FoundFiles) -> None:
     path, suffix = entry.path, suffix_of(entry.name)
-    if _is_hidden(entry.name) or entry.name.lower() in NAMES_BESIDE or (suffix in BESIDE and suffix not in suffixes):
+    if is_hidden(entry.name) or entry.name.lower() in NAMES_BESIDE or (suffix in BESIDE and suffix not in suffixes):
         found.other.append(path)
     elif suffix in suffixes and (entry.is_file() or not os.path.exists(path)):  # of links to nowhere reading will tell
         found.read.append(path)
@@ -131,7 +131,7 @@ def _never_ends(folder: Path) -> str:
     return f"{folder} is a link to a folder that it lies in, so that following it never ends: remove the link."
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini", "Icon\r")
 
 
