@@ -91,8 +91,8 @@ def test_preprocessing_follows_the_weights_and_can_be_overridden():
     assert other.preprocessing.std == (0.1,) * 3
     assert other.reading().arguments == {"size": 96, "interpolation": "bilinear", "crop_pct": 1.0}
     assert json.dumps(other.reading().description)
-    assert plain.resized(64).reading().arguments["size"] == 64
-    assert plain.resized(64).identity(False) == plain.identity(False)
+    assert plain.for_pictures(64).reading().arguments["size"] == 64
+    assert plain.for_pictures(64).identity(False) == plain.identity(False)
 
 
 def test_statistics_of_pictures_are_no_tensors_of_the_model():

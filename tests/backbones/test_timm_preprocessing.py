@@ -129,9 +129,10 @@ def test_the_way_of_cropping_can_be_chosen():
     assert chosen.identity(False) != Timm("resnet18", mean=[0.0, 0.5, 1.0]).identity(False)
 
 
-def test_a_model_of_pictures_that_are_not_square_asks_for_a_size():
-    with pytest.raises(InputError, match=r"reads pictures of 1024 × 768 px, .* set data.size"):
-        Timm("vit_base_patch16_sapiens2", weights="none").check(False)
+def test_a_model_of_pictures_that_are_not_square_reads_them():
+    factory = Timm("vit_base_patch16_sapiens2", weights="none")
+    assert factory.reading().arguments["size"] == (1024, 768)
+    factory.check(False)
 
 
 def test_an_interpolation_that_is_none_is_refused(monkeypatch):

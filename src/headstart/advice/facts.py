@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from headstart.advice.sample import pool_totals
+from headstart.config.sides import height_width
 from headstart.run.job import Job
 from headstart.splits.duplicates import find_duplicates
 from headstart.splits.splitter import Split
@@ -94,12 +95,12 @@ def reading_of(job: Job, places: np.ndarray) -> Mapping[str, Any]:
     found: dict[str, Any] = dict(job.examples.statistics())
     size = job.reading.arguments.get("size")
     if size is not None and "truncation_rate" not in found:
-        found["size"] = int(size)
+        found["size"] = size if isinstance(size, int) else list(size)
         extents = job.source.extents(_evenly(places, NUM_SIZED))
         if extents:
             shorter = np.array([min(one) for one in extents])
             found["shorter_side"] = {"median": float(np.median(shorter)), "min": int(shorter.min())}
-            found["share_smaller"] = float((shorter < size).mean())
+            found["share_smaller"] = float((shorter < min(height_width(size))).mean())
             found["num_looked_at"] = len(extents)
     return found
 

@@ -11,6 +11,8 @@ from headstart.advice.next import Next
 from headstart.advice.race import Lap
 from headstart.advice.sample import FEWEST
 from headstart.advice.story import Findings
+from headstart.config.sides import height_width
+from headstart.config.sides import told as extent
 from headstart.names import listed, plural
 from headstart.progress import duration
 from headstart.report.answer import Answer
@@ -106,12 +108,12 @@ def reading(found: Findings) -> Iterator[str]:
             yield f"{name} reads {unit}: {told['truncation_rate']:.1%} of the examples are longer and cut."
         elif told.get("share_smaller", 0) > 0.5:
             yield (
-                f"{name} reads pictures at {told['size']} px, and {told['share_smaller']:.0%} of "
+                f"{name} reads pictures at {extent(told['size'])} px, and {told['share_smaller']:.0%} of "
                 f"{told['num_looked_at']} looked at are smaller (median {told['shorter_side']['median']:.0f})."
             )
-        elif told.get("shorter_side", {}).get("median", 0) > 4 * told.get("size", 1e9):
+        elif told.get("shorter_side", {}).get("median", 0) > 4 * min(height_width(told.get("size", 10**9))):
             yield (
-                f"{name} reads pictures at {told['size']} px; their shorter side is "
+                f"{name} reads pictures at {extent(told['size'])} px; their shorter side is "
                 f"{told['shorter_side']['median']:.0f} px (median): small things are lost. data.size raises it."
             )
         if told.get("unknown_rate", 0) and told["unknown_rate"] > 0.05:

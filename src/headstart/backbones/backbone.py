@@ -1,5 +1,6 @@
 """What every backbone is to the rest of the program: inputs → features, in ordered depth groups."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, nn
 
+from headstart.config.sides import Sides
 from headstart.errors import InputError
 
 Granularity = Literal["blocks", "stages"]
@@ -127,8 +129,12 @@ class BackboneFactory(ABC):
         """A batch of the largest examples there may be, read so, on the meta device; `None` where it is not known."""
         return None
 
-    def resized(self, size: int) -> "BackboneFactory":
-        """The same for pictures of `size` pixels; itself where a picture's size means nothing to it."""
+    def for_pictures(self, size: Sides | None, fit: str | None = None) -> "BackboneFactory":
+        """The same for pictures of `size` pixels, brought to it by `fit` (`data.fit`); `None`: as its weights say.
+
+        Raises:
+            InputError: if that contradicts what it was told itself.
+        """
         return self
 
     def for_clips(self, seconds: float | None) -> "BackboneFactory":
@@ -186,3 +192,13 @@ class Reading:
     description: dict[str, Any] = field(default_factory=dict)
     limits: dict[str, float] = field(default_factory=dict)
     """The largest values that may be set over some of the arguments: beyond them the backbone reads nothing."""
+
+    def over(self, own: Mapping[str, Any]) -> "Reading":
+        """With what the data have set over it."""
+        return Reading({**self.arguments, **own}, {**self.description, **in_json(own)}, self.limits)
+
+
+def in_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON has them: lists for tuples."""
+    made: dict[str, Any] = json.loads(json.dumps(values))
+    return made

@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from headstart.backbones import checkpoint
-from headstart.backbones.backbone import BackboneFactory, Reading, WeightsRecord
+from headstart.backbones.backbone import BackboneFactory, Reading, WeightsRecord, in_json
 from headstart.backbones.masks import BAND_MASKS, TIME_MASKS
 from headstart.backbones.spectrogram_mel import LogMel, MelSettings, mel_filters
 from headstart.backbones.spectrogram_model import SpectrogramBackbone, one_channel
@@ -19,6 +19,7 @@ from headstart.backbones.timm import Timm
 from headstart.backbones.timm_create import Created, create, skipped_init
 from headstart.backbones.waveforms import sound_shapes
 from headstart.config.ranges import Multiplier, NonNegative, Positive, ProperFraction, Seconds, Side, Spread
+from headstart.config.sides import Sides
 from headstart.errors import InputError
 
 SampleRate = Annotated[int, Ge(1000), Le(1_000_000)]
@@ -105,7 +106,13 @@ class Spectrogram(BackboneFactory):
         colour = self._pictures.identity(pretrained)
         kept = {name: value for name, value in colour.items() if name not in ("mean", "std", "crop_mode")}
         patches = {"patch_step": self._patch_step} if self._patch_step > 1 else {}
-        return {**kept, **patches, "spectrogram": asdict(self.settings), "side": self._side, "channels": "summed"}
+        return {
+            **kept,
+            **patches,
+            "spectrogram": asdict(self.settings),
+            **in_json({"side": self._side}),
+            "channels": "summed",
+        }
 
     def record(self, pretrained: bool) -> WeightsRecord:
         return self._pictures.record(pretrained)
@@ -118,8 +125,8 @@ class Spectrogram(BackboneFactory):
         return Reading(arguments, dict(arguments))
 
     @property
-    def _side(self) -> int | None:
-        """Where spectrograms must be square, the number of pixels of a side."""
+    def _side(self) -> Sides | None:
+        """What spectrograms are resized to, where they must be of one size."""
         fixed = "img_size" in self._pictures.identity(False)["arguments"]
         return self._pictures.preprocessing.size if fixed else self.size
 

@@ -9,12 +9,13 @@ from torch.nn import functional as F
 from headstart.backbones.backbone import DepthGroup, Granularity, Inputs, WeightsRecord
 from headstart.backbones.spectrogram_mel import LogMel
 from headstart.backbones.timm_model import Preprocessing, TimmBackbone
+from headstart.config.sides import Sides, height_width
 
 
 class SpectrogramBackbone(TimmBackbone):
     """`{"waveform": (B, T) float, "lengths": (B,) int64 in samples}` → pooled features `(B, num_features)`.
 
-    `model` takes one channel. With `side`, spectrograms are resized to squares of so many pixels, for models that take
+    `model` takes one channel. With `side`, spectrograms are resized to it (pixels, see `sides`), for models that take
     one size only; else they go in as they are, frequency by time, followed by zeros (the mean) up to a multiple of
     `patch_step`. `example_samples`: length of a usual sound.
     """
@@ -27,7 +28,7 @@ class SpectrogramBackbone(TimmBackbone):
         record: WeightsRecord,
         channels_last: bool,
         spectrogram: LogMel,
-        side: int | None,
+        side: Sides | None,
         patch_step: int,
         example_samples: int,
     ) -> None:
@@ -45,7 +46,7 @@ class SpectrogramBackbone(TimmBackbone):
         right."""
         pictures = self.spectrogram(inputs)
         if self.side is not None:
-            pictures = F.interpolate(pictures, (self.side, self.side), mode="bilinear", antialias=True)
+            pictures = F.interpolate(pictures, height_width(self.side), mode="bilinear", antialias=True)
         height, width = pictures.shape[-2:]
         pictures = F.pad(pictures, (0, -width % self.patch_step, 0, -height % self.patch_step))
         memory = torch.channels_last if self.channels_last else torch.contiguous_format

@@ -10,13 +10,15 @@ from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from headstart.backbones import checkpoint, checkpoint_file, hub, weights
-from headstart.backbones.backbone import Backbone, BackboneFactory, Reading, WeightsRecord
+from headstart.backbones.backbone import Backbone, BackboneFactory, Reading, WeightsRecord, in_json
 from headstart.backbones.timm_create import Created, create, skipped_init
 from headstart.backbones.timm_model import CropMode, Interpolation, Preprocessing, TimmBackbone
 from headstart.backbones.timm_trial import Trial, TrialError, try_out
 from headstart.compat import declare_torchvision_operators
-from headstart.config.ranges import Fraction, Multiplier, ProperFraction, Side, Spread
+from headstart.config.ranges import Extent, Fraction, Multiplier, ProperFraction, Spread
+from headstart.config.sides import Sides, as_setting, height_width, sides_of, told
 from headstart.errors import InputError, unknown
+from headstart.names import plural
 
 _OURS = frozenset(
     {"pretrained", "num_classes", "checkpoint_path", "cache_dir", "features_only", "in_chans", "img_size", "scriptable"}
@@ -25,6 +27,8 @@ _OURS = frozenset(
 """Arguments of `timm.create_model` that are set here and cannot be given."""
 CropShare = Annotated[float, Ge(0.1), Le(1)]
 """Share of a resized picture's shorter side that is kept."""
+_CROP_MODES: dict[str | None, CropMode] = {"crop": "center", "squash": "squash", "letterbox": "border"}
+"""timm's words for those of `data.fit`."""
 _UNITS = (14, 16, 32)
 """Of what models' sizes usually are multiples."""
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -35,8 +39,9 @@ class Timm(BackboneFactory):
 
     `weights` is `hub` (timm's default), `package:<name>` (an installed package's), a path, or `none`; `weights_key`
     says where in a file the model is (`teacher`, `state_dict_ema`), if it holds several (see `checkpoint`).
-    Preprocessing is timm's own for the weights; `size` (pixels), `mean`, `std`, `interpolation`, `crop_pct` and
-    `crop_mode` override it (`center` cuts off the ends of the longer side, `squash` ignores the shape, `border` fills).
+    Preprocessing is timm's own for the weights; `size` (pixels: a side, or height and width), `mean`, `std`,
+    `interpolation`, `crop_pct` and `crop_mode` override it (`center` cuts off what sticks out, `squash` ignores the
+    shape, `border` fills).
     `channels_last` is a memory format, faster for convolutions. `arguments` go to `timm.create_model`.
     """
 
@@ -49,7 +54,7 @@ class Timm(BackboneFactory):
         weights: str = "hub",
         drop_rate: ProperFraction = 0.0,
         drop_path_rate: ProperFraction = 0.0,
-        size: Side | None = None,
+        size: Extent | None = None,
         mean: list[Fraction] | None = None,
         std: list[Spread] | None = None,
         interpolation: Interpolation | None = None,
@@ -66,7 +71,7 @@ class Timm(BackboneFactory):
         self.weights_key = weights_key
         self.drop_rate = drop_rate
         self.drop_path_rate = drop_path_rate
-        self.size = size
+        self.size = None if size is None else sides_of(size)
         self.mean = mean
         self.std = std
         self.interpolation = interpolation
@@ -75,9 +80,24 @@ class Timm(BackboneFactory):
         self.channels_last = channels_last
         self.arguments = dict(arguments or {})
 
-    def resized(self, size: int) -> "Timm":
+    def for_pictures(self, size: Sides | None, fit: str | None = None) -> "Timm":
         own = {name: value for name, value in vars(self).items() if name in _settings()}
-        return Timm(self.name, **{**own, "size": size})
+        if size is not None:
+            own["size"] = size
+        if fit is not None:
+            own |= self._fitted(fit)
+        return Timm(self.name, **own)
+
+    def _fitted(self, fit: str) -> dict[str, Any]:
+        """Settings of ours that `data.fit` comes to."""
+        mode = _CROP_MODES[fit]
+        if self.crop_mode not in (None, mode):
+            raise InputError(
+                f"data.fit={fit} and backbone.crop_mode={self.crop_mode} say how pictures are fitted, each in its own "
+                "way. Leave one of them out."
+            )
+        kept = {} if fit == "crop" or self.crop_pct is not None else {"crop_pct": 1.0}  # all of the picture
+        return {"crop_mode": mode, **kept}
 
     # --- what is asked before building --------------------------------------------------------------------------------
 
@@ -116,12 +136,12 @@ class Timm(BackboneFactory):
         return WeightsRecord(file.source, None if path is None else weights.file_sha256(path))
 
     def shapes(self, num_examples: int, **reading: Any) -> dict[str, Tensor]:
-        size = reading["size"]
-        return {"pixels": torch.empty(num_examples, 3, size, size, dtype=torch.uint8, device="meta")}
+        shape = num_examples, 3, *height_width(reading["size"])
+        return {"pixels": torch.empty(shape, dtype=torch.uint8, device="meta")}
 
     def reading(self) -> Reading:
         arguments = self.preprocessing.sizing
-        return Reading(arguments, dict(arguments))
+        return Reading(arguments, in_json(arguments))
 
     @property
     def patch_step(self) -> int:
@@ -133,7 +153,7 @@ class Timm(BackboneFactory):
         """The weights' own, where it is not overridden."""
         config = self._config
         return Preprocessing(
-            size=self.size or config.input_size[-1],
+            size=self.size or self._own_size,
             mean=tuple(self.mean or config.mean),
             std=tuple(self.std or config.std),
             interpolation=self.interpolation or config.interpolation,
@@ -160,15 +180,16 @@ class Timm(BackboneFactory):
         model = self._create(without_init=True).model  # a run has tried it out
         return TimmBackbone(model, num_features, self.preprocessing, WeightsRecord("none"), self.channels_last)
 
-    def _create(self, size: int | None = None, without_init: bool = False) -> Created:
+    def _create(self, size: Sides | None = None, without_init: bool = False) -> Created:
         """The model with timm's conversion of its checkpoints, whose weights are still to be loaded."""
         with skipped_init() if without_init else nullcontext():
             return create(self.name, num_classes=0, **self._create_arguments(size))
 
-    def _create_arguments(self, size: int | None = None) -> dict[str, Any]:
+    def _create_arguments(self, size: Sides | None = None) -> dict[str, Any]:
         arguments = dict(self.arguments)
         if self._config.fixed_input_size:
-            arguments["img_size"] = size or self.preprocessing.size
+            sides = size or self.preprocessing.size
+            arguments["img_size"] = sides if isinstance(sides, int) else list(sides)
         if self.drop_rate:
             arguments["drop_rate"] = self.drop_rate
         if self.drop_path_rate:
@@ -201,50 +222,47 @@ class Timm(BackboneFactory):
         except TrialError as error:  # an argument it does not take, a size it cannot have
             raise InputError(
                 f"timm cannot make backbone.model={self.name} with {self._create_arguments() or 'its defaults'}"
-                f" for pictures of {size} px: {error}{self._other_sizes(error.step)}"
+                f" for pictures of {told(size)} px: {error}{self._other_sizes(error.step)}"
             ) from error
         if len(trial.shape) != 2:
             raise InputError(f"backbone.model={self.name} gives features of shape {trial.shape}, but must give (B, D).")
-        unread = trial.patches.unread
-        if unread and size != self._config.input_size[-1]:  # what weights were trained at is right for them
+        if any(trial.patches.unread) and size != self._own_size:  # what weights were trained at is right for them
             raise InputError(
-                f"backbone.model={self.name} reads patches of {trial.patches.step} px, so that of pictures of {size} "
-                f"px the last {unread} rows and columns, {1 - (1 - unread / size) ** 2:.0%} of the picture, would not "
-                f"be read.{self._other_sizes(trial.patches.step)}"
+                f"backbone.model={self.name} reads patches of {trial.patches.step} px, so that of pictures of "
+                f"{told(size)} px {_rest(size, trial.patches.unread)} of the picture, would not be read."
+                f"{self._other_sizes(trial.patches.step)}"
             )
         return trial
 
-    def _tried(self, size: int) -> Trial:
-        return try_out(partial(self._create, size, without_init=True), size, is_own=size == self._config.input_size[-1])
+    @property
+    def _own_size(self) -> Sides:
+        """What the weights were trained at."""
+        return sides_of(self._config.input_size[-2:])
+
+    def _tried(self, size: Sides) -> Trial:
+        return try_out(partial(self._create, size, without_init=True), size, is_own=size == self._own_size)
 
     def _other_sizes(self, step: int) -> str:
         """Advice: the sizes nearest to the one asked for that the model reads in full, and that of its weights."""
-        size, own = self.preprocessing.size, self._config.input_size[-1]
+        size, own = self.preprocessing.size, self._own_size
         if size == own or not self._reads(own, whole=False):  # then it is not for the size
             return ""
-        below = sorted({(size - 1) // unit * unit for unit in (step, *_UNITS)} - {0}, reverse=True)
-        above = sorted({(size // unit + 1) * unit for unit in (step, *_UNITS)})
-        nearest = [next(filter(self._reads, sizes), None) for sizes in (below, above)]
-        near = " or ".join(str(one) for one in nearest if one is not None and one != own)
+        nearest = [next(filter(self._reads, _near(size, step, up)), None) for up in (False, True)]
+        near = " or ".join(as_setting(one) for one in nearest if one is not None and one != own)
         return (
-            f" Set data.size (for sounds backbone.size) to {near + ', or to ' if near else ''}{own}, its weights' own."
+            f" Set data.size (for sounds backbone.size) to {near + ', or to ' if near else ''}{as_setting(own)}, its "
+            "weights' own."
         )
 
-    def _reads(self, size: int, whole: bool = True) -> bool:
+    def _reads(self, size: Sides, whole: bool = True) -> bool:
         try:
-            return not (self._tried(size).patches.unread and whole)
+            return not (any(self._tried(size).patches.unread) and whole)
         except TrialError:
             return False
 
     def _preprocessing_problems(self) -> list[str]:
         """What of the weights' own preprocessing cannot be had here, and is not overridden."""
-        height, width = self._config.input_size[-2:]
         problems = []
-        if height != width and self.size is None:
-            problems.append(
-                f"backbone.model={self.name} reads pictures of {height} × {width} px, but pictures are square here: "
-                f"set data.size (backbone.size for sounds), say to {min(height, width)}."
-            )
         if self.preprocessing.interpolation not in get_args(Interpolation):
             problems.append(
                 f"backbone.interpolation must be one of {', '.join(get_args(Interpolation))}, but the weights of "
@@ -318,6 +336,28 @@ class Timm(BackboneFactory):
         """The whole model's tensors, without memory."""
         with torch.device("meta"):
             return create(self.name, **self._create_arguments()).model.state_dict()
+
+
+def _rest(size: Sides, unread: tuple[int, int]) -> str:
+    """In words: what of a picture is not read, and how much that is."""
+    rows, columns = unread
+    each = [plural(count, name) for count, name in ((rows, "row"), (columns, "column")) if count]
+    lines = f"{rows} rows and columns" if rows == columns else " and ".join(each)
+    height, width = height_width(size)
+    return f"the last {lines}, {1 - (1 - rows / height) * (1 - columns / width):.0%}"
+
+
+def _near(size: Sides, step: int, up: bool) -> list[Sides]:
+    """Sizes whose sides are multiples of what models' usually are, above or below; the nearest first."""
+    found = set()
+    for unit in (step, *_UNITS):
+        sides = height_width(size)
+        made = tuple(-(-side // unit) * unit if up else side // unit * unit for side in sides)
+        if made == sides:
+            made = tuple(side + unit if up else side - unit for side in sides)
+        if min(made) > 0:
+            found.add(made)
+    return [sides_of(one) for one in sorted(found, reverse=not up)]
 
 
 @cache

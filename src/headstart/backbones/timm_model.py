@@ -10,6 +10,7 @@ from headstart.backbones.backbone import Backbone, DepthGroup, Granularity, Inpu
 from headstart.backbones.cuts import Cuts
 from headstart.backbones.depth import depth_groups
 from headstart.backbones.uses import named_tensors
+from headstart.config.sides import Sides, height_width
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
 CropMode = Literal["center", "squash", "border"]
@@ -19,10 +20,11 @@ CropMode = Literal["center", "squash", "border"]
 class Preprocessing:
     """What a picture goes through on its way in: `size` in pixels, `mean` and `std` per channel of values 0 to 1.
 
-    `crop_mode` says how a picture becomes square: `center`, `squash` or `border`, as timm calls them.
+    `size` is the side of squares, or height and width; `crop_mode` says how a picture of another shape is brought to
+    it: `center`, `squash` or `border`, as timm calls them.
     """
 
-    size: int
+    size: Sides
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str
@@ -33,7 +35,7 @@ class Preprocessing:
     def in_timm(self) -> dict[str, Any]:
         """As timm's configurations and `timm.data.create_transform` have it."""
         return {
-            "input_size": [3, self.size, self.size],
+            "input_size": [3, *height_width(self.size)],
             "interpolation": self.interpolation,
             "crop_pct": self.crop_pct,
             "crop_mode": self.crop_mode,
@@ -116,7 +118,7 @@ class TimmBackbone(Backbone):
         if present != self._grouped:  # first asked, or adapters came or went
             self._groups, self._cuts, self._grouped = {}, None, present
         if granularity not in self._groups:
-            size = (self.preprocessing.size, self.preprocessing.size)
+            size = height_width(self.preprocessing.size)
             self._groups[granularity] = depth_groups(self.model, size, granularity, prefix="model.")
         return list(self._groups[granularity])
 
@@ -143,6 +145,6 @@ class TimmBackbone(Backbone):
         return self._cuts
 
     def _random_pixels(self) -> Tensor:
-        size = self.preprocessing.size
-        pixels = torch.randint(0, 256, (2, 3, size, size), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+        shape = (2, 3, *height_width(self.preprocessing.size))
+        pixels = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0)).to(torch.uint8)
         return self.normalised(pixels.to(next(self.model.parameters()).device))

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from headstart.backbones.timm_create import Created
+from headstart.config.sides import Sides, height_width
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Patches:
 
     step: int = 1
     """Pixels from one patch to the next; 1 where there are no such patches, so that there is no grid to keep to."""
-    unread: int = 0
+    unread: tuple[int, int] = (0, 0)
     """Rows at the bottom, and columns at the right, that nothing after the patches depends on."""
 
 
@@ -38,8 +39,8 @@ class TrialError(Exception):
         self.step = step
 
 
-def try_out(make: Callable[[], Created], size: int, is_own: bool = False) -> Trial:
-    """Make a model and let it read a square picture of `size` pixels; nothing is computed where that can be avoided.
+def try_out(make: Callable[[], Created], size: Sides, is_own: bool = False) -> Trial:
+    """Make a model and let it read a picture of `size` pixels; nothing is computed where that can be avoided.
 
     That cannot be where a model looks values up by their place: on the meta device no place is out of range. `is_own`:
     whether `size` is that of the model's weights, at which all of them are there.
@@ -62,7 +63,7 @@ def _needs_values(error: BaseException | None) -> bool:
     return isinstance(error, NotImplementedError) or (isinstance(error, RuntimeError) and "meta" in str(error))
 
 
-def _tried(make: Callable[[], Created], size: int, device: torch.device) -> tuple[Trial, bool]:
+def _tried(make: Callable[[], Created], size: Sides, device: torch.device) -> tuple[Trial, bool]:
     """The trial, and whether the model looks values up."""
     patching = _Patching(size)
     try:
@@ -70,24 +71,46 @@ def _tried(make: Callable[[], Created], size: int, device: torch.device) -> tupl
             with device:
                 created = make()
             with patching:
-                features = created.model.eval()(torch.zeros(1, 3, size, size, device=device))
+                features = created.model.eval()(torch.zeros(1, 3, *height_width(size), device=device))
             created.model.train()
     except Exception as error:
         raise TrialError(error, patching.patches.step) from error
     return Trial(created.model, created.filter_fn, tuple(features.shape), patching.patches), patching.looks_up
 
 
-class _Patching(TorchFunctionMode):
-    """Follows a picture through a model's first convolutions, up to one whose windows do not overlap.
+@dataclass
+class _Side:
+    """Height or width of a picture on its way through windows.
 
     Output `i` of what came so far depends on the pixels from `start + i * jump` on, `reach` of them.
     """
 
-    def __init__(self, size: int) -> None:
+    size: int
+    now: int
+    jump: int = 1
+    reach: int = 1
+    start: int = 0
+
+    def unread(self, kernel: int, stride: int) -> int:
+        """Pixels at the end that no whole window reaches."""
+        last = ((self.now - kernel) // stride) * stride + kernel - 1
+        return max(0, self.size - (self.start + last * self.jump + self.reach))
+
+    def move(self, kernel: int, stride: int, padding: int) -> None:
+        self.start -= padding * self.jump
+        self.reach += (kernel - 1) * self.jump
+        self.jump *= stride
+        self.now = (self.now + 2 * padding - kernel) // stride + 1
+
+
+class _Patching(TorchFunctionMode):
+    """Follows a picture through a model's first convolutions, up to one whose windows do not overlap."""
+
+    def __init__(self, size: Sides) -> None:
         super().__init__()
         self.patches = Patches()
-        self._size = self._side = size
-        self._jump, self._reach, self._start = 1, 1, 0
+        height, width = height_width(size)
+        self._sides = (_Side(height, height), _Side(width, width))
         self._is_over = False
         self.looks_up = False
         """Whether values were taken by places that a tensor says."""
@@ -119,18 +142,15 @@ class _Patching(TorchFunctionMode):
             self._window(input, spread + 1, _one(stride), pad)
 
     def _window(self, input: Tensor, kernel: int, stride: int, padding: int) -> None:
-        if tuple(input.shape[-2:]) != (self._side, self._side):  # off the main path
+        rows, columns = self._sides
+        if tuple(input.shape[-2:]) != (rows.now, columns.now):  # off the main path
             return
-        outputs = (self._side + 2 * padding - kernel) // stride + 1
         if 1 < kernel <= stride and not padding:
-            last = (outputs - 1) * stride + kernel - 1
-            covered = self._start + last * self._jump + self._reach
-            self.patches = Patches(stride * self._jump, max(0, self._size - covered))
+            unread = rows.unread(kernel, stride), columns.unread(kernel, stride)
+            self.patches = Patches(stride * rows.jump, unread)
             self._is_over = True
-        self._start -= padding * self._jump
-        self._reach += (kernel - 1) * self._jump
-        self._jump *= stride
-        self._side = outputs
+        for side in self._sides:
+            side.move(kernel, stride, padding)
 
 
 _LOOK_UPS = frozenset({"embedding", "gather", "index_select", "take_along_dim", "take"})

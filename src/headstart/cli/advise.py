@@ -205,8 +205,8 @@ def _factory(node: Mapping[str, Any], cfg: DictConfig) -> Any:
     factory = binding.construct(
         {key: value for key, value in node.items() if key != "space"}, "backbone", BackboneFactory
     )
-    size = OmegaConf.select(cfg, "data.size")
-    return factory if size is None else factory.resized(int(size))
+    data = _data(cfg)
+    return factory.for_pictures(getattr(data, "size", None), getattr(data, "fit", None))
 
 
 def _can_be_solved(backbone: str, rest: Sequence[str]) -> bool:

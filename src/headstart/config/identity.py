@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from headstart.config.schema import flatten
+from headstart.config.sides import sides_of
 
 IDENTITY_SCHEMA = 1
 
@@ -38,7 +39,7 @@ _BELOW = tuple(f"{name}." for name in sorted(_DROPPED))
 OFF = {
     "trial": False, "strategy.average": None, "strategy.sam": None, "strategy.average_decay": 0.999,
     "trainer.threads": None, "trainer.reuse_views": False, "data.value_range": None, "data.part": "middle",
-    "data.cache_side": None,
+    "data.cache_side": None, "data.fit": None,
     "split._target_": "headstart.splits.holdout.Holdout", "split.val_fraction": None,
     "split.test_fraction": None, "split.n_per_class": None, "split.seed": None,
     "data.label": "group",
@@ -58,6 +59,8 @@ def settings(cfg: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
             keep.pop(key, None)
     if keep.get("head.l2") == "auto" and keep.get("head.solver") == "gradient":
         keep["head.l2"] = 1.0  # nothing reads it; it was the default when such runs were first named
+    if isinstance(keep.get("data.size"), list):
+        keep["data.size"] = sides_of(keep["data.size"])
     kind = str(keep.get("backbone._target_")).rpartition(".")[2]
     if kind == "HuggingFaceAudio":
         keep.pop("backbone.window", None)  # which the backbone's own identity tells where it is cut

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Len, Lt
 
 MOST = 10**9
 """What no count of steps, examples or epochs reaches."""
@@ -34,7 +34,9 @@ Multiplier = Annotated[float, Ge(1e-6), Le(1000)]
 Concentration = Annotated[float, Ge(0.01), Le(1000)]
 """Both parameters of a Beta distribution; beyond, its numbers round to 0, 1 or nothing."""
 Side = Annotated[int, Ge(8), Le(4096)]
-"""Side of a square picture, in pixels."""
+"""Side of a picture, in pixels."""
+Extent = Side | Annotated[list[Side], Len(2, 2)]
+"""Side of a square picture, or height and width."""
 Seconds = Annotated[float, Ge(0.01), Le(3600)]
 """Length of a sound."""
 Tokens = Annotated[int, Ge(2), Le(1_000_000)]
@@ -54,9 +56,14 @@ def violations(key: str, value: Any, annotation: Any) -> list[str]:
     try:
         _adapter(annotation).validate_python(value)
     except ValidationError as error:
-        reasons = dict.fromkeys(problem["msg"].replace("Input should be ", "") for problem in error.errors())
+        reasons = dict.fromkeys(_reason(problem["msg"]) for problem in error.errors())
         return [f"{key} must be {' or '.join(reasons)}, but is {'null' if value is None else repr(value)}."]
     return []
+
+
+def _reason(message: str) -> str:
+    """pydantic's words as they go on after "must be"."""
+    return message.replace("Input should be ", "").replace("List should have ", "a list of ")
 
 
 @cache

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from headstart.config.sides import Sides, height_width
 from headstart.data.array_cache import CacheBytes, Decoded, Fill, decoded, named
 from headstart.data.parallel import map_threads
 from headstart.data.source import Examples
@@ -35,23 +36,24 @@ class DecodedExamples(Examples):
 
 
 class DecodedPictures(DecodedExamples):
-    """Pictures: `pixels` `(B, 3, size, size)`, uint8. Where nothing holds them all, each is made when it is asked for.
+    """Pictures: `pixels` `(B, 3, H, W)`, uint8. Where nothing holds them all, each is made when it is asked for.
 
     Args:
         num_pictures: How many there are.
+        size: Their side, or height and width.
         described: Everything that decides their pixels.
         making: What is said while they are made.
     """
 
     def __init__(
-        self, room: str, num_pictures: int, size: int, described: str, making: str, cache_bytes: CacheBytes = "auto"
+        self, room: str, num_pictures: int, size: Sides, described: str, making: str, cache_bytes: CacheBytes = "auto"
     ) -> None:
         self._num_pictures, self._making = num_pictures, making
-        self._find(room, described, (num_pictures, 3, size, size), self._fill, cache_bytes)
+        self._find(room, described, (num_pictures, 3, *height_width(size)), self._fill, cache_bytes)
 
     @abstractmethod
     def _picture(self, place: int) -> np.ndarray:
-        """One picture `(3, size, size)`, uint8."""
+        """One picture `(3, H, W)`, uint8."""
 
     def __len__(self) -> int:
         return self._num_pictures

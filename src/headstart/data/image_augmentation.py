@@ -56,7 +56,7 @@ class Light(ImageAugmentation):
         self.views = views
 
     def transform(self, v2: Any, size: tuple[int, int]) -> Any:
-        crop = v2.RandomResizedCrop(size, scale=(self._min_scale, 1.0), antialias=True)
+        crop = _crop(v2, size, self._min_scale)
         return v2.Compose([crop, v2.RandomHorizontalFlip(self._flip)])
 
 
@@ -68,7 +68,7 @@ class Standard(ImageAugmentation):
     out of the whole picture where the data keep that. The policies see what is cut out.
 
     Args:
-        min_scale: Smallest share of the area that a crop keeps; its sides are as 3:4 to 4:3.
+        min_scale: Smallest share of the area that a crop keeps; its sides are as 3:4 to 4:3, times those read.
         flip: Probability of mirroring left and right; 0 where sides matter (text, arrows).
         jitter: How far brightness, contrast and saturation go from 1, either way.
         policy: `trivial_augment` (arXiv:2103.10158), `rand_augment` (arXiv:1909.13719, two operations of strength 9) or
@@ -95,12 +95,19 @@ class Standard(ImageAugmentation):
         self._policy, self._erase, self._fill, self.views = policy, erase, fill, views
 
     def transform(self, v2: Any, size: tuple[int, int]) -> Any:
-        steps = [v2.RandomResizedCrop(size, scale=(self._min_scale, 1.0), antialias=True)]
+        steps = [_crop(v2, size, self._min_scale)]
         steps += [v2.RandomHorizontalFlip(self._flip)] if self._flip else []
         steps += [] if self._policy is None else [_policy(v2, self._policy, self._fill)]
         steps += [v2.ColorJitter(self._jitter, self._jitter, self._jitter)] if self._jitter else []
         steps += [v2.RandomErasing(self._erase, value=self._fill)] if self._erase else []
         return v2.Compose(steps)
+
+
+def _crop(v2: Any, size: tuple[int, int], min_scale: float) -> Any:
+    """Of a shape that, brought to `size`, is stretched by a third at most, as it is for squares."""
+    shape = size[1] / size[0]
+    ratio = (3 / 4 * shape, 4 / 3 * shape)
+    return v2.RandomResizedCrop(size, scale=(min_scale, 1.0), ratio=ratio, antialias=True)
 
 
 def _policy(v2: Any, name: Policy, fill: int) -> Any:

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Literal
 
-from headstart.config.ranges import Bytes, Side
+from headstart.config.ranges import Bytes, Extent, Side
 from headstart.data.cells import Missing, Words
 from headstart.data.files import FileSource
 from headstart.data.hub import HubDataset
 from headstart.data.hub_files import HubFiles, HubSource
 from headstart.data.images import ImageFiles
+from headstart.data.sizing import Fit
 
 
 class ImageHub(HubSource, ImageFiles):
@@ -23,7 +24,7 @@ class ImageHub(HubSource, ImageFiles):
         image_column: Column with the picture.
         label_column: Column with the label; several where each holds 0 or 1, or a number (see the task).
         splits: The split that is `train`, `val` and `test` (`{train: fit, test: validation}`); `None` to go by names.
-        size, cache_bytes, value_range, cache_side: As for `headstart.data.images.ImageFolder`.
+        size, fit, cache_bytes, value_range, cache_side: As for `headstart.data.images.ImageFolder`.
         shifts: Extra test sets by name, each the name of another split of the dataset.
         missing_values: Words that mean a missing value, as the empty cell does, in whatever case; `None` for those of
             `cells.MISSING`. Rows without a picture or a label are left out.
@@ -38,7 +39,8 @@ class ImageHub(HubSource, ImageFiles):
         image_column: str = "image",
         label_column: str | list[str] = "label",
         splits: dict[str, str] | None = None,
-        size: Side | None = None,
+        size: Extent | None = None,
+        fit: Fit | None = None,
         shifts: dict[str, str] | None = None,
         cache_bytes: Bytes | Literal["auto"] = "auto",
         missing_values: Words | None = None,
@@ -46,7 +48,7 @@ class ImageHub(HubSource, ImageFiles):
         cache_side: Side | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(size, shifts, cache_bytes, value_range, cache_side)
+        super().__init__(size, shifts, cache_bytes, value_range, cache_side, fit)
         hub = HubDataset(dataset, subset, revision, splits, shifts)
         self.name = name or hub.name
         self.content_columns = (image_column,)

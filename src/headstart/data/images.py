@@ -6,7 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from headstart.config.ranges import Bytes, Side
+from headstart.config.ranges import Bytes, Extent, Side
+from headstart.config.sides import Sides, sides_of
 from headstart.data import picture_facts
 from headstart.data.array_cache import CacheBytes
 from headstart.data.cells import Missing, Words
@@ -19,7 +20,7 @@ from headstart.data.picture_files import decoders, inspect_picture, kind, opened
 from headstart.data.picture_values import Scales
 from headstart.data.pictures import READER, Pictures
 from headstart.data.records import is_table, read_records, table_name
-from headstart.data.sizing import CropMode, Sizing
+from headstart.data.sizing import CropMode, Fit, Sizing
 from headstart.errors import InputError
 
 
@@ -31,21 +32,23 @@ class ImageFiles(FileSource):
 
     def __init__(
         self,
-        size: int | None,
+        size: int | list[int] | None,
         shifts: dict[str, str] | None,
         cache_bytes: CacheBytes,
         value_range: list[float] | None,
         cache_side: int | None = None,
+        fit: Fit | None = None,
     ) -> None:
         super().__init__(shifts)
-        self.size, self.cache_side = size, cache_side
+        self.size, self.fit = None if size is None else sides_of(size), fit
+        self.cache_side = cache_side
         self._cache_bytes: CacheBytes = cache_bytes
         self._value_range = value_range
         if value_range is not None and not (len(value_range) == 2 and value_range[0] < value_range[1]):
             raise InputError(f"data.value_range must be [LOW, HIGH] with LOW below HIGH, but is {value_range}.")
 
     @property
-    def overrides(self) -> dict[str, int]:
+    def overrides(self) -> dict[str, Any]:
         return {} if self.size is None else {"size": self.size}
 
     @cached_property
@@ -68,7 +71,7 @@ class ImageFiles(FileSource):
 
     def examples(  # type: ignore[override]
         self,
-        size: int,
+        size: Sides,
         interpolation: str = "bicubic",
         crop_pct: float = 1.0,
         crop_mode: CropMode = "center",
@@ -109,7 +112,10 @@ class ImageFolder(ImageFiles):
 
     Args:
         root: The folder.
-        size: Side of the square pictures, in pixels; `None` for what the backbone's weights were trained at.
+        size: Side of square pictures, or height and width, in pixels; `None` for what the backbone's weights were
+            trained at.
+        fit: How a picture of another shape is brought to it: `crop` (its ends are cut off), `squash` (it is stretched)
+            or `letterbox` (what it does not fill is grey); `None` for what the weights were trained with.
         shifts: Extra test sets by name, each a folder of class folders or a table with columns `image`, `label`.
         cache_bytes: Most memory for decoded pictures where the disk has no room for them; "auto" for half of the free.
         value_range: Of pictures with more than 8 bits a value (16-bit and float TIFF, 16-bit PNG), the values that are
@@ -122,14 +128,15 @@ class ImageFolder(ImageFiles):
     def __init__(
         self,
         root: str,
-        size: Side | None = None,
+        size: Extent | None = None,
+        fit: Fit | None = None,
         shifts: dict[str, str] | None = None,
         cache_bytes: Bytes | Literal["auto"] = "auto",
         value_range: list[float] | None = None,
         cache_side: Side | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(size, shifts, cache_bytes, value_range, cache_side)
+        super().__init__(size, shifts, cache_bytes, value_range, cache_side, fit)
         self._root = Path(root).expanduser()
         self.name = name or folder_name(self._root)
 
@@ -148,7 +155,7 @@ class ImageCsv(ImageFiles):
         root: Where relative paths of pictures start; `None` for the table's own folder.
         image_column: Column with the path of the picture.
         label_column: Column with the label; several where each holds 0 or 1, or a number (see the task).
-        size, cache_bytes, value_range, cache_side: As for `ImageFolder`.
+        size, fit, cache_bytes, value_range, cache_side: As for `ImageFolder`.
         shifts: Extra test sets by name, each a table with the same columns or a folder of class folders.
         missing_values: Words that mean a missing value, as the empty cell does, in whatever case; `None` for those of
             `cells.MISSING`. Rows without a file or a label are left out.
@@ -165,7 +172,8 @@ class ImageCsv(ImageFiles):
         root: str | None = None,
         image_column: str = "image",
         label_column: str | list[str] = "label",
-        size: Side | None = None,
+        size: Extent | None = None,
+        fit: Fit | None = None,
         shifts: dict[str, str] | None = None,
         cache_bytes: Bytes | Literal["auto"] = "auto",
         missing_values: Words | None = None,
@@ -174,7 +182,7 @@ class ImageCsv(ImageFiles):
         cache_side: Side | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(size, shifts, cache_bytes, value_range, cache_side)
+        super().__init__(size, shifts, cache_bytes, value_range, cache_side, fit)
         self._path = Path(path).expanduser()
         self.name = name or table_name(self._path)
         self._root = self._path.parent if root is None else Path(root).expanduser()

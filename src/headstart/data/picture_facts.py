@@ -12,7 +12,7 @@ READ_OTHERWISE = {
     "colour": "have 16 bits a colour, read by their upper 8",
     "frames": "are animated or have several pages, of which the first is read",
     "clear": "are transparent in places, and are laid over white",
-    "long": "are more than 32 times as long as wide, so that a square shows little of them",
+    "long": "are more than 32 times as long as wide, so that little of them is seen",
 }
 """By fact, what is to be said of pictures that have it."""
 _ENOUGH = 64

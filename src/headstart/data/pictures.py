@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from headstart.config.sides import height_width
 from headstart.data.array_cache import CacheBytes
 from headstart.data.decoded import DecodedPictures
 from headstart.data.file_check import CheckedFiles
@@ -13,18 +14,18 @@ from headstart.data.sizing import Sizing, fit
 from headstart.data.whole_pictures import WholePictures
 
 TIMES = 2
-"""Of the size that is read: the longest side of whole pictures, where a run does not say."""
+"""Of the longer side that is read: the longest side of whole pictures, where a run does not say."""
 READER = "pictures 2"
 """Changes with every change of decoding or sizing, so that nothing kept from before is taken for the same."""
 
 
 class Pictures(DecodedPictures):
-    """Pictures from files: `pixels` `(B, 3, size, size)`, uint8.
+    """Pictures from files: `pixels` `(B, 3, H, W)`, uint8.
 
     Args:
         files: Their contents.
         fingerprint: Names the contents, for finding the array again.
-        sizing: How they become squares of one size.
+        sizing: How they are brought to one size.
         scales: Black and white of values of more than 8 bits (see `picture_values`).
         cache_side: Longest side of whole pictures, where augmentations are to cut from these.
     """
@@ -50,7 +51,7 @@ class Pictures(DecodedPictures):
             return fit(as_rgb(image, self._scales), self._sizing)
 
     def uncut(self, needed: bool) -> WholePictures | None:
-        side = self._cache_side or (TIMES * self._sizing.size if needed else None)
+        side = self._cache_side or (TIMES * max(height_width(self._sizing.size)) if needed else None)
         if side is not None and self._whole is None:
             described = f"{self._described} {self._scales}"
             self._whole = WholePictures(

@@ -5,9 +5,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from headstart.config.sides import Sides, height_width
 from headstart.errors import InputError
 
 CropMode = Literal["center", "squash", "border"]
+Fit = Literal["crop", "squash", "letterbox"]
+"""How a run may say it: `crop_mode`, so that all of a picture is kept but for `crop`."""
 Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
 _MOST_PIXELS = 1 << 25
 """Of a picture on the way to its size (128 MiB): where there would be more, only what is needed is resized."""
@@ -15,18 +18,19 @@ _MOST_PIXELS = 1 << 25
 
 @dataclass(frozen=True)
 class Sizing:
-    """How a picture of any shape becomes a square of `size` pixels.
+    """How a picture of any shape becomes one of `size` pixels.
 
     Attributes:
-        size: Side in pixels.
+        size: Side of a square, or height and width.
         interpolation: Pillow's filter.
-        crop_pct: Share of the resized side that is kept; what is resized has a side of `size / crop_pct`.
-        crop_mode: `center`: the shorter side is resized to that, and the ends of the longer one are cut off; `squash`:
-            both sides are, whatever the shape; `border`: the longer side is, and the rest is filled.
+        crop_pct: Share of the resized sides that is kept; what is resized has sides of `size / crop_pct`.
+        crop_mode: `center`: the picture is resized so that it just covers these, and what sticks out is cut off;
+            `squash`: its sides become these, whatever the shape; `border`: it is resized so that it just fits into
+            these, and the rest is filled.
         fill: Red, green and blue (0 to 255) of what a picture does not reach.
     """
 
-    size: int
+    size: Sides
     interpolation: str = "bicubic"
     crop_pct: float = 1.0
     crop_mode: str = "center"
@@ -41,15 +45,15 @@ class Sizing:
 
 
 def fit(image: Any, sizing: Sizing) -> np.ndarray:
-    """A `PIL.Image` in RGB as `(3, size, size)` uint8.
+    """A `PIL.Image` in RGB as `(3, H, W)` uint8.
 
     The same numbers as `timm.data.create_transform` gives before scaling. Only for pictures so long that the resized
     one would take more than 128 MiB, it may differ by the rounding of the filter's position.
     """
-    size, resample = sizing.size, _filter(sizing.interpolation)
+    (down, across), resample = height_width(sizing.size), _filter(sizing.interpolation)
     width, height = _resized_shape(image.size, sizing)
-    left, across = _window(width, size)
-    top, down = _window(height, size)
+    left, across = _window(width, across)
+    top, down = _window(height, down)
     if width * max(height, image.height) <= _MOST_PIXELS:
         if (width, height) != image.size:
             image = image.resize((width, height), resample)
@@ -75,13 +79,15 @@ def shrunk(image: Any, side: int, interpolation: str) -> np.ndarray:
 
 def _resized_shape(shape: tuple[int, int], sizing: Sizing) -> tuple[int, int]:
     width, height = shape
-    side = int(sizing.size / sizing.crop_pct)
+    down, across = (int(side / sizing.crop_pct) for side in height_width(sizing.size))
     if sizing.crop_mode == "squash":
-        return side, side
-    if sizing.crop_mode == "border":
-        ratio = max(height / side, width / side)
+        return across, down
+    ratios = height / down, width / across
+    if sizing.crop_mode == "border" or down != across:
+        ratio = max(ratios) if sizing.crop_mode == "border" else min(ratios)
         return max(1, round(width / ratio)), max(1, round(height / ratio))
-    return (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
+    # of squares torchvision rounds down
+    return (across, int(down * height / width)) if width <= height else (int(across * width / height), down)
 
 
 def _window(length: int, size: int) -> tuple[int, int]:
@@ -90,15 +96,15 @@ def _window(length: int, size: int) -> tuple[int, int]:
 
 
 def _filled(image: Any, sizing: Sizing) -> Any:
-    """The picture in the middle of a square that it may not fill."""
+    """The picture in the middle of what it may not fill."""
     from PIL import Image
 
-    size = sizing.size
-    if image.size == (size, size):
+    height, width = height_width(sizing.size)
+    if image.size == (width, height):
         return image
-    square = Image.new("RGB", (size, size), sizing.fill if sizing.crop_mode == "border" else (0, 0, 0))
-    square.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
-    return square
+    filled = Image.new("RGB", (width, height), sizing.fill if sizing.crop_mode == "border" else (0, 0, 0))
+    filled.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
+    return filled
 
 
 def _filter(name: str) -> Any:

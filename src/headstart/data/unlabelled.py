@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from headstart.config.sides import Sides
 from headstart.data import audio_clips, picture_files
 from headstart.data.audio_clips import DEFAULT_SECONDS, Padding, Part, checked_sound, cut, require_decoder, resampled
 from headstart.data.class_folders import Kind
@@ -68,12 +69,12 @@ class Reader(ABC):
 
 
 class PictureReader(Reader):
-    """Files of pictures as `pixels` `(B, 3, size, size)`, uint8; `scales` as the run's own pictures had them."""
+    """Files of pictures as `pixels` `(B, 3, H, W)`, uint8; `scales` as the run's own pictures had them."""
 
     def __init__(
         self,
         scales: Scales,
-        size: int,
+        size: Sides,
         interpolation: str = "bicubic",
         crop_pct: float = 1.0,
         crop_mode: CropMode = "center",

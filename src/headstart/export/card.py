@@ -121,13 +121,8 @@ def _use(model: PlainModel, written: Written) -> list[str]:
 
 
 def _reading(model: PlainModel) -> list[str]:
-    said = {
-        name: value
-        for name, value in model.run.reading.description.items()
-        if name != "tokenizer" and isinstance(value, str | int | float)
-    }
-    words = ", ".join(f"{in_markdown(name)} {in_markdown(f'{value:g}' if isinstance(value, float) else str(value))}"
-                      for name, value in said.items())  # fmt: skip
+    said = {name: _value(value) for name, value in model.run.reading.description.items() if name != "tokenizer"}
+    words = ", ".join(f"{in_markdown(name)} {in_markdown(value)}" for name, value in said.items() if value)
     part = model.run.reading.arguments.get("part", "middle")
     notes = {
         "vision": "Pictures are read in RGB, upright as their EXIF says, transparency over white.",
@@ -136,6 +131,13 @@ def _reading(model: PlainModel) -> list[str]:
         "before, as the code above does not.",
     }[model.modality]
     return ["## How it reads\n", f"{words}. {notes} All of it stands in `headstart.json`.\n"]
+
+
+def _value(value: Any) -> str:
+    """In words; nothing of what is no number, text, or a few numbers."""
+    if isinstance(value, list) and all(isinstance(one, int) for one in value):
+        return f"[{', '.join(map(str, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value) if isinstance(value, str | int) else ""
 
 
 def _data(model: PlainModel, result: Result) -> list[str]:

@@ -12,6 +12,7 @@ from headstart.backbones.huggingface_audio_model import AudioBackbone, Spectrogr
 from headstart.backbones.huggingface_model import TextBackbone
 from headstart.backbones.spectrogram_model import SpectrogramBackbone
 from headstart.backbones.timm_model import TimmBackbone
+from headstart.config.sides import height_width
 from headstart.errors import InputError
 from headstart.export import snippets
 from headstart.export.format import Code, Format, Written
@@ -98,7 +99,7 @@ def _facts(model: PlainModel) -> dict[str, str]:
     reading = {**model.run.reading.description}
     preprocessing = getattr(model.backbone, "preprocessing", None)
     if preprocessing is not None and model.modality == "vision":
-        reading |= {"pixels": "uint8 RGB (B, 3, size, size); normalising is in the graph", **preprocessing.sizing}
+        reading |= {"pixels": "uint8 RGB (B, 3, H, W); normalising is in the graph", **preprocessing.sizing}
     return {
         "headstart.task": model.task,
         "headstart.names": json.dumps(list(model.names)),
@@ -111,7 +112,7 @@ def _facts(model: PlainModel) -> dict[str, str]:
 
 
 class _Pictures(nn.Module):
-    """Pixels `(B, 3, S, S)`, uint8 → outputs; normalising included."""
+    """Pixels `(B, 3, H, W)`, uint8 → outputs; normalising included."""
 
     mean: Tensor
     std: Tensor
@@ -128,8 +129,8 @@ class _Pictures(nn.Module):
 
 
 def _pictures(model: PlainModel, backbone: TimmBackbone) -> tuple[_Graph, str]:
-    size = backbone.preprocessing.size
-    pixels = torch.randint(0, 256, (_NUM_EXAMPLES, 3, size, size), dtype=torch.uint8)
+    shape = _NUM_EXAMPLES, 3, *height_width(backbone.preprocessing.size)
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8)
     graph = _Graph(_Pictures(backbone, model.head), {"pixels": pixels}, {"pixels": {0: "batch"}})
     code = (
         "import numpy\nimport onnxruntime\nfrom PIL import Image\n\n\n"

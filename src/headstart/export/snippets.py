@@ -5,6 +5,7 @@ import itertools
 from omegaconf import OmegaConf
 
 from headstart.backbones.timm_model import Preprocessing
+from headstart.config.sides import height_width
 from headstart.export.plain_model import PlainModel
 
 GIVEN = {
@@ -24,14 +25,17 @@ def head_of(model: PlainModel) -> str:
 
 
 def picture_reader(reading: Preprocessing) -> str:
-    """A function from a file to a picture `(3, size, size)`, uint8, as numpy has it."""
-    side = int(reading.size / reading.crop_pct)
+    """A function from a file to a picture `(3, H, W)`, uint8, as numpy has it."""
+    height, width = height_width(reading.size)
+    down, across = (int(side / reading.crop_pct) for side in (height, width))
+    scaled = "    shape = [max(1, round(length / scale)) for length in picture.size]\n"
     resize = {
-        "center": f"    shape = [{side} if length == min(picture.size) else int({side} * length / min(picture.size)) "
-        "for length in picture.size]\n",
-        "squash": f"    shape = ({side}, {side})\n",
-        "border": f"    scale = max(picture.size) / {side}\n"
-        "    shape = [max(1, round(length / scale)) for length in picture.size]\n",
+        "center": f"    shape = [{down} if length == min(picture.size) else int({down} * length / min(picture.size)) "
+        "for length in picture.size]\n"
+        if down == across
+        else f"    scale = min(picture.height / {down}, picture.width / {across})\n{scaled}",
+        "squash": f"    shape = ({across}, {down})\n",
+        "border": f"    scale = max(picture.height / {down}, picture.width / {across})\n{scaled}",
     }[reading.crop_mode]
     fill = tuple(round(255 * value) for value in reading.mean) if reading.crop_mode == "border" else (0, 0, 0)
     return (
@@ -39,13 +43,13 @@ def picture_reader(reading: Preprocessing) -> str:
         '    picture = Image.open(path).convert("RGB")\n'
         f"{resize}"
         f"    picture = picture.resize(shape, Image.Resampling.{reading.interpolation.upper()})\n"
-        f"    left, top = (round((length - {reading.size}) / 2) if length > {reading.size} else 0 for length in "
-        "picture.size)\n"
-        f"    picture = picture.crop((left, top, left + min(picture.width, {reading.size}), "
-        f"top + min(picture.height, {reading.size})))\n"
-        f'    square = Image.new("RGB", ({reading.size}, {reading.size}), {fill})\n'
-        f"    square.paste(picture, (({reading.size} - picture.width) // 2, ({reading.size} - picture.height) // 2))\n"
-        "    return numpy.asarray(square).transpose(2, 0, 1)\n"
+        f"    left = round(max(0, picture.width - {width}) / 2)\n"
+        f"    top = round(max(0, picture.height - {height}) / 2)\n"
+        f"    picture = picture.crop((left, top, left + min(picture.width, {width}), "
+        f"top + min(picture.height, {height})))\n"
+        f'    filled = Image.new("RGB", ({width}, {height}), {fill})\n'
+        f"    filled.paste(picture, (({width} - picture.width) // 2, ({height} - picture.height) // 2))\n"
+        "    return numpy.asarray(filled).transpose(2, 0, 1)\n"
     )
 
 

@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 
 from headstart.backbones.spectrogram_mel import LEAST_DEVIATION, LEAST_POWER
 from headstart.backbones.spectrogram_model import SpectrogramBackbone
+from headstart.config.sides import height_width
 from headstart.record.writing import write_json
 
 TABLES = "spectrogram.safetensors"
@@ -31,7 +32,7 @@ def reader(backbone: SpectrogramBackbone, samples: int, folder: Path) -> str:
         )
     shape = ""
     if backbone.side is not None:
-        side = (backbone.side, backbone.side)
+        side = height_width(backbone.side)
         shape = (
             f'    picture = torch.nn.functional.interpolate(picture[None, None], {side}, mode="bilinear", '
             "antialias=True)[0, 0]\n"

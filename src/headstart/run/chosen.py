@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from headstart.backbones.backbone import Backbone, BackboneFactory
 from headstart.compat import declare_torchvision_operators
 from headstart.config import binding
+from headstart.config.sides import Sides
 from headstart.data.augmentation import Augmentation
 from headstart.data.source import Source
 from headstart.record.trackers import Tracker
@@ -48,9 +49,9 @@ class Parts:
         return float(self.optimizer.keywords["lr"])
 
     @property
-    def size(self) -> int | None:
-        """Side of the pictures that the data gives, where it gives pictures."""
-        return getattr(self.data, "size", None)
+    def pictures(self) -> tuple[Sides | None, str | None]:
+        """The size of the pictures that the data gives, where it gives pictures, and how they are fitted to it."""
+        return getattr(self.data, "size", None), getattr(self.data, "fit", None)
 
     @property
     def seconds(self) -> float | None:
@@ -60,7 +61,7 @@ class Parts:
     @property
     def sized_backbone(self) -> BackboneFactory:
         """The backbone for examples of the data's size, and for what is trained of it."""
-        sized = (self.backbone if self.size is None else self.backbone.resized(self.size)).for_clips(self.seconds)
+        sized = self.backbone.for_pictures(*self.pictures).for_clips(self.seconds)
         return sized.for_head_alone() if self.strategy.keeps_backbone else sized
 
 

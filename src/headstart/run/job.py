@@ -67,8 +67,7 @@ class Job(Draft):
     @cached_property
     def reading(self) -> Reading:
         """How this backbone reads the data, with what was set over it (`data.max_length`, say)."""
-        reading, own = self.factory.reading(), self.source.overrides
-        return Reading({**reading.arguments, **own}, {**reading.description, **own}, reading.limits)
+        return self.factory.reading().over(self.source.overrides)
 
     @property
     def splitter(self) -> Splitter:

@@ -129,8 +129,7 @@ def load(path: Path) -> FinishedRun:
         model = _model(parts, factory, int(cfg.seed), len(classes), done, directory)
     if cfg.trainer.precision == "64-true":
         model.double()
-    reading, own = factory.reading(), parts.data.overrides
-    reading = Reading({**reading.arguments, **own}, {**reading.description, **own}, reading.limits)
+    reading = factory.reading().over(parts.data.overrides)
     _check_reading(reading, done, directory)
     return FinishedRun(directory, done, cfg, parts, factory, model.eval().requires_grad_(False), reading, task, classes)
 

@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Callable
 from functools import partial
+from math import prod
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from headstart.backbones.backbone import Inputs
+from headstart.config.sides import height_width, told
 from headstart.errors import InputError, collect
 from headstart.names import plural
 from headstart.run.findings import key_of
@@ -64,11 +66,11 @@ def check_memory(job: Job) -> None:
     differ = job.source.modality != "vision" and job.reading.arguments.get("padding") != "fixed"
     inputs = None if differ else job.factory.shapes(each, **job.reading.arguments)
     side = getattr(job.factory, "size", None) or 0  # of spectrograms, which are no inputs yet
-    if inputs is not None and may_be_too_much(inputs, each * side**2, available):
+    if inputs is not None and may_be_too_much(inputs, each * prod(height_width(side)), available):
         key = key_of(model, each, job.reading.description, settings.precision)
         needed += job.findings.get("step bytes", key, lambda: _step_bytes(job, inputs))
     if needed > available:
-        size = "" if "size" not in job.reading.arguments else f" of {job.reading.arguments['size']} px"
+        size = "" if "size" not in job.reading.arguments else f" of {told(job.reading.arguments['size'])} px"
         less = (
             ""
             if job.plan.head_only()

@@ -173,7 +173,7 @@ def draft(cfg: DictConfig) -> Draft:
 def _bound(plain: Mapping[str, Any]) -> tuple[Parts, BackboneFactory, dict[str, Any]]:
     """Parts, the backbone's factory at the data's size, and the nodes that they were made from."""
     parts = parts_of(plain)
-    shaped = [parts.size, parts.seconds, parts.strategy.keeps_backbone]
+    shaped = [parts.pictures, parts.seconds, parts.strategy.keeps_backbone]
     nodes = {"data": plain["data"], "task": plain["task"], "backbone": [plain["backbone"], *shaped]}
     return parts, parts.sized_backbone, nodes
 
