@@ -9,7 +9,7 @@ from headstart.config.schema import SPACE
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = [
-    *(f"data/{name}" for name in ("openmoji", "image_folder", "image_csv")),
+    *(f"data/{name}" for name in ("openmoji", "image_folder", "image_csv", "image_shards")),
     *(
         f"augmentation/{name}"
         for name in ("none", "light", "trivial_augment", "rand_augment", "mixup_cutmix", "standard")

@@ -27,7 +27,9 @@ INCIDENTAL = frozenset(
     }
 )
 
-INCIDENTAL_DATA = frozenset({"root", "path", "name", "shifts", "splits", "cache_bytes", "missing_values", "encoding"})
+INCIDENTAL_DATA = frozenset(
+    {"root", "path", "name", "shifts", "splits", "cache_bytes", "missing_values", "encoding", "labels"}
+)
 """Keys that cannot change a run's numbers, given the fingerprint of its data."""
 
 INCIDENTAL_WEIGHTS = frozenset({"backbone.weights", "backbone.weights_key"})

@@ -20,6 +20,7 @@ from headstart.data.class_folders import Kind
 from headstart.data.picture_facts import READ_OTHERWISE
 from headstart.data.picture_files import as_rgb, check_values, is_clear, opened, shape_facts
 from headstart.data.picture_values import Scales
+from headstart.data.shard_files import PackedFile
 from headstart.data.sizing import CropMode, Sizing, fit
 from headstart.data.texts import Tokenizer, encoded, padded
 from headstart.names import agreeing
@@ -27,8 +28,8 @@ from headstart.names import agreeing
 TEXT_SUFFIXES = frozenset({".txt", ".md"})
 """Files that hold one text each."""
 Content = Any
-"""A file (`Path`); a text, or two of a pair (`tuple[str, ...]`); a `PIL.Image` or an array `(H, W, 3)`; samples `(T,)`
-with their rate."""
+"""A file (`Path`, or `PackedFile` of a picture in an archive); a text, or two of a pair (`tuple[str, ...]`); a
+`PIL.Image` or an array `(H, W, 3)`; samples `(T,)` with their rate."""
 _log = logging.getLogger(__name__)
 
 
@@ -225,9 +226,9 @@ def _sound(samples: Any, rate: int) -> tuple[np.ndarray, int]:
 
 
 def _bytes(content: Content) -> bytes:
-    if not isinstance(content, Path):
+    if not isinstance(content, (Path, PackedFile)):
         raise ValueError(f"{type(content).__name__} is no path")
-    if content.exists() and not content.is_file():
+    if isinstance(content, Path) and content.exists() and not content.is_file():
         raise ValueError("it is no regular file")  # a pipe or a device would be waited for without end
     data = content.read_bytes()
     if not data:

@@ -10,11 +10,14 @@ from typing import IO
 
 from headstart.data import audio_clips, picture_files
 from headstart.data.cells import Missing, texts
-from headstart.data.folders import by_suffix, counted, files_in
+from headstart.data.folders import by_suffix, counted, files_in, suffix_of
 from headstart.data.records import is_table, read_records
+from headstart.data.shard_files import SUFFIX, PackedFile
 from headstart.data.source import Source
+from headstart.data.tar import read_archive
 from headstart.data.unlabelled import TEXT_SUFFIXES, Content, Reader
 from headstart.errors import InputError
+from headstart.system.bounded import DamagedError
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +47,7 @@ class Inputs:
     """Texts that come last, a line each."""
     num_texts: int = 1
     """In a line of them, with a tab between two."""
-    files: dict[int, str] = field(default_factory=dict)
+    files: dict[int, str | PackedFile] = field(default_factory=dict)
     """Where a file lies that is called otherwise in the output."""
 
     @property
@@ -53,11 +56,17 @@ class Inputs:
         return len(self.names) if self.stream is None else None
 
     def add(
-        self, name: str, content: tuple[str, ...] | None = None, problem: str = "", file: Path | None = None
+        self,
+        name: str,
+        content: tuple[str, ...] | None = None,
+        problem: str = "",
+        file: Path | PackedFile | None = None,
     ) -> None:
         if problem:
             self.problems[len(self.names)] = problem
-        if file is not None and str(file) != name:
+        if isinstance(file, PackedFile):
+            self.files[len(self.names)] = file
+        elif file is not None and str(file) != name:
             self.files[len(self.names)] = str(file)
         self.names.append(name)
         self.contents.append(content)
@@ -65,8 +74,9 @@ class Inputs:
     def __iter__(self) -> Iterator[Example]:
         for place, (name, content) in enumerate(zip(self.names, self.contents, strict=True)):
             problem = self.problems.get(place, "")
-            file = Path(self.files.get(place, name)) if content is None else None
-            yield Example(name, None if problem else file or content, problem)
+            file = self.files.get(place, name)
+            own = content if content is not None else file if isinstance(file, PackedFile) else Path(file)
+            yield Example(name, None if problem else own, problem)
         for number, line in enumerate(self.stream or (), start=1):
             text = line.decode("utf-8", errors="replace").strip()
             parts = tuple(part.strip() for part in text.split("\t", 1)) if self.num_texts == 2 else (text,)
@@ -123,6 +133,8 @@ def _add(found: Inputs, path: Path, reader: Reader, source: Source, missing: Mis
         raise InputError(f"{path} does not exist: name files, folders, patterns, a table, or - for texts.")
     elif path.suffix.lower() in reader.kind.suffixes:
         found.add(str(path))
+    elif path.suffix.lower() == SUFFIX and source.modality == "vision":
+        _add_shard(found, path, reader)
     elif is_table(path):
         _add_table(found, path, source, missing, root)
     elif (other := _modality(path)) not in (None, source.modality):
@@ -140,6 +152,8 @@ def _add_folder(found: Inputs, folder: Path, reader: Reader, source: Source) -> 
         there = f" but {others}" if others else ""
         tables = [path for path in files.other if is_table(Path(path))]
         hint = f" To read a table, name it: {tables[0]}." if tables else ""
+        if any(path.endswith(SUFFIX) for path in files.unread):
+            hint = f" To read shards, name them: {folder}/*{SUFFIX}."
         raise InputError(f"{folder} holds no {_WHAT[source.modality]}{there}: name a folder that does.{hint}")
     if files.other:
         total = sum(map(len, (files.read, files.unread, files.other)))
@@ -151,6 +165,20 @@ def _add_folder(found: Inputs, folder: Path, reader: Reader, source: Source) -> 
     for path in sorted([*files.read, *files.unread]):
         suffix = Path(path).suffix.lower()
         found.add(path, problem=f"no file of {reader.kind.what} that can be read ({suffix})" if path in unread else "")
+
+
+def _add_shard(found: Inputs, path: Path, reader: Reader) -> None:
+    """The pictures in a tar archive, called by its path and theirs."""
+    try:
+        members = read_archive(str(path)).members
+    except (OSError, DamagedError) as error:
+        raise InputError(f"{path} cannot be read as a shard: {error}.") from error
+    pictures = [one for one in members if suffix_of(one.name.rpartition("/")[2]) in reader.kind.suffixes]
+    if not pictures:
+        there = counted(by_suffix([one.name for one in members])) or "no files"
+        raise InputError(f"{path} holds no {reader.kind.what} but {there}: name shards that do.")
+    for one in pictures:
+        found.add(f"{path}/{one.name}", file=PackedFile(str(path), one.offset, one.size))
 
 
 def _add_table(found: Inputs, path: Path, source: Source, missing: Missing, root: Path | None) -> None:
