@@ -17,6 +17,7 @@ from headstart.config.explanation import COMPOSITION_ERRORS, explained
 from headstart.errors import InputError
 from headstart.run.prepare import job_config, prepare
 from pictures import write_folder, write_weights
+from shards import write_shards
 
 VALUES = (
     "null",
@@ -45,6 +46,7 @@ WHERE = {
     "audio_csv": ["data.path=sounds.csv"],
     "audio_folder": ["data.root=sounds"],
     "audio_hub": ["data.dataset=recordings"],
+    "image_shards": ["data.path=shards"],
     "image_csv": ["data.path=pictures.csv"],
     "image_folder": ["data.root=pictures"],
     "image_hub": ["data.dataset=pictures"],
@@ -140,6 +142,7 @@ ACCEPTED = {
         AudioCsv/data.root ImageCsv/data.root backbone.weights_key backbone.max_length backbone.size backbone.f_max
         backbone.mean backbone.std AudioCsv/data.shifts AudioFolder/data.shifts ImageCsv/data.shifts
         ImageFolder/data.shifts TextCsv/data.shifts TextHub/data.shifts ImageHub/data.shifts AudioHub/data.shifts
+        ImageShards/data.shifts data.label_member
         data.splits data.encoding data.size data.max_length
         data.pair_column data.subset data.revision strategy.adapter.targets strategy.first_k partial/strategy.groups
         trainer.max_steps trainer.threads trainer.patience trainer.limit_batches unfreeze.epochs
@@ -199,6 +202,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     pictures = write_folder(folder / "pictures", per_class=8)
     write_weights(folder / "weights" / "w.pth")
+    write_shards(folder / "shards")
     rows = [f"{path.relative_to(folder)},{path.parent.name}\n" for path in sorted(pictures.rglob("*.png"))]
     (folder / "pictures.csv").write_text("image,label\n" + "".join(rows))
     texts = [{"text": f"the cat {number} runs", "label": "ab"[number % 2]} for number in range(40)]

@@ -35,6 +35,8 @@ from headstart.names import listed, plural
 
 _IMAGE = "the picture"
 """Column of the table of all examples that says they have one, which all of them do."""
+_COLUMN, _KEY = "label", "key"
+"""Columns where a run does not say."""
 
 
 class ImageShards(ImageFiles):
@@ -95,8 +97,7 @@ class ImageShards(ImageFiles):
         where = str(shards.root)
         pairs, census = pictured(samples, frozenset(kind().suffixes), self._image_member, where)
         if not pairs:
-            there = f"but {counted(dict(census.not_read + census.other))}" if samples else "and no members at all"
-            raise InputError(f"The shards in {where} hold no pictures that are read, {there}. {kind().remedy}")
+            raise InputError(self._no_pictures(where, census))
         ids = [f"{shards.names[sample.shard]}/{sample.key}" for sample, _ in pairs]
         columns, label, remarks = self._label.columns(shards, pairs, where, bool(self._shift_places))
         table = Table(where, {**columns, _IMAGE: ids}, ids, "key")
@@ -122,6 +123,15 @@ class ImageShards(ImageFiles):
                 *_remarks(where, census, len(samples) - len(pairs), _unended(shards, archives)),
             ),
             columns={name: tuple(column) for name, column in values.items()},
+        )
+
+    def _no_pictures(self, where: str, census: Census) -> str:
+        there = counted(dict((census.not_read + census.other).most_common())) or "no members at all"
+        if self._image_member is None:
+            return f"The shards in {where} hold no pictures that are read, but {there}. {kind().remedy}"
+        return (
+            f"data.image_member={self._image_member} must be what follows the key in names of pictures, but of those "
+            f"in the shards in {where} none ends so: there are {there}."
         )
 
     def _shift(self, name: str, place: Path) -> FileSource:
@@ -157,14 +167,19 @@ class _Label:
                 )
             columns, remarks = join_table(Path(self.table).expanduser(), self.key, self.column, pairs, where)
             return columns, self.column, [] if has_shifts else remarks
+        if self.key != _KEY:
+            raise InputError(
+                f"data.key_column={self.key} does nothing without a table of labels: leave it out, or name one by "
+                "data.labels."
+            )
         member = label_member(pairs, self.member, where)
         found = {normal(name): column for name, column in read_labels(shards, pairs, member, self.column).items()}
         if member == "json":
             return found, self.column, []
-        if not isinstance(self.column, str):
+        if self.column != _COLUMN:
             raise InputError(
-                f"data.label_column={self.column} names several columns, but labels come from .{member} members, which "
-                "hold one text each. Use .json members, or a table (data.labels)."
+                f"data.label_column={self.column} does nothing, as labels come from .{member} members, which hold one "
+                "text each: leave it out, or use .json members (data.label_member=json) or a table (data.labels)."
             )
         return found, member, []
 
