@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -817,29 +817,14 @@ def _many_pictures(root: Path, count: int) -> Path:
 
 
 def measure_gpu(setting: Setting) -> None:
-    """ResNet-50 at 224 px in bf16: fine-tuning against the same network on synthetic pictures already on the GPU."""
+    """How near a GPU's limit training, features and heads come (`benchmark_gpu`)."""
+    import benchmark_gpu
     import torch
 
     if not torch.cuda.is_available():
         print("gpu          no GPU here: left out")
         return
-    ratios, speeds, floors = [], [], []
-    pictures = _pictures(setting.folder / "pictures", 20, 128)
-    words = [
-        "strategy=fine_tune", "backbone=timm", "backbone.model=resnet50", "backbone.weights=none", "data=image_folder",
-        f"data.root={pictures}", "data.size=224", "trainer=gpu", "trainer.batch_size=128", "trainer.num_workers=8",
-    ]  # fmt: skip
-    for number in range(setting.rounds):
-        clock_words = [*words, "trainer.max_epochs=4", f"seed={number}"]
-        seconds, done = our_epochs(Setting(1, 224, 0, 0, [], setting.folder), f"gpu{number}", 4, *clock_words)
-        speeds.append(done["data"]["sizes"]["train"] / steady(seconds))
-        floors.append(_synthetic_speed(128))
-        ratios.append(speeds[-1] / floors[-1])
-    ratio = statistics.median(ratios)
-    setting.add("gpu", "fine-tuning resnet50; peer: synthetic pictures on the GPU", statistics.median(speeds), "/s",
-                statistics.median(floors), ratio, "≥ 0.9", ratio >= 0.9)  # fmt: skip
-    syncs = _syncs(words)
-    setting.add("gpu", "waits for the GPU in a training step", syncs, "", goal="0", met=syncs == 0)
+    benchmark_gpu.measure(setting, headstart, our_epochs)
 
 
 def _pictures(root: Path, num_classes: int, per_class: int) -> Path:
@@ -853,62 +838,6 @@ def _pictures(root: Path, num_classes: int, per_class: int) -> Path:
             small = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
             Image.fromarray(small).resize((256, 256)).save(root / f"class{label}" / f"{number}.jpg")
     return root
-
-
-def _synthetic_speed(batch_size: int, steps: int = 60) -> float:
-    """Pictures a second of a bare training step in bf16 on one batch that never leaves the GPU."""
-    import timm
-    import torch
-    from torch.nn import functional as F
-
-    model = timm.create_model("resnet50", num_classes=20).cuda()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    pixels, labels = torch.randn(batch_size, 3, 224, 224, device="cuda"), torch.arange(batch_size, device="cuda") % 20
-    began = 0.0
-    for number in range(steps + 10):
-        if number == 10:
-            torch.cuda.synchronize()
-            began = time.perf_counter()
-        with torch.autocast("cuda", torch.bfloat16):
-            loss = F.cross_entropy(model(pixels).float(), labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-    torch.cuda.synchronize()
-    return steps * batch_size / (time.perf_counter() - began)
-
-
-def _syncs(words: Sequence[str]) -> int:
-    """How often training waits for the GPU between the first batch of the second epoch and its last."""
-    import warnings
-
-    import pytorch_lightning as pl
-    import torch
-
-    found: list[str] = []
-
-    class Watch(pl.Callback):
-        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-            watched = trainer.current_epoch == 1 and 0 < batch_idx < trainer.num_training_batches - 1
-            torch.cuda.set_sync_debug_mode("warn" if watched else "default")
-
-        def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-            torch.cuda.set_sync_debug_mode("default")
-
-    real: Callable[..., None] = pl.Trainer.__init__
-
-    def watched(self: Any, *args: Any, callbacks: Any = (), **options: Any) -> None:
-        real(self, *args, callbacks=[*callbacks, Watch()], **options)
-
-    pl.Trainer.__init__ = watched  # type: ignore[method-assign]
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            headstart("-m", "name=syncs", "trainer.max_epochs=2", *words, "seed=99")
-        found = [str(one.message) for one in caught if "called a synchronizing" in str(one.message)]
-    finally:
-        pl.Trainer.__init__ = real  # type: ignore[method-assign]
-    return len(found)
 
 
 if __name__ == "__main__":

@@ -194,3 +194,36 @@ def _seconds(call):
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
+
+
+class Epochs:
+    """What the loader asks of Lightning's trainer."""
+
+    max_epochs, current_epoch, global_rank, world_size = 4, 0, 0, 1
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 3, 1), (3, 0)])
+def test_epochs_that_are_read_ahead_are_the_same(order):
+    data, plain = module(Light(), workers=2), module(Light())
+    data.trainer = Epochs()
+    ahead, loader = data.train_dataloader(), plain.train_dataloader()
+    for epoch in order:
+        ahead.sampler.set_epoch(epoch)
+        loader.sampler.set_epoch(epoch)
+        for one, other in zip(ahead, loader, strict=True):
+            assert torch.equal(one["index"], other["index"])
+            assert torch.equal(one["inputs"]["pixels"], other["inputs"]["pixels"])
+        assert (ahead.ahead is not None) == (epoch < 3), "nothing is read behind the last epoch"
+
+
+def test_an_epoch_that_was_left_in_its_middle_is_read_anew():
+    data, plain = module(workers=2), module()
+    data.trainer = Epochs()
+    ahead, loader = data.train_dataloader(), plain.train_dataloader()
+    for number, _ in enumerate(ahead):
+        if number == 2:
+            break
+    for epoch in (1, 2):
+        ahead.sampler.set_epoch(epoch)
+        loader.sampler.set_epoch(epoch)
+        assert [b["index"].tolist() for b in ahead] == [b["index"].tolist() for b in loader]

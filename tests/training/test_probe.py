@@ -15,6 +15,7 @@ from headstart.tasks.multiclass import Multiclass
 from headstart.tasks.multilabel import Multilabel
 from headstart.tasks.regression import Regression
 from headstart.training import products, vector_optim
+from headstart.training.epoch_graph import EpochGraph
 from headstart.training.heads import MLP, Linear
 from headstart.training.probe import fusion_key, train_probes
 from headstart.training.probe_loop import total_steps
@@ -437,3 +438,23 @@ def test_a_gpu_gives_the_numbers_of_the_cpu():
     ):
         for row, same in zip(one.history, other.history, strict=True):
             assert row["val/loss"] == pytest.approx(same["val/loss"], rel=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("rules", [(AdamW(1e-2), AdamW(3e-3)), (SGD(0.1, momentum=0.9), SGD(0.01, momentum=0.5))])
+@pytest.mark.parametrize("num_views", [1, 2])
+def test_epochs_that_a_gpu_plays_again_give_what_operations_one_by_one_give(rules, num_views, monkeypatch):
+    features, labels = problem()
+    views = [features, features + 0.1][:num_views]
+    probes = [
+        probe(rule=rule, max_epochs=6, seed=seed, early_stopping=Patience(2) if seed else None)
+        for seed, rule in enumerate(rules)
+    ]
+    real, recorded = EpochGraph._record, []
+    monkeypatch.setattr(EpochGraph, "_record", lambda self, *given: recorded.append(real(self, *given)) or recorded[-1])
+    played = train_probes(features, labels, probes, 3, "cuda", views=views)
+    assert recorded
+    assert all(recorded), "nothing was recorded"
+    monkeypatch.setattr(EpochGraph, "_record", lambda self, *given: False)
+    for one, other in zip(played, train_probes(features, labels, probes, 3, "cuda", views=views), strict=True):
+        assert same_numbers(one, other)

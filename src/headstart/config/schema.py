@@ -58,6 +58,7 @@ class TrainerConfig:
     limit_batches: int | None = _ranged(None, Ge(1), Le(MOST))
     reuse_views: bool = False
     deterministic: bool = True
+    compile: bool = False
     keep_checkpoint: bool = True
 
 

@@ -62,6 +62,11 @@ class Batches:
         """Choose the epoch whose order comes next."""
         self._epoch = epoch
 
+    @property
+    def epoch(self) -> int:
+        """Whose order comes next."""
+        return self._epoch
+
     def __len__(self) -> int:
         return len(self._bounds) - 1
 

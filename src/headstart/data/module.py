@@ -1,6 +1,6 @@
 """The examples of a run as Lightning wants them: loaders of whole batches, the same for any number of workers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -163,7 +163,7 @@ class DataModule(pl.LightningDataModule):
         if self.trainer is not None:  # Lightning's own `set_epoch` comes after workers have begun to read ahead
             batches.set_epoch(self.trainer.current_epoch)
         dataset = BatchDataset(self.examples, self.labels, self.augmentation, self.seed, world, self.views)
-        return self._loader(dataset, batches)
+        return AheadLoader.of(dataset, batches, self.num_workers, self._num_epochs())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._plain(self.examples, self.labels, self.parts.val)
@@ -174,6 +174,9 @@ class DataModule(pl.LightningDataModule):
     def shift_dataloaders(self) -> dict[str, DataLoader[Batch]]:
         """A loader for each extra test set, by name; `index` counts in the shift's own source."""
         return {name: self._plain(one.examples, one.labels, one.indices) for name, one in self.shifts.items()}
+
+    def _num_epochs(self) -> int | None:
+        return self.trainer.max_epochs if self.trainer is not None else None
 
     def _plain(self, examples: Examples, labels: np.ndarray, indices: np.ndarray) -> DataLoader[Batch]:
         rank, world = self._place()
@@ -192,10 +195,12 @@ class DataModule(pl.LightningDataModule):
         return loader(dataset, batches, self.num_workers)
 
 
-def loader(dataset: BatchDataset, batches: Batches, num_workers: int) -> DataLoader[Batch]:
+def loader(
+    dataset: BatchDataset, batches: Batches, num_workers: int, kind: type[DataLoader[Batch]] = DataLoader
+) -> DataLoader[Batch]:
     """Whole batches, read by the `num_workers` of them that there are, or else by this process."""
     # without automatic batching the "sampler" gives whole batches, and Lightning calls its `set_epoch`
-    return DataLoader(
+    return kind(
         dataset,
         sampler=batches,
         batch_size=None,
@@ -205,6 +210,41 @@ def loader(dataset: BatchDataset, batches: Batches, num_workers: int) -> DataLoa
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # else each pass would move torch's global rng, and with them dropout's
     )
+
+
+class AheadLoader(DataLoader[Batch]):
+    """A loader of training batches whose processes begin to read an epoch while the one before it is evaluated."""
+
+    num_epochs: int | None = None
+    """How many there are, so that none is read in vain."""
+    ahead: tuple[int, Iterator[Batch]] | None = None
+    """An epoch that is being read already."""
+
+    @classmethod
+    def of(cls, dataset: BatchDataset, batches: Batches, num_workers: int, num_epochs: int | None) -> "AheadLoader":
+        made = loader(dataset, batches, num_workers, cls)
+        assert isinstance(made, cls)
+        made.num_epochs = num_epochs
+        return made
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """The epoch that the sampler was told of."""
+        batches = self.sampler
+        assert isinstance(batches, Batches)
+        found, self.ahead = self.ahead, None
+        read = found[1] if found is not None and found[0] == batches.epoch else super().__iter__()
+        return self._through(batches, read)
+
+    def _through(self, batches: Batches, read: Iterator[Batch]) -> Iterator[Batch]:
+        epoch, most = batches.epoch, len(batches)
+        for number, batch in enumerate(read, start=1):
+            if number == most and self.num_workers and epoch + 1 < (self.num_epochs or 0):
+                # the processes read on for this same iterator, which has nothing more to give of its epoch
+                batches.set_epoch(epoch + 1)
+                self.ahead = epoch + 1, super().__iter__()
+                yield batch
+                return
+            yield batch
 
 
 def _as_it_is(batch: Batch) -> Batch:

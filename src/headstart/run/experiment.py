@@ -222,6 +222,8 @@ def _fit(
         job.strategy.adapter is None or job.strategy.adapter.starts_at_nothing,
         None if job.strategy.sam is None else SharpnessAware(job.strategy.sam),
     )
+    if settings.compile:
+        module.compile_backbone()
     thaw = Thaw(job.plan, job.parts.scheduler, groups)
     rows, flops = EpochRows(thaw, on_row, progress), FlopMeter(thaw)
     most = NUM_BATCHES * settings.batch_size

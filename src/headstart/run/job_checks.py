@@ -15,6 +15,8 @@ from headstart.splits.duplicates import Duplicates, remarks
 from headstart.strategies.plan import HEAD
 from headstart.strategies.strategy import no_start
 from headstart.tasks.task import Targets, Task
+from headstart.training.compiled import check_compiler
+from headstart.training.device import device_of
 from headstart.training.neighbours import Neighbours
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,20 @@ def note_all_vote(job: Job) -> None:
 def check_start(job: Job) -> None:
     if job.strategy.average == "wise_ft" and job.identity["weights"]["weights"] is None:
         raise InputError(no_start("backbone.weights=none"))
+
+
+def check_compile(job: Job) -> None:
+    if not job.cfg.trainer.compile:
+        return
+    if job.is_probe:
+        log.warning("trainer.compile does nothing: only a head trains, on features that are computed once.")
+    elif job.strategy.regularizer is not None and job.strategy.regularizer.compares_maps:
+        raise InputError(
+            "trainer.compile must be false where a penalty compares feature maps, which it reads inside the backbone: "
+            "use trainer.compile=false, or another strategy."
+        )
+    else:
+        check_compiler(device_of(job.cfg.trainer.accelerator).type)
 
 
 def check_copies(job: Job) -> None:

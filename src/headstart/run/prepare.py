@@ -32,6 +32,7 @@ from headstart.run.false_names import check_strategy_name
 from headstart.run.findings import Findings, key_of
 from headstart.run.job import Draft, Job
 from headstart.run.job_checks import (
+    check_compile,
     check_copies,
     check_start,
     check_steps,
@@ -121,6 +122,7 @@ def _prepared(cfg: DictConfig, here: bool, findings: Findings) -> Job:
     check_copies(job)
     check_steps(job)
     if here:
+        check_compile(job)
         check_memory(job)
         note_many(settings.num_workers)
     note_few_steps(job)

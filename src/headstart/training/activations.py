@@ -27,6 +27,8 @@ COST = "cost"
 """Seconds and floating-point operations of each row `(rows, 2)`, kept with the activations."""
 Activations = Mapping[str, Tensor]
 """What a depth group gives of all examples `(rows, …)`, by name: what a backbone's `suffix` starts from."""
+Passed = tuple[np.ndarray, dict[str, Tensor], float]
+"""Of a batch its examples' indices, activations, and operations per example."""
 CUTS = 2
 """Changes with every change of where backbones are cut, so that activations from before are not taken for others."""
 
@@ -180,21 +182,12 @@ class FrozenFeatures:
             assert boundary in backbone.boundaries, f"cannot be cut after {boundary}"
         backbone = backbone.to(self.device)
         begins = None if positions is None else np.cumsum(positions) - positions
-        known = work.Known()
+        began = time.perf_counter()
         with torch.inference_mode(), autocast(self.device, self.precision):
-            began = time.perf_counter()
-            for batch in self._batches(examples, augmentation, view):
-                inputs = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch["inputs"].items()}
-                index = batch["index"].numpy()
-                with work.counter() if not known.has(None, inputs) else nullcontext() as counter:
-                    if boundary is None:
-                        activations = {FEATURES: backbone(inputs).float().cpu()}
-                    else:
-                        activations = {name: t.cpu() for name, t in backbone.prefix(inputs, boundary).items()}
-                if counter is not None:
-                    known.add(None, inputs, counter.get_total_flops() / len(index))
+            passes = self._passes(backbone, examples, augmentation, view, boundary)
+            for index, activations, flops in self._fetched(passes):
                 seconds, began = (time.perf_counter() - began) / len(index), time.perf_counter()
-                shares = torch.tensor([[seconds, known.of(None, inputs)]], dtype=torch.float64).repeat(len(index), 1)
+                shares = torch.tensor([[seconds, flops]], dtype=torch.float64).repeat(len(index), 1)
                 if positions is None or begins is None:
                     yield index, {**activations, COST: shares}
                     continue
@@ -205,10 +198,51 @@ class FrozenFeatures:
                 yield rows, {**{name: tensor[is_real] for name, tensor in activations.items()}, COST: shares}
         examples.verify()  # what was made of damaged examples would outlive their repair
 
+    def _passes(
+        self, backbone: Backbone, examples: Examples, augmentation: Augmentation | None, view: int, boundary: str | None
+    ) -> Iterator[Passed]:
+        """Batches on their way through the backbone."""
+        known = work.Known()
+        for batch in self._batches(examples, augmentation, view):
+            inputs = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch["inputs"].items()}
+            index = batch["index"].numpy()
+            with work.counter() if not known.has(None, inputs) else nullcontext() as counter:
+                if boundary is None:
+                    activations = {FEATURES: backbone(inputs).float()}
+                else:
+                    activations = backbone.prefix(inputs, boundary)
+            if counter is not None:
+                known.add(None, inputs, counter.get_total_flops() / len(index))
+            yield index, activations, known.of(None, inputs)
+
+    def _fetched(self, passes: Iterator[Passed]) -> Iterator[Passed]:
+        """The same with activations on the CPU. A GPU's are fetched while it computes the next batch."""
+        if self.device.type != "cuda":
+            for index, activations, flops in passes:
+                yield index, {name: tensor.cpu() for name, tensor in activations.items()}, flops
+            return
+        before: tuple[Passed, torch.cuda.Event] | None = None
+        for index, activations, flops in passes:
+            under_way = {name: _pinned(tensor) for name, tensor in activations.items()}, torch.cuda.Event()
+            under_way[1].record()
+            if before is not None:
+                before[1].synchronize()
+                yield before[0]
+            before = (index, under_way[0], flops), under_way[1]
+        if before is not None:
+            before[1].synchronize()
+            yield before[0]
+
     def _batches(self, examples: Examples, augmentation: Augmentation | None, view: int) -> DataLoader[Any]:
         """All examples, once each; those of like lengths together, so that little is padding."""
         labels, everything = np.zeros(len(examples), dtype=np.int64), np.arange(len(examples))
         num_views = None if augmentation is None else augmentation.views
-        draws = Batches(everything, self.batch_size, None, examples.lengths)
+        size = self.batch_size * (4 if self.device.type == "cuda" else 1)  # a GPU is idle on few
+        draws = Batches(everything, size, None, examples.lengths)
         draws.set_epoch(view)
         return loader(BatchDataset(examples, labels, augmentation, views=num_views), draws, self.num_workers)
+
+
+def _pinned(tensor: Tensor) -> Tensor:
+    """A copy in memory that a GPU writes to by itself; it is there once an event behind it has come."""
+    return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)

@@ -3,7 +3,7 @@ training, and floating-point work."""
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +194,7 @@ class FlopMeter(pl.Callback):
         """By phase."""
         self.total = 0.0
         self.counter: FlopCounterMode | None = None
+        self.counting = ExitStack()
 
     def state_dict(self) -> dict[str, Any]:
         return {"total": self.total, "per_unit": self.known.per_unit}
@@ -203,13 +204,13 @@ class FlopMeter(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if not self.known.has(self.thaw.phase, self._inputs(pl_module, batch)):
-            self.counter = counter()
-            self.counter.__enter__()
+            self.counting.enter_context(pl_module.uncompiled())  # the counter sees nothing of compiled code
+            self.counter = self.counting.enter_context(counter())
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         size, inputs = len(batch["labels"]), self._inputs(pl_module, batch)
         if self.counter is not None:
-            self.counter.__exit__(None, None, None)
+            self.counting.close()
             self.known.add(self.thaw.phase, inputs, self.counter.get_total_flops() / size)
             self.counter = None
         self.total += self.known.of(self.thaw.phase, inputs) * batch.get("num_global", size)
@@ -219,9 +220,8 @@ class FlopMeter(pl.Callback):
         return {} if module.start is not None and module.start.is_pooled else batch["inputs"]
 
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
-        if self.counter is not None:
-            self.counter.__exit__(None, None, None)
-            self.counter = None
+        self.counting.close()
+        self.counter = None
 
 
 class Keeper(ModelCheckpoint):

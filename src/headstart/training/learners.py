@@ -19,6 +19,11 @@ Batch = Sequence[tuple[slice, Tensor]]
 class Learner(ABC):
     """K heads that train together."""
 
+    @property
+    def is_static(self) -> bool:
+        """Whether steps are the same operations on the same memory each time, so that a GPU can play them again."""
+        return False
+
     @abstractmethod
     def start_epoch(self, epoch: int, groups: Sequence[tuple[slice, int]]) -> None:
         """Seed the dropout rng from each group's rows and seed."""
@@ -48,8 +53,12 @@ class Learner(ABC):
         """Go on with these heads alone."""
 
     @abstractmethod
-    def state(self, member: int) -> dict[str, Tensor]:
-        """A copy of one head's state dict, on the CPU."""
+    def remember(self, members: Sequence[int]) -> None:
+        """Take note of these heads as they are now, in place of what was noted of them."""
+
+    @abstractmethod
+    def remembered(self, member: int) -> dict[str, Tensor]:
+        """The state dict of one head, on the CPU, as it was when it was last noted."""
 
 
 class ModuleHead(Learner):
@@ -96,5 +105,8 @@ class ModuleHead(Learner):
     def keep(self, members: Sequence[int]) -> None:
         assert list(members) == [0]
 
-    def state(self, member: int) -> dict[str, Tensor]:
-        return {name: tensor.detach().cpu().clone() for name, tensor in self.head.state_dict().items()}
+    def remember(self, members: Sequence[int]) -> None:
+        self.noted = {name: tensor.detach().cpu().clone() for name, tensor in self.head.state_dict().items()}
+
+    def remembered(self, member: int) -> dict[str, Tensor]:
+        return self.noted

@@ -1,6 +1,7 @@
 """The model in training: backbone and head, loss and metrics, as a LightningModule. It never waits for the device."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,6 +16,7 @@ from headstart.strategies.plan import HEAD, FrozenNorm, Row
 from headstart.strategies.regularizers import MapPair, Regularizer
 from headstart.tasks.task import Task
 from headstart.training.activations import Kept
+from headstart.training.compiled import compiled, eager
 from headstart.training.epoch_metrics import Mean, Outputs
 from headstart.training.feature_maps import StartingMaps
 from headstart.training.rows import rows
@@ -77,6 +79,8 @@ class TransferModule(pl.LightningModule):
         self.task, self.seed, self.measures, self.num_outputs = task, seed, list(measures), num_outputs
         self.optimizer, self.augmentation, self.regularizer = optimizer, augmentation, regularizer
         self.rows = rows([*groups, _head_group(head)], nn.ModuleList([backbone, head]))
+        self.through: Callable[[Backbone, Mapping[str, Tensor]], Tensor] = _whole
+        self.beyond: Callable[[Backbone, Mapping[str, Tensor], str], Tensor] = _rest
         self.kept: Mapping[int, Kept] = {}
         self.start: Kept | None = None
         self.maps: StartingMaps | None = None
@@ -97,6 +101,14 @@ class TransferModule(pl.LightningModule):
         """Outputs of the head `(B, O)`."""
         return self.head(self.backbone(inputs))
 
+    def compile_backbone(self) -> None:
+        """Have torch's compiler make what runs the backbone in training and on val; scores come without it."""
+        self.through, self.beyond = compiled(_whole), compiled(_rest)
+
+    def uncompiled(self) -> AbstractContextManager[Any]:
+        """The context in which steps run as they are written; needed where something watches single operations."""
+        return nullcontext() if self.through is _whole else eager()
+
     def keep(self, kept: Mapping[int, Kept]) -> None:
         """Take activations of all examples, by phase, in place of the groups that never change up to it.
 
@@ -109,9 +121,9 @@ class TransferModule(pl.LightningModule):
     ) -> Tensor:
         backbone = backbone or self.backbone
         if self.start is None:
-            return backbone(inputs)
+            return self.through(backbone, inputs)
         activations = self.start.of(self.current_epoch if self.training else 0, batch, backbone)
-        return backbone.suffix(activations, self.start.boundary)
+        return self.beyond(backbone, activations, self.start.boundary)
 
     def _with_maps(self, batch: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, MapPair]]:
         """Features, and the feature maps that the penalty compares with those of the start, if it does."""
@@ -228,6 +240,14 @@ class TransferModule(pl.LightningModule):
         step = int(self.bad_step)
         if step >= 0:
             raise DivergedError(self.current_epoch, step)
+
+
+def _whole(backbone: Backbone, inputs: Mapping[str, Tensor]) -> Tensor:
+    return backbone(inputs)
+
+
+def _rest(backbone: Backbone, activations: Mapping[str, Tensor], boundary: str) -> Tensor:
+    return backbone.suffix(activations, boundary)
 
 
 def _head_group(head: nn.Module) -> DepthGroup:

@@ -3,9 +3,11 @@
 import math
 import time
 from bisect import bisect_right
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from headstart.strategies.plan import HEAD
 from headstart.strategies.plan import Row as PlanRow
 from headstart.strategies.rate import foreseen, head_alone
 from headstart.training import products
+from headstart.training.epoch_graph import EpochGraph
 from headstart.training.head_tensors import layers_of
 from headstart.training.learners import Batch, Learner, ModuleHead
 from headstart.training.probe_spec import Divergence, Probe, ProbeData, ProbeOutcome, Report, Row
@@ -78,6 +81,7 @@ class ProbeLoop:
         self.learner = _learner(probes, self.device)
         self.tasks = task.stack([probe.task for probe in probes], data.num_outputs, self.device)
         self.num_steps = self.num_batches = 0
+        self.graph = EpochGraph()
         self._regroup()
         self._say_of_products()
 
@@ -95,6 +99,7 @@ class ProbeLoop:
         return self.outcomes
 
     def _regroup(self) -> None:
+        self.graph.forget()
         probes = [probe for _, probe in self.active]
         self.groups, start = [], 0
         for _, members in groupby(probes, key=lambda probe: probe.batches_key):
@@ -134,37 +139,57 @@ class ProbeLoop:
 
     def _train(self, number: int, epoch: Epoch) -> tuple[Tensor, Tensor]:
         """Loss of each example `(K, N)`, and what the running metric is the mean of, as the batches went by."""
-        probe = self.active[0][1]
-        losses = torch.zeros(len(self.active), epoch.targets.shape[1], device=self.device)
-        values = torch.zeros_like(losses)
         rates = self._rates(number, sum(epoch.steps))
         coefficients = self.learner.coefficients(rates, self.num_steps)
+        num_batches = self._num_batches(epoch)
+        work = partial(self._go_through, epoch, num_batches)
+        given = epoch.orders, epoch.targets, coefficients
+        if number and self.data.features.is_cuda and num_batches == len(epoch.ends) and self.learner.is_static:
+            losses, values = self.graph.run(id(epoch.features), work, given)
+        else:
+            losses, values = work(given)
+        num_steps = sum(epoch.steps[:num_batches])
+        self.num_batches += num_batches
+        self.num_steps += num_steps
+        self.last_rates = rates[num_steps - 1]
+        end = epoch.ends[num_batches - 1]
+        return losses[:, :end], values[:, :end]
+
+    def _num_batches(self, epoch: Epoch) -> int:
+        """Batches of the epoch until `max_steps` are done."""
+        done = self.num_steps + np.cumsum(epoch.steps)
+        most = self.active[0][1].max_steps
+        return len(done) if most is None else min(int((done < most).sum()) + 1, len(done))
+
+    def _go_through(
+        self, epoch: Epoch, num_batches: int, given: tuple[Sequence[Tensor], Tensor, Sequence[Any]]
+    ) -> tuple[Tensor, Tensor]:
+        """Train on an epoch's batches in the orders `given`, with their targets and each step's coefficients."""
+        orders, all_targets, coefficients = given
+        num_accumulated = self.active[0][1].accumulate_grad_batches
+        losses = torch.zeros(len(self.active), all_targets.shape[1], device=self.device)
+        values = torch.zeros_like(losses)
         start = step = added = 0
-        for end, steps in zip(epoch.ends, epoch.steps, strict=True):
-            scores = self.learner.forward(self._gather(epoch, start, end))
-            targets = epoch.targets[:, start:end].index_select(0, self.group_of)
+        for end, steps in zip(epoch.ends[:num_batches], epoch.steps, strict=False):
+            scores = self.learner.forward(self._gather(epoch.features, [order[start:end] for order in orders]))
+            targets = all_targets[:, start:end].index_select(0, self.group_of)
             losses[:, start:end], gradient = self.tasks.loss(scores, targets)
             values[:, start:end] = self.tasks.values(scores, targets)
-            if probe.accumulate_grad_batches > 1:
-                gradient.div_(probe.accumulate_grad_batches)
+            if num_accumulated > 1:
+                gradient.div_(num_accumulated)
             self.learner.backward(gradient, add=added > 0)
-            self.num_batches += 1
             start, added = end, added + 1
             if steps:
                 self.learner.step(coefficients[step])
                 step, added = step + 1, 0
-            if self.num_steps + step == probe.max_steps:
-                break
-        self.num_steps += step
-        self.last_rates = rates[step - 1]
-        return losses[:, :end], values[:, :end]
+        return losses, values
 
-    def _gather(self, epoch: Epoch, start: int, end: int) -> Batch:
+    def _gather(self, everything: Tensor, orders: Sequence[Tensor]) -> Batch:
         """The batch's features, in memory that is used again: fresh pages cost more than the copying."""
         batch = []
-        for group, order, memory in zip(self.groups, epoch.orders, self.memory, strict=True):
-            features = memory[: end - start]
-            torch.index_select(epoch.features, 0, order[start:end], out=features)
+        for group, order, memory in zip(self.groups, orders, self.memory, strict=True):
+            features = memory[: len(order)]
+            torch.index_select(everything, 0, order, out=features)
             batch.append((group.rows, features))
         return batch
 
@@ -225,7 +250,8 @@ class ProbeLoop:
 
     def _conclude(self, epoch: int, rows: list[Row], losses: Tensor, elapsed: float) -> None:
         """Record the epoch, keep the best heads, and let those that are done leave."""
-        staying = []
+        staying: list[int] = []
+        better: list[int] = []
         for member, ((position, probe), row) in enumerate(zip(self.active, rows, strict=True)):
             outcome = self.outcomes[position]
             row["seconds"] = elapsed / len(rows)
@@ -236,16 +262,27 @@ class ProbeLoop:
             if not (math.isfinite(row["train/loss"]) and math.isfinite(row["val/loss"])):
                 outcome.divergence = Divergence(epoch, self._first_bad_batch(losses[member]))
             elif self.selection[position].see(row[self.monitors[position]]):
-                outcome.best_epoch, outcome.best_state = epoch, self.learner.state(member)
+                outcome.best_epoch = epoch
+                better.append(member)
             if not self._is_done(position, probe):
                 staying.append(member)
             self.report(position, row)
+        if better:
+            self.learner.remember(better)
         if len(staying) < len(rows):
+            self._take_leave(set(range(len(rows))) - set(staying))
             self.active = [self.active[member] for member in staying]
             if staying:
                 self.learner.keep(staying)
                 self.tasks.keep(staying)
                 self._regroup()
+
+    def _take_leave(self, members: Iterable[int]) -> None:
+        """Write down the best state of heads that are done."""
+        for member in members:
+            outcome = self.outcomes[self.active[member][0]]
+            if outcome.best_epoch is not None:
+                outcome.best_state = self.learner.remembered(member)
 
     def _is_done(self, position: int, probe: Probe) -> bool:
         """Whether the epoch just recorded was the probe's last."""
@@ -289,6 +326,8 @@ def _learner(probes: Sequence[Probe], device: torch.device) -> Learner:
 
 
 def _means(values: Tensor) -> Tensor:
-    """The mean of each row, one by one: how many rows there are must not change the order of a sum."""
+    """The mean of each row; on a CPU one by one: how many rows there are must not change the order of a sum."""
+    if values.is_cuda:
+        return values.to(torch.float64).mean(1)
     wide = torch.float32 if values.device.type == "mps" else torch.float64  # MPS has no float64
     return torch.stack([row.to(wide).mean() for row in values])

@@ -50,6 +50,11 @@ class StackedHeads(Learner):
         self.batch: Batch = []
         self.hidden: list[Tensor] = []
         self.masks: list[Tensor | None] = []
+        self.noted: HeadTensors | None = None
+
+    @property
+    def is_static(self) -> bool:
+        return not any(self.has_dropout) and all(optimizer.is_static for optimizer in self.optimizers)
 
     def start_epoch(self, epoch: int, groups: Sequence[tuple[slice, int]]) -> None:
         self.rng = []
@@ -150,10 +155,7 @@ class StackedHeads(Learner):
 
     def _clip(self, limits: Tensor) -> None:
         """Each head's gradient to its norm, of squares that are added one by one: no head's depends on the others."""
-        squares = [
-            torch.stack([torch.linalg.vector_norm(row) for row in matrix]).square_().unsqueeze(1)
-            for matrix in self.gradients.matrices
-        ]
+        squares = [_norms(matrix).square_().unsqueeze(1) for matrix in self.gradients.matrices]
         norms = sum(squares[1:], squares[0]).sqrt_()
         factors = (limits / (norms + 1e-6)).clamp_(max=1.0)
         for matrix in self.gradients.matrices:
@@ -161,6 +163,7 @@ class StackedHeads(Learner):
 
     def keep(self, members: Sequence[int]) -> None:
         self.parameters, self.gradients = self.parameters.of(members), self.gradients.of(members)
+        self.noted = None if self.noted is None else self.noted.of(members)
         rows = torch.tensor(members, device=self.parameters.outputs.device)
         self.dropouts = [dropout[rows] for dropout in self.dropouts]
         self.clips = None if self.clips is None else self.clips[rows]
@@ -169,8 +172,16 @@ class StackedHeads(Learner):
             optimizer.keep(members)
             optimizer.begin(parameters, gradients)
 
-    def state(self, member: int) -> dict[str, Tensor]:
-        return {name: tensor[member].cpu().clone() for name, tensor in self.parameters.named()}
+    def remember(self, members: Sequence[int]) -> None:
+        rows = torch.tensor(members, device=self.parameters.outputs.device)
+        if self.noted is None:
+            self.noted = HeadTensors(self.layers, len(self.parameters.matrices[0]), rows.device)
+        for mine, noted in zip(self.parameters.matrices, self.noted.matrices, strict=True):
+            noted.index_copy_(0, rows, mine if len(rows) == len(mine) else mine.index_select(0, rows))
+
+    def remembered(self, member: int) -> dict[str, Tensor]:
+        assert self.noted is not None
+        return {name: tensor[member].cpu().clone() for name, tensor in self.noted.named()}
 
     def _workspace(self, num_heads: int, depth: int, num_examples: int) -> tuple[Tensor, Tensor]:
         """A matrix `(K · units + 16, B)` to write, whose rows each begin at a cache line; and as `(K, units, B)`."""
@@ -178,3 +189,10 @@ class StackedHeads(Learner):
         device = self.parameters.outputs.device
         whole = torch.empty(num_rows + LINE, padded(num_examples), device=device)[:, :num_examples]
         return whole, whole[:num_rows].view(num_heads, -1, num_examples)
+
+
+def _norms(matrix: Tensor) -> Tensor:
+    """Of each row."""
+    if matrix.is_cuda:
+        return torch.linalg.vector_norm(matrix, dim=1)
+    return torch.stack([torch.linalg.vector_norm(row) for row in matrix])

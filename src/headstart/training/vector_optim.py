@@ -81,6 +81,9 @@ def torch_optimizer(rule: Rule, groups: list[dict[str, Any]]) -> torch.optim.Opt
 class StackedOptimizer(ABC):
     """Updates parameters `(K, P)` in place; all of them decay, or none."""
 
+    is_static = True
+    """Whether steps are always the same operations on the same memory, from now on."""
+
     @abstractmethod
     def begin(self, parameters: Tensor, gradients: Tensor) -> None:
         """Say where parameters and gradients lie from now on; steps may overwrite the gradients."""
@@ -215,6 +218,7 @@ class StackedSGD(StackedOptimizer):
         self.rules, self.decays = list(rules), decays
         _, self.has_momentum, self.nesterov = rules[0].fusion_key
         self.momentum: Tensor | None = None
+        self.is_static = not self.has_momentum
         self._columns(parameters)
 
     def begin(self, parameters: Tensor, gradients: Tensor) -> None:
@@ -234,7 +238,7 @@ class StackedSGD(StackedOptimizer):
             gradients.add_(parameters * self.decay)
         if self.has_momentum:
             if self.momentum is None:
-                self.momentum = gradients.clone()
+                self.momentum, self.is_static = gradients.clone(), True
             else:
                 self.momentum.mul_(self.damping).add_(gradients * self.intake)
             if self.nesterov:
