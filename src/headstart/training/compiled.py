@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -38,7 +38,7 @@ def compiled(function: Function) -> Function:
     # beyond its limits the compiler would go on uncompiled, and say nothing
     config.recompile_limit, config.accumulated_recompile_limit = MOST, MOST * MOST
     config.fail_on_recompile_limit_hit = True
-    return torch.compile(function)
+    return cast(Function, torch.compile(function))
 
 
 def eager() -> AbstractContextManager[Any]:
