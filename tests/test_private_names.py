@@ -55,6 +55,10 @@ KNOWN = {
     "training/thaw.py": {"_NormBase"},
     # What torch's optimizers call with fused=True, for one head of many at its own rate
     "training/vector_optim.py": {"_fused_adamw_", "_fused_sgd_"},
+    # How often torch's compiler may compile the same code anew: its documentation names the setting so
+    "training/compiled.py": {"_dynamo"},
+    # Tensors out of what holds them and back, as torch's own graphs and compiler do it
+    "training/epoch_graph.py": {"_pytree"},
     # torch's counter of operations passes over fused attention on a CPU
     "training/work.py": {
         "_scaled_dot_product_flash_attention_for_cpu",

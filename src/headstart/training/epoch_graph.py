@@ -32,7 +32,8 @@ class EpochGraph:
         if which not in self.recorded and not self._record(which, work, tensors, how):
             return work(given)
         graph, held, results = self.recorded[which]
-        torch._foreach_copy_(held, tensors)
+        for place, tensor in zip(held, tensors, strict=True):
+            place.copy_(tensor)
         graph.replay()
         return [result.clone() for result in results]
 
