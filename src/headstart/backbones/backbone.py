@@ -129,8 +129,9 @@ class BackboneFactory(ABC):
         """A batch of the largest examples there may be, read so, on the meta device; `None` where it is not known."""
         return None
 
-    def for_pictures(self, size: Sides | None, fit: str | None = None) -> "BackboneFactory":
-        """The same for pictures of `size` pixels, brought to it by `fit` (`data.fit`); `None`: as its weights say.
+    def for_pictures(self, size: Sides | None, fit: str | None = None, channels: int = 3) -> "BackboneFactory":
+        """The same for pictures of so many channels and `size` pixels, brought to it by `fit` (`data.fit`); `None`: as
+        its weights say.
 
         Raises:
             InputError: if that contradicts what it was told itself.

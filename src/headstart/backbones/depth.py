@@ -31,13 +31,15 @@ class _Span:
     last: int
 
 
-def depth_groups(model: nn.Module, size: tuple[int, int], granularity: Granularity, prefix: str) -> list[DepthGroup]:
+def depth_groups(
+    model: nn.Module, size: tuple[int, int], granularity: Granularity, prefix: str, channels: int = 3
+) -> list[DepthGroup]:
     """Every parameter and buffer of `model` (timm, classifier removed) in exactly one group, from input to output.
 
     `size` is the picture's height and width in pixels; `prefix` goes before every tensor's name. Adapters injected into
     the model belong to the group of the layer that holds them. Raises `InputError` if the model has no order of depth.
     """
-    uses = trace_uses(model, size)
+    uses = trace_uses(model, size, channels)
     spans = _merge_overlapping(_blocks(model, uses))
     if not spans:
         raise InputError(f"{type(model).__name__} cannot be put in an order of depth: no blocks were found in it.")

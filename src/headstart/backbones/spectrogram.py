@@ -1,6 +1,5 @@
 """timm's vision models on sounds, as configured: checked, identified and built."""
 
-from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from functools import cached_property
@@ -12,9 +11,10 @@ from torch import Tensor, nn
 
 from headstart.backbones import checkpoint
 from headstart.backbones.backbone import BackboneFactory, Reading, WeightsRecord, in_json
+from headstart.backbones.channels import adapted
 from headstart.backbones.masks import BAND_MASKS, TIME_MASKS
 from headstart.backbones.spectrogram_mel import LogMel, MelSettings, mel_filters
-from headstart.backbones.spectrogram_model import SpectrogramBackbone, one_channel
+from headstart.backbones.spectrogram_model import SpectrogramBackbone
 from headstart.backbones.timm import Timm
 from headstart.backbones.timm_create import Created, create, skipped_init
 from headstart.backbones.waveforms import sound_shapes
@@ -168,7 +168,7 @@ class Spectrogram(BackboneFactory):
             model = pictures.one_channel().model
         if load:
             found, record = pictures.fitting_state(probe)
-            checkpoint.load_strictly(model, one_channel(found.state, model, _adapt()), record.source)
+            checkpoint.load_strictly(model, adapted(found.state, model, 1)[0], record.source)
         return SpectrogramBackbone(
             model,
             probe.shape[1],
@@ -199,13 +199,6 @@ class _Pictures(Timm):
             with suppress(InputError), torch.random.fork_rng(devices=[]), skipped_init():
                 return super().fitting_state(self.one_channel())
             raise
-
-
-def _adapt() -> Callable[[int, Tensor], Tensor]:
-    """timm's own way from three channels to fewer."""
-    from timm.models import adapt_input_conv
-
-    return adapt_input_conv
 
 
 def _problems(settings: MelSettings) -> list[str]:

@@ -1,7 +1,5 @@
 """A live timm model that reads sounds as grey pictures: their log-mel spectrograms."""
 
-from collections.abc import Callable, Mapping
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -69,18 +67,3 @@ class SpectrogramBackbone(TimmBackbone):
         waveform = torch.randn(2, self.example_samples, generator=rng).to(device)
         lengths = torch.tensor([self.example_samples, self.example_samples * 2 // 3 + 1], device=device)
         return self.pictures({"waveform": waveform, "lengths": lengths})
-
-
-def one_channel(
-    state: Mapping[str, Tensor], model: nn.Module, adapt: Callable[[int, Tensor], Tensor]
-) -> dict[str, Tensor]:
-    """The tensors of a model for three channels, for `model`, the same for one.
-
-    Kernels that see the picture are summed over its channels by `adapt` (timm's), so that a grey picture gives what it
-    gave in three equal channels.
-    """
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    return {
-        name: tensor if shapes.get(name) in (None, tensor.shape) else adapt(1, tensor.float())
-        for name, tensor in state.items()
-    }

@@ -1,7 +1,10 @@
 """timm's vision models as configured: checked, identified and built."""
 
 import inspect
-from contextlib import nullcontext
+import logging
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from functools import cache, cached_property, partial
 from typing import Annotated, Any, Literal, get_args
 
@@ -11,6 +14,7 @@ from torch import Tensor, nn
 
 from headstart.backbones import checkpoint, checkpoint_file, hub, weights
 from headstart.backbones.backbone import Backbone, BackboneFactory, Reading, WeightsRecord, in_json
+from headstart.backbones.channels import adapted, channel_values
 from headstart.backbones.timm_create import Created, create, skipped_init
 from headstart.backbones.timm_model import CropMode, Interpolation, Preprocessing, TimmBackbone
 from headstart.backbones.timm_trial import Trial, TrialError, try_out
@@ -18,7 +22,9 @@ from headstart.compat import declare_torchvision_operators
 from headstart.config.ranges import Extent, Fraction, Multiplier, ProperFraction, Spread
 from headstart.config.sides import Sides, as_setting, height_width, sides_of, told
 from headstart.errors import InputError, unknown
-from headstart.names import plural
+from headstart.names import listed, plural
+
+log = logging.getLogger(__name__)
 
 _OURS = frozenset(
     {"pretrained", "num_classes", "checkpoint_path", "cache_dir", "features_only", "in_chans", "img_size", "scriptable"}
@@ -47,6 +53,8 @@ class Timm(BackboneFactory):
 
     modality: Literal["vision"] = "vision"
     reads_one_size = True
+    channels = 3
+    """Of the pictures that it reads; weights for three are adapted to others as timm does it."""
 
     def __init__(
         self,
@@ -80,13 +88,20 @@ class Timm(BackboneFactory):
         self.channels_last = channels_last
         self.arguments = dict(arguments or {})
 
-    def for_pictures(self, size: Sides | None, fit: str | None = None) -> "Timm":
-        own = {name: value for name, value in vars(self).items() if name in _settings()}
+    def for_pictures(self, size: Sides | None, fit: str | None = None, channels: int = 3) -> "Timm":
+        own = self._own
         if size is not None:
             own["size"] = size
         if fit is not None:
             own |= self._fitted(fit)
-        return Timm(self.name, **own)
+        made = Timm(self.name, **own)
+        made.channels = channels
+        return made
+
+    @property
+    def _own(self) -> dict[str, Any]:
+        """Its settings but for its name."""
+        return {name: value for name, value in vars(self).items() if name in _settings()}
 
     def _fitted(self, fit: str) -> dict[str, Any]:
         """Settings of ours that `data.fit` comes to."""
@@ -136,7 +151,7 @@ class Timm(BackboneFactory):
         return WeightsRecord(file.source, None if path is None else weights.file_sha256(path))
 
     def shapes(self, num_examples: int, **reading: Any) -> dict[str, Tensor]:
-        shape = num_examples, 3, *height_width(reading["size"])
+        shape = num_examples, self.channels, *height_width(reading["size"])
         return {"pixels": torch.empty(shape, dtype=torch.uint8, device="meta")}
 
     def reading(self) -> Reading:
@@ -154,12 +169,15 @@ class Timm(BackboneFactory):
         config = self._config
         return Preprocessing(
             size=self.size or self._own_size,
-            mean=tuple(self.mean or config.mean),
-            std=tuple(self.std or config.std),
+            mean=tuple(self.mean or self._per_channel(config.mean)),
+            std=tuple(self.std or self._per_channel(config.std)),
             interpolation=self.interpolation or config.interpolation,
             crop_pct=self.crop_pct or config.crop_pct,
             crop_mode=self.crop_mode or config.crop_mode,
         )
+
+    def _per_channel(self, values: Sequence[float]) -> tuple[float, ...]:
+        return tuple(values if self.channels == 3 else channel_values(values, self.channels))
 
     # --- building -----------------------------------------------------------------------------------------------------
 
@@ -187,6 +205,8 @@ class Timm(BackboneFactory):
 
     def _create_arguments(self, size: Sides | None = None) -> dict[str, Any]:
         arguments = dict(self.arguments)
+        if self.channels != 3:
+            arguments["in_chans"] = self.channels
         if self._config.fixed_input_size:
             sides = size or self.preprocessing.size
             arguments["img_size"] = sides if isinstance(sides, int) else list(sides)
@@ -209,9 +229,10 @@ class Timm(BackboneFactory):
             f"backbone.arguments cannot set {name!r}: it is set here." for name in sorted(_OURS & {*self.arguments})
         ]
         for key, values in (("mean", self.mean), ("std", self.std)):
-            if values is not None and len(values) != 3:
+            if values is not None and len(values) != self.channels:
+                each = "each of red, green, blue" if self.channels == 3 else "each channel"
                 problems.append(
-                    f"backbone.{key} must have 3 values, one for each of red, green, blue, but got {values}."
+                    f"backbone.{key} must have {plural(self.channels, 'value')}, one for {each}, but got {values}."
                 )
         problems += self._preprocessing_problems()
         if problems:
@@ -240,7 +261,8 @@ class Timm(BackboneFactory):
         return sides_of(self._config.input_size[-2:])
 
     def _tried(self, size: Sides) -> Trial:
-        return try_out(partial(self._create, size, without_init=True), size, is_own=size == self._own_size)
+        make = partial(self._create, size, without_init=True)
+        return try_out(make, size, size == self._own_size, self.channels)
 
     def _other_sizes(self, step: int) -> str:
         """Advice: the sizes nearest to the one asked for that the model reads in full, and that of its weights."""
@@ -290,7 +312,39 @@ class Timm(BackboneFactory):
         return f" {found.place}" if found.is_choice else ""
 
     def fitting_state(self, created: Created) -> tuple[checkpoint.FoundModel, WeightsRecord]:
-        """The file's tensors under the model's names, without the old classifier; `InputError` if they don't fit."""
+        """The file's tensors under the model's names, without the old classifier; `InputError` if they don't fit.
+
+        For other pictures than those of three channels, the tensors are a file's for three, adapted, or one's for as
+        many.
+        """
+        if self.channels == 3:
+            return self._fitting(created)
+        try:
+            found, record = self._in_colour._fitting(self._in_colour.probe)
+        except InputError:
+            with suppress(InputError):
+                return self._fitting(created)
+            raise
+        state, changed = adapted(found.state, created.model, self.channels)
+        self._say_adapted(changed, record.source)
+        return replace(found, state=state), record
+
+    @cached_property
+    def _in_colour(self) -> "Timm":
+        """The same for pictures in red, green and blue, which weights are usually for."""
+        return Timm(self.name, **{**self._own, "mean": None, "std": None})
+
+    def _say_adapted(self, changed: Sequence[str], source: str) -> None:
+        how = "are summed" if self.channels == 1 else f"are repeated in turn and multiplied by 3/{self.channels}"
+        mean, std = (", ".join(f"{value:.3g}" for value in values[:4]) + (", …" if len(values) > 4 else "")
+                     for values in (self.preprocessing.mean, self.preprocessing.std))  # fmt: skip
+        log.warning(
+            "Pictures have %s, and %s is for three: its kernels for red, green and blue %s (%s). Mean %s, std %s.",
+            *(plural(self.channels, "channel"), source, how, listed(changed), mean, std),
+        )
+
+    def _fitting(self, created: Created) -> tuple[checkpoint.FoundModel, WeightsRecord]:
+        """As `fitting_state`, of just these channels."""
         file = self._located
         model: Any = created.model
         path = file.fetch() if isinstance(file, hub.HubFile) else file.path
@@ -335,7 +389,8 @@ class Timm(BackboneFactory):
     def _with_classifier(self) -> dict[str, Tensor]:
         """The whole model's tensors, without memory."""
         with torch.device("meta"):
-            return create(self.name, **self._create_arguments()).model.state_dict()
+            arguments = {**self._create_arguments(), "in_chans": 3}
+            return create(self.name, **arguments).model.state_dict()
 
 
 def _rest(size: Sides, unread: tuple[int, int]) -> str:

@@ -18,7 +18,7 @@ CropMode = Literal["center", "squash", "border"]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a picture goes through on its way in: `size` in pixels, `mean` and `std` per channel of values 0 to 1.
+    """What a picture goes through on its way in: `size` in pixels, `mean` and `std` of each channel's values, 0 to 1.
 
     `size` is the side of squares, or height and width; `crop_mode` says how a picture of another shape is brought to
     it: `center`, `squash` or `border`, as timm calls them.
@@ -32,10 +32,14 @@ class Preprocessing:
     crop_mode: str = "center"
 
     @property
+    def channels(self) -> int:
+        return len(self.mean)
+
+    @property
     def in_timm(self) -> dict[str, Any]:
         """As timm's configurations and `timm.data.create_transform` have it."""
         return {
-            "input_size": [3, *height_width(self.size)],
+            "input_size": [self.channels, *height_width(self.size)],
             "interpolation": self.interpolation,
             "crop_pct": self.crop_pct,
             "crop_mode": self.crop_mode,
@@ -47,6 +51,8 @@ class Preprocessing:
     def sizing(self) -> dict[str, Any]:
         """What the data room has to know; the way of most models, `center`, goes without saying."""
         plain = {"size": self.size, "interpolation": self.interpolation, "crop_pct": self.crop_pct}
+        if self.channels != 3:
+            plain["channels"] = self.channels
         if self.crop_mode == "center":
             return plain
         fill = {"fill": [round(255 * value) for value in self.mean]} if self.crop_mode == "border" else {}
@@ -54,7 +60,7 @@ class Preprocessing:
 
 
 class TimmBackbone(Backbone):
-    """A timm model without its classifier: `{"pixels": (B, 3, H, W)}` → pooled features `(B, num_features)`.
+    """A timm model without its classifier: `{"pixels": (B, C, H, W)}` → pooled features `(B, num_features)`.
 
     Pixels are uint8, or float from 0 to 1; they are scaled and normalised here, on the device they are on.
     """
@@ -119,7 +125,8 @@ class TimmBackbone(Backbone):
             self._groups, self._cuts, self._grouped = {}, None, present
         if granularity not in self._groups:
             size = height_width(self.preprocessing.size)
-            self._groups[granularity] = depth_groups(self.model, size, granularity, prefix="model.")
+            made = depth_groups(self.model, size, granularity, "model.", self.preprocessing.channels)
+            self._groups[granularity] = made
         return list(self._groups[granularity])
 
     def channel_axis(self, values: Tensor) -> int:
@@ -145,6 +152,6 @@ class TimmBackbone(Backbone):
         return self._cuts
 
     def _random_pixels(self) -> Tensor:
-        shape = (2, 3, *height_width(self.preprocessing.size))
+        shape = (2, self.preprocessing.channels, *height_width(self.preprocessing.size))
         pixels = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0)).to(torch.uint8)
         return self.normalised(pixels.to(next(self.model.parameters()).device))

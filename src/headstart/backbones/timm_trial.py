@@ -39,7 +39,7 @@ class TrialError(Exception):
         self.step = step
 
 
-def try_out(make: Callable[[], Created], size: Sides, is_own: bool = False) -> Trial:
+def try_out(make: Callable[[], Created], size: Sides, is_own: bool = False, channels: int = 3) -> Trial:
     """Make a model and let it read a picture of `size` pixels; nothing is computed where that can be avoided.
 
     That cannot be where a model looks values up by their place: on the meta device no place is out of range. `is_own`:
@@ -49,13 +49,13 @@ def try_out(make: Callable[[], Created], size: Sides, is_own: bool = False) -> T
         TrialError: whatever was wrong; timm raises all kinds of exceptions.
     """
     try:
-        trial, looks_up = _tried(make, size, torch.device("meta"))
+        trial, looks_up = _tried(make, size, channels, torch.device("meta"))
         if is_own or not looks_up:
             return trial
     except TrialError as error:
         if not _needs_values(error.__cause__):
             raise
-    return _tried(make, size, torch.device("cpu"))[0]
+    return _tried(make, size, channels, torch.device("cpu"))[0]
 
 
 def _needs_values(error: BaseException | None) -> bool:
@@ -63,7 +63,7 @@ def _needs_values(error: BaseException | None) -> bool:
     return isinstance(error, NotImplementedError) or (isinstance(error, RuntimeError) and "meta" in str(error))
 
 
-def _tried(make: Callable[[], Created], size: Sides, device: torch.device) -> tuple[Trial, bool]:
+def _tried(make: Callable[[], Created], size: Sides, channels: int, device: torch.device) -> tuple[Trial, bool]:
     """The trial, and whether the model looks values up."""
     patching = _Patching(size)
     try:
@@ -71,7 +71,7 @@ def _tried(make: Callable[[], Created], size: Sides, device: torch.device) -> tu
             with device:
                 created = make()
             with patching:
-                features = created.model.eval()(torch.zeros(1, 3, *height_width(size), device=device))
+                features = created.model.eval()(torch.zeros(1, channels, *height_width(size), device=device))
             created.model.train()
     except Exception as error:
         raise TrialError(error, patching.patches.step) from error

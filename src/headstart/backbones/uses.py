@@ -25,7 +25,7 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
-def trace_uses(model: nn.Module, size: tuple[int, int]) -> Uses:
+def trace_uses(model: nn.Module, size: tuple[int, int], channels: int = 3) -> Uses:
     """Run `model` in eval mode on the meta device (no arithmetic, nothing in it changes) and note what is used when."""
     tracer = Tracer()
     modes = [(module, module.training) for module in model.modules()]
@@ -36,7 +36,7 @@ def trace_uses(model: nn.Module, size: tuple[int, int]) -> Uses:
             module.training = False
         with _on_meta(model) as names, torch.no_grad(), torch.random.fork_rng(devices=[]), tracer:
             tracer.names = names
-            model(torch.empty(1, 3, *size, dtype=floats, device="meta"))
+            model(torch.empty(1, channels, *size, dtype=floats, device="meta"))
     finally:
         for module, training in modes:
             module.training = training

@@ -205,8 +205,9 @@ def _factory(node: Mapping[str, Any], cfg: DictConfig) -> Any:
     factory = binding.construct(
         {key: value for key, value in node.items() if key != "space"}, "backbone", BackboneFactory
     )
-    data = _data(cfg)
-    return factory.for_pictures(getattr(data, "size", None), getattr(data, "fit", None))
+    from headstart.run.chosen import pictures_of
+
+    return factory.for_pictures(*pictures_of(_data(cfg)))
 
 
 def _can_be_solved(backbone: str, rest: Sequence[str]) -> bool:

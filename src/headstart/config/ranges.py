@@ -37,6 +37,8 @@ Side = Annotated[int, Ge(8), Le(4096)]
 """Side of a picture, in pixels."""
 Extent = Side | Annotated[list[Side], Len(2, 2)]
 """Side of a square picture, or height and width."""
+Channels = Annotated[int, Ge(1), Le(64)]
+"""Of a picture."""
 Seconds = Annotated[float, Ge(0.01), Le(3600)]
 """Length of a sound."""
 Tokens = Annotated[int, Ge(2), Le(1_000_000)]

@@ -26,6 +26,8 @@ class Augmentation:
     """Whether that has to be a part of the whole example, wherever there is such a thing."""
     adds: frozenset[str] = frozenset()
     """Inputs that it puts beside those of the data, for a backbone that reads them."""
+    of_colours: bool = False
+    """Whether it does to a picture what is defined for grey and for red, green and blue alone."""
     mixes: bool = False
     """Whether `batch` mixes examples, so that labels become shares."""
 
@@ -33,7 +35,7 @@ class Augmentation:
     """Whether its settings are such that nothing is changed, though it could be."""
 
     def example(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One example, without a batch dimension and as it was read (`pixels` `(3, H, W)` uint8), changed.
+        """One example, without a batch dimension and as it was read (`pixels` `(C, H, W)` uint8), changed.
 
         `whole` is beside it where parts are to be cut out of that, of whatever shape.
         """

@@ -36,7 +36,7 @@ class DecodedExamples(Examples):
 
 
 class DecodedPictures(DecodedExamples):
-    """Pictures: `pixels` `(B, 3, H, W)`, uint8. Where nothing holds them all, each is made when it is asked for.
+    """Pictures: `pixels` `(B, C, H, W)`, uint8. Where nothing holds them all, each is made when it is asked for.
 
     Args:
         num_pictures: How many there are.
@@ -46,14 +46,21 @@ class DecodedPictures(DecodedExamples):
     """
 
     def __init__(
-        self, room: str, num_pictures: int, size: Sides, described: str, making: str, cache_bytes: CacheBytes = "auto"
+        self,
+        room: str,
+        num_pictures: int,
+        size: Sides,
+        described: str,
+        making: str,
+        cache_bytes: CacheBytes = "auto",
+        channels: int = 3,
     ) -> None:
         self._num_pictures, self._making = num_pictures, making
-        self._find(room, described, (num_pictures, 3, *height_width(size)), self._fill, cache_bytes)
+        self._find(room, described, (num_pictures, channels, *height_width(size)), self._fill, cache_bytes)
 
     @abstractmethod
     def _picture(self, place: int) -> np.ndarray:
-        """One picture `(3, H, W)`, uint8."""
+        """One picture `(C, H, W)`, uint8."""
 
     def __len__(self) -> int:
         return self._num_pictures
@@ -76,8 +83,9 @@ class DecodedPictures(DecodedExamples):
 
 
 def _png(pixels: Tensor) -> bytes:
-    """A picture `(3, H, W)`, uint8, as a PNG file."""
-    array = pixels.permute(1, 2, 0).contiguous().numpy()
+    """A picture `(C, H, W)`, uint8, as a PNG file: of more channels than three, the first three; of two, the first."""
+    shown = pixels[:3].permute(1, 2, 0) if len(pixels) >= 3 else pixels[0]
+    array = shown.contiguous().numpy()
     return _encoded(array.tobytes(), array.shape)
 
 

@@ -27,7 +27,7 @@ class ImageAugmentation(Augmentation):
     changes_examples = True
 
     def example(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`pixels` `(3, H, W)` uint8, changed; of the same size, whatever is cut out of `whole` where that is there."""
+        """`pixels` `(C, H, W)` uint8, changed; of the same size, whatever is cut out of `whole` where that is there."""
         rest = {name: tensor for name, tensor in inputs.items() if name not in ("pixels", "whole")}
         height, width = inputs["pixels"].shape[-2:]
         pixels = _made(self.transform, height, width)(inputs.get("whole", inputs["pixels"]))
@@ -93,6 +93,7 @@ class Standard(ImageAugmentation):
     ) -> None:
         self._min_scale, self._flip, self._jitter = min_scale, flip, jitter
         self._policy, self._erase, self._fill, self.views = policy, erase, fill, views
+        self.of_colours = policy is not None or jitter > 0
 
     def transform(self, v2: Any, size: tuple[int, int]) -> Any:
         steps = [_crop(v2, size, self._min_scale)]
@@ -116,7 +117,13 @@ def _policy(v2: Any, name: Policy, fill: int) -> Any:
     if name == "rand_augment":
         return v2.RandAugment(2, 9, num_magnitude_bins=31, fill=fill)
     blur = v2.GaussianBlur(kernel_size=5, sigma=(0.1, 2.0))
-    return v2.RandomChoice([v2.Grayscale(3), v2.RandomSolarize(128, p=1.0), blur])
+    return v2.RandomChoice([v2.Lambda(_without_colour), v2.RandomSolarize(128, p=1.0), blur])
+
+
+def _without_colour(pixels: Tensor) -> Tensor:
+    """In grey, with as many channels as before."""
+    grey: Tensor = _v2().functional.rgb_to_grayscale(pixels, num_output_channels=pixels.shape[-3])
+    return grey
 
 
 class TrivialAugment(ImageAugmentation):
@@ -126,6 +133,8 @@ class TrivialAugment(ImageAugmentation):
         fill: Grey (0 to 255) of what turning and shearing uncover.
         views: Versions of each picture kept for a frozen backbone: the picture as it is, then augmented.
     """
+
+    of_colours = True
 
     def __init__(self, fill: Grey = 0, views: Views = 1) -> None:
         self._fill = fill
@@ -144,6 +153,8 @@ class RandAugment(ImageAugmentation):
         fill: Grey (0 to 255) of what turning and shearing uncover.
         views: Versions of each picture kept for a frozen backbone: the picture as it is, then augmented.
     """
+
+    of_colours = True
 
     def __init__(self, num_ops: Operations = 2, magnitude: Magnitude = 9, fill: Grey = 0, views: Views = 1) -> None:
         self._num_ops = num_ops
@@ -180,7 +191,7 @@ class MixupCutmix(Light):
         self._alphas = (mixup_alpha, cutmix_alpha)
 
     def batch(self, inputs: dict[str, Tensor], targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """`pixels` `(B, 3, H, W)` uint8 and targets `(B, O)` mixed with their neighbours in the batch."""
+        """`pixels` `(B, C, H, W)` uint8 and targets `(B, O)` mixed with their neighbours in the batch."""
         mix = _mixer(*self._alphas)
         mixed, shares = mix(inputs["pixels"].float(), targets)
         return {**inputs, "pixels": mixed.round_().to(inputs["pixels"].dtype)}, shares

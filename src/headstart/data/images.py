@@ -2,11 +2,11 @@
 
 import hashlib
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from headstart.config.ranges import Bytes, Extent, Side
+from headstart.config.ranges import Bytes, Channels, Extent, Side
 from headstart.config.sides import Sides, sides_of
 from headstart.data import picture_facts
 from headstart.data.array_cache import CacheBytes
@@ -38,8 +38,10 @@ class ImageFiles(FileSource):
         value_range: list[float] | None,
         cache_side: int | None = None,
         fit: Fit | None = None,
+        channels: int = 3,
     ) -> None:
         super().__init__(shifts)
+        self.channels = channels
         self.size, self.fit = None if size is None else sides_of(size), fit
         self.cache_side = cache_side
         self._cache_bytes: CacheBytes = cache_bytes
@@ -76,11 +78,12 @@ class ImageFiles(FileSource):
         crop_pct: float = 1.0,
         crop_mode: CropMode = "center",
         fill: Sequence[int] = (0, 0, 0),
+        channels: int = 3,
     ) -> Pictures:
         """Pictures of `size` pixels, brought to it as `Sizing` says."""
-        red, green, blue = fill
-        sizing = Sizing(size, interpolation, crop_pct, crop_mode, (red, green, blue))
-        return Pictures(self.files, self.fingerprint, sizing, self.scales, self._cache_bytes, self.cache_side)
+        sizing = Sizing(size, interpolation, crop_pct, crop_mode, tuple(fill))
+        kept = self._cache_bytes, self.cache_side
+        return Pictures(self.files, self.fingerprint, sizing, self.scales, *kept, channels)
 
     def extents(self, places: Sequence[int]) -> list[tuple[int, int]]:
         found = []
@@ -91,10 +94,15 @@ class ImageFiles(FileSource):
 
     @property
     def reader(self) -> str:
-        return f"{READER} {decoders()}"
+        return f"{READER} {decoders()}" + (f" {self._asked}" if self._asked != 3 else "")
+
+    @property
+    def _asked(self) -> int:
+        """How many channels are asked for; of a shift, as many as of its origin."""
+        return self.origin.channels if isinstance(self.origin, ImageFiles) else self.channels
 
     def _verify(self) -> Verify:
-        return inspect_picture
+        return partial(inspect_picture, channels=self._asked)
 
     def _judge(self, findings: Sequence[Finding]) -> list[str]:
         return picture_facts.problems_of(findings, self.ids)
@@ -116,6 +124,8 @@ class ImageFolder(ImageFiles):
             trained at.
         fit: How a picture of another shape is brought to it: `crop` (its ends are cut off), `squash` (it is stretched)
             or `letterbox` (what it does not fill is grey); `None` for what the weights were trained with.
+        channels: 3 for red, green and blue; 1 for brightness alone; others for as many as each file must hold (pages of
+            a TIFF, bands).
         shifts: Extra test sets by name, each a folder of class folders or a table with columns `image`, `label`.
         cache_bytes: Most memory for decoded pictures where the disk has no room for them; "auto" for half of the free.
         value_range: Of pictures with more than 8 bits a value (16-bit and float TIFF, 16-bit PNG), the values that are
@@ -130,13 +140,14 @@ class ImageFolder(ImageFiles):
         root: str,
         size: Extent | None = None,
         fit: Fit | None = None,
+        channels: Channels = 3,
         shifts: dict[str, str] | None = None,
         cache_bytes: Bytes | Literal["auto"] = "auto",
         value_range: list[float] | None = None,
         cache_side: Side | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(size, shifts, cache_bytes, value_range, cache_side, fit)
+        super().__init__(size, shifts, cache_bytes, value_range, cache_side, fit, channels)
         self._root = Path(root).expanduser()
         self.name = name or folder_name(self._root)
 
@@ -155,7 +166,7 @@ class ImageCsv(ImageFiles):
         root: Where relative paths of pictures start; `None` for the table's own folder.
         image_column: Column with the path of the picture.
         label_column: Column with the label; several where each holds 0 or 1, or a number (see the task).
-        size, fit, cache_bytes, value_range, cache_side: As for `ImageFolder`.
+        size, fit, channels, cache_bytes, value_range, cache_side: As for `ImageFolder`.
         shifts: Extra test sets by name, each a table with the same columns or a folder of class folders.
         missing_values: Words that mean a missing value, as the empty cell does, in whatever case; `None` for those of
             `cells.MISSING`. Rows without a file or a label are left out.
@@ -174,6 +185,7 @@ class ImageCsv(ImageFiles):
         label_column: str | list[str] = "label",
         size: Extent | None = None,
         fit: Fit | None = None,
+        channels: Channels = 3,
         shifts: dict[str, str] | None = None,
         cache_bytes: Bytes | Literal["auto"] = "auto",
         missing_values: Words | None = None,
@@ -182,7 +194,7 @@ class ImageCsv(ImageFiles):
         cache_side: Side | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(size, shifts, cache_bytes, value_range, cache_side, fit)
+        super().__init__(size, shifts, cache_bytes, value_range, cache_side, fit, channels)
         self._path = Path(path).expanduser()
         self.name = name or table_name(self._path)
         self._root = self._path.parent if root is None else Path(root).expanduser()

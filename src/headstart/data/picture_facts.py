@@ -10,11 +10,20 @@ from headstart.names import agreeing, listed, plural
 _NAMES = {"integer": "whole numbers", "float": "fractions"}
 READ_OTHERWISE = {
     "colour": "have 16 bits a colour, read by their upper 8",
+    "coloured": "have colours, of which brightness alone is read (data.channels=1)",
     "frames": "are animated or have several pages, of which the first is read",
     "clear": "are transparent in places, and are laid over white",
     "long": "are more than 32 times as long as wide, so that little of them is seen",
 }
 """By fact, what is to be said of pictures that have it."""
+_IN_RECORD = {
+    "colour": "upper_8_of_16_bits",
+    "coloured": "brightness_only",
+    "frames": "first_frame_only",
+    "clear": "over_white",
+    "long": "very_long",
+}
+"""What the record calls these facts."""
 _ENOUGH = 64
 """Of 256: a data set of 16-bit colours that reaches this high is read well enough by its upper 8 bits."""
 
@@ -79,8 +88,7 @@ def record_of(findings: Sequence[Finding], scales: Scales) -> dict[str, Any]:
         for kind, found in _held(findings).items()
         if kind != "colour"
     }
-    names = {"colour": "upper_8_of_16_bits", "frames": "first_frame_only", "clear": "over_white", "long": "very_long"}
-    return {**({"values": values} if values else {}), **{names[name]: n for name, n in counts.items() if n}}
+    return {**({"values": values} if values else {}), **{_IN_RECORD[name]: n for name, n in counts.items() if n}}
 
 
 def _held(findings: Sequence[Finding]) -> Mapping[str, list[tuple[float, float, float]]]:

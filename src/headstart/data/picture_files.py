@@ -9,7 +9,8 @@ from functools import cache
 from typing import Any
 
 from headstart.data.class_folders import Kind
-from headstart.data.picture_values import Scales, as_grey, depth_of, extremes, scale_of
+from headstart.data.picture_values import Depth, Scales, as_grey, depth_of, extremes, scale_of
+from headstart.names import plural
 from headstart.system.cache import versions
 
 _LARGE = 1 << 25
@@ -22,6 +23,9 @@ _UNSAFE = frozenset({"EPS"})
 """What Pillow reads by running another program, Ghostscript."""
 _NO_FRAMES = frozenset({"MPO", "PSD", "ICO", "ICNS"})
 """Whose further pictures are previews, layers or other sizes of the first."""
+
+_BANDED = frozenset({"L", "LA", "RGB", "RGBA", "RGBX", "CMYK"})
+"""Modes whose bands are what the file holds."""
 
 _one_at_a_time = threading.Lock()
 
@@ -72,42 +76,96 @@ def read_picture(content: bytes, scales: Scales | None = None) -> Any:
         return as_rgb(image, scales)
 
 
+def read_planes(content: bytes, scales: Scales | None, channels: int) -> list[Any]:
+    """A picture in its planes (see `planes_of`)."""
+    with opened(content) as image:
+        return planes_of(image, scales, channels)
+
+
 def as_rgb(image: Any, scales: Scales | None = None) -> Any:
     """An opened picture as `read_picture` gives it."""
+    return _opaque(image, scales).convert("RGB")
+
+
+def planes_of(image: Any, scales: Scales | None = None, channels: int = 3) -> list[Any]:
+    """An opened picture of so many channels: in RGB, or in planes of grey, as `data.channels` asks for it.
+
+    One plane is brightness (ITU-R 601: 0.299 red, 0.587 green, 0.114 blue). More are the bands of the file, or the
+    pages of a TIFF, each by itself.
+    """
+    if channels == 3:
+        return [as_rgb(image, scales)]
+    if channels == 1:
+        return [_opaque(image, scales).convert("L")]
+    return [plane for page in pages(image) for plane in _bands(page, scales)]
+
+
+def pages(image: Any) -> Iterator[Any]:
+    """An opened picture at each of its pages, where it is a TIFF; other pictures have one."""
+    for number in range(num_pages(image)):
+        if number:
+            image.seek(number)
+        yield image
+
+
+def num_pages(image: Any) -> int:
+    return int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+
+
+def _opaque(image: Any, scales: Scales | None) -> Any:
+    """Upright, in 8 bits, over white."""
     from PIL import Image
 
     depth = depth_of(image)
     _load_upright(image)
     if depth is not None and depth.kind != "colour":
-        known = (scales or {}).get(depth.kind) or scale_of(depth.kind, [(*extremes(image), depth.declared)])
-        return as_grey(image, known, depth.is_reversed).convert("RGB")
+        return _in_grey(image, depth, scales)
     if has_alpha(image):
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image
 
 
-def check_values(image: Any, content: bytes) -> str | None:
+def _bands(page: Any, scales: Scales | None) -> list[Any]:
+    """A page's bands, upright and in 8 bits; what names colours otherwise (palettes, YCbCr …) in red, green, blue."""
+    depth = depth_of(page)
+    _load_upright(page)
+    if depth is not None and depth.kind != "colour":
+        return [_in_grey(page, depth, scales)]
+    if page.mode == "1":
+        return [page.convert("L")]
+    return list((page if page.mode in _BANDED else page.convert("RGB")).split())
+
+
+def _in_grey(image: Any, depth: Depth, scales: Scales | None) -> Any:
+    known = (scales or {}).get(depth.kind) or scale_of(depth.kind, [(*extremes(image), depth.declared)])
+    return as_grey(image, known, depth.is_reversed)
+
+
+def check_values(image: Any, content: bytes, channels: int = 3) -> str | None:
     """Of an opened picture and its file, the kind of values if they have more than 8 bits.
 
     Raises:
-        ValueError: if they cannot be brought to 0 to 255.
+        ValueError: if they cannot be brought to 0 to 255, or it has not so many channels.
     """
     depth = depth_of(image)
     _refuse_signed_bytes(image)
-    if depth is not None and depth.kind != "colour":
-        inspect_picture(content)
+    if channels not in (1, 3) or (depth is not None and depth.kind != "colour"):
+        inspect_picture(content, channels)
     return None if depth is None else depth.kind
 
 
-def inspect_picture(content: bytes) -> dict[str, Any]:
+def inspect_picture(content: bytes, channels: int = 3) -> dict[str, Any]:
     """Decode a picture in full, and tell what is odd about it; raises whatever the decoder raises.
 
     Facts: `depth` (kind, lowest and highest value, declared white), `frames` (true where there are more than the one
-    that is read), `clear` (true where something is transparent), `long` (width and height).
+    that is read), `clear` (true where something is transparent), `long` (width and height), `coloured` (true where one
+    channel is asked for, and colours are lost).
     """
     with opened(content) as image:
         facts = shape_facts(image)
+        if channels not in (1, 3):
+            return _inspect_planes(image, channels, facts)
         depth = depth_of(image)
         _refuse_signed_bytes(image)
         _load_upright(image)
@@ -116,9 +174,45 @@ def inspect_picture(content: bytes) -> dict[str, Any]:
         if is_clear(image):
             facts["clear"] = True
         image = image.convert("RGB")
+        if channels == 1 and _is_coloured(image):
+            facts["coloured"] = True
         if depth is not None:
             facts["depth"] = ["colour", 0, max(high for _, high in image.getextrema()), 0]
         return facts
+
+
+def _inspect_planes(image: Any, channels: int, facts: dict[str, Any]) -> dict[str, Any]:
+    """The same of the planes of a picture, which are all read."""
+    facts.pop("frames", None)
+    depths, sizes, num_planes = [], set(), 0
+    for page in pages(image):
+        depth = depth_of(page)
+        _refuse_signed_bytes(page)
+        if depth is not None and depth.kind != "colour":
+            _load_upright(page)
+            depths.append((depth.kind, *extremes(page), depth.declared))
+            num_planes += 1
+        else:
+            num_planes += len(_bands(page, None))
+        sizes.add(page.size)
+    if num_planes != channels:
+        raise ValueError(f"it holds {plural(num_planes, 'channel')}, and data.channels asks for {channels}")
+    if len(sizes) > 1:
+        raise ValueError("its pages differ in size")
+    if not depths:
+        return facts
+    kinds, lows, highs, declared = zip(*depths, strict=True)
+    if len(set(kinds)) > 1 or len(depths) != num_pages(image):
+        raise ValueError("its pages hold values of several kinds")
+    return {**facts, "depth": [kinds[0], min(lows), max(highs), max(declared)]}
+
+
+def _is_coloured(image: Any) -> bool:
+    """Whether a picture in RGB is more than grey."""
+    from PIL import ImageChops
+
+    red, green, blue = image.split()
+    return any(ImageChops.difference(red, other).getbbox() is not None for other in (green, blue))
 
 
 def shape_facts(image: Any) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from headstart.config.sides import height_width
 from headstart.data.array_cache import CacheBytes
 from headstart.data.decoded import DecodedPictures
 from headstart.data.file_check import CheckedFiles
-from headstart.data.picture_files import as_rgb, decoders, opened
+from headstart.data.picture_files import decoders, opened, planes_of
 from headstart.data.picture_values import Scales
-from headstart.data.sizing import Sizing, fit
+from headstart.data.sizing import Sizing, fit_planes
 from headstart.data.whole_pictures import WholePictures
 
 TIMES = 2
@@ -20,13 +20,14 @@ READER = "pictures 2"
 
 
 class Pictures(DecodedPictures):
-    """Pictures from files: `pixels` `(B, 3, H, W)`, uint8.
+    """Pictures from files: `pixels` `(B, C, H, W)`, uint8.
 
     Args:
         files: Their contents.
         fingerprint: Names the contents, for finding the array again.
         sizing: How they are brought to one size.
         scales: Black and white of values of more than 8 bits (see `picture_values`).
+        channels: How many they have (see `picture_files.planes_of`).
         cache_side: Longest side of whole pictures, where augmentations are to cut from these.
     """
 
@@ -38,24 +39,32 @@ class Pictures(DecodedPictures):
         scales: Scales | None = None,
         cache_bytes: CacheBytes = "auto",
         cache_side: int | None = None,
+        channels: int = 3,
     ) -> None:
         self._files, self._cache_side, self._cache_bytes = files, cache_side, cache_bytes
-        self._described = f"{READER} {decoders()} {fingerprint}"
+        self._channels = channels
+        self._described = f"{READER} {decoders()} {fingerprint}" + (f" {channels}" if channels != 3 else "")
         self._whole: WholePictures | None = None
         self._sizing, self._scales = sizing, dict(scales or {})
         how = f"{self._described} {sizing} {self._scales}"
-        super().__init__("pictures", len(files), sizing.size, how, "Decoding", cache_bytes)
+        super().__init__("pictures", len(files), sizing.size, how, "Decoding", cache_bytes, channels)
 
     def _picture(self, place: int) -> np.ndarray:
         with opened(self._files(place)) as image:
-            return fit(as_rgb(image, self._scales), self._sizing)
+            return fit_planes(planes_of(image, self._scales, self._channels), self._sizing)
 
     def uncut(self, needed: bool) -> WholePictures | None:
         side = self._cache_side or (TIMES * max(height_width(self._sizing.size)) if needed else None)
         if side is not None and self._whole is None:
             described = f"{self._described} {self._scales}"
             self._whole = WholePictures(
-                self._files, described, side, self._sizing.interpolation, self._scales, self._cache_bytes
+                self._files,
+                described,
+                side,
+                self._sizing.interpolation,
+                self._scales,
+                self._cache_bytes,
+                self._channels,
             )
         return self._whole
 

@@ -1,6 +1,7 @@
 """Pictures brought to the size that a backbone reads, as timm's evaluation transform does it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -27,14 +28,14 @@ class Sizing:
         crop_mode: `center`: the picture is resized so that it just covers these, and what sticks out is cut off;
             `squash`: its sides become these, whatever the shape; `border`: it is resized so that it just fits into
             these, and the rest is filled.
-        fill: Red, green and blue (0 to 255) of what a picture does not reach.
+        fill: Of each channel, the value (0 to 255) of what a picture does not reach.
     """
 
     size: Sides
     interpolation: str = "bicubic"
     crop_pct: float = 1.0
     crop_mode: str = "center"
-    fill: tuple[int, int, int] = (0, 0, 0)
+    fill: tuple[int, ...] = (0, 0, 0)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fill", tuple(self.fill))
@@ -45,7 +46,7 @@ class Sizing:
 
 
 def fit(image: Any, sizing: Sizing) -> np.ndarray:
-    """A `PIL.Image` in RGB as `(3, H, W)` uint8.
+    """A `PIL.Image` in RGB as `(3, H, W)` uint8; one in grey as `(1, H, W)`.
 
     The same numbers as `timm.data.create_transform` gives before scaling. Only for pictures so long that the resized
     one would take more than 128 MiB, it may differ by the rounding of the filter's position.
@@ -65,16 +66,29 @@ def fit(image: Any, sizing: Sizing) -> np.ndarray:
     else:  # Pillow resizes across first, which of a tall picture is the costly way
         image = image.resize((image.width, height), resample).resize((width, height), resample)
         image = image.crop((left, top, left + across, top + down))
-    return np.asarray(_filled(image, sizing)).transpose(2, 0, 1)
+    return _channels_first(_filled(image, sizing))
+
+
+def fit_planes(planes: Sequence[Any], sizing: Sizing) -> np.ndarray:
+    """As `fit`, of a picture in one piece or in planes of grey: `(C, H, W)` uint8."""
+    if len(planes) == 1:
+        return fit(planes[0], sizing)
+    fills = sizing.fill if len(sizing.fill) == len(planes) else (0,) * len(planes)
+    return np.concatenate([fit(one, replace(sizing, fill=(fill,))) for one, fill in zip(planes, fills, strict=True)])
 
 
 def shrunk(image: Any, side: int, interpolation: str) -> np.ndarray:
-    """All of a `PIL.Image` in RGB as `(3, H, W)` uint8, its longer side at most `side`."""
+    """All of a `PIL.Image` as `(C, H, W)` uint8, its longer side at most `side`."""
     ratio = max(image.size) / side
     if ratio > 1:
         width, height = (max(1, round(length / ratio)) for length in image.size)
         image = image.resize((width, height), _filter(interpolation), reducing_gap=3.0)
-    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+    return np.ascontiguousarray(_channels_first(image))
+
+
+def _channels_first(image: Any) -> np.ndarray:
+    values = np.asarray(image)
+    return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
 
 
 def _resized_shape(shape: tuple[int, int], sizing: Sizing) -> tuple[int, int]:
@@ -102,7 +116,9 @@ def _filled(image: Any, sizing: Sizing) -> Any:
     height, width = height_width(sizing.size)
     if image.size == (width, height):
         return image
-    filled = Image.new("RGB", (width, height), sizing.fill if sizing.crop_mode == "border" else (0, 0, 0))
+    bands = len(image.getbands())
+    fill = sizing.fill if sizing.crop_mode == "border" else (0,) * bands
+    filled = Image.new(image.mode, (width, height), fill if bands > 1 else fill[0])
     filled.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
     return filled
 

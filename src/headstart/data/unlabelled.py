@@ -18,18 +18,18 @@ from headstart.data import audio_clips, picture_files
 from headstart.data.audio_clips import DEFAULT_SECONDS, Padding, Part, checked_sound, cut, require_decoder, resampled
 from headstart.data.class_folders import Kind
 from headstart.data.picture_facts import READ_OTHERWISE
-from headstart.data.picture_files import as_rgb, check_values, is_clear, opened, shape_facts
+from headstart.data.picture_files import check_values, is_clear, opened, planes_of, shape_facts
 from headstart.data.picture_values import Scales
 from headstart.data.shard_files import PackedFile
-from headstart.data.sizing import CropMode, Sizing, fit
+from headstart.data.sizing import CropMode, Sizing, fit_planes
 from headstart.data.texts import Tokenizer, encoded, padded
-from headstart.names import agreeing
+from headstart.names import agreeing, plural
 
 TEXT_SUFFIXES = frozenset({".txt", ".md"})
 """Files that hold one text each."""
 Content = Any
 """A file (`Path`, or `PackedFile` of a picture in an archive); a text, or two of a pair (`tuple[str, ...]`); a
-`PIL.Image` or an array `(H, W, 3)`; samples `(T,)` with their rate."""
+`PIL.Image` or an array `(H, W, C)`; samples `(T,)` with their rate."""
 _log = logging.getLogger(__name__)
 
 
@@ -70,7 +70,7 @@ class Reader(ABC):
 
 
 class PictureReader(Reader):
-    """Files of pictures as `pixels` `(B, 3, H, W)`, uint8; `scales` as the run's own pictures had them."""
+    """Files of pictures as `pixels` `(B, C, H, W)`, uint8; `scales` as the run's own pictures had them."""
 
     def __init__(
         self,
@@ -80,24 +80,27 @@ class PictureReader(Reader):
         crop_pct: float = 1.0,
         crop_mode: CropMode = "center",
         fill: Sequence[int] = (0, 0, 0),
+        channels: int = 3,
     ) -> None:
         super().__init__()
-        red, green, blue = fill
-        self._sizing = Sizing(size, interpolation, crop_pct, crop_mode, (red, green, blue))
+        self._sizing = Sizing(size, interpolation, crop_pct, crop_mode, tuple(fill))
+        self._channels = channels
         self._scales = scales
         self.kind = picture_files.kind()
 
     def read(self, content: Content) -> np.ndarray:
         if isinstance(content, np.ndarray) or hasattr(content, "convert"):
-            return fit(_picture(content), self._sizing)
+            return fit_planes(_planes(content, self._channels), self._sizing)
         data = _bytes(content)
         with opened(data) as image:
-            facts, kind = [*shape_facts(image)], check_values(image, data)
+            facts, kind = [*shape_facts(image)], check_values(image, data, self._channels)
+            if self._channels not in (1, 3):
+                facts = [fact for fact in facts if fact != "frames"]
             if kind is not None:
                 facts += ["colour"] if kind == "colour" else ["deep"] * (kind not in self._scales)
-            elif is_clear(image):
+            elif self._channels in (1, 3) and is_clear(image):
                 facts.append("clear")
-            made = fit(as_rgb(image, self._scales), self._sizing)
+            made = fit_planes(planes_of(image, self._scales, self._channels), self._sizing)
         self.count("all", *facts)
         return made
 
@@ -208,14 +211,21 @@ def reader_of(modality: str, scales: Scales, arguments: dict[str, Any]) -> Reade
     return TextReader(**arguments) if modality == "text" else SoundReader(**arguments)
 
 
-def _picture(content: Any) -> Any:
+def _planes(content: Any, channels: int) -> list[Any]:
+    """Of a picture in memory."""
     from PIL import Image
 
     if not isinstance(content, np.ndarray):
-        return as_rgb(content.copy())  # which it turns upright in place
-    if content.dtype != np.uint8 or content.ndim != 3 or content.shape[2] != 3:
-        raise ValueError(f"an array must be (H, W, 3) uint8, but is {content.shape} {content.dtype}")
-    return Image.fromarray(content)
+        planes = planes_of(content.copy(), None, channels)  # which it turns upright in place
+        if channels not in (1, 3) and len(planes) != channels:
+            raise ValueError(f"it holds {plural(len(planes), 'channel')}, and the run reads {channels}")
+        return planes
+    values = content[..., None] if content.ndim == 2 and channels == 1 else content
+    if values.dtype != np.uint8 or values.ndim != 3 or values.shape[2] != channels:
+        raise ValueError(f"an array must be (H, W, {channels}) uint8, but is {content.shape} {content.dtype}")
+    if channels == 3:
+        return [Image.fromarray(values)]
+    return [Image.fromarray(np.ascontiguousarray(values[..., place])) for place in range(channels)]
 
 
 def _sound(samples: Any, rate: int) -> tuple[np.ndarray, int]:

@@ -11,7 +11,7 @@ from headstart.data.array_cache import CacheBytes
 from headstart.data.decoded import DecodedExamples
 from headstart.data.file_check import CheckedFiles
 from headstart.data.parallel import map_threads
-from headstart.data.picture_files import as_rgb, opened
+from headstart.data.picture_files import opened, planes_of
 from headstart.data.picture_values import Scales
 from headstart.data.sizing import shrunk
 
@@ -20,7 +20,7 @@ _SHAPE_BYTES = 8
 
 
 class WholePictures(DecodedExamples):
-    """Pictures `(3, H, W)`, uint8, of at most `side` pixels a side; smaller ones stay as they are.
+    """Pictures `(C, H, W)`, uint8, of at most `side` pixels a side; smaller ones stay as they are.
 
     Where nothing holds them all, each is decoded when it is asked for.
 
@@ -38,10 +38,11 @@ class WholePictures(DecodedExamples):
         interpolation: str,
         scales: Scales,
         cache_bytes: CacheBytes = "auto",
+        channels: int = 3,
     ) -> None:
         self.side, self._interpolation = side, interpolation
-        self._files, self._scales = files, scales
-        shape = (len(files), _SHAPE_BYTES + 3 * side * side)
+        self._files, self._scales, self._channels = files, scales, channels
+        shape = (len(files), _SHAPE_BYTES + channels * side * side)
         self._find("pictures", f"whole 1 {described} {side} {interpolation}", shape, self._fill, cache_bytes)
 
     def __len__(self) -> int:
@@ -52,15 +53,16 @@ class WholePictures(DecodedExamples):
             return torch.from_numpy(self._picture(place).copy())
         row = self._kept.array[place]
         height, width = row[:_SHAPE_BYTES].view("<u4").tolist()
-        end = _SHAPE_BYTES + 3 * height * width
-        return torch.from_numpy(row[_SHAPE_BYTES:end].reshape(3, height, width).copy())
+        end = _SHAPE_BYTES + self._channels * height * width
+        return torch.from_numpy(row[_SHAPE_BYTES:end].reshape(self._channels, height, width).copy())
 
     def batch(self, indices: object) -> dict[str, Tensor]:
         raise NotImplementedError("whole pictures differ in shape")
 
     def _picture(self, place: int) -> np.ndarray:
         with opened(self._files(place)) as image:
-            return shrunk(as_rgb(image, self._scales), self.side, self._interpolation)
+            planes = planes_of(image, self._scales, self._channels)
+            return np.concatenate([shrunk(plane, self.side, self._interpolation) for plane in planes])
 
     def _fill(self, array: np.ndarray) -> None:
         pictures = map_threads(self._picture, range(len(self._files)), "Decoding whole pictures")

@@ -125,12 +125,18 @@ def _reading(model: PlainModel) -> list[str]:
     words = ", ".join(f"{in_markdown(name)} {in_markdown(value)}" for name, value in said.items() if value)
     part = model.run.reading.arguments.get("part", "middle")
     notes = {
-        "vision": "Pictures are read in RGB, upright as their EXIF says, transparency over white.",
+        "vision": f"Pictures are read in {_colours(model)}, upright as their EXIF says.",
         "text": "Longer texts are cut off at the end where the tokenizer cuts.",
         "audio": f"Several channels become their mean. Of a longer sound the {part} is read: cut it to that "
         "before, as the code above does not.",
     }[model.modality]
     return ["## How it reads\n", f"{words}. {notes} All of it stands in `headstart.json`.\n"]
+
+
+def _colours(model: PlainModel) -> str:
+    channels = model.run.reading.description.get("channels", 3)
+    known = {1: "grey (brightness alone), transparency over white", 3: "RGB, transparency over white"}
+    return known.get(channels, f"{channels} channels: the pages of a TIFF, or the bands of a file")
 
 
 def _value(value: Any) -> str:

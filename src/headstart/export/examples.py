@@ -15,8 +15,8 @@ from headstart import notes
 from headstart.backbones.backbone import Inputs, Reading
 from headstart.config import recorded
 from headstart.data.images import ImageFiles
-from headstart.data.picture_files import read_picture
-from headstart.data.sizing import Sizing, fit
+from headstart.data.picture_files import read_planes
+from headstart.data.sizing import Sizing, fit_planes
 from headstart.data.source import Source
 from headstart.data.text_sources import TextSource
 from headstart.errors import InputError
@@ -92,32 +92,38 @@ def _own(model: PlainModel) -> _Own | None:
 
 def _pictures(model: PlainModel, own: _Own | None, folder: Path) -> tuple[dict[str, Any], list[Inputs]]:
     arguments = dict(model.run.reading.arguments)
+    channels = arguments.pop("channels", 3)
     sizing = Sizing(**{**arguments, **({"fill": tuple(arguments["fill"])} if "fill" in arguments else {})})
-    found = [_drawn_picture(number) for number in range(NUM)] if own is None else _own_pictures(own, model.run.reading)
-    paths = [folder / f"{number}.png" for number in range(len(found))]
-    for path, picture in zip(paths, found, strict=True):
-        picture.save(path)
-    pixels = [torch.from_numpy(fit(picture, sizing).copy())[None] for picture in found]
+    if own is None:
+        found = [_drawn_picture(number, channels) for number in range(NUM)]
+    else:
+        found = _own_pictures(own, model.run.reading, channels)
+    paths = [folder / f"{number}.{'png' if channels in (1, 3) else 'tif'}" for number in range(len(found))]
+    for path, (first, *more) in zip(paths, found, strict=True):
+        first.save(path, **({"save_all": True, "append_images": more} if more else {}))
+    pixels = [torch.from_numpy(fit_planes(planes, sizing).copy())[None] for planes in found]
     return {"paths": [str(path) for path in paths]}, [{"pixels": one} for one in pixels]
 
 
-def _own_pictures(own: _Own, reading: Reading) -> list[Any]:
+def _own_pictures(own: _Own, reading: Reading, channels: int) -> list[list[Any]]:
+    """Each in its planes, see `picture_files.planes_of`."""
     source = own.source
     if isinstance(source, ImageFiles):
-        return [read_picture(source.files(place), source.scales) for place in own.places]
+        return [read_planes(source.files(place), source.scales, channels) for place in own.places]
     from PIL import Image
 
     drawn = source.examples(**reading.arguments)  # of data that are no files, as a person would see them
     contents = [drawn.preview(place) for place in own.places]
-    return [Image.open(io.BytesIO(content)).convert("RGB") for content in contents if isinstance(content, bytes)]
+    return [[Image.open(io.BytesIO(content)).convert("RGB")] for content in contents if isinstance(content, bytes)]
 
 
-def _drawn_picture(number: int) -> Any:
+def _drawn_picture(number: int, channels: int) -> list[Any]:
     from PIL import Image
 
-    width, height = SHAPES[number]
-    coarse = np.random.default_rng(number).integers(0, 256, (7, 5, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    size = SHAPES[number]
+    coarse = np.random.default_rng(number).integers(0, 256, (7, 5, channels), dtype=np.uint8)
+    parts = [coarse] if channels == 3 else [coarse[..., place] for place in range(channels)]
+    return [Image.fromarray(part).resize(size, Image.Resampling.BICUBIC) for part in parts]
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------

@@ -99,7 +99,9 @@ def _facts(model: PlainModel) -> dict[str, str]:
     reading = {**model.run.reading.description}
     preprocessing = getattr(model.backbone, "preprocessing", None)
     if preprocessing is not None and model.modality == "vision":
-        reading |= {"pixels": "uint8 RGB (B, 3, H, W); normalising is in the graph", **preprocessing.sizing}
+        channels = preprocessing.channels
+        what = {1: "grey (B, 1, H, W)", 3: "RGB (B, 3, H, W)"}.get(channels, f"(B, {channels}, H, W)")
+        reading |= {"pixels": f"uint8 {what}; normalising is in the graph", **preprocessing.sizing}
     return {
         "headstart.task": model.task,
         "headstart.names": json.dumps(list(model.names)),
@@ -112,7 +114,7 @@ def _facts(model: PlainModel) -> dict[str, str]:
 
 
 class _Pictures(nn.Module):
-    """Pixels `(B, 3, H, W)`, uint8 → outputs; normalising included."""
+    """Pixels `(B, C, H, W)`, uint8 → outputs; normalising included."""
 
     mean: Tensor
     std: Tensor
@@ -129,11 +131,12 @@ class _Pictures(nn.Module):
 
 
 def _pictures(model: PlainModel, backbone: TimmBackbone) -> tuple[_Graph, str]:
-    shape = _NUM_EXAMPLES, 3, *height_width(backbone.preprocessing.size)
+    shape = _NUM_EXAMPLES, backbone.preprocessing.channels, *height_width(backbone.preprocessing.size)
     pixels = torch.randint(0, 256, shape, dtype=torch.uint8)
     graph = _Graph(_Pictures(backbone, model.head), {"pixels": pixels}, {"pixels": {0: "batch"}})
+    more = "" if backbone.preprocessing.channels in (1, 3) else ", ImageSequence"
     code = (
-        "import numpy\nimport onnxruntime\nfrom PIL import Image\n\n\n"
+        f"import numpy\nimport onnxruntime\nfrom PIL import Image{more}\n\n\n"
         f"{snippets.picture_reader(backbone.preprocessing)}\n\n"
         f'session = onnxruntime.InferenceSession(f"{{folder}}/{FILE}")\n'
         "pixels = numpy.stack([read(path) for path in paths])\n"

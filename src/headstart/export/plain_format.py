@@ -66,15 +66,22 @@ def _timm(model: PlainModel, **more: Any) -> str:
 
 
 def _pictures(model: PlainModel, backbone: TimmBackbone, folder: Path) -> str:
-    write_json(folder / PREPROCESSING, backbone.preprocessing.in_timm)
+    reading = backbone.preprocessing
+    write_json(folder / PREPROCESSING, reading.in_timm)
+    if reading.channels not in (1, 3):
+        return (
+            f"from collections import OrderedDict\n\n{snippets.PLANES_IMPORTS}"
+            f"from safetensors.torch import load_file\n\n{_model(model, _timm(model))}\n\n"
+            f"{snippets.planes_reader(reading)}with torch.inference_mode():\n    logits = model(pictures)\n"
+        )
     return (
         "import json\nfrom collections import OrderedDict\nfrom pathlib import Path\n\n"
         "import timm\nimport torch\nfrom PIL import Image\nfrom safetensors.torch import load_file\n\n"
         f"{_model(model, _timm(model))}"
         f'read = timm.data.create_transform(**json.loads(Path(folder, "{PREPROCESSING}").read_text()))\n'
-        'pictures = torch.stack([read(Image.open(path).convert("RGB")) for path in paths])\n'
+        'pictures = torch.stack([read(Image.open(path).convert("MODE")) for path in paths])\n'
         "with torch.inference_mode():\n    logits = model(pictures)\n"
-    )
+    ).replace("MODE", "L" if reading.channels == 1 else "RGB")
 
 
 def _sounds_in_timm(model: PlainModel, backbone: SpectrogramBackbone, folder: Path) -> str:

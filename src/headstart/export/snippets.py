@@ -1,6 +1,7 @@
 """Pieces of the code that cards show: how examples are read, without this program."""
 
 import itertools
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -25,7 +26,7 @@ def head_of(model: PlainModel) -> str:
 
 
 def picture_reader(reading: Preprocessing) -> str:
-    """A function from a file to a picture `(3, H, W)`, uint8, as numpy has it."""
+    """A function from a file to a picture `(C, H, W)`, uint8, as numpy has it."""
     height, width = height_width(reading.size)
     down, across = (int(side / reading.crop_pct) for side in (height, width))
     scaled = "    shape = [max(1, round(length / scale)) for length in picture.size]\n"
@@ -38,18 +39,47 @@ def picture_reader(reading: Preprocessing) -> str:
         "border": f"    scale = max(picture.height / {down}, picture.width / {across})\n{scaled}",
     }[reading.crop_mode]
     fill = tuple(round(255 * value) for value in reading.mean) if reading.crop_mode == "border" else (0, 0, 0)
+    if reading.channels == 3:
+        return _reader(f'    picture = Image.open(path).convert("RGB")\n{resize}', reading, "RGB", fill)
+    if reading.channels == 1:
+        return _reader(f'    picture = Image.open(path).convert("L")\n{resize}', reading, "L", fill[0])
+    return (
+        _reader(resize, reading, "L", "fill").replace("def read(path)", "def fitted(picture, fill)")
+        + "\n\ndef read(path):  # all pages of a TIFF, all bands of a page\n"
+        "    pages = [page.copy() for page in ImageSequence.Iterator(Image.open(path))]\n"
+        "    planes = [plane for page in pages for plane in page.split()]\n"
+        f"    fills = {list(fill) if reading.crop_mode == 'border' else [0] * reading.channels}\n"
+        "    return numpy.concatenate([fitted(*pair) for pair in zip(planes, fills)])\n"
+    )
+
+
+def planes_reader(reading: Preprocessing) -> str:
+    """Code from `paths` to `pictures` as a model of timm takes them, where they are no pictures to timm."""
+    return (
+        f"{picture_reader(reading)}\n\n"
+        f"mean = torch.tensor({list(reading.mean)}).reshape(-1, 1, 1)\n"
+        f"std = torch.tensor({list(reading.std)}).reshape(-1, 1, 1)\n"
+        "pictures = torch.stack([(torch.from_numpy(read(path)) / 255 - mean) / std for path in paths])\n"
+    )
+
+
+PLANES_IMPORTS = "import numpy\nimport timm\nimport torch\nfrom PIL import Image, ImageSequence\n"
+
+
+def _reader(opened: str, reading: Preprocessing, mode: str, fill: Any) -> str:
+    """The code of `read`, of which the beginning gives `picture` and the `shape` that it is resized to."""
+    height, width = height_width(reading.size)
     return (
         "def read(path):\n"
-        '    picture = Image.open(path).convert("RGB")\n'
-        f"{resize}"
+        f"{opened}"
         f"    picture = picture.resize(shape, Image.Resampling.{reading.interpolation.upper()})\n"
         f"    left = round(max(0, picture.width - {width}) / 2)\n"
         f"    top = round(max(0, picture.height - {height}) / 2)\n"
         f"    picture = picture.crop((left, top, left + min(picture.width, {width}), "
         f"top + min(picture.height, {height})))\n"
-        f'    filled = Image.new("RGB", ({width}, {height}), {fill})\n'
+        f'    filled = Image.new("{mode}", ({width}, {height}), {fill})\n'
         f"    filled.paste(picture, (({width} - picture.width) // 2, ({height} - picture.height) // 2))\n"
-        "    return numpy.asarray(filled).transpose(2, 0, 1)\n"
+        f"    return numpy.asarray(filled){'' if mode == 'RGB' else '[:, :, None]'}.transpose(2, 0, 1)\n"
     )
 
 

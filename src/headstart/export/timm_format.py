@@ -9,8 +9,9 @@ from torch import nn
 
 from headstart.backbones.spectrogram_model import SpectrogramBackbone
 from headstart.backbones.timm_create import create
-from headstart.backbones.timm_model import TimmBackbone
+from headstart.backbones.timm_model import Preprocessing, TimmBackbone
 from headstart.errors import InputError
+from headstart.export import snippets
 from headstart.export.format import Code, Format, Written
 from headstart.export.plain_model import PlainModel
 from headstart.record.writing import write_json
@@ -61,7 +62,22 @@ class TimmFormat(Format):
         save_file({name: value.contiguous() for name, value in whole.state_dict().items()}, folder / WEIGHTS,
                   {"format": "pt"})  # fmt: skip
         write_json(folder / "config.json", _config(model, backbone, whole, arguments))
-        return Written("timm", (Code("With timm", _IN_TIMM), Code("With transformers", _IN_TRANSFORMERS)))
+        return Written("timm", _codes(backbone.preprocessing))
+
+
+def _codes(reading: Preprocessing) -> tuple[Code, ...]:
+    if reading.channels == 3:
+        return Code("With timm", _IN_TIMM), Code("With transformers", _IN_TRANSFORMERS)
+    if reading.channels == 1:  # transformers' processor of timm's models turns all pictures into colour
+        return (Code("With timm", _IN_TIMM.replace('"RGB"', '"L"')),)
+    return (
+        Code(
+            "With timm",
+            f"{snippets.PLANES_IMPORTS}\n"
+            'model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()\n\n\n'
+            f"{snippets.planes_reader(reading)}with torch.inference_mode():\n    logits = model(pictures)\n",
+        ),
+    )
 
 
 def create_arguments(model: PlainModel) -> dict[str, Any]:

@@ -103,6 +103,13 @@ def check_modalities(parts: Parts) -> None:
         raise InputError(
             f"augmentation must be for {data}, but the one chosen is for {augmentation}. Use augmentation=none."
         )
+    channels = parts.pictures[2]
+    if parts.augmentation.of_colours and channels not in (1, 3):
+        raise InputError(
+            "The augmentation changes colours, which pictures of 1 and 3 channels have, but data.channels="
+            f"{channels}. Use augmentation=light, standard, random_erasing, mixup_cutmix or none (with "
+            "augmentation.policy=null and augmentation.jitter=0)."
+        )
     unread = parts.augmentation.adds - parts.backbone.optional_inputs
     if unread:
         raise InputError(

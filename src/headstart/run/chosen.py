@@ -49,9 +49,9 @@ class Parts:
         return float(self.optimizer.keywords["lr"])
 
     @property
-    def pictures(self) -> tuple[Sides | None, str | None]:
-        """The size of the pictures that the data gives, where it gives pictures, and how they are fitted to it."""
-        return getattr(self.data, "size", None), getattr(self.data, "fit", None)
+    def pictures(self) -> tuple[Sides | None, str | None, int]:
+        """Of the pictures that the data gives, where it gives pictures: size, how they are fitted to it, channels."""
+        return pictures_of(self.data)
 
     @property
     def seconds(self) -> float | None:
@@ -75,6 +75,11 @@ def parts_of(cfg: DictConfig | Mapping[str, Any], try_optimizer: bool = True) ->
     parts = Parts(**binding.bind(cfg, try_optimizer))
     ask(parts.data, parts.split, parts.task)
     return parts
+
+
+def pictures_of(data: Source) -> tuple[Sides | None, str | None, int]:
+    """As `Parts.pictures`."""
+    return getattr(data, "size", None), getattr(data, "fit", None), getattr(data, "channels", 3)
 
 
 def backbone_of(factory: BackboneFactory, strategy: Strategy, seed: int) -> Backbone:
