@@ -143,7 +143,7 @@ ACCEPTED = {
         backbone.mean backbone.std AudioCsv/data.shifts AudioFolder/data.shifts ImageCsv/data.shifts
         ImageFolder/data.shifts TextCsv/data.shifts TextHub/data.shifts ImageHub/data.shifts AudioHub/data.shifts
         ImageShards/data.shifts data.label_member
-        data.splits data.encoding data.size data.max_length
+        data.splits data.encoding data.size data.fit data.max_length
         data.pair_column data.subset data.revision strategy.adapter.targets strategy.first_k partial/strategy.groups
         trainer.max_steps trainer.threads trainer.patience trainer.limit_batches unfreeze.epochs
     """,

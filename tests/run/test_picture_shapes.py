@@ -60,7 +60,7 @@ def test_rectangles_are_read_alike_everywhere(at_home: Path, fit: str, model: st
     assert record["reading"]["size"] == [32, 48]
     loaded = check_predicts_itself(Path("run"), root)
     assert loaded.module.trained.backbone.preprocessing.in_timm["input_size"] == [3, 32, 48]
-    for form in ("timm", "safetensors") if fit == "crop" else ("onnx",):
+    for form in ("timm", "safetensors"):
         assert export(Path("run"), form).difference < 1e-4  # the card's own code, on the run's files
     assert "size \\[32, 48\\]" in Path(f"run/exports/{form}/README.md").read_text().replace("`", "")
 
@@ -105,3 +105,16 @@ def test_what_cannot_be_is_said_before_anything_is_read(at_home: Path, capsys):
         Timm("test_vit", weights="none", size=[48, 75]).check(False)
     with pytest.raises(InputError, match=r"the last 12 rows, 20% of the picture"):
         Timm("test_vit_relpos", weights="none", size=[60, 64]).check(False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fit", ["letterbox", "squash", "crop"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_graph_reads_as_the_run_did(at_home: Path, fit: str, channels: int):
+    root = write_shapes(at_home / "pictures")
+    for path in root.rglob("*.png") if channels == 4 else ():
+        Image.open(path).convert("RGBA").save(path)
+    words = ["data.size=[32,48]", f"data.fit={fit}", f"data.channels={channels}", "trainer.max_epochs=1"]
+    assert main(["train", *tiny(root, *words, "strategy=fine_tune", "hydra.run.dir=run")]) == 0
+    check_predicts_itself(Path("run"), root)
+    assert export(Path("run"), "onnx").difference < 1e-4

@@ -25,7 +25,7 @@ from PIL import Image
 
 model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-pictures = torch.stack([transform(Image.open(path).convert("RGB")) for path in paths])
+pictures = torch.stack([transform(Image.open(path).convert("MODE")) for path in paths])
 with torch.inference_mode():
     logits = model(pictures)
 """
@@ -36,7 +36,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 model = AutoModelForImageClassification.from_pretrained(folder).eval()
 processor = AutoImageProcessor.from_pretrained(folder)
-pictures = [Image.open(path).convert("RGB") for path in paths]
+pictures = [Image.open(path).convert("MODE") for path in paths]
 with torch.inference_mode():
     logits = model(**processor(pictures, return_tensors="pt")).logits
 """
@@ -66,11 +66,11 @@ class TimmFormat(Format):
 
 
 def _codes(reading: Preprocessing) -> tuple[Code, ...]:
-    if reading.channels == 3:
-        return Code("With timm", _IN_TIMM), Code("With transformers", _IN_TRANSFORMERS)
-    if reading.channels == 1:  # transformers' processor of timm's models turns all pictures into colour
-        return (Code("With timm", _IN_TIMM.replace('"RGB"', '"L"')),)
-    return (
+    if reading.channels in (1, 3):
+        mode = "L" if reading.channels == 1 else "RGB"
+        both = {"With timm": _IN_TIMM, "With transformers": _IN_TRANSFORMERS}
+        return tuple(Code(title, source.replace("MODE", mode)) for title, source in both.items())
+    return (  # transformers' processor takes pictures that Pillow has in one piece
         Code(
             "With timm",
             f"{snippets.PLANES_IMPORTS}\n"

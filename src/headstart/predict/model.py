@@ -46,7 +46,7 @@ class Model:
     def module(self) -> nn.Module:
         """An ordinary `nn.Module` in eval mode, from raw inputs to logits `(B, C)` (for numbers, standardised ones).
 
-        It takes uint8 pictures `(B, 3, size, size)`, token ids `(B, L)` with their mask, or waveforms `(B, T)` with
+        It takes uint8 pictures `(B, C, H, W)`, token ids `(B, L)` with their mask, or waveforms `(B, T)` with
         their lengths; it can be pickled and compiled.
         """
         return self.run.module
@@ -64,7 +64,7 @@ class Model:
         """Answers for new examples, one each, in order.
 
         Args:
-            inputs: One or several. Of a model of pictures: paths, `PIL.Image`s, or arrays `(H, W, 3)` uint8. Of texts:
+            inputs: One or several. Of a model of pictures: paths, `PIL.Image`s, or arrays `(H, W, C)` uint8. Of texts:
                 texts, or pairs of them. Of sounds: paths, or pairs of an array `(T,)` and its sample rate.
             top: How many of the likeliest classes `Answer.all` holds; `None` for all.
             calibrated: Divide logits by the temperature that was best on val.
