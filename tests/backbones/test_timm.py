@@ -156,6 +156,10 @@ def test_both_classifiers_of_a_distilled_model_are_left_out(tmp_path):
     assert set(backbone.weights.ignored) == {f"{h}.{t}" for h in ("head", "head_dist") for t in ("weight", "bias")}
 
 
+def test_convolutions_in_groups_by_name_can_be_tried():
+    Timm("tresnet_m", weights="none", size=64).check(False)
+
+
 def test_position_embeddings_are_resized_as_timm_does(tmp_path):
     from timm.layers import resample_abs_pos_embed
 

@@ -102,6 +102,14 @@ def test_adapted_weights_give_of_repeated_channels_what_they_gave_of_colours(tmp
         for made, given, expected in ((one, grey[:, :1], grey), (six, pixels.repeat(1, 2, 1, 1), pixels)):
             found = made.build(True).eval()({"pixels": given})
             torch.testing.assert_close(found, colour({"pixels": expected}), rtol=1e-4, atol=1e-4)
+            own = tmp_path / "own.pt"
+            torch.save(made.build(True).model.state_dict(), own)
+            again = Timm(model, str(own), size=160, mean=[0.5] * 3, std=[0.25] * 3).for_pictures(
+                160, None, made.channels
+            )
+            again.mean, again.std, said = made.mean, made.std, len(caplog.messages)
+            assert torch.equal(again.build(True).eval()({"pixels": given}), found)
+            assert len(caplog.messages) == said
     assert "its kernels for red, green and blue are summed" in caplog.text
     assert "are repeated in turn and multiplied by 3/6" in caplog.text
 
@@ -160,7 +168,7 @@ def test_a_run_predicts_and_exports_what_it_read(at_home: Path, capsys, channels
     own = [f"data.channels={channels}", f"backbone.weights={weights}", "trainer.max_epochs=1", "hydra.run.dir=run"]
     assert main(["train", *tiny(root, *own, *words, f"data.shifts={{again: {root}}}")]) == 0
     said = capsys.readouterr().err
-    assert f"Pictures have {channels} channel" in said
+    assert said.count(f"Pictures have {channels} channel") == 1
     record = json.loads(Path("run/result.json").read_text())
     assert record["reading"]["channels"] == channels
     assert record["data"].get("brightness_only") == (24 if channels == 1 else None)

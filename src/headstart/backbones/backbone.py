@@ -134,8 +134,13 @@ class BackboneFactory(ABC):
         its weights say.
 
         Raises:
-            InputError: if that contradicts what it was told itself.
+            InputError: if that contradicts what it was told itself, or it cannot be told.
         """
+        if fit is not None or channels != 3:
+            raise InputError(
+                f"data.fit and data.channels are for backbones that say how pictures are read, as those of timm do; "
+                f"{self.name} does not. Leave them out, or choose another backbone."
+            )
         return self
 
     def for_clips(self, seconds: float | None) -> "BackboneFactory":

@@ -134,7 +134,7 @@ class _Patching(TorchFunctionMode):
         stride: Any = 1,
         padding: Any = 0,
         dilation: Any = 1,
-        *_: Any,
+        groups: Any = 1,
     ) -> None:
         kernel, spread = weight.shape[-1], _one(dilation) * (weight.shape[-1] - 1)
         if weight.shape[-2] == kernel:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from headstart.config.ranges import Bytes, Side
+from headstart.config.ranges import Bytes, Channels, Extent, Side
 from headstart.data.cells import Missing, Words
 from headstart.data.files import FileSource
 from headstart.data.folders import counted
@@ -28,6 +28,7 @@ from headstart.data.shard_labels import (
     samples_of,
 )
 from headstart.data.shard_table import join_table
+from headstart.data.sizing import Fit
 from headstart.data.table import Table, normal
 from headstart.data.tar import Member
 from headstart.errors import InputError
@@ -54,7 +55,7 @@ class ImageShards(ImageFiles):
         labels: Table of labels (.csv, .tsv, .jsonl, .parquet) in place of those in the shards; `None` for these.
         key_column: Column of that table with the key, or the member's name.
         image_member: Ending of the pictures' names behind the key, as in `left.jpg`, where a key has several.
-        size, cache_bytes, value_range, cache_side: As for `headstart.data.images.ImageFolder`.
+        size, fit, channels, cache_bytes, value_range, cache_side: As for `headstart.data.images.ImageFolder`.
         shifts: Extra test sets by name, each other shards, a folder of class folders or a table of files.
         missing_values: Words that mean a missing value, as the empty label does, in whatever case; `None` for those of
             `cells.MISSING`. Keys without a label are left out.
@@ -72,7 +73,9 @@ class ImageShards(ImageFiles):
         labels: str | None = None,
         key_column: str = "key",
         image_member: str | None = None,
-        size: Side | None = None,
+        size: Extent | None = None,
+        fit: Fit | None = None,
+        channels: Channels = 3,
         shifts: dict[str, str] | None = None,
         cache_bytes: Bytes | Literal["auto"] = "auto",
         missing_values: Words | None = None,
@@ -80,7 +83,7 @@ class ImageShards(ImageFiles):
         cache_side: Side | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(size, shifts, cache_bytes, value_range, cache_side)
+        super().__init__(size, shifts, cache_bytes, value_range, cache_side, fit, channels)
         self._path, self._missing = path, Missing.of(missing_values)
         self._label = _Label(label_member, label_column, labels, key_column)
         self._image_member = None if image_member is None else image_member.lower().lstrip(".")
