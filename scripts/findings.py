@@ -34,6 +34,8 @@ Record = Mapping[str, Any]
 POINTS = ("How sure", "With less data", "Under shift", "At what cost", "What these data cannot tell")
 """What of the report's answer is on the page; the rest is in the report."""
 
+OF_NUMBERS = ("rmse", "mae", "r2", "pearson", "spearman")
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -80,7 +82,7 @@ def section(finding: Finding, summary: Record, picture: str | None) -> str:
     lines += [f"- **{title}**: {finding.parts[name]}" for name, title in titles.items() if name in finding.parts]
     counts = ", ".join(f"{count} {status}" for status, count in summary["counts"].items() if count)
     lines += [f"- **Run**: {date.today():%-d %B %Y}: {counts}; {_minutes(summary)}", ""]
-    lines += [*table(summary), ""]
+    lines += [*table(summary), "", *shifts(summary)]
     lines += [f"**{summary['answer']['headline']}**", ""]
     points = {point["about"]: point["text"] for point in summary["answer"]["points"]}
     lines += [f"- {about}: {points[about]}" for about in POINTS if about in points]
@@ -93,7 +95,8 @@ def table(summary: Record) -> list[str]:
     """A line for each size and contender, the best of each size first."""
     metric, factor = summary["metric"], 100 if summary["metric"]["unit"] else 1
     name = metric["name"].removeprefix("test/").replace("_", " ") + (" (%)" if metric["unit"] else "")
-    found = [f"| examples a class | contender | test {name} | from the best: seeds | and examples | seeds |"]
+    each = "quantile" if metric["name"].removeprefix("test/") in OF_NUMBERS else "class"
+    found = [f"| examples a {each} | contender | test {name} | from the best: seeds | and examples | seeds |"]
     found += ["|---|---|---:|---:|---:|---:|"]
     for condition in summary["conditions"]:
         size = "all" if condition["n_per_class"] is None else f"{condition['n_per_class']:g}"
@@ -104,29 +107,48 @@ def table(summary: Record) -> list[str]:
     return found
 
 
+def shifts(summary: Record) -> list[str]:
+    """A line for each size and contender, a column for each shift; none without shifts."""
+    names = list(dict.fromkeys(one["shift"] for one in summary["shifts"]))
+    if not names:
+        return []
+    factor = 100 if summary["metric"]["unit"] else 1
+    scores: dict[tuple[str, str], dict[str, str]] = {}
+    for one in summary["shifts"]:
+        size = "all" if one["n_per_class"] is None else f"{one['n_per_class']:g}"
+        scores.setdefault((size, one["contender"]), {})[one["shift"]] = _with_interval(one["mean"], one["ci95"], factor)
+    found = [f"| under shift | contender | {' | '.join(names)} |", f"|---|---|{'---:|' * len(names)}"]
+    for (size, contender), told in scores.items():
+        found.append(f"| {size} | {contender} | {' | '.join(told.get(name, '–') for name in names)} |")
+    return [*found, ""]
+
+
 def _apart(condition: Record, contender: str, factor: float) -> tuple[str, str]:
     """How far a contender is from the first of its row, over seeds and over seeds and examples."""
     best = condition["contenders"][0]["contender"]
     for one in condition["differences"]:
         if {one["first"], one["second"]} == {best, contender} and one["difference"] is not None:
-            sign = -1 if one["first"] == best else 1
-            return tuple(
-                f"{factor * sign * one['difference']:+.1f} ({_ends(one[key], factor * sign)})" if number == 0
-                else _ends(one[key], factor * sign)
-                for number, key in enumerate(("ci95", "ci95_other_examples"))
-            )  # type: ignore[return-value]  # fmt: skip
+            sides = factor * (-1 if one["first"] == best else 1)
+            seeds = f"{_signed(sides * one['difference'], factor)} ({_ends(one['ci95'], sides)})"
+            return seeds, _ends(one["ci95_other_examples"], sides)
     return "–", "–"
 
 
 def _with_interval(mean: float, ends: Sequence[float] | None, factor: float) -> str:
-    return f"{factor * mean:.1f}" + (f" ± {factor * (ends[1] - ends[0]) / 2:.1f}" if ends else "")
+    digits = 1 if factor == 100 else 3
+    return f"{factor * mean:.{digits}f}" + (f" ± {factor * (ends[1] - ends[0]) / 2:.{digits}f}" if ends else "")
+
+
+def _signed(value: float, factor: float) -> str:
+    """In points, or in units of the measure."""
+    return f"{value:+.1f}" if abs(factor) == 100 else f"{value:+.3f}"
 
 
 def _ends(ends: Sequence[float] | None, factor: float) -> str:
     if not ends:
         return "–"
     low, high = sorted(factor * end for end in ends)
-    return f"{low:+.1f} to {high:+.1f}"
+    return f"{_signed(low, factor)} to {_signed(high, factor)}"
 
 
 def _minutes(summary: Record) -> str:

@@ -40,6 +40,16 @@ def test_a_table_holds_what_the_runs_scored(findings, make_sweep, tmp_path, caps
                 assert high >= 100 * gap - 0.1
 
 
+def test_scores_under_shift_have_a_table_of_their_own(findings):
+    one = {"n_per_class": 5.0, "contender": "lora", "shift": "night", "mean": 0.29718, "ci95": [0.28118, 0.31318]}
+    other = {**one, "shift": "rain", "mean": 0.5, "ci95": None}
+    said = findings.shifts({"metric": {"name": "r2", "unit": None}, "shifts": [one, other]})
+    assert said[0] == "| under shift | contender | night | rain |"
+    assert said[2] == "| 5 | lora | 0.297 ± 0.016 | 0.500 |"
+    assert findings.shifts({"metric": {"name": "accuracy", "unit": "%"}, "shifts": [other]})[2].endswith("| 50.0 |")
+    assert findings.shifts({"shifts": []}) == []
+
+
 def by_seed(row):
     return [(re.sub(r"\D", "", name), score) for name, score in row["scores"].items()]
 
