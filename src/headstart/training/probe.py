@@ -5,7 +5,8 @@ trained alone, which is the same code with one probe. Probes that share seed and
 """
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,8 +14,12 @@ from torch import Tensor
 from headstart.training.head_tensors import layers_of, num_columns
 from headstart.training.probe_loop import ProbeLoop
 from headstart.training.probe_spec import Probe, ProbeData, ProbeOutcome, Report
+from headstart.training.side_by_side import side_by_side
 from headstart.training.threads import SMALL, threads_for
 from headstart.training.vector_optim import Torch
+
+FEWEST = 16
+"""Heads that are worth a thread of their own."""
 
 
 def fusion_key(probe: Probe) -> Hashable | None:
@@ -66,10 +71,30 @@ def train_probes(
     )
     began = time.perf_counter()
     outcomes: dict[int, ProbeOutcome] = {}
-    for stack in _stacks(probes, device):
-        outcomes.update(_train_stack(probes, stack, data, report))
+    for found in _trained(probes, _stacks(probes, device), data, report):
+        outcomes.update(found)
     _share_time(outcomes, time.perf_counter() - began)
     return [outcomes[position] for position in range(len(probes))]
+
+
+def _trained(
+    probes: Sequence[Probe], stacks: Sequence[Sequence[int]], data: ProbeData, report: Report
+) -> Iterator[dict[int, ProbeOutcome]]:
+    """Each stack's outcomes: one stack after another or, of small heads on a CPU, side by side."""
+    alone = [stack for stack in stacks if not _fits_thread(probes[stack[0]], data)]
+    others = [stack for stack in stacks if _fits_thread(probes[stack[0]], data)]
+    for stack in alone:
+        yield _train_stack(probes, stack, data, report)
+    yield from side_by_side([partial(_train_stack, probes, stack, data) for stack in others], report)
+
+
+def _fits_thread(probe: Probe, data: ProbeData) -> bool:
+    """Whether a head has small products and no part in torch's own rng."""
+    return data.features.device.type == "cpu" and _is_stacked(probe) and _num_operations(probe) < SMALL
+
+
+def _is_stacked(probe: Probe) -> bool:
+    return layers_of(probe.head) is not None and not isinstance(probe.rule, Torch)
 
 
 def _stacks(probes: Sequence[Probe], device: torch.device) -> list[list[int]]:
@@ -82,17 +107,22 @@ def _stacks(probes: Sequence[Probe], device: torch.device) -> list[list[int]]:
     stacks = []
     for by_batches in by_key.values():
         ordered = [position for positions in by_batches.values() for position in positions]
-        size = _stack_size(probes[ordered[0]], device)
+        size = _stack_size(probes[ordered[0]], len(ordered), device)
         stacks += [ordered[start : start + size] for start in range(0, len(ordered), size)]
     return stacks
 
 
-def _stack_size(probe: Probe, device: torch.device) -> int:
-    """Probes whose parameters, gradients and moments are a share of a CPU's cache or a GPU's memory."""
+def _stack_size(probe: Probe, number: int, device: torch.device) -> int:
+    """Probes whose parameters, gradients and moments are a share of a CPU's cache or a GPU's memory; of `number`, as
+    many to each of a CPU's threads."""
     layers = layers_of(probe.head)
     if layers is None:
         return 1
-    return max(1, (2**25 if device.type == "cpu" else 2**31) // (5 * 4 * num_columns(layers)))
+    if device.type != "cpu":
+        return max(1, 2**31 // (5 * 4 * num_columns(layers)))
+    most = max(1, 2**25 // (5 * 4 * num_columns(layers)))
+    each = max(FEWEST, -(-number // torch.get_num_threads()))
+    return min(most, -(-number // -(-number // each)))
 
 
 def _num_operations(probe: Probe) -> int:
@@ -103,7 +133,9 @@ def _num_operations(probe: Probe) -> int:
     return 2 * probe.batch_size * max(layer.num_inputs * layer.num_outputs for layer in layers)
 
 
-def _train_stack(probes: Sequence[Probe], stack: list[int], data: ProbeData, report: Report) -> dict[int, ProbeOutcome]:
+def _train_stack(
+    probes: Sequence[Probe], stack: Sequence[int], data: ProbeData, report: Report
+) -> dict[int, ProbeOutcome]:
     members = [probes[position] for position in stack]
     devices = [data.features.device] if data.features.is_cuda else []
     with threads_for(_num_operations(members[0])), torch.random.fork_rng(devices=devices):
