@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from headstart.cli.main import main
+from headstart.config.composer import conf_dir
 from headstart.data import array_cache
 from headstart.data.batches import Draw
 from headstart.data.image_augmentation import Light, MixupCutmix, Standard, TrivialAugment
@@ -16,7 +17,7 @@ from headstart.data.images import ImageFolder
 from headstart.data.module import BatchDataset
 from headstart.data.parallel import map_threads
 from headstart.training.epochs import EpochRows
-from pictures import tiny
+from pictures import tiny, write_weights
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +140,21 @@ def test_runs_say_what_their_crops_were_cut_from_and_views_are_kept_apart(at_hom
     assert losses[0][1] != losses[1][1]  # in the first epoch a frozen backbone's examples are as they are
 
 
-def test_a_run_that_was_cut_off_goes_on_to_the_same_numbers(at_home, wide, monkeypatch):
-    words = tiny(wide, "strategy=fine_tune", "augmentation=three_augment", "data.size=16", "trainer.max_epochs=3")
+STRATEGIES = sorted(path.stem for path in (conf_dir() / "strategy").glob("*.yaml"))
+OTHERS = [pytest.param(name, "standard", marks=pytest.mark.slow) for name in STRATEGIES if name != "feature_extraction"]
+WORDS = {
+    "gradual_unfreeze": ["unfreeze.num_groups=7"],
+    "lp_ft": ["unfreeze.epochs=1"],
+    "lora": ["strategy.adapter.r=2"],
+    "partial": ["strategy.last_k=1"],
+}
+
+
+@pytest.mark.parametrize(("strategy", "augmentation"), [("fine_tune", "three_augment"), *OTHERS])
+def test_a_run_that_was_cut_off_goes_on_to_the_same_numbers(at_home, wide, monkeypatch, strategy, augmentation):
+    words = tiny(wide, f"strategy={strategy}", f"augmentation={augmentation}", "data.size=16", "trainer.max_epochs=3")
+    words += WORDS.get(strategy, [])
+    words += [f"backbone.weights={write_weights(at_home / 'weights' / 'w.pth')}"] * (strategy == "cotuning")
     whole = run(at_home, *words, into="whole")
     real, seen = EpochRows.on_train_epoch_start, []
 

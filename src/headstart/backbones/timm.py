@@ -89,6 +89,8 @@ class Timm(BackboneFactory):
         self.arguments = dict(arguments or {})
 
     def for_pictures(self, size: Sides | None, fit: str | None = None, channels: int = 3) -> "Timm":
+        if (size, fit, channels) == (None, None, self.channels):
+            return self
         own = self._own
         if size is not None:
             own["size"] = size
