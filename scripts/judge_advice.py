@@ -25,6 +25,8 @@ PLACE = Path(__file__).parent / "comparisons"
 FLAT = 1e6
 """Shrinkage at which a gain depends on nothing: the mean."""
 TUNING = ("fine_tune", "lp_ft", "lora")
+AHEAD = 100.0
+"""Beyond all scores."""
 OptionKey = tuple[str, str]
 
 
@@ -120,9 +122,13 @@ Adviser = Callable[[Comparison, Sequence[Comparison]], Mapping[OptionKey, float]
 """Scores of options, the highest being advised, from a comparison's measurements and other data sets' comparisons."""
 
 
-def by_rule(shrinkage: float) -> Adviser:
+def by_rule(shrinkage: float, first: str | None = None) -> Adviser:
+    """`first`: a strategy that comes first wherever it is foretold to gain anything, as in advice."""
+
     def advise(one: Comparison, others: Sequence[Comparison]) -> Mapping[OptionKey, float]:
-        return {key: told.score for key, told in foretold(one, rule_of(others, shrinkage)).items()}
+        told = foretold(one, rule_of(others, shrinkage))
+        gains = {key: each.score > one.measured[key[0]]["foretold"] for key, each in told.items()}
+        return {key: each.score + AHEAD * (key[1] == first and gains[key]) for key, each in told.items()}
 
     return advise
 
@@ -142,6 +148,7 @@ def fixed(strategy: str, backbone: str = "num_parameters") -> Adviser:
 ADVISERS: Mapping[str, Adviser] = {
     "advice: gains fitted": by_rule(1.0),
     "advice: mean gains": by_rule(FLAT),
+    **{f"advice: gains fitted, {name} first": by_rule(1.0, name) for name in TUNING},
     "always fine_tune, the largest": fixed("fine_tune"),
     "always lp_ft, the largest": fixed("lp_ft"),
     "always lora, the largest": fixed("lora"),
@@ -150,7 +157,7 @@ ADVISERS: Mapping[str, Adviser] = {
     "the probe of the best by LogME": fixed(PROBE, "log_me"),
     "the probe of the best by H-score": fixed(PROBE, "h_score"),
 }
-FIXED = {f"always {name}, the largest": name for name in TUNING} | {"always the probe, the largest": PROBE}
+FIRST = {f"advice: gains fitted, {name} first": name for name in TUNING}
 
 
 @dataclass(frozen=True)
@@ -228,25 +235,28 @@ def main() -> None:
 
 
 def used(verdicts: Mapping[str, Verdict]) -> tuple[str, str]:
-    """The adviser that lost least among those that advice can go by, and its best rival."""
-    advice = min(("advice: gains fitted", "advice: mean gains"), key=lambda name: verdicts[name].regret)
-    winner = min([advice, *FIXED], key=lambda name: verdicts[name].regret)
-    rivals = [name for name in verdicts if name != winner and not name.startswith("advice")]
+    """The adviser that lost least among those that advice can go by, and the best rule of thumb."""
+    advisers = [name for name in verdicts if name.startswith("advice")]
+    rivals = [name for name in verdicts if not name.startswith("advice")]
+    winner = min(advisers, key=lambda name: verdicts[name].regret)
     return winner, min(rivals, key=lambda name: verdicts[name].regret)
 
 
 def apart(first: str, second: str, comparisons: Sequence[Comparison], verdicts: Mapping[str, Verdict]) -> str:
-    """How much less the first lost, the mean over data sets, with a t-interval over these."""
+    """How much more or less than the first the second lost, the mean over data sets, with a t-interval over these."""
     gaps = defaultdict(list)
     for one, mine, theirs in zip(comparisons, verdicts[first].regrets, verdicts[second].regrets, strict=True):
         gaps[one.problem].append(theirs - mine)
     found = t_interval([fmean(each) for each in gaps.values()])
     told = "" if found.excludes_zero else ": not told apart"
-    return f"{second} lost {found.mean:.1f} points more than {first} ({found.low:.1f} to {found.high:.1f}){told}"
+    word, mean, low, high = "more", found.mean, found.low, found.high
+    if mean < 0:
+        word, mean, low, high = "less", -mean, -high, -low
+    return f"{second} lost {mean:.1f} points {word} than {first} ({low:.1f} to {high:.1f}){told}"
 
 
 def write(comparisons: Sequence[Comparison], verdicts: Mapping[str, Verdict]) -> None:
-    """The rule of the adviser that lost least; where that is a strategy whatever is foretold, it is put first."""
+    """The rule of the adviser that lost least."""
     winner, rival = used(verdicts)
     verdict = verdicts[winner]
     rule = rule_of(comparisons, FLAT if winner.endswith("mean gains") else 1.0)
@@ -263,7 +273,7 @@ def write(comparisons: Sequence[Comparison], verdicts: Mapping[str, Verdict]) ->
         "rule": winner,
         "most_per_class": max(one.per_class for one in comparisons),
     }
-    write_json(FILE, {"first": FIXED.get(winner), "fits": fits, "record": record})
+    write_json(FILE, {"first": FIRST.get(winner), "fits": fits, "record": record})
     print(f"\nWritten: {FILE} ({winner})")
 
 

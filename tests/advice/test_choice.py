@@ -64,6 +64,7 @@ def test_what_was_foretold_of_some_classes_is_not_said_of_all():
 
 def test_a_strategy_that_the_record_puts_first_is_first():
     assert choose([ONE, WORSE], {}, ALL, rule(0.05, first="lora"), 5).best.strategy == "lora"
+    assert choose([ONE, WORSE], {}, ALL, rule(-0.05, first="lora"), 5).best.is_probe
 
 
 def test_strategies_without_a_record_are_not_foretold_but_compared():

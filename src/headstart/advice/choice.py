@@ -31,6 +31,11 @@ class Option:
     def is_probe(self) -> bool:
         return self.strategy == PROBE
 
+    @property
+    def gains(self) -> bool:
+        """Whether it is foretold to score more than the probe."""
+        return self.gain is not None and self.gain.mean > 0
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -76,7 +81,7 @@ def choose(
         for strategy in strategies
     ]
     known = [option for option in options if option is not None]
-    ordered = sorted(known, key=lambda one: (one.strategy != rule.first, -one.score))
+    ordered = sorted(known, key=lambda one: (not (one.strategy == rule.first and one.gains), -one.score))
     compared = sorted((one for one in measured if one.by_fold is not None), key=lambda one: -_mean(one))
     ahead = {
         other.name: told_apart(compared[0].by_fold, other.by_fold, CHOSEN)

@@ -53,7 +53,8 @@ class Rule:
 
     fits: Mapping[str, Fit]
     first: str | None
-    """The strategy that is advised whatever is foretold, where that was right more often; `None`: the best foretold."""
+    """The strategy that is advised wherever it is foretold to gain anything, as that lost less on recorded comparisons;
+    `None`: the best foretold."""
     record: Mapping[str, Any]
     """Of advice that was made without the data set it was judged on: see `scripts/judge_advice.py`."""
 

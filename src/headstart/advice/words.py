@@ -227,8 +227,10 @@ def trust(found: Findings) -> Iterator[str]:
     number = int(record["comparisons"])
     of = f"{plural(number, 'recorded comparison')} of {plural(int(record['data_sets']), 'data set')}"
     within = f"within a point of the best contender in {int(record['within_a_point'])}"
+    first = found.rule.first
+    seen = "one bound of the rule" + (f", and for {first} being put first" if first else "")
     yield (
-        f"On {of}, each judged without its own data set (but for one bound of the rule), such advice was {within}, and "
+        f"On {of}, each judged without its own data set (but for {seen}), such advice was {within}, and "
         f"lost {record['regret']:.1f} points on the mean."
     )
     apart = "" if record["told_apart"] else ", which cannot be told from it"
