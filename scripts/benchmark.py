@@ -26,7 +26,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-SECTIONS = ("probes", "fine_tune", "partial", "text", "overhead", "help", "bookkeeping", "predict", "scale", "gpu")
+SECTIONS = (
+    "probes",
+    "fine_tune",
+    "partial",
+    "text",
+    "overhead",
+    "help",
+    "bookkeeping",
+    "predict",
+    "scale",
+    "decoding",
+    "gpu",
+)
 
 
 @dataclass
@@ -813,6 +825,115 @@ def _many_pictures(root: Path, count: int) -> Path:
     for number in range(count):
         pixel = chunk(b"IDAT", zlib.compress(b"\0" + number.to_bytes(3, "little"))) + chunk(b"IEND", b"")
         (root / f"class{number % 100:03}" / f"picture-{number:07}.png").write_bytes(head + pixel)
+    return root
+
+
+def measure_decoding(setting: Setting) -> None:
+    """An epoch of photographs that nothing can hold decoded, from files and from shards; peer: torch's DataLoader over
+    the same files with timm's transform, as many workers on both sides."""
+    from headstart.data import array_cache
+    from headstart.data.image_shards import ImageShards
+    from headstart.data.images import ImageFolder
+    from headstart.data.source import Source
+    from headstart.tasks.multiclass import Multiclass
+
+    Source.encode = staticmethod(Multiclass().encode)  # type: ignore[method-assign]
+    array_cache._free_disk = lambda folder: 0
+    photos = _photographs(setting.folder / "photographs", setting.pictures)
+    shards = _sharded(photos, setting.folder / "shards")
+    sources = {
+        "files": ImageFolder(str(photos), cache_bytes=1),
+        "shards": ImageShards(str(shards), cache_bytes=1),
+    }
+    with quietly():
+        for source in sources.values():
+            source.check()
+    for workers in (0, os.cpu_count() or 1):
+        sides: dict[str, list[float]] = {name: [] for name in (*sources, "peer")}
+        for number in range(setting.rounds):
+            for name, source in sources.items():
+                sides[name].append(_our_reading(source, workers, number))
+            sides["peer"].append(_plain_reading(photos, workers, number))
+        for name in sources:
+            ratio = statistics.median(a / b for a, b in zip(sides[name], sides["peer"], strict=True))
+            setting.add(
+                "decoding", f"{name}, {workers} workers; peer: a plain DataLoader", statistics.median(sides[name]),
+                "/s", statistics.median(sides["peer"]), ratio, "≥ 0.95", ratio >= 0.95,
+            )  # fmt: skip
+
+
+def _our_reading(source: Any, workers: int, epoch: int) -> float:
+    """Pictures a second of one shuffled epoch as training reads it, without augmentation."""
+    import numpy as np
+
+    from headstart.data.batches import Batches
+    from headstart.data.module import BatchDataset, loader
+
+    examples, count = source.examples(size=224, crop_pct=0.875), len(source.ids)
+    batches = Batches(np.arange(count), 64, seed=0)
+    batches.set_epoch(epoch)
+    ready = loader(BatchDataset(examples, source.labels), batches, workers)
+    began = time.perf_counter()
+    assert sum(len(batch["labels"]) for batch in ready) == count
+    return count / (time.perf_counter() - began)
+
+
+def _plain_reading(photos: Path, workers: int, epoch: int) -> float:
+    """The same of a loader as one writes it, up to where pictures are batches of bytes."""
+    import torch
+    from PIL import Image
+    from torch.utils.data import DataLoader, Dataset
+    from torchvision import transforms
+
+    names = sorted(photos.rglob("*.jpg"))
+    bicubic = transforms.InterpolationMode.BICUBIC
+    steps = [transforms.Resize(256, bicubic), transforms.CenterCrop(224), transforms.PILToTensor()]
+    transform = transforms.Compose(steps)
+
+    class Files(Dataset[tuple[torch.Tensor, int]]):
+        def __len__(self) -> int:
+            return len(names)
+
+        def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
+            return transform(Image.open(names[place]).convert("RGB")), place
+
+    order = torch.Generator().manual_seed(epoch)
+    ready = DataLoader(Files(), batch_size=64, shuffle=True, num_workers=workers, generator=order)
+    began = time.perf_counter()
+    assert sum(len(places) for _, places in ready) == len(names)
+    return len(names) / (time.perf_counter() - began)
+
+
+def _photographs(root: Path, count: int) -> Path:
+    """Pictures of the size and file size of usual photographs on the web, 500 × 375 and some 50 KB, in ten classes."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    coarse = [Image.fromarray(rng.integers(0, 256, (47, 63, 3), dtype=np.uint8)) for _ in range(20)]
+    large = [np.asarray(one.resize((500, 375), Image.Resampling.BICUBIC)).astype(np.int16) for one in coarse]
+    for number in range(count):
+        folder = root / f"class{number % 10}"
+        folder.mkdir(parents=True, exist_ok=True)
+        noise = rng.integers(-12, 13, (375, 500, 1), dtype=np.int16)
+        made = np.roll(large[number % 20], number, axis=1) + noise
+        Image.fromarray(made.clip(0, 255).astype(np.uint8)).save(folder / f"{number:06}.jpg", quality=85)
+    return root
+
+
+def _sharded(photos: Path, root: Path, per_shard: int = 1000) -> Path:
+    """The same in tar archives."""
+    import tarfile
+
+    root.mkdir()
+    paths = sorted(photos.rglob("*.jpg"), key=lambda path: path.name)
+    for first in range(0, len(paths), per_shard):
+        with tarfile.open(root / f"{first // per_shard:03}.tar", "w") as archive:
+            for path in paths[first : first + per_shard]:
+                archive.add(path, path.name)
+                label = tarfile.TarInfo(f"{path.stem}.cls")
+                label.size = len(path.parent.name)
+                archive.addfile(label, io.BytesIO(path.parent.name.encode()))
     return root
 
 

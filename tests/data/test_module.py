@@ -150,8 +150,9 @@ class Recorder(pl.LightningModule):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_lightning_brings_each_epoch_its_own_order(workers, tmp_path):
-    def trainer(last):
+    def trainer(last, *keepers):
         return pl.Trainer(
+            callbacks=[*keepers],
             max_epochs=last,
             accelerator="cpu",
             logger=False,
@@ -166,12 +167,16 @@ def test_lightning_brings_each_epoch_its_own_order(workers, tmp_path):
     whole = Recorder()
     trainer(3).fit(whole, datamodule=module(workers=workers))
     assert whole.seen == expected
-    first = trainer(2)
+    keeper = pl.callbacks.ModelCheckpoint(
+        tmp_path, "end", save_on_train_epoch_end=True
+    )  # as runs do, before the epoch is over
+    first = trainer(2, keeper)
     first.fit(Recorder(), datamodule=module(workers=workers))
     first.save_checkpoint(tmp_path / "two.ckpt")
-    resumed = Recorder()
-    trainer(3).fit(resumed, datamodule=module(workers=workers), ckpt_path=tmp_path / "two.ckpt")
-    assert resumed.seen == expected[2:]
+    for name in ("two", "end"):
+        resumed = Recorder()
+        trainer(3).fit(resumed, datamodule=module(workers=workers), ckpt_path=tmp_path / f"{name}.ckpt")
+        assert resumed.seen == expected[2:]
 
 
 def test_unaugmented_batch_is_fetched_in_well_under_a_millisecond():

@@ -20,6 +20,7 @@ from headstart.system import bounded, memory
 from headstart.system.bounded import DamagedError
 from headstart.system.cache import cache_dir, drafted, remove_left, stamp
 from headstart.system.checksums import crc32_of
+from headstart.system.cores import cores
 from headstart.system.process import clock_of
 
 CacheBytes = int | Literal["auto"]
@@ -70,6 +71,12 @@ def decoded(room: str, key: str, shape: tuple[int, ...], fill: Fill, cache_bytes
         fill(kept)
         kept.flags.writeable = False
         return Decoded(kept, _checksum(kept))
+    _log.warning(
+        "Decoded, the examples take %.3g GB, for which there is no room in %s (which may take half of what is free on "
+        "its disk) nor in memory: each is decoded whenever it is read. trainer.num_workers=%d reads ahead on all "
+        "cores.",
+        *(size / 1e9, folder, cores()),
+    )
     return None
 
 

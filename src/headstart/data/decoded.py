@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headstart.config.sides import Sides, height_width
 from headstart.data.array_cache import CacheBytes, Decoded, Fill, decoded, named
-from headstart.data.parallel import map_threads
+from headstart.data.parallel import map_few, map_threads
 from headstart.data.source import Examples
 
 
@@ -69,9 +69,7 @@ class DecodedPictures(DecodedExamples):
         chosen = np.asarray(indices, dtype=np.int64)
         if self._kept is not None:
             return {"pixels": torch.from_numpy(self._kept.array[chosen])}  # a copy, which may be written to
-        places = chosen.tolist()
-        made = map_threads(self._picture, places, self._making) if len(places) > 1 else map(self._picture, places)
-        return {"pixels": torch.from_numpy(np.stack(list(made)))}
+        return {"pixels": torch.from_numpy(np.stack(map_few(self._picture, chosen.tolist())))}
 
     def preview(self, index: int) -> bytes:
         return _png(self.batch([index])["pixels"][0])

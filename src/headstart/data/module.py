@@ -161,7 +161,8 @@ class DataModule(pl.LightningDataModule):
         rank, world = self._place()
         batches = Batches(self.parts.train, self.batch_size, self.seed, self._lengths(self.parts.train), rank, world)
         if self.trainer is not None:  # Lightning's own `set_epoch` comes after workers have begun to read ahead
-            batches.set_epoch(self.trainer.current_epoch)
+            # in a run that goes on, `current_epoch` is still the one whose end the checkpoint was written at
+            batches.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
         dataset = BatchDataset(self.examples, self.labels, self.augmentation, self.seed, world, self.views)
         return AheadLoader.of(dataset, batches, self.num_workers, self._num_epochs())
 

@@ -1,6 +1,7 @@
 """Work on many files at once, with a progress bar for who is watching."""
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,21 @@ def map_threads(function: Callable[[Item], Result], items: Sequence[Item], what:
                 advance(len(results))
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def map_few(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """The same for the few of a batch, without a bar: by threads in the process that trains, one by one in those that
+    read ahead for it, of which there are as many as are wanted."""
+    if len(items) < 2 or cores() < 2 or _reads_ahead():
+        return list(map(function, items))
+    with ThreadPoolExecutor(min(cores(), len(items))) as pool:
+        return list(pool.map(function, items))
+
+
+def _reads_ahead() -> bool:
+    """Whether this process is one that a loader of torch started."""
+    loaded = sys.modules.get("torch.utils.data")
+    return loaded is not None and loaded.get_worker_info() is not None
 
 
 @contextmanager
