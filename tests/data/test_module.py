@@ -1,6 +1,7 @@
 import pickle
 import time
 from itertools import chain
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -204,7 +205,8 @@ def _seconds(call):
 class Epochs:
     """What the loader asks of Lightning's trainer."""
 
-    max_epochs, current_epoch, global_rank, world_size = 4, 0, 0, 1
+    max_epochs, global_rank, world_size = 4, 0, 1
+    fit_loop = SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=0)))
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 3, 1), (3, 0)])

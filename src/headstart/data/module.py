@@ -161,8 +161,7 @@ class DataModule(pl.LightningDataModule):
         rank, world = self._place()
         batches = Batches(self.parts.train, self.batch_size, self.seed, self._lengths(self.parts.train), rank, world)
         if self.trainer is not None:  # Lightning's own `set_epoch` comes after workers have begun to read ahead
-            # in a run that goes on, `current_epoch` is still the one whose end the checkpoint was written at
-            batches.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
+            batches.set_epoch(_next_epoch(self.trainer))
         dataset = BatchDataset(self.examples, self.labels, self.augmentation, self.seed, world, self.views)
         return AheadLoader.of(dataset, batches, self.num_workers, self._num_epochs())
 
@@ -211,6 +210,13 @@ def loader(
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # else each pass would move torch's global rng, and with them dropout's
     )
+
+
+def _next_epoch(trainer: pl.Trainer) -> int:
+    """The epoch that training begins with. In a run that goes on, `current_epoch` is still the one whose end the
+    checkpoint was written at, until training has begun."""
+    done: Any = trainer.fit_loop.epoch_progress.current
+    return int(done.processed)
 
 
 class AheadLoader(DataLoader[Batch]):
