@@ -33,6 +33,11 @@ DRUMS = {
     "clap": r"clap|snap",
 }
 """Kinds of hits by what kits call them, the first that fits."""
+ACOUSTIC = (
+    "BJA_Pacific", "ColomboAcousticDrumkit", "ForzeeStereo", "Millo-Drums_v.1", "Millo_MultiLayered2",
+    "Millo_MultiLayered3", "The Black Pearl 1.0",
+)  # fmt: skip
+"""Kits of drums that somebody struck; the others are of machines and hands."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ def ratings(packages: Path, folder: Path) -> None:
 
 
 def drum_hits(packages: Path, folder: Path) -> None:
-    """Recorded hits by the kind of drum, from fourteen kits; a kit is a group."""
+    """Recorded hits by the kind of drum, from thirteen kits; a kit is a group. Acoustic kits and others apart, too."""
     rows, left = [], 0
     for kit in sorted(packages.rglob("drumkit.xml")):
         for instrument in ElementTree.parse(kit).getroot().iter():
@@ -119,7 +124,10 @@ def drum_hits(packages: Path, folder: Path) -> None:
                 shutil.copyfile(source, folder / target)
                 rows.append({"audio": target.as_posix(), "drum": kind, "kit": kit.parent.name})
     print(f"Left out, as they are of other kinds, or without a name or file: {left}")
-    write(folder / "hits.csv", list({row["audio"]: row for row in rows}.values()))
+    hits = list({row["audio"]: row for row in rows}.values())
+    write(folder / "hits.csv", hits)
+    write(folder / "acoustic.csv", [row for row in hits if row["kit"] in ACOUSTIC])
+    write(folder / "others.csv", [row for row in hits if row["kit"] not in ACOUSTIC])
 
 
 def spoken_prompts(packages: Path, folder: Path) -> None:
@@ -181,7 +189,7 @@ DATA = {
         "'data.shifts={{products: {folder}/products.csv, news: {folder}/news.csv, films: {folder}/films.csv}}'",
     ),
     "drum_hits": Data(
-        "recorded hits of drums, six kinds, fourteen kits",
+        "recorded hits of drums, six kinds, thirteen kits",
         "free licences, by kit: CC0, CC BY, CC BY-SA, GPL (see the package's copyright file beside the data)",
         ("deb:hydrogen-drumkits",),
         drum_hits,
