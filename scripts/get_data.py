@@ -126,8 +126,9 @@ def drum_hits(packages: Path, folder: Path) -> None:
     print(f"Left out, as they are of other kinds, or without a name or file: {left}")
     hits = list({row["audio"]: row for row in rows}.values())
     write(folder / "hits.csv", hits)
-    write(folder / "acoustic.csv", [row for row in hits if row["kit"] in ACOUSTIC])
-    write(folder / "others.csv", [row for row in hits if row["kit"] not in ACOUSTIC])
+    for name, is_acoustic in (("acoustic", True), ("others", False)):
+        if part := [row for row in hits if (row["kit"] in ACOUSTIC) == is_acoustic]:
+            write(folder / f"{name}.csv", part)
 
 
 def spoken_prompts(packages: Path, folder: Path) -> None:

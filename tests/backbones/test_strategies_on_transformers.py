@@ -54,10 +54,10 @@ def test_every_strategy_reads_the_same_batches_at_a_seed(at_home, places, monkey
     read: list[list[int]] = []
     gather, step = ProbeLoop._gather, TransferModule.training_step
 
-    def gathering(self, epoch, start, end):
-        (order,) = epoch.orders
-        read.append(order[start:end].tolist())
-        return gather(self, epoch, start, end)
+    def gathering(self, everything, orders):
+        (order,) = orders
+        read.append(order.tolist())
+        return gather(self, everything, orders)
 
     def stepping(self, batch, batch_idx):
         read.append(batch["index"].tolist())
