@@ -102,6 +102,16 @@ def listening() -> Iterator[Notes]:
         _ours.removeHandler(heard)
 
 
+@contextmanager
+def heard_alone() -> Iterator[Notes]:
+    """In a process that works for another one: nothing is shown or written here, for that one is to say it again."""
+    root = logging.getLogger()
+    _ours.handlers.clear()
+    root.handlers[:] = [handler for handler in root.handlers if isinstance(handler, Relay)]
+    with listening() as heard:
+        yield heard
+
+
 def say_again(messages: Iterable[str]) -> None:
     """Repeat what was said when something was first made, for those who get it from memory or from a cache."""
     for message in messages:

@@ -1,15 +1,19 @@
 """Pieces of work in processes of their own: what they give and tell comes here, and none outlives what asked for it."""
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
+from contextlib import suppress
 from functools import partial
 
 import pytest
 import torch
 
+from headstart import notes
 from headstart.training.heads import MLP
 from headstart.training.probe import train_probes
 from headstart.training.side_by_side import side_by_side
@@ -47,6 +51,22 @@ def test_one_thread_needs_no_other_process():
     told = []
     assert list(side_by_side([partial(squared, 3), partial(squared, 4)], lambda *what: told.append(what))) == [9, 16]
     assert {process for _, process in told} == {os.getpid()}
+
+
+@pytest.mark.parametrize("is_raised", [False, True])
+def test_what_pieces_note_is_said_here(is_raised, capfd):
+    def noting(say):
+        logging.getLogger("headstart.training.products").warning("one by one")
+        warnings.warn("a library's", RuntimeWarning, stacklevel=1)
+        if is_raised:
+            raise ValueError("no more")
+
+    screen = notes.show()
+    screen.shown.clear()
+    with notes.listening() as heard, notes.of_libraries([], []), suppress(ValueError):
+        list(side_by_side([noting, noting], print))
+    assert sorted(heard.messages) == ["a library's", "one by one"]
+    assert capfd.readouterr().err.count("one by one") == 1
 
 
 def test_what_a_piece_raises_is_raised_here():

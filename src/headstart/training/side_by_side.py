@@ -13,12 +13,15 @@ from typing import Any
 
 import torch
 
+from headstart import notes
+
 Say = Callable[..., None]
 Piece = Callable[[Say], Any]
 
 
 def side_by_side(pieces: Sequence[Piece], report: Say) -> Iterator[Any]:
-    """What each piece gives, in any order; `report` is called here with what pieces tell meanwhile.
+    """What each piece gives, in any order; `report` is called here with what pieces tell meanwhile, and their notes are
+    said here.
 
     Raises:
         RuntimeError: if a process ends before its pieces are done.
@@ -65,6 +68,8 @@ def _heard(ends: Sequence[Connection], report: Say) -> Iterator[Any]:
                 report(*value)
             elif kind == "done":
                 yield value
+            elif kind == "noted":
+                notes.say_again(value)
             elif kind == "raised":
                 raise value
             else:
@@ -82,12 +87,15 @@ def _do(pieces: Sequence[Piece], end: Connection, ears: Sequence[Connection]) ->
     def say(kind: str, value: Any = None) -> None:
         end.send_bytes(pickle.dumps((kind, value)))
 
-    try:
-        for piece in pieces:
-            say("done", piece(lambda *told: say("told", told)))
-    except BrokenPipeError:
-        return
-    except BaseException as error:
-        say("raised", error)
-        return
+    with notes.heard_alone() as heard:
+        try:
+            for piece in pieces:
+                say("done", piece(lambda *told: say("told", told)))
+        except BrokenPipeError:
+            return
+        except BaseException as error:
+            say("noted", heard.messages)
+            say("raised", error)
+            return
+    say("noted", heard.messages)
     say("over")
