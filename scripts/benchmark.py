@@ -6,8 +6,8 @@
 
 Each row compares ours with a peer's; what is told is the median over rounds of the ratio within a round, since both
 sides of a round meet the same weather. Peers are written below: a plain PyTorch loop, a plain Lightning module as one
-takes it from a template, and transformers' Trainer for text. Data come decoded from memory on all sides. Set
-OMP_NUM_THREADS to fix the threads.
+takes it from a template, and transformers' Trainer for text. Other libraries are run by the section `peers`. Data come
+decoded from memory on all sides. Set OMP_NUM_THREADS to fix the threads.
 """
 
 import argparse
@@ -38,6 +38,7 @@ SECTIONS = (
     "scale",
     "decoding",
     "gpu",
+    "peers",
 )
 
 
@@ -53,6 +54,8 @@ class Row:
     ratio: float | None = None
     goal: str = ""
     met: bool | None = None
+    floor: float | None = None
+    """Of `ours`: what the machine's limits allow."""
 
 
 @dataclass
@@ -67,6 +70,9 @@ class Setting:
     pictures: int
     folder: Path
     examples: int = 100_000
+    peers: list[str] = field(default_factory=list)
+    peer_python: list[str] = field(default_factory=list)
+    photographs: Path | None = None
     rows: list[Row] = field(default_factory=list)
 
     def add(self, *values: Any, **named: Any) -> None:
@@ -83,21 +89,29 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=50, help="epochs of a probe")
     parser.add_argument("--probes", type=int, default=96, help="8 rates × 4 decays × 3 seeds; less for a quick look")
     parser.add_argument("--runs", type=int, nargs="*", default=[100, 1000, 10000], help="sizes of finished sweeps")
-    parser.add_argument("--pictures", type=int, default=5000, help="how many are predicted on")
+    parser.add_argument("--pictures", type=int, default=5000, help="how many are predicted on, or decoded")
     parser.add_argument("--examples", type=int, default=100_000, help="of the section scale; 4 KB of disk each")
+    parser.add_argument(
+        "--peers", nargs="*", default=[], metavar="NAME", help="of the section peers; all, if not given"
+    )
+    parser.add_argument("--peer-python", action="append", default=[], metavar="NAME=PYTHON",
+                        help="the interpreter of a peer that has one of its own; may be given again")  # fmt: skip
     parser.add_argument("--json", type=Path, help="also write the rows and the machine to this file")
     options = parser.parse_args()
     chosen = options.only.split(",")
     unknown = sorted(set(chosen) - set(SECTIONS))
     if unknown:
         parser.error(f"unknown sections {unknown}; there are {', '.join(SECTIONS)}")
+    check_peers(parser, options)
     from headstart.compat import declare_torchvision_operators
 
     declare_torchvision_operators()  # before Lightning looks for it
     with tempfile.TemporaryDirectory(prefix="headstart-benchmark-") as folder:
         os.environ["HEADSTART_CACHE"] = str(Path(folder) / "cache")
         counts = options.rounds, options.size, options.epochs, options.probes, options.runs, options.pictures
-        setting = Setting(*counts, Path(folder), options.examples)
+        setting = Setting(
+            *counts, Path(folder), options.examples, options.peers, options.peer_python, options.photographs
+        )
         os.chdir(folder)
         for section in chosen:
             globals()[f"measure_{section}"](setting)
@@ -106,6 +120,20 @@ def main() -> None:
         options.json.write_text(
             json.dumps({"rows": [asdict(row) for row in setting.rows], "machine": machine()}, indent=1)
         )
+
+
+def check_peers(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End the program where `--peers` or `--peer-python` cannot be carried out."""
+    import benchmark_peers
+
+    known = [peer.name for peer in benchmark_peers.PEERS]
+    unknown = sorted(set(options.peers) - set(known))
+    if unknown:
+        parser.error(f"unknown peers {unknown}; there are {', '.join(known)}")
+    try:
+        benchmark_peers.interpreters(options.peer_python)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def machine() -> dict[str, Any]:
@@ -128,9 +156,9 @@ def _line(row: Row) -> str:
     peer = "" if row.peer is None else f"{row.peer:.4g} {row.unit}"
     ratio = "" if row.ratio is None else f"{row.ratio:.3g}"
     verdict = "" if row.met is None else ("  met" if row.met else "  MISSED")
-    return (
-        f"{row.section:12} {row.what:58} {f'{row.ours:.4g} {row.unit}':>12} {peer:>12} {ratio:>8}  {row.goal}{verdict}"
-    )
+    floor = "" if row.floor is None else f"  (floor {row.floor:.3g} {row.unit})"
+    ours = f"{row.ours:.4g} {row.unit}"
+    return f"{row.section:12} {row.what:58} {ours:>12} {peer:>12} {ratio:>8}  {row.goal}{verdict}{floor}"
 
 
 # What both sides have in common
@@ -829,112 +857,10 @@ def _many_pictures(root: Path, count: int) -> Path:
 
 
 def measure_decoding(setting: Setting) -> None:
-    """An epoch of photographs that nothing can hold decoded, from files and from shards; peer: torch's DataLoader over
-    the same files with timm's transform, as many workers on both sides."""
-    from headstart.data import array_cache
-    from headstart.data.image_shards import ImageShards
-    from headstart.data.images import ImageFolder
-    from headstart.data.source import Source
-    from headstart.tasks.multiclass import Multiclass
+    """Photographs that nothing can hold decoded, read when they are asked for (`benchmark_decoding`)."""
+    import benchmark_decoding
 
-    Source.encode = staticmethod(Multiclass().encode)  # type: ignore[method-assign]
-    array_cache._free_disk = lambda folder: 0
-    photos = _photographs(setting.folder / "photographs", setting.pictures)
-    shards = _sharded(photos, setting.folder / "shards")
-    sources = {
-        "files": ImageFolder(str(photos), cache_bytes=1),
-        "shards": ImageShards(str(shards), cache_bytes=1),
-    }
-    with quietly():
-        for source in sources.values():
-            source.check()
-    for workers in (0, os.cpu_count() or 1):
-        sides: dict[str, list[float]] = {name: [] for name in (*sources, "peer")}
-        for number in range(setting.rounds):
-            for name, source in sources.items():
-                sides[name].append(_our_reading(source, workers, number))
-            sides["peer"].append(_plain_reading(photos, workers, number))
-        for name in sources:
-            ratio = statistics.median(a / b for a, b in zip(sides[name], sides["peer"], strict=True))
-            setting.add(
-                "decoding", f"{name}, {workers} workers; peer: a plain DataLoader", statistics.median(sides[name]),
-                "/s", statistics.median(sides["peer"]), ratio, "≥ 0.95", ratio >= 0.95,
-            )  # fmt: skip
-
-
-def _our_reading(source: Any, workers: int, epoch: int) -> float:
-    """Pictures a second of one shuffled epoch as training reads it, without augmentation."""
-    import numpy as np
-
-    from headstart.data.batches import Batches
-    from headstart.data.module import BatchDataset, loader
-
-    examples, count = source.examples(size=224, crop_pct=0.875), len(source.ids)
-    batches = Batches(np.arange(count), 64, seed=0)
-    batches.set_epoch(epoch)
-    ready = loader(BatchDataset(examples, source.labels), batches, workers)
-    began = time.perf_counter()
-    assert sum(len(batch["labels"]) for batch in ready) == count
-    return count / (time.perf_counter() - began)
-
-
-def _plain_reading(photos: Path, workers: int, epoch: int) -> float:
-    """The same of a loader as one writes it, up to where pictures are batches of bytes."""
-    import torch
-    from PIL import Image
-    from torch.utils.data import DataLoader, Dataset
-    from torchvision import transforms
-
-    names = sorted(photos.rglob("*.jpg"))
-    bicubic = transforms.InterpolationMode.BICUBIC
-    steps = [transforms.Resize(256, bicubic), transforms.CenterCrop(224), transforms.PILToTensor()]
-    transform = transforms.Compose(steps)
-
-    class Files(Dataset[tuple[torch.Tensor, int]]):
-        def __len__(self) -> int:
-            return len(names)
-
-        def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
-            return transform(Image.open(names[place]).convert("RGB")), place
-
-    order = torch.Generator().manual_seed(epoch)
-    ready = DataLoader(Files(), batch_size=64, shuffle=True, num_workers=workers, generator=order)
-    began = time.perf_counter()
-    assert sum(len(places) for _, places in ready) == len(names)
-    return len(names) / (time.perf_counter() - began)
-
-
-def _photographs(root: Path, count: int) -> Path:
-    """Pictures of the size and file size of usual photographs on the web, 500 × 375 and some 50 KB, in ten classes."""
-    import numpy as np
-    from PIL import Image
-
-    rng = np.random.default_rng(0)
-    coarse = [Image.fromarray(rng.integers(0, 256, (47, 63, 3), dtype=np.uint8)) for _ in range(20)]
-    large = [np.asarray(one.resize((500, 375), Image.Resampling.BICUBIC)).astype(np.int16) for one in coarse]
-    for number in range(count):
-        folder = root / f"class{number % 10}"
-        folder.mkdir(parents=True, exist_ok=True)
-        noise = rng.integers(-12, 13, (375, 500, 1), dtype=np.int16)
-        made = np.roll(large[number % 20], number, axis=1) + noise
-        Image.fromarray(made.clip(0, 255).astype(np.uint8)).save(folder / f"{number:06}.jpg", quality=85)
-    return root
-
-
-def _sharded(photos: Path, root: Path, per_shard: int = 1000) -> Path:
-    """The same in tar archives."""
-    import tarfile
-
-    root.mkdir()
-    paths = sorted(photos.rglob("*.jpg"), key=lambda path: path.name)
-    for first in range(0, len(paths), per_shard):
-        with tarfile.open(root / f"{first // per_shard:03}.tar", "w") as archive:
-            for path in paths[first : first + per_shard]:
-                archive.add(path, path.name)
-                label = tarfile.TarInfo(f"{path.stem}.cls")
-                label.size = len(path.parent.name)
-                archive.addfile(label, io.BytesIO(path.parent.name.encode()))
-    return root
+    benchmark_decoding.measure(setting, setting.photographs or setting.folder / "photographs")
 
 
 def measure_gpu(setting: Setting) -> None:
@@ -946,6 +872,13 @@ def measure_gpu(setting: Setting) -> None:
         print("gpu          no GPU here: left out")
         return
     benchmark_gpu.measure(setting, headstart, our_epochs)
+
+
+def measure_peers(setting: Setting) -> None:
+    """Whole fits and whole processes, against other libraries (`benchmark_peers`)."""
+    import benchmark_peers
+
+    benchmark_peers.measure(setting, common, peer_model)
 
 
 def _pictures(root: Path, num_classes: int, per_class: int) -> Path:
