@@ -91,12 +91,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, nargs="*", default=[100, 1000, 10000], help="sizes of finished sweeps")
     parser.add_argument("--pictures", type=int, default=5000, help="how many are predicted on, or decoded")
     parser.add_argument("--examples", type=int, default=100_000, help="of the section scale; 4 KB of disk each")
-    parser.add_argument(
-        "--peers", nargs="*", default=[], metavar="NAME", help="of the section peers; all, if not given"
-    )
+    parser.add_argument("--photographs", type=_absolute, metavar="FOLDER",
+                        help="where the section decoding makes its pictures and leaves them")  # fmt: skip
+    parser.add_argument("--peers", nargs="*", default=[], metavar="NAME", help="of the section peers; else all")
     parser.add_argument("--peer-python", action="append", default=[], metavar="NAME=PYTHON",
                         help="the interpreter of a peer that has one of its own; may be given again")  # fmt: skip
-    parser.add_argument("--json", type=Path, help="also write the rows and the machine to this file")
+    parser.add_argument("--json", type=_absolute, help="also write the rows and the machine to this file")
     options = parser.parse_args()
     chosen = options.only.split(",")
     unknown = sorted(set(chosen) - set(SECTIONS))
@@ -120,6 +120,11 @@ def main() -> None:
         options.json.write_text(
             json.dumps({"rows": [asdict(row) for row in setting.rows], "machine": machine()}, indent=1)
         )
+
+
+def _absolute(path: str) -> Path:
+    """A path as it is meant where the program was started, which then works elsewhere."""
+    return Path(path).absolute()
 
 
 def check_peers(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

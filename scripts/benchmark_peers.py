@@ -114,9 +114,10 @@ def interpreters(given: Sequence[str]) -> dict[str, str]:
         name, _, python = one.partition("=")
         if name not in known:
             raise ValueError(f"--peer-python {one}: peers are {', '.join(sorted(known))}")
-        if not shutil.which(python):
+        program = shutil.which(python)
+        if program is None:
             raise ValueError(f"--peer-python {one} names no program; give it as {name}=/path/to/python")
-        found[name] = python
+        found[name] = os.path.abspath(program)
     return found
 
 

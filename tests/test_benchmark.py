@@ -19,12 +19,14 @@ from torch import nn
 ABSENT = Peer("absent", "a library that is nowhere", ("json", "no_such_module.inside"), 1e-3, (), "no-such-package")
 
 
-def test_a_peer_that_is_not_installed_is_left_out_and_said(monkeypatch, capsys):
+def test_a_peer_that_is_not_installed_is_left_out_and_said(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(benchmark_peers, "PEERS", (ABSENT,))
-    setting = SimpleNamespace(peers=[], peer_python=[], rows=[])
-    benchmark_peers.measure(setting, None, None)
-    assert setting.rows == []
-    assert capsys.readouterr().out == (
+    monkeypatch.setenv("HEADSTART_CACHE", "")  # what the program sets goes with the test
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--only", "peers", "--json", "rows.json"])
+    benchmark.main()
+    assert json.loads((tmp_path / "rows.json").read_text())["rows"] == []
+    assert capsys.readouterr().out.startswith(
         f"peers        absent is left out: {sys.executable} has no no_such_module.inside. Install it with "
         "`pip install no-such-package`, or name an interpreter: --peer-python absent=PYTHON\n"
     )
