@@ -12,6 +12,7 @@ from uuid import UUID
 
 import numpy as np
 
+from headstart.data.arrow_columns import ArrowColumn, ArrowTexts
 from headstart.data.table import Table
 from headstart.data.table_file import UNREADABLE
 from headstart.errors import InputError
@@ -56,17 +57,21 @@ def is_blank(text: str) -> bool:
     return all(unicodedata.category(character) in _INVISIBLE for character in text)
 
 
-def texts(table: Table, column: str) -> list[str]:
+def texts(table: Table, column: str) -> Sequence[str]:
     """A column's cells as text without surrounding blanks: nothing (null, not a number) as the empty text, bytes as
     UTF-8, numbers and dates as Python writes them. Characters that no text has are replaced, and that is said.
+
+    Texts of Arrow stay where they are.
 
     Raises:
         InputError: if cells hold what is no text: lists, objects, bytes in another encoding.
     """
+    found, changes = table[column], dict[int, str]()
+    stays = isinstance(found, ArrowColumn) and found.is_text
     made: list[str] = []
     refused: dict[str, list[int]] = {}
     broken: list[int] = []
-    for row, value in enumerate(table[column]):
+    for row, value in enumerate(found):
         text = as_text(value)
         if text is None:
             refused.setdefault(_kind(value), []).append(row)
@@ -74,7 +79,10 @@ def texts(table: Table, column: str) -> list[str]:
         if _NO_CHARACTER.search(text):
             text = _NO_CHARACTER.sub(UNREADABLE, text)
             broken.append(row)
-        made.append(text)
+        if not stays:
+            made.append(text)
+        elif text is not value:
+            changes[row] = text
     if refused:
         raise InputError(*(_refusal(table, column, kind, rows) for kind, rows in refused.items()))
     if broken:
@@ -89,7 +97,7 @@ def texts(table: Table, column: str) -> list[str]:
             UNREADABLE,
             table.where(broken),
         )
-    return made
+    return ArrowTexts(found, changes) if stays else made  # type: ignore[arg-type]
 
 
 def as_text(value: Any) -> str | None:

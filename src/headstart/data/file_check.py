@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from headstart.data.arrow_columns import at
 from headstart.data.contents import Contents
 from headstart.data.listing import Listing
 from headstart.data.parallel import map_threads
@@ -128,6 +129,18 @@ def content_fingerprint(rows: Sequence[tuple[str, ...]]) -> str:
     digest, ordered = hashlib.sha256(), sorted(rows)
     for start in range(0, len(ordered), _MOST_ROWS):
         digest.update("".join(map(_as_json, ordered[start : start + _MOST_ROWS])).encode())
+    return digest.hexdigest()
+
+
+def column_fingerprint(ids: Sequence[str], *columns: Sequence[Any]) -> str:
+    """As `content_fingerprint` has it of the rows, without having the texts of all of them at once."""
+    if len({*ids}) < len(ids):
+        return content_fingerprint(list(zip(ids, *columns, strict=True)))
+    digest, order = hashlib.sha256(), sorted(range(len(ids)), key=ids.__getitem__)
+    for start in range(0, len(order), _MOST_ROWS):
+        places = order[start : start + _MOST_ROWS]
+        rows = zip(*(at(values, places) for values in (ids, *columns)), strict=True)
+        digest.update("".join(map(_as_json, rows)).encode())
     return digest.hexdigest()
 
 

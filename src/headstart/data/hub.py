@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from headstart.data.arrow_columns import ArrowColumn, joined
 from headstart.data.cells import narrow
 from headstart.data.labelled import PARTS
 from headstart.data.names import folder_name
@@ -119,7 +120,7 @@ class HubDataset:
         tables = {split: self.tables[split] for split in chosen}
         common = set.intersection(*(set(table.column_names) for table in tables.values()))
         columns = {
-            name: [value for table in tables.values() for value in _values(table, name)] if name in wanted else ()
+            name: joined([_values(table, name) for table in tables.values()]) if name in wanted else ()
             for name in sorted(common)
         }
         ids = [f"{split}/{row}" for split, table in tables.items() for row in range(len(table))]
@@ -190,10 +191,15 @@ def _answers() -> bool:
     return True
 
 
+def arrow(table: Any, column: str) -> Any:
+    """A split's column as it is stored: nothing is decoded, and what lies on disk stays there."""
+    return table.select_columns([column]).with_format("arrow")[:].column(column)
+
+
 def _values(table: Any, column: str) -> Sequence[Any]:
     """Cells of a split's column: numbers that stand for classes by the names the dataset gives them."""
-    feature = table.features[column]
-    names, values = getattr(feature, "names", None), list(table[column])
+    feature, values = table.features[column], ArrowColumn(arrow(table, column))
+    names = getattr(feature, "names", None)
     of_each = getattr(getattr(feature, "feature", None), "names", None)
     if of_each is not None:  # a list of classes
         return [None if value is None else [of_each[one] for one in value] for value in values]

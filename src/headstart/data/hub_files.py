@@ -8,7 +8,7 @@ from typing import Any
 from headstart.data.cells import Missing
 from headstart.data.contents import settled_stamp
 from headstart.data.files import FileSource
-from headstart.data.hub import HubDataset
+from headstart.data.hub import HubDataset, arrow
 from headstart.data.labelled import column_values, labelled, part_names
 from headstart.data.listing import Listing
 from headstart.data.table import normal
@@ -88,7 +88,7 @@ class _Cells:
 
     def __init__(self, hub: HubDataset, splits: Sequence[str], column: str, setting: str) -> None:
         self.places: Sequence[tuple[str, int]] = ()
-        self._columns = {split: _arrow(hub.tables[split], column) for split in splits}
+        self._columns = {split: arrow(hub.tables[split], column) for split in splits}
         for split, cells in self._columns.items():
             if not _holds_files(cells.type):
                 raise InputError(
@@ -127,11 +127,6 @@ class _Cells:
         split, row = self.places[place]
         found = self._columns[split][row].as_py()
         return (found.get("bytes"), found.get("path")) if isinstance(found, dict) else (found, None)
-
-
-def _arrow(table: Any, column: str) -> Any:
-    """A split's column as it is stored: nothing is decoded, and what lies on disk stays there."""
-    return table.select_columns([column]).with_format("arrow")[:].column(column)
 
 
 def _holds_files(kind: Any) -> bool:

@@ -25,9 +25,12 @@ _MARKS = (  # the longer ones first, as UTF-32's begins like UTF-16's
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+PARQUET, ARROW, ARROW_STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
+"""How files of columns begin."""
+COLUMNAR = (PARQUET, ARROW, ARROW_STREAM)
+_LONGEST_MARK = 8
 _FOREIGN = (
     (b"\xd0\xcf\x11\xe0", "an Excel workbook (.xls)"),
-    (b"ARROW1", "an Arrow or Feather file"),
     (b"SQLite format 3\0", "an SQLite database"),
     (b"\x89HDF", "an HDF5 file"),
     (b"\x93NUMPY", "a NumPy array"),
@@ -47,6 +50,8 @@ class TableFile:
     path: Path
     name: str
     content: bytes
+    is_beginning: bool = False
+    """Whether that is its beginning alone, as the rest is read where it lies."""
 
     @property
     def suffix(self) -> str:
@@ -99,22 +104,29 @@ class TableFile:
 
 
 def open_table(path: Path, setting: str) -> TableFile:
-    """Read the file of a table whole, and unpack it; `setting` names it, for messages.
+    """Read the file of a table whole (of columns that are not packed, its beginning), and unpack it.
+
+    `setting` names it, for messages.
 
     Raises:
         InputError: if it cannot be read or unpacked, or is of a kind that holds no table that can be read.
     """
     if path.is_dir():
         raise InputError(
-            f"{path} is a folder, but {setting} must name a table (.csv, .tsv, .jsonl or .parquet). Class folders are "
-            f"named by data.root, as in data=image_folder data.root={path}."
+            f"{path} is a folder, but {setting} must name a table (.csv, .tsv, .jsonl, .parquet or .arrow). Class "
+            f"folders are named by data.root, as in data=image_folder data.root={path}."
         )
     if not path.is_file():
         raise InputError(
-            f"{path} does not exist or is not a file: {setting} must name a table (.csv, .tsv, .jsonl or .parquet)."
+            f"{path} does not exist or is not a file: {setting} must name a table (.csv, .tsv, .jsonl, .parquet or "
+            ".arrow)."
         )
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(_LONGEST_MARK)
+            if content.startswith(COLUMNAR):
+                return TableFile(path, path.name, content, is_beginning=True)
+            content += file.read()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): {setting} must name a table.") from error
     name, unpack = path.name, _unpacking(content)

@@ -12,7 +12,7 @@ import numpy as np
 
 from headstart.config.ranges import Tokens
 from headstart.data.cells import Missing, Words
-from headstart.data.file_check import content_fingerprint
+from headstart.data.file_check import column_fingerprint
 from headstart.data.labelled import Labelled, column_values, labelled, part_names
 from headstart.data.records import read_records, table_name
 from headstart.data.source import Cell, Source
@@ -28,8 +28,8 @@ class LabelledTexts:
     where: str
     """What they were read from, for messages."""
     ids: tuple[str, ...]
-    texts: tuple[str, ...]
-    pairs: tuple[str, ...] | None
+    texts: Sequence[str]
+    pairs: Sequence[str] | None
     cells: tuple[Cell, ...]
     """What stands as the label of each text."""
     parts: tuple[str, ...] | None
@@ -48,7 +48,7 @@ class LabelledTexts:
         columns: Mapping[str, Sequence[str]],
     ) -> "LabelledTexts":
         """The rows of a table that are used; of two columns of contents the second one holds second texts."""
-        texts, *pairs = (tuple(values) for values in used.contents or ((),))
+        texts, *pairs = used.contents or ((),)
         return cls(
             table.name,
             tuple(table.ids[row] for row in used.rows),
@@ -119,7 +119,7 @@ class TextSource(Source):
     def fingerprint(self) -> str:
         content = self.content
         pairs, parts = content.pairs or ("",) * len(content.ids), content.parts or ("",) * len(content.ids)
-        return content_fingerprint(list(zip(content.ids, content.texts, pairs, content.cells, parts, strict=True)))
+        return column_fingerprint(content.ids, content.texts, pairs, content.cells, parts)
 
     @cached_property
     def contents(self) -> list[str]:
