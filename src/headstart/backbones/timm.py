@@ -154,7 +154,8 @@ class Timm(BackboneFactory):
 
     def shapes(self, num_examples: int, **reading: Any) -> dict[str, Tensor]:
         shape = num_examples, self.channels, *height_width(reading["size"])
-        return {"pixels": torch.empty(shape, dtype=torch.uint8, device="meta")}
+        kind = torch.uint8 if reading.get("depth", 8) == 8 else torch.float32
+        return {"pixels": torch.empty(shape, dtype=kind, device="meta")}
 
     def reading(self) -> Reading:
         arguments = self.preprocessing.sizing

@@ -59,10 +59,15 @@ class Preprocessing:
         return {**plain, "crop_mode": self.crop_mode, **fill}
 
 
+def _white(pixels: Tensor) -> int:
+    """The number that stands for white."""
+    return 1 if pixels.is_floating_point() else 65_535 if pixels.dtype == torch.uint16 else 255
+
+
 class TimmBackbone(Backbone):
     """A timm model without its classifier: `{"pixels": (B, C, H, W)}` → pooled features `(B, num_features)`.
 
-    Pixels are uint8, or float from 0 to 1; they are scaled and normalised here, on the device they are on.
+    Pixels are uint8, uint16, or float from 0 to 1; they are scaled and normalised here, on the device they are on.
     """
 
     def __init__(
@@ -84,7 +89,7 @@ class TimmBackbone(Backbone):
         self._forget()
 
     def _forget(self) -> None:
-        self._affine: dict[tuple[torch.device, bool], tuple[Tensor, ...]] = {}
+        self._affine: dict[tuple[torch.device, int], tuple[Tensor, ...]] = {}
         self._groups: dict[Granularity, list[DepthGroup]] = {}
         self._grouped: list[tuple[str, int]] = []
         self._cuts: Cuts | None = None
@@ -100,24 +105,24 @@ class TimmBackbone(Backbone):
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """`(pixels - mean) / std` in the model's dtype and memory format; one multiplication and addition."""
-        shift, scale = self._shift_and_scale(pixels.device, pixels.is_floating_point())
+        shift, scale = self._shift_and_scale(pixels.device, _white(pixels))
         memory = torch.channels_last if self.channels_last else torch.contiguous_format
         values = torch.addcmul(shift, pixels.to(torch.float32, memory_format=memory), scale)
         return values.to(next(self.model.parameters()).dtype)
 
-    def _shift_and_scale(self, device: torch.device, unit: bool) -> tuple[Tensor, ...]:
+    def _shift_and_scale(self, device: torch.device, white: int) -> tuple[Tensor, ...]:
         """Kept per device, outside parameters and buffers: they are the data's, not the model's."""
-        if (device, unit) not in self._affine:
+        if (device, white) not in self._affine:
             with torch.inference_mode(False):
                 mean, std = (
                     torch.tensor(values, dtype=torch.float64).reshape(1, -1, 1, 1)
                     for values in (self.preprocessing.mean, self.preprocessing.std)
                 )
-                scale = 1 / (std if unit else 255 * std)
-                self._affine[device, unit] = tuple(
+                scale = 1 / (white * std)
+                self._affine[device, white] = tuple(
                     t.float().to(device, non_blocking=True) for t in (-mean / std, scale)
                 )
-        return self._affine[device, unit]
+        return self._affine[device, white]
 
     def groups(self, granularity: Granularity = "blocks") -> list[DepthGroup]:
         present = [(name, id(tensor)) for name, tensor in named_tensors(self.model).items()]

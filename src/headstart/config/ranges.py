@@ -1,7 +1,7 @@
 """Ranges for the arguments of configurable parts; `config.binding` checks values against them."""
 
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Len, Lt
 
@@ -39,6 +39,8 @@ Extent = Side | Annotated[list[Side], Len(2, 2)]
 """Side of a square picture, or height and width."""
 Channels = Annotated[int, Ge(1), Le(64)]
 """Of a picture."""
+Depth = Literal[8, 16]
+"""Bits of each of a picture's values."""
 Seconds = Annotated[float, Ge(0.01), Le(3600)]
 """Length of a sound."""
 Tokens = Annotated[int, Ge(2), Le(1_000_000)]

@@ -34,7 +34,7 @@ _DAY = 86_400
 
 @dataclass(frozen=True)
 class Decoded:
-    """Examples as they were decoded: a read-only uint8 array, and the checksum of its values."""
+    """Examples as they were decoded: a read-only array, and the checksum of its values."""
 
     array: np.ndarray
     checksum: str
@@ -48,26 +48,29 @@ class Decoded:
             )
 
 
-def decoded(room: str, key: str, shape: tuple[int, ...], fill: Fill, cache_bytes: CacheBytes) -> Decoded | None:
-    """A read-only uint8 array of `shape` filled by `fill`, or `None` where neither memory nor disk can hold it.
+def decoded(
+    room: str, key: str, shape: tuple[int, ...], fill: Fill, cache_bytes: CacheBytes, dtype: type = np.uint8
+) -> Decoded | None:
+    """A read-only array of `shape` and `dtype` filled by `fill`, or `None` where neither memory nor disk can hold it.
 
     It is a memory-mapped file that all runs and workers share, found again by `key`; where there is too little free
     disk for that, an array in memory if it has at most `cache_bytes` ("auto": half of the free memory).
     """
     folder = cache_dir(room)
     remove_left(folder)
-    found = _found(folder, key, shape)
+    kind = np.dtype(dtype)
+    found = _found(folder, key, shape, kind)
     if found is not None:
         return found
     _remove_unused(folder)
-    size = int(np.prod(shape))
+    size = int(np.prod(shape)) * kind.itemsize
     if size <= 0.5 * _free_disk(folder):
         try:
-            return _made(folder, key, shape, fill)
+            return _made(folder, key, shape, kind, fill)
         except OSError as error:
             _log.warning("Decoded examples cannot be kept in %s (%s).", folder, error)
     if size <= (memory.free_bytes() // 2 if cache_bytes == "auto" else cache_bytes):
-        kept = np.empty(shape, np.uint8)
+        kept = np.empty(shape, kind)
         fill(kept)
         kept.flags.writeable = False
         return Decoded(kept, _checksum(kept))
@@ -85,24 +88,24 @@ def named(key: str, kept: Decoded | None) -> str:
     return key if kept is None else f"{key}-{kept.checksum}"
 
 
-def _made(folder: Path, key: str, shape: tuple[int, ...], fill: Fill) -> Decoded:
+def _made(folder: Path, key: str, shape: tuple[int, ...], kind: np.dtype, fill: Fill) -> Decoded:
     with drafted(folder / f"{key}.npy") as draft:
-        array = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=shape)
+        array = np.lib.format.open_memmap(draft, mode="w+", dtype=kind, shape=shape)
         _reserve(draft)
         fill(array)
         array.flush()
         checksum = _checksum(array)
         del array
-        opened = _opened(draft, shape, checksum)  # while it is a draft: others may remove it at any time
+        opened = _opened(draft, shape, kind, checksum)  # while it is a draft: others may remove it at any time
         os.replace(draft, folder / f"{key}-{checksum}.npy")
     return opened
 
 
-def _found(folder: Path, key: str, shape: tuple[int, ...]) -> Decoded | None:
+def _found(folder: Path, key: str, shape: tuple[int, ...], kind: np.dtype) -> Decoded | None:
     """The array kept under `key`; what is damaged is removed, and said."""
     for path in folder.glob(f"{key}-????????.npy"):
         try:
-            found = _opened(path, shape, path.stem[-8:])
+            found = _opened(path, shape, kind, path.stem[-8:])
         except FileNotFoundError:  # removed meanwhile
             continue
         except DamagedError as error:
@@ -117,9 +120,9 @@ def _found(folder: Path, key: str, shape: tuple[int, ...]) -> Decoded | None:
     return None
 
 
-def _opened(path: Path, shape: tuple[int, ...], checksum: str) -> Decoded:
+def _opened(path: Path, shape: tuple[int, ...], kind: np.dtype, checksum: str) -> Decoded:
     array = bounded.mapped_array(path)
-    if array.shape != shape or array.dtype != np.uint8:
+    if array.shape != shape or array.dtype != kind:
         raise DamagedError("it is of another shape")
     marks: tuple[str | int, ...] = (checksum, *stamp(path))
     if marks not in _verified:

@@ -1,8 +1,9 @@
-"""Augmentations of pictures: torchvision's transforms v2, on uint8.
+"""Augmentations of pictures: torchvision's transforms v2, on uint8, or floats from 0 to 1.
 
 One picture at a time, each with its own rng: on a CPU that is quicker than resampling whole batches by a grid.
 """
 
+from copy import copy
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
@@ -23,19 +24,27 @@ Operations = Annotated[int, Ge(1), Le(100)]
 class ImageAugmentation(Augmentation):
     """A torchvision transform on each picture; subclasses say which."""
 
+    white: float = 255
+    """What is white in the pictures that a transform is for: 255 of uint8, 1 of floats (pictures kept in 16 bits)."""
     modality: Literal["vision", "text", "audio", "any"] = "vision"
     changes_examples = True
 
     def example(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`pixels` `(C, H, W)` uint8, changed; of the same size, whatever is cut out of `whole` where that is there."""
+        """`pixels` `(C, H, W)`, uint8 or floats from 0 to 1, changed; of the same size, whatever is cut out of `whole`
+        where that is there."""
         rest = {name: tensor for name, tensor in inputs.items() if name not in ("pixels", "whole")}
         height, width = inputs["pixels"].shape[-2:]
-        pixels = _made(self.transform, height, width)(inputs.get("whole", inputs["pixels"]))
-        return {**rest, "pixels": pixels}
+        given = inputs.get("whole", inputs["pixels"])
+        changed = _made(self, 1.0 if given.is_floating_point() else 255, height, width)(given)
+        return {**rest, "pixels": changed}
 
     def transform(self, v2: Any, size: tuple[int, int]) -> Any:
         """The transform for pictures of `size` (height, width), from torchvision's module `v2`."""
         raise NotImplementedError
+
+    def _level(self, level: int) -> float:
+        """A level of 0 to 255 in the numbers of the pictures."""
+        return level if self.white == 255 else level * self.white / 255
 
 
 class Light(ImageAugmentation):
@@ -98,9 +107,9 @@ class Standard(ImageAugmentation):
     def transform(self, v2: Any, size: tuple[int, int]) -> Any:
         steps = [_crop(v2, size, self._min_scale)]
         steps += [v2.RandomHorizontalFlip(self._flip)] if self._flip else []
-        steps += [] if self._policy is None else [_policy(v2, self._policy, self._fill)]
+        steps += [] if self._policy is None else [_policy(v2, self._policy, self._level(self._fill), self._level(128))]
         steps += [v2.ColorJitter(self._jitter, self._jitter, self._jitter)] if self._jitter else []
-        steps += [v2.RandomErasing(self._erase, value=self._fill)] if self._erase else []
+        steps += [v2.RandomErasing(self._erase, value=self._level(self._fill))] if self._erase else []
         return v2.Compose(steps)
 
 
@@ -111,13 +120,13 @@ def _crop(v2: Any, size: tuple[int, int], min_scale: float) -> Any:
     return v2.RandomResizedCrop(size, scale=(min_scale, 1.0), ratio=ratio, antialias=True)
 
 
-def _policy(v2: Any, name: Policy, fill: int) -> Any:
+def _policy(v2: Any, name: Policy, fill: float, middle: float) -> Any:
     if name == "trivial_augment":
         return v2.TrivialAugmentWide(fill=fill)
     if name == "rand_augment":
         return v2.RandAugment(2, 9, num_magnitude_bins=31, fill=fill)
     blur = v2.GaussianBlur(kernel_size=5, sigma=(0.1, 2.0))
-    return v2.RandomChoice([v2.Lambda(_without_colour), v2.RandomSolarize(128, p=1.0), blur])
+    return v2.RandomChoice([v2.Lambda(_without_colour), v2.RandomSolarize(middle, p=1.0), blur])
 
 
 def _without_colour(pixels: Tensor) -> Tensor:
@@ -141,7 +150,7 @@ class TrivialAugment(ImageAugmentation):
         self.views = views
 
     def transform(self, v2: Any, size: tuple[int, int]) -> Any:
-        return v2.TrivialAugmentWide(fill=self._fill)
+        return v2.TrivialAugmentWide(fill=self._level(self._fill))
 
 
 class RandAugment(ImageAugmentation):
@@ -163,7 +172,7 @@ class RandAugment(ImageAugmentation):
         self.views = views
 
     def transform(self, v2: Any, size: tuple[int, int]) -> Any:
-        return v2.RandAugment(self._num_ops, self._magnitude, num_magnitude_bins=31, fill=self._fill)
+        return v2.RandAugment(self._num_ops, self._magnitude, num_magnitude_bins=31, fill=self._level(self._fill))
 
 
 class MixupCutmix(Light):
@@ -191,10 +200,12 @@ class MixupCutmix(Light):
         self._alphas = (mixup_alpha, cutmix_alpha)
 
     def batch(self, inputs: dict[str, Tensor], targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """`pixels` `(B, C, H, W)` uint8 and targets `(B, O)` mixed with their neighbours in the batch."""
+        """`pixels` `(B, C, H, W)` and targets `(B, O)` mixed with their neighbours in the batch."""
         mix = _mixer(*self._alphas)
         mixed, shares = mix(inputs["pixels"].float(), targets)
-        return {**inputs, "pixels": mixed.round_().to(inputs["pixels"].dtype)}, shares
+        if not inputs["pixels"].is_floating_point():
+            mixed = mixed.round_().to(inputs["pixels"].dtype)
+        return {**inputs, "pixels": mixed}, shares
 
 
 def _v2() -> Any:
@@ -205,9 +216,11 @@ def _v2() -> Any:
 
 
 @lru_cache(maxsize=16)
-def _made(transform: Any, height: int, width: int) -> Any:
-    """What a (bound) `transform` makes for pictures of this size, made once."""
-    return transform(_v2(), (height, width))
+def _made(augmentation: ImageAugmentation, white: float, height: int, width: int) -> Any:
+    """Its transform for pictures of this size, made once."""
+    own = copy(augmentation)
+    own.white = white
+    return own.transform(_v2(), (height, width))
 
 
 @lru_cache(maxsize=16)

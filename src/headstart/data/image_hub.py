@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from headstart.config.ranges import Bytes, Channels, Extent, Side
+from headstart.config.ranges import Bytes, Channels, Depth, Extent, Side
 from headstart.data.cells import Missing, Words
 from headstart.data.files import FileSource
 from headstart.data.hub import HubDataset
@@ -24,7 +24,8 @@ class ImageHub(HubSource, ImageFiles):
         image_column: Column with the picture.
         label_column: Column with the label; several where each holds 0 or 1, or a number (see the task).
         splits: The split that is `train`, `val` and `test` (`{train: fit, test: validation}`); `None` to go by names.
-        size, fit, channels, cache_bytes, value_range, cache_side: As for `headstart.data.images.ImageFolder`.
+        size, fit, channels, depth, cache_bytes, value_range, cache_side: As for
+            `headstart.data.images.ImageFolder`.
         shifts: Extra test sets by name, each the name of another split of the dataset.
         missing_values: Words that mean a missing value, as the empty cell does, in whatever case; `None` for those of
             `cells.MISSING`. Rows without a picture or a label are left out.
@@ -42,6 +43,7 @@ class ImageHub(HubSource, ImageFiles):
         size: Extent | None = None,
         fit: Fit | None = None,
         channels: Channels = 3,
+        depth: Depth | None = None,
         shifts: dict[str, str] | None = None,
         cache_bytes: Bytes | Literal["auto"] = "auto",
         missing_values: Words | None = None,
@@ -49,7 +51,7 @@ class ImageHub(HubSource, ImageFiles):
         cache_side: Side | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(size, shifts, cache_bytes, value_range, cache_side, fit, channels)
+        super().__init__(size, shifts, cache_bytes, value_range, cache_side, fit, channels, depth)
         hub = HubDataset(dataset, subset, revision, splits, shifts)
         self.name = name or hub.name
         self.content_columns = (image_column,)

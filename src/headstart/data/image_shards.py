@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from headstart.config.ranges import Bytes, Channels, Extent, Side
+from headstart.config.ranges import Bytes, Channels, Depth, Extent, Side
 from headstart.data.cells import Missing, Words
 from headstart.data.files import FileSource
 from headstart.data.folders import counted
@@ -55,7 +55,8 @@ class ImageShards(ImageFiles):
         labels: Table of labels (.csv, .tsv, .jsonl, .parquet) in place of those in the shards; `None` for these.
         key_column: Column of that table with the key, or the member's name.
         image_member: Ending of the pictures' names behind the key, as in `left.jpg`, where a key has several.
-        size, fit, channels, cache_bytes, value_range, cache_side: As for `headstart.data.images.ImageFolder`.
+        size, fit, channels, depth, cache_bytes, value_range, cache_side: As for
+            `headstart.data.images.ImageFolder`.
         shifts: Extra test sets by name, each other shards, a folder of class folders or a table of files.
         missing_values: Words that mean a missing value, as the empty label does, in whatever case; `None` for those of
             `cells.MISSING`. Keys without a label are left out.
@@ -76,6 +77,7 @@ class ImageShards(ImageFiles):
         size: Extent | None = None,
         fit: Fit | None = None,
         channels: Channels = 3,
+        depth: Depth | None = None,
         shifts: dict[str, str] | None = None,
         cache_bytes: Bytes | Literal["auto"] = "auto",
         missing_values: Words | None = None,
@@ -83,7 +85,7 @@ class ImageShards(ImageFiles):
         cache_side: Side | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(size, shifts, cache_bytes, value_range, cache_side, fit, channels)
+        super().__init__(size, shifts, cache_bytes, value_range, cache_side, fit, channels, depth)
         self._path, self._missing = path, Missing.of(missing_values)
         self._label = _Label(label_member, label_column, labels, key_column)
         self._image_member = None if image_member is None else image_member.lower().lstrip(".")

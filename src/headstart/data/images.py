@@ -6,12 +6,13 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from headstart.config.ranges import Bytes, Channels, Extent, Side
+from headstart.config.ranges import Bytes, Channels, Depth, Extent, Side
 from headstart.config.sides import Sides, sides_of
 from headstart.data import picture_facts
 from headstart.data.array_cache import CacheBytes
 from headstart.data.cells import Missing, Words
 from headstart.data.class_folders import list_folder
+from headstart.data.deep_pictures import DEEP
 from headstart.data.file_check import Finding, Verify
 from headstart.data.files import FileSource
 from headstart.data.listing import Listing, list_table
@@ -39,9 +40,10 @@ class ImageFiles(FileSource):
         cache_side: int | None = None,
         fit: Fit | None = None,
         channels: int = 3,
+        depth: Depth | None = None,
     ) -> None:
         super().__init__(shifts)
-        self.channels = channels
+        self.channels, self.depth = channels, depth
         self.size, self.fit = None if size is None else sides_of(size), fit
         self.cache_side = cache_side
         self._cache_bytes: CacheBytes = cache_bytes
@@ -54,12 +56,23 @@ class ImageFiles(FileSource):
         return {} if self.size is None else {"size": self.size}
 
     @cached_property
+    def bits(self) -> int:
+        """Of each value that is kept: as `depth` says, or by what the pictures hold; of a shift, as of its origin."""
+        if isinstance(self.origin, ImageFiles):
+            return self.origin.bits
+        return self.depth or (DEEP if picture_facts.are_deep(self.findings) else 8)
+
+    @property
+    def own_reading(self) -> dict[str, Any]:
+        return {"depth": DEEP} if self.bits == DEEP else {}
+
+    @cached_property
     def scales(self) -> Scales:
         """Black and white of values of more than 8 bits, for all pictures alike; a shift has those of its origin."""
         origin = self.origin
         if not isinstance(origin, ImageFiles):
-            return picture_facts.scales_of(self.findings, self._value_range, {})
-        return picture_facts.scales_of(self.findings, origin._value_range, origin.scales)
+            return picture_facts.scales_of(self.findings, self._value_range, {}, self.bits)
+        return picture_facts.scales_of(self.findings, origin._value_range, origin.scales, self.bits)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -69,7 +82,7 @@ class ImageFiles(FileSource):
 
     @property
     def facts(self) -> dict[str, Any]:
-        return {**super().facts, **picture_facts.record_of(self.findings, self.scales)}
+        return {**super().facts, **picture_facts.record_of(self.findings, self.scales, self.bits)}
 
     def examples(  # type: ignore[override]
         self,
@@ -79,11 +92,12 @@ class ImageFiles(FileSource):
         crop_mode: CropMode = "center",
         fill: Sequence[int] = (0, 0, 0),
         channels: int = 3,
+        depth: int = 8,
     ) -> Pictures:
         """Pictures of `size` pixels, brought to it as `Sizing` says."""
         sizing = Sizing(size, interpolation, crop_pct, crop_mode, tuple(fill))
         kept = self._cache_bytes, self.cache_side
-        return Pictures(self.files, self.fingerprint, sizing, self.scales, *kept, channels)
+        return Pictures(self.files, self.fingerprint, sizing, self.scales, *kept, channels, depth)
 
     def extents(self, places: Sequence[int]) -> list[tuple[int, int]]:
         found = []
@@ -105,11 +119,18 @@ class ImageFiles(FileSource):
         return partial(inspect_picture, channels=self._asked)
 
     def _judge(self, findings: Sequence[Finding]) -> list[str]:
-        return picture_facts.problems_of(findings, self.ids)
+        is_8 = self.depth == 8 if not isinstance(self.origin, ImageFiles) else self.origin.bits == 8
+        return picture_facts.problems_of(findings, self.ids) if is_8 else []
 
     def _remarks(self) -> list[str]:
         where = str(self.listing.root)
-        remarks = [*super()._remarks(), *picture_facts.remarks_of(self.findings, self.ids, where, self.scales)]
+        found = picture_facts.remarks_of(self.findings, self.ids, where, self.scales, self.bits)
+        remarks = [*super()._remarks(), *found]
+        if self.depth == DEEP and not picture_facts.are_deep(self.findings):
+            remarks.append(
+                f"No picture in {where} holds more than 8 bits a value: data.depth=16 keeps only what resizing leaves "
+                "between their levels, in twice the room."
+            )
         if self._value_range and not self.scales:
             remarks.append(f"data.value_range does nothing: no picture in {where} holds more than 8 bits a value.")
         return remarks
@@ -126,6 +147,7 @@ class ImageFolder(ImageFiles):
             or `letterbox` (what it does not fill is grey); `None` for what the weights were trained with.
         channels: 3 for red, green and blue; 1 for brightness alone; others for as many as each file must hold (pages of
             a TIFF, bands).
+        depth: Bits of each value that are kept, 8 or 16; `None` for 16 where pictures hold more than 8.
         shifts: Extra test sets by name, each a folder of class folders or a table with columns `image`, `label`.
         cache_bytes: Most memory for decoded pictures where the disk has no room for them; "auto" for half of the free.
         value_range: Of pictures with more than 8 bits a value (16-bit and float TIFF, 16-bit PNG), the values that are
@@ -141,13 +163,14 @@ class ImageFolder(ImageFiles):
         size: Extent | None = None,
         fit: Fit | None = None,
         channels: Channels = 3,
+        depth: Depth | None = None,
         shifts: dict[str, str] | None = None,
         cache_bytes: Bytes | Literal["auto"] = "auto",
         value_range: list[float] | None = None,
         cache_side: Side | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(size, shifts, cache_bytes, value_range, cache_side, fit, channels)
+        super().__init__(size, shifts, cache_bytes, value_range, cache_side, fit, channels, depth)
         self._root = Path(root).expanduser()
         self.name = name or folder_name(self._root)
 
@@ -166,7 +189,7 @@ class ImageCsv(ImageFiles):
         root: Where relative paths of pictures start; `None` for the table's own folder.
         image_column: Column with the path of the picture.
         label_column: Column with the label; several where each holds 0 or 1, or a number (see the task).
-        size, fit, channels, cache_bytes, value_range, cache_side: As for `ImageFolder`.
+        size, fit, channels, depth, cache_bytes, value_range, cache_side: As for `ImageFolder`.
         shifts: Extra test sets by name, each a table with the same columns or a folder of class folders.
         missing_values: Words that mean a missing value, as the empty cell does, in whatever case; `None` for those of
             `cells.MISSING`. Rows without a file or a label are left out.
@@ -186,6 +209,7 @@ class ImageCsv(ImageFiles):
         size: Extent | None = None,
         fit: Fit | None = None,
         channels: Channels = 3,
+        depth: Depth | None = None,
         shifts: dict[str, str] | None = None,
         cache_bytes: Bytes | Literal["auto"] = "auto",
         missing_values: Words | None = None,
@@ -194,7 +218,7 @@ class ImageCsv(ImageFiles):
         cache_side: Side | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(size, shifts, cache_bytes, value_range, cache_side, fit, channels)
+        super().__init__(size, shifts, cache_bytes, value_range, cache_side, fit, channels, depth)
         self._path = Path(path).expanduser()
         self.name = name or table_name(self._path)
         self._root = self._path.parent if root is None else Path(root).expanduser()

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from headstart.data.class_folders import Kind
-from headstart.data.picture_values import Depth, Scales, as_grey, depth_of, extremes, scale_of
+from headstart.data.picture_values import Depth, Scales, as_grey, depth_of, extremes, own_scale
 from headstart.names import plural
 from headstart.system.cache import versions
 
@@ -84,7 +84,7 @@ def read_planes(content: bytes, scales: Scales | None, channels: int) -> list[An
 
 def as_rgb(image: Any, scales: Scales | None = None) -> Any:
     """An opened picture as `read_picture` gives it."""
-    return _opaque(image, scales).convert("RGB")
+    return opaque(image, scales).convert("RGB")
 
 
 def planes_of(image: Any, scales: Scales | None = None, channels: int = 3) -> list[Any]:
@@ -96,8 +96,8 @@ def planes_of(image: Any, scales: Scales | None = None, channels: int = 3) -> li
     if channels == 3:
         return [as_rgb(image, scales)]
     if channels == 1:
-        return [_opaque(image, scales).convert("L")]
-    return [plane for page in pages(image) for plane in _bands(page, scales)]
+        return [opaque(image, scales).convert("L")]
+    return [plane for page in pages(image) for plane in bands(page, scales)]
 
 
 def pages(image: Any) -> Iterator[Any]:
@@ -112,12 +112,12 @@ def num_pages(image: Any) -> int:
     return int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
 
 
-def _opaque(image: Any, scales: Scales | None) -> Any:
+def opaque(image: Any, scales: Scales | None) -> Any:
     """Upright, in 8 bits, over white."""
     from PIL import Image
 
     depth = depth_of(image)
-    _load_upright(image)
+    load_upright(image)
     if depth is not None and depth.kind != "colour":
         return _in_grey(image, depth, scales)
     if has_alpha(image):
@@ -126,10 +126,10 @@ def _opaque(image: Any, scales: Scales | None) -> Any:
     return image
 
 
-def _bands(page: Any, scales: Scales | None) -> list[Any]:
+def bands(page: Any, scales: Scales | None) -> list[Any]:
     """A page's bands, upright and in 8 bits; what names colours otherwise (palettes, YCbCr …) in red, green, blue."""
     depth = depth_of(page)
-    _load_upright(page)
+    load_upright(page)
     if depth is not None and depth.kind != "colour":
         return [_in_grey(page, depth, scales)]
     if page.mode == "1":
@@ -138,7 +138,7 @@ def _bands(page: Any, scales: Scales | None) -> list[Any]:
 
 
 def _in_grey(image: Any, depth: Depth, scales: Scales | None) -> Any:
-    known = (scales or {}).get(depth.kind) or scale_of(depth.kind, [(*extremes(image), depth.declared)])
+    known = (scales or {}).get(depth.kind) or own_scale(image, depth)
     return as_grey(image, known, depth.is_reversed)
 
 
@@ -168,7 +168,7 @@ def inspect_picture(content: bytes, channels: int = 3) -> dict[str, Any]:
             return _inspect_planes(image, channels, facts)
         depth = depth_of(image)
         _refuse_signed_bytes(image)
-        _load_upright(image)
+        load_upright(image)
         if depth is not None and depth.kind != "colour":
             return {**facts, "depth": [depth.kind, *extremes(image), depth.declared]}
         if is_clear(image):
@@ -189,11 +189,11 @@ def _inspect_planes(image: Any, channels: int, facts: dict[str, Any]) -> dict[st
         depth = depth_of(page)
         _refuse_signed_bytes(page)
         if depth is not None and depth.kind != "colour":
-            _load_upright(page)
+            load_upright(page)
             depths.append((depth.kind, *extremes(page), depth.declared))
             num_planes += 1
         else:
-            num_planes += len(_bands(page, None))
+            num_planes += len(bands(page, None))
         sizes.add(page.size)
     if num_planes != channels:
         raise ValueError(f"it holds {plural(num_planes, 'channel')}, and data.channels asks for {channels}")
@@ -234,7 +234,7 @@ def is_clear(image: Any) -> bool:
     return has_alpha(image) and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
 
 
-def _load_upright(image: Any) -> None:
+def load_upright(image: Any) -> None:
     from PIL import ImageOps
 
     image.load()

@@ -1,4 +1,4 @@
-"""Pictures of more than 8 bits a value: what they hold, and how that becomes 0 to 255.
+"""Pictures of more than 8 bits a value: what they hold, and how that becomes 0 to 255, or 0 to 65,535.
 
 One scale serves all pictures of a data set, so that which of two is brighter stays as it was.
 """
@@ -12,7 +12,9 @@ import numpy as np
 Scale = tuple[float, float]
 """The values that become black and white."""
 Scales = Mapping[str, Scale]
-"""By kind of number: `integer`, `float`."""
+"""By kind of number: `integer`, `float`; `colour` where these are read whole."""
+WHITE = 65_535
+"""Of pictures that are kept in 16 bits."""
 _STANDS_FOR_NOTHING = 1e30
 """Beyond this, numbers mark what was not measured."""
 _ROWS_AT_ONCE = 1 << 20
@@ -23,7 +25,7 @@ class Depth:
     """That a picture holds more than 8 bits, as its file's header says."""
 
     kind: str
-    """`integer` or `float` values; or `colour`: 16 bits a channel, of which Pillow reads the upper 8."""
+    """`integer` or `float` values; or `colour`: 16 bits a channel, of which Pillow by itself reads the upper 8."""
     declared: float = 0
     """What stands for white by the file's own word; 0 where it does not say."""
     is_reversed: bool = False
@@ -67,7 +69,7 @@ def scale_of(kind: str, found: Iterable[Sequence[float]]) -> Scale:
     """
     lows, highs, declared = zip(*found, strict=True)
     low, high, top = min(lows), max(highs), max(declared)
-    if low >= 0 and kind == "integer":
+    if low >= 0 and kind != "float":
         bits = max(8, int(high).bit_length())
         top = max(top, 2 ** (bits + bits % 2) - 1)
         if top == 255 or 8 * (high - low) >= top:
@@ -77,6 +79,17 @@ def scale_of(kind: str, found: Iterable[Sequence[float]]) -> Scale:
             if top / 2 < high <= top:
                 return 0.0, float(top)
     return (low, high) if high > low else (low, low + 1)
+
+
+def own_scale(image: Any, depth: Depth) -> Scale:
+    """Black and white by what one loaded picture holds."""
+    return scale_of(depth.kind, [(*extremes(image), depth.declared)])
+
+
+def spread(values: np.ndarray, scale: Scale, reverse: bool = False) -> np.ndarray:
+    """Values as float32 from 0, black, to 65,535, white, not rounded."""
+    ends = (WHITE, 0) if reverse else (0, WHITE)
+    return np.interp(values, scale, ends).astype(np.float32)
 
 
 def as_grey(image: Any, scale: Scale, reverse: bool = False) -> Any:

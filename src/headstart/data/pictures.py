@@ -1,4 +1,4 @@
-"""Pictures decoded, sized and cropped as a backbone asks for them, kept as bytes."""
+"""Pictures decoded, sized and cropped as a backbone asks for them, kept as bytes or in 16 bits."""
 
 from typing import Any
 
@@ -7,8 +7,9 @@ import numpy as np
 from headstart.config.sides import height_width
 from headstart.data.array_cache import CacheBytes
 from headstart.data.decoded import DecodedPictures
+from headstart.data.deep_pictures import kept_planes
 from headstart.data.file_check import CheckedFiles
-from headstart.data.picture_files import decoders, opened, planes_of
+from headstart.data.picture_files import decoders, opened
 from headstart.data.picture_values import Scales
 from headstart.data.sizing import Sizing, fit_planes
 from headstart.data.whole_pictures import WholePictures
@@ -20,7 +21,7 @@ READER = "pictures 2"
 
 
 class Pictures(DecodedPictures):
-    """Pictures from files: `pixels` `(B, C, H, W)`, uint8.
+    """Pictures from files: `pixels` `(B, C, H, W)`, uint8, or floats from 0 to 1.
 
     Args:
         files: Their contents.
@@ -28,6 +29,7 @@ class Pictures(DecodedPictures):
         sizing: How they are brought to one size.
         scales: Black and white of values of more than 8 bits (see `picture_values`).
         channels: How many they have (see `picture_files.planes_of`).
+        depth: Bits of a value that are kept: 8 or 16.
         cache_side: Longest side of whole pictures, where augmentations are to cut from these.
     """
 
@@ -40,18 +42,20 @@ class Pictures(DecodedPictures):
         cache_bytes: CacheBytes = "auto",
         cache_side: int | None = None,
         channels: int = 3,
+        depth: int = 8,
     ) -> None:
         self._files, self._cache_side, self._cache_bytes = files, cache_side, cache_bytes
-        self._channels = channels
-        self._described = f"{READER} {decoders()} {fingerprint}" + (f" {channels}" if channels != 3 else "")
+        self._channels, self._depth = channels, depth
+        more = (f" {channels}" if channels != 3 else "") + (f" {depth} bits" if depth != 8 else "")
+        self._described = f"{READER} {decoders()} {fingerprint}{more}"
         self._whole: WholePictures | None = None
         self._sizing, self._scales = sizing, dict(scales or {})
         how = f"{self._described} {sizing} {self._scales}"
-        super().__init__("pictures", len(files), sizing.size, how, "Decoding", cache_bytes, channels)
+        super().__init__("pictures", len(files), sizing.size, how, "Decoding", cache_bytes, channels, depth)
 
     def _picture(self, place: int) -> np.ndarray:
         with opened(self._files(place)) as image:
-            return fit_planes(planes_of(image, self._scales, self._channels), self._sizing)
+            return fit_planes(kept_planes(image, self._scales, self._channels, self._depth), self._sizing)
 
     def uncut(self, needed: bool) -> WholePictures | None:
         side = self._cache_side or (TIMES * max(height_width(self._sizing.size)) if needed else None)
@@ -65,6 +69,7 @@ class Pictures(DecodedPictures):
                 self._scales,
                 self._cache_bytes,
                 self._channels,
+                self._depth,
             )
         return self._whole
 

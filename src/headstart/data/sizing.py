@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from headstart.config.sides import Sides, height_width
+from headstart.data.picture_values import WHITE
 from headstart.errors import InputError
 
 CropMode = Literal["center", "squash", "border"]
@@ -48,7 +49,8 @@ class Sizing:
 
 
 def fit(image: Any, sizing: Sizing) -> np.ndarray:
-    """A `PIL.Image` in RGB as `(3, H, W)` uint8; one in grey as `(1, H, W)`.
+    """A `PIL.Image` in RGB as `(3, H, W)` uint8; one in grey as `(1, H, W)`; one in mode F, of numbers from 0 to 65,535
+    (see `deep_pictures`), as `(1, H, W)` uint16.
 
     The same numbers as `timm.data.create_transform` gives before scaling. Only for pictures so long that the resized
     one would take more than 128 MiB, it may differ by the rounding of the filter's position.
@@ -84,7 +86,7 @@ def _columns(image: Any, shape: tuple[int, int], columns: tuple[int, int], resam
 
 
 def fit_planes(planes: Sequence[Any], sizing: Sizing) -> np.ndarray:
-    """As `fit`, of a picture in one piece or in planes of grey: `(C, H, W)` uint8."""
+    """As `fit`, of a picture in one piece or in planes of grey: `(C, H, W)` uint8 or uint16."""
     if len(planes) == 1:
         return fit(planes[0], sizing)
     fills = sizing.fill if len(sizing.fill) == len(planes) else (0,) * len(planes)
@@ -92,7 +94,7 @@ def fit_planes(planes: Sequence[Any], sizing: Sizing) -> np.ndarray:
 
 
 def shrunk(image: Any, side: int, interpolation: str) -> np.ndarray:
-    """All of a `PIL.Image` as `(C, H, W)` uint8, its longer side at most `side`."""
+    """All of a `PIL.Image` as `(C, H, W)` uint8 or uint16, its longer side at most `side`."""
     ratio = max(image.size) / side
     if ratio > 1:
         width, height = (max(1, round(length / ratio)) for length in image.size)
@@ -102,6 +104,8 @@ def shrunk(image: Any, side: int, interpolation: str) -> np.ndarray:
 
 def _channels_first(image: Any) -> np.ndarray:
     values = np.asarray(image)
+    if values.dtype == np.float32:  # filters may go beyond black and white
+        values = np.rint(values.clip(0, WHITE)).astype(np.uint16)
     return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
 
 
@@ -132,6 +136,8 @@ def _filled(image: Any, sizing: Sizing) -> Any:
         return image
     bands = len(image.getbands())
     fill = sizing.fill if sizing.crop_mode == "border" else (0,) * bands
+    if image.mode == "F":
+        fill = tuple(value * WHITE // 255 for value in fill)
     filled = Image.new(image.mode, (width, height), fill if bands > 1 else fill[0])
     filled.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
     return filled

@@ -190,6 +190,11 @@ class Source(ABC):
         """Arguments of `examples` that the user set over what the backbone asks for: `{"size": 96}`, say."""
         return {}
 
+    @property
+    def own_reading(self) -> dict[str, Any]:
+        """Arguments of `examples` that follow from what the data hold; known once they are checked."""
+        return {}
+
     @abstractmethod
     def examples(self, **reading: Any) -> Examples:
         """All examples, as a backbone's `reading().arguments` ask for them."""

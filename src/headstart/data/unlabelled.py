@@ -17,8 +17,10 @@ from headstart.config.sides import Sides
 from headstart.data import audio_clips, picture_files
 from headstart.data.audio_clips import DEFAULT_SECONDS, Padding, Part, checked_sound, cut, require_decoder, resampled
 from headstart.data.class_folders import Kind
+from headstart.data.decoded import pixels_of
+from headstart.data.deep_pictures import DEEP, array_planes, kept_planes
 from headstart.data.picture_facts import READ_OTHERWISE
-from headstart.data.picture_files import check_values, is_clear, opened, planes_of, shape_facts
+from headstart.data.picture_files import check_values, is_clear, opened, shape_facts
 from headstart.data.picture_values import Scales
 from headstart.data.shard_files import PackedFile
 from headstart.data.sizing import CropMode, Sizing, fit_planes
@@ -70,7 +72,7 @@ class Reader(ABC):
 
 
 class PictureReader(Reader):
-    """Files of pictures as `pixels` `(B, C, H, W)`, uint8; `scales` as the run's own pictures had them."""
+    """Files of pictures as `pixels` `(B, C, H, W)`, uint8 or floats from 0 to 1; `scales` as the run's own had them."""
 
     def __init__(
         self,
@@ -81,31 +83,33 @@ class PictureReader(Reader):
         crop_mode: CropMode = "center",
         fill: Sequence[int] = (0, 0, 0),
         channels: int = 3,
+        depth: int = 8,
     ) -> None:
         super().__init__()
         self._sizing = Sizing(size, interpolation, crop_pct, crop_mode, tuple(fill))
-        self._channels = channels
+        self._channels, self._depth = channels, depth
         self._scales = scales
         self.kind = picture_files.kind()
 
     def read(self, content: Content) -> np.ndarray:
         if isinstance(content, np.ndarray) or hasattr(content, "convert"):
-            return fit_planes(_planes(content, self._channels), self._sizing)
+            return fit_planes(_planes(content, self._channels, self._depth, self._scales), self._sizing)
         data = _bytes(content)
         with opened(data) as image:
             facts, kind = [*shape_facts(image)], check_values(image, data, self._channels)
             if self._channels not in (1, 3):
                 facts = [fact for fact in facts if fact != "frames"]
             if kind is not None:
-                facts += ["colour"] if kind == "colour" else ["deep"] * (kind not in self._scales)
+                is_reduced = kind == "colour" and self._depth == 8
+                facts += ["colour"] if is_reduced else ["deep"] * (kind not in self._scales)
             elif self._channels in (1, 3) and is_clear(image):
                 facts.append("clear")
-            made = fit_planes(planes_of(image, self._scales, self._channels), self._sizing)
+            made = fit_planes(kept_planes(image, self._scales, self._channels, self._depth), self._sizing)
         self.count("all", *facts)
         return made
 
     def batch(self, items: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        return {"pixels": torch.from_numpy(np.stack(items))}
+        return {"pixels": pixels_of(np.stack(items))}
 
     def say(self) -> None:
         deep = "hold more than 8 bits a value, as none that the run was trained on: each is read by its own values"
@@ -211,18 +215,22 @@ def reader_of(modality: str, scales: Scales, arguments: dict[str, Any]) -> Reade
     return TextReader(**arguments) if modality == "text" else SoundReader(**arguments)
 
 
-def _planes(content: Any, channels: int) -> list[Any]:
+def _planes(content: Any, channels: int, depth: int, scales: Scales) -> list[Any]:
     """Of a picture in memory."""
     from PIL import Image
 
     if not isinstance(content, np.ndarray):
-        planes = planes_of(content.copy(), None, channels)  # which it turns upright in place
+        planes = kept_planes(content.copy(), scales if depth == DEEP else None, channels, depth)  # turned in place
         if channels not in (1, 3) and len(planes) != channels:
             raise ValueError(f"it holds {plural(len(planes), 'channel')}, and the run reads {channels}")
         return planes
     values = content[..., None] if content.ndim == 2 and channels == 1 else content
-    if values.dtype != np.uint8 or values.ndim != 3 or values.shape[2] != channels:
-        raise ValueError(f"an array must be (H, W, {channels}) uint8, but is {content.shape} {content.dtype}")
+    known = ("uint8",) if depth == 8 else ("uint8", "uint16")
+    if str(values.dtype) not in known or values.ndim != 3 or values.shape[2] != channels:
+        kinds = " or ".join(known)
+        raise ValueError(f"an array must be (H, W, {channels}) {kinds}, but is {content.shape} {content.dtype}")
+    if depth == DEEP:
+        return array_planes(values, scales)
     if channels == 3:
         return [Image.fromarray(values)]
     return [Image.fromarray(np.ascontiguousarray(values[..., place])) for place in range(channels)]

@@ -14,11 +14,14 @@ from torch import Tensor
 from headstart import notes
 from headstart.backbones.backbone import Inputs, Reading
 from headstart.config import recorded
+from headstart.data.deep_pictures import plain_pages
 from headstart.data.images import ImageFiles
 from headstart.data.picture_files import read_planes
+from headstart.data.picture_values import WHITE
 from headstart.data.sizing import Sizing, fit_planes
 from headstart.data.source import Source
 from headstart.data.text_sources import TextSource
+from headstart.data.unlabelled import PictureReader
 from headstart.errors import InputError
 from headstart.export.plain_model import PlainModel
 from headstart.export.snippets import has_pairs
@@ -91,6 +94,8 @@ def _own(model: PlainModel) -> _Own | None:
 
 
 def _pictures(model: PlainModel, own: _Own | None, folder: Path) -> tuple[dict[str, Any], list[Inputs]]:
+    if model.deep_scales is not None:
+        return _deep_pictures(model, own, folder)
     arguments = dict(model.run.reading.arguments)
     channels = arguments.pop("channels", 3)
     sizing = Sizing(**{**arguments, **({"fill": tuple(arguments["fill"])} if "fill" in arguments else {})})
@@ -103,6 +108,37 @@ def _pictures(model: PlainModel, own: _Own | None, folder: Path) -> tuple[dict[s
         first.save(path, **({"save_all": True, "append_images": more} if more else {}))
     pixels = [torch.from_numpy(fit_planes(planes, sizing).copy())[None] for planes in found]
     return {"paths": [str(path) for path in paths]}, [{"pixels": one} for one in pixels]
+
+
+def _deep_pictures(model: PlainModel, own: _Own | None, folder: Path) -> tuple[dict[str, Any], list[Inputs]]:
+    """Pictures with values as their files have them, but for colours, which Pillow writes in 8 bits."""
+    reader = PictureReader(model.run.scales, **model.run.reading.arguments)
+    channels = model.run.reading.arguments.get("channels", 3)
+    paths: list[str] = []
+    inputs: list[Inputs] = []
+    for number in range(NUM if own is None else len(own.places)):
+        if own is not None and isinstance(own.source, ImageFiles):
+            pages_of = plain_pages(own.source.files(own.places[number]), channels)
+        else:
+            pages_of = _drawn_deep(number, channels, model.run.scales.get("integer"))
+        path = folder / f"{number}.tif"
+        pages_of[0].save(path, save_all=True, append_images=pages_of[1:])
+        paths.append(str(path))
+        inputs.append(reader.batch([reader.read(path)]))
+    return {"paths": paths}, inputs
+
+
+def _drawn_deep(number: int, channels: int, scale: tuple[float, float] | None) -> list[Any]:
+    from PIL import Image
+
+    if scale is None:
+        return _drawn_picture(number, channels)
+    low, high = scale
+    shape = 7, 5, 1 if channels == 3 else channels
+    coarse = np.random.default_rng(number).uniform(max(low, 0), min(high, WHITE), shape)
+    sized = [Image.fromarray(coarse[..., place].astype(np.float32)).resize(SHAPES[number], Image.Resampling.BILINEAR)
+             for place in range(coarse.shape[2])]  # fmt: skip
+    return [Image.fromarray(np.asarray(one).round().astype(np.uint16)) for one in sized]
 
 
 def _own_pictures(own: _Own, reading: Reading, channels: int) -> list[list[Any]]:

@@ -101,7 +101,8 @@ def _facts(model: PlainModel) -> dict[str, str]:
     if preprocessing is not None and model.modality == "vision":
         channels = preprocessing.channels
         what = {1: "grey (B, 1, H, W)", 3: "RGB (B, 3, H, W)"}.get(channels, f"(B, {channels}, H, W)")
-        reading |= {"pixels": f"uint8 {what}; normalising is in the graph", **preprocessing.sizing}
+        kind = "uint8" if model.deep_scales is None else "float32 from 0 to 1"
+        reading |= {"pixels": f"{kind} {what}; normalising is in the graph", **preprocessing.sizing}
     return {
         "headstart.task": model.task,
         "headstart.names": json.dumps(list(model.names)),
@@ -114,7 +115,7 @@ def _facts(model: PlainModel) -> dict[str, str]:
 
 
 class _Pictures(nn.Module):
-    """Pixels `(B, C, H, W)`, uint8 → outputs; normalising included."""
+    """Pixels `(B, C, H, W)`, uint8 or floats from 0 to 1 → outputs; normalising included."""
 
     mean: Tensor
     std: Tensor
@@ -127,17 +128,19 @@ class _Pictures(nn.Module):
             self.register_buffer(name, values)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.head(self.model((pixels.float() / 255 - self.mean) / self.std))
+        values = pixels if pixels.is_floating_point() else pixels.float() / 255
+        return self.head(self.model((values - self.mean) / self.std))
 
 
 def _pictures(model: PlainModel, backbone: TimmBackbone) -> tuple[_Graph, str]:
     shape = _NUM_EXAMPLES, backbone.preprocessing.channels, *height_width(backbone.preprocessing.size)
-    pixels = torch.randint(0, 256, shape, dtype=torch.uint8)
+    scales = model.deep_scales
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8) if scales is None else torch.rand(shape)
     graph = _Graph(_Pictures(backbone, model.head), {"pixels": pixels}, {"pixels": {0: "batch"}})
-    more = "" if backbone.preprocessing.channels in (1, 3) else ", ImageSequence"
+    more = "" if backbone.preprocessing.channels in (1, 3) and scales is None else ", ImageSequence"
     code = (
         f"import numpy\nimport onnxruntime\nfrom PIL import Image{more}\n\n\n"
-        f"{snippets.picture_reader(backbone.preprocessing)}\n\n"
+        f"{snippets.picture_reader(backbone.preprocessing, scales)}\n\n"
         f'session = onnxruntime.InferenceSession(f"{{folder}}/{FILE}")\n'
         "pixels = numpy.stack([read(path) for path in paths])\n"
         'logits = session.run(None, {"pixels": pixels})[0]\n'

@@ -68,11 +68,12 @@ def _timm(model: PlainModel, **more: Any) -> str:
 def _pictures(model: PlainModel, backbone: TimmBackbone, folder: Path) -> str:
     reading = backbone.preprocessing
     write_json(folder / PREPROCESSING, reading.in_timm)
-    if reading.channels not in (1, 3):
+    if reading.channels not in (1, 3) or model.deep_scales is not None:
         return (
             f"from collections import OrderedDict\n\n{snippets.PLANES_IMPORTS}"
             f"from safetensors.torch import load_file\n\n{_model(model, _timm(model))}\n\n"
-            f"{snippets.planes_reader(reading)}with torch.inference_mode():\n    logits = model(pictures)\n"
+            f"{snippets.planes_reader(reading, model.deep_scales)}"
+            "with torch.inference_mode():\n    logits = model(pictures)\n"
         )
     return (
         "import json\nfrom collections import OrderedDict\nfrom pathlib import Path\n\n"

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from headstart.backbones.backbone import Backbone, BackboneFactory, Inputs
 from headstart.backbones.huggingface_model import TransformersBackbone
+from headstart.data.picture_values import Scales
 from headstart.errors import InputError
 from headstart.run.load import FinishedRun
 from headstart.strategies.adapters import is_adapted
@@ -68,6 +69,11 @@ class PlainModel:
         """The most of a sound that is read."""
         reading = self.run.reading.arguments
         return round(reading["seconds"] * reading["sample_rate"])
+
+    @property
+    def deep_scales(self) -> Scales | None:
+        """Black and white of the run's pictures by kind, where it kept 16 bits of their values; else `None`."""
+        return self.run.scales if "depth" in self.run.reading.arguments else None
 
     @property
     def layers(self) -> str:

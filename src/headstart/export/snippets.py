@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from headstart.backbones.timm_model import Preprocessing
 from headstart.config.sides import height_width
+from headstart.data.picture_values import WHITE, Scales
 from headstart.export.plain_model import PlainModel
 
 GIVEN = {
@@ -25,8 +26,9 @@ def head_of(model: PlainModel) -> str:
     return f"torch.nn.Sequential({', torch.nn.ReLU(), '.join(layers)})"
 
 
-def picture_reader(reading: Preprocessing) -> str:
-    """A function from a file to a picture `(C, H, W)`, uint8, as numpy has it."""
+def picture_reader(reading: Preprocessing, scales: Scales | None = None) -> str:
+    """A function from a file to a picture `(C, H, W)`, uint8, as numpy has it; with `scales`, those of a run that kept
+    16 bits a value, float32 from 0 to 1."""
     height, width = height_width(reading.size)
     down, across = (int(side / reading.crop_pct) for side in (height, width))
     scaled = "    shape = [max(1, round(length / scale)) for length in picture.size]\n"
@@ -39,6 +41,10 @@ def picture_reader(reading: Preprocessing) -> str:
         "border": f"    scale = max(picture.height / {down}, picture.width / {across})\n{scaled}",
     }[reading.crop_mode]
     fill = tuple(round(255 * value) for value in reading.mean) if reading.crop_mode == "border" else (0, 0, 0)
+    if scales is not None:
+        return _reader(resize, reading, "F", "fill").replace("def read(path)", "def fitted(picture, fill)") + _deep(
+            reading, scales, fill if reading.crop_mode == "border" else (0,) * reading.channels
+        )
     if reading.channels == 3:
         return _reader(f'    picture = Image.open(path).convert("RGB")\n{resize}', reading, "RGB", fill)
     if reading.channels == 1:
@@ -53,14 +59,48 @@ def picture_reader(reading: Preprocessing) -> str:
     )
 
 
-def planes_reader(reading: Preprocessing) -> str:
+def _deep(reading: Preprocessing, scales: Scales, fill: tuple[int, ...]) -> str:
+    """Code of `read` after `fitted`: values of more than 8 bits go from the run's black to its white."""
+    known = {name: scales[kind] for name, kind in (("I", "integer"), ("F", "float")) if kind in scales}
+    fills = [value * WHITE // 255 for value in fill]
+    if reading.channels in (1, 3):
+        page = '        page = page if page.mode[0] in "IF" else page.convert("RGB")\n'
+        taken = "    pages = pages[:1]\n"
+        joined = {
+            3: "    planes = 3 * planes if len(planes) == 1 else planes\n",
+            1: "    if len(planes) == 3:\n"
+            "        planes = [0.299 * planes[0] + 0.587 * planes[1] + 0.114 * planes[2]]\n",
+        }[reading.channels]
+    else:
+        page = taken = joined = ""
+    return (
+        f"\n\nscales = {known}  # of values of more than 8 bits: black and white\n\n\n"
+        "def read(path):\n"
+        "    pages, planes = [page.copy() for page in ImageSequence.Iterator(Image.open(path))], []\n"
+        f"{taken}"
+        "    for page in pages:\n"
+        f"{page}"
+        "        values = numpy.asarray(page).astype(numpy.float64)\n"
+        '        if page.mode[0] in "IF":\n'
+        f"            values = numpy.interp(values, scales.get(page.mode[0], (0, {WHITE})), (0, {WHITE}))\n"
+        "        else:\n"
+        "            values = 257 * values\n"
+        "        planes += [values] if values.ndim == 2 else list(values.transpose(2, 0, 1))\n"
+        f"{joined}"
+        "    planes = [Image.fromarray(plane.astype(numpy.float32)) for plane in planes]\n"
+        f"    made = numpy.concatenate([fitted(*pair) for pair in zip(planes, {fills})])\n"
+        f"    return numpy.rint(made.clip(0, {WHITE})).astype(numpy.float32) / numpy.float32({WHITE})\n"
+    )
+
+
+def planes_reader(reading: Preprocessing, scales: Scales | None = None) -> str:
     """Code from `paths` to `pictures` as a model of timm takes them, where they are no pictures to timm."""
     return (
-        f"{picture_reader(reading)}\n\n"
+        f"{picture_reader(reading, scales)}\n\n"
         f"mean = torch.tensor({list(reading.mean)}).reshape(-1, 1, 1)\n"
         f"std = torch.tensor({list(reading.std)}).reshape(-1, 1, 1)\n"
-        "pictures = torch.stack([(torch.from_numpy(read(path)) / 255 - mean) / std for path in paths])\n"
-    )
+        "pictures = torch.stack([(torch.from_numpy(read(path))UNIT - mean) / std for path in paths])\n"
+    ).replace("UNIT", " / 255" if scales is None else "")
 
 
 PLANES_IMPORTS = "import numpy\nimport timm\nimport torch\nfrom PIL import Image, ImageSequence\n"

@@ -10,6 +10,7 @@ from torch import nn
 from headstart.backbones.spectrogram_model import SpectrogramBackbone
 from headstart.backbones.timm_create import create
 from headstart.backbones.timm_model import Preprocessing, TimmBackbone
+from headstart.data.picture_values import Scales
 from headstart.errors import InputError
 from headstart.export import snippets
 from headstart.export.format import Code, Format, Written
@@ -62,20 +63,20 @@ class TimmFormat(Format):
         save_file({name: value.contiguous() for name, value in whole.state_dict().items()}, folder / WEIGHTS,
                   {"format": "pt"})  # fmt: skip
         write_json(folder / "config.json", _config(model, backbone, whole, arguments))
-        return Written("timm", _codes(backbone.preprocessing))
+        return Written("timm", _codes(backbone.preprocessing, model.deep_scales))
 
 
-def _codes(reading: Preprocessing) -> tuple[Code, ...]:
-    if reading.channels in (1, 3):
+def _codes(reading: Preprocessing, scales: Scales | None) -> tuple[Code, ...]:
+    if reading.channels in (1, 3) and scales is None:
         mode = "L" if reading.channels == 1 else "RGB"
         both = {"With timm": _IN_TIMM, "With transformers": _IN_TRANSFORMERS}
         return tuple(Code(title, source.replace("MODE", mode)) for title, source in both.items())
-    return (  # transformers' processor takes pictures that Pillow has in one piece
+    return (  # transformers' processor takes pictures of 8 bits that Pillow has in one piece
         Code(
             "With timm",
             f"{snippets.PLANES_IMPORTS}\n"
             'model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()\n\n\n'
-            f"{snippets.planes_reader(reading)}with torch.inference_mode():\n    logits = model(pictures)\n",
+            f"{snippets.planes_reader(reading, scales)}with torch.inference_mode():\n    logits = model(pictures)\n",
         ),
     )
 

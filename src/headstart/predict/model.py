@@ -46,8 +46,8 @@ class Model:
     def module(self) -> nn.Module:
         """An ordinary `nn.Module` in eval mode, from raw inputs to logits `(B, C)` (for numbers, standardised ones).
 
-        It takes uint8 pictures `(B, C, H, W)`, token ids `(B, L)` with their mask, or waveforms `(B, T)` with
-        their lengths; it can be pickled and compiled.
+        It takes pictures `(B, C, H, W)`, uint8, uint16 or floats from 0 to 1, token ids `(B, L)` with their mask, or
+        waveforms `(B, T)` with their lengths; it can be pickled and compiled.
         """
         return self.run.module
 
@@ -64,7 +64,8 @@ class Model:
         """Answers for new examples, one each, in order.
 
         Args:
-            inputs: One or several. Of a model of pictures: paths, `PIL.Image`s, or arrays `(H, W, C)` uint8. Of texts:
+            inputs: One or several. Of a model of pictures: paths, `PIL.Image`s, or arrays `(H, W, C)` uint8 (of a run
+                that kept 16 bits a value, uint16 as well, on the scale of its own files). Of texts:
                 texts, or pairs of them. Of sounds: paths, or pairs of an array `(T,)` and its sample rate.
             top: How many of the likeliest classes `Answer.all` holds; `None` for all.
             calibrated: Divide logits by the temperature that was best on val.

@@ -67,7 +67,7 @@ class Job(Draft):
     @cached_property
     def reading(self) -> Reading:
         """How this backbone reads the data, with what was set over it (`data.max_length`, say)."""
-        return self.factory.reading().over(self.source.overrides)
+        return self.factory.reading().over({**self.source.overrides, **self.source.own_reading})
 
     @property
     def splitter(self) -> Splitter:

@@ -129,7 +129,9 @@ def load(path: Path) -> FinishedRun:
         model = _model(parts, factory, int(cfg.seed), len(classes), done, directory)
     if cfg.trainer.precision == "64-true":
         model.double()
-    reading = factory.reading().over(parts.data.overrides)
+    known = done.reading or {}
+    of_data = {"depth": known["depth"]} if "depth" in known else {}  # which the data decided
+    reading = factory.reading().over({**parts.data.overrides, **of_data})
     _check_reading(reading, done, directory)
     return FinishedRun(directory, done, cfg, parts, factory, model.eval().requires_grad_(False), reading, task, classes)
 

@@ -10,7 +10,7 @@ from headstart.run.trained import TrainedModel
 
 
 class PictureModule(nn.Module):
-    """Pictures `(B, C, H, W)`, uint8 or float from 0 to 1 → logits `(B, C)`; normalising included."""
+    """Pictures `(B, C, H, W)`, uint8, uint16 or float from 0 to 1 → logits `(B, C)`; normalising included."""
 
     def __init__(self, trained: TrainedModel) -> None:
         super().__init__()
