@@ -1,5 +1,6 @@
 """What every augmentation is to the rest of the program: seeded changes of examples, and of batches."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor
@@ -31,6 +32,9 @@ class Augmentation:
     mixes: bool = False
     """Whether `batch` mixes examples, so that labels become shares."""
 
+    on_device: bool = False
+    """Whether examples are changed in whole batches by `finished`, from what `thrown` gives of each."""
+
     is_idle: bool = False
     """Whether its settings are such that nothing is changed, though it could be."""
 
@@ -40,6 +44,14 @@ class Augmentation:
         `whole` is beside it where parts are to be cut out of that, of whatever shape.
         """
         return inputs
+
+    def thrown(self, shape: Sequence[int], size: tuple[int, int]) -> Tensor:
+        """The numbers that say how a picture of `shape` (C, H, W) is to be changed, from torch's default generator."""
+        raise NotImplementedError(f"{type(self).__name__} does not change whole batches")
+
+    def finished(self, pixels: Tensor, dice: Tensor, size: tuple[int, int]) -> Tensor:
+        """Pictures `(B, C, H, W)` changed as the `dice` say that were thrown for each, on their device."""
+        raise NotImplementedError(f"{type(self).__name__} does not change whole batches")
 
     def batch(self, inputs: dict[str, Tensor], targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """A batch and its targets `(B, O)` float, mixed on their device in the same shares."""

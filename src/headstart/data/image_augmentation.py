@@ -3,6 +3,7 @@
 One picture at a time, each with its own rng: on a CPU that is quicker than resampling whole batches by a grid.
 """
 
+from collections.abc import Sequence
 from copy import copy
 from functools import lru_cache
 from typing import Annotated, Any, Literal
@@ -13,11 +14,14 @@ from torch import Tensor
 from headstart.compat import declare_torchvision_operators
 from headstart.config.ranges import Concentration, Fraction, Views
 from headstart.data.augmentation import Augmentation
+from headstart.data.device_augmentation import changed, check_steps, drawn
 
 Magnitude = Annotated[int, Ge(0), Le(30)]
 AreaShare = Annotated[float, Gt(0), Le(1)]
 Grey = Annotated[int, Ge(0), Le(255)]
 Policy = Literal["trivial_augment", "rand_augment", "three_augment"]
+Place = Literal["workers", "device"]
+"""Where pictures are changed."""
 Operations = Annotated[int, Ge(1), Le(100)]
 
 
@@ -38,6 +42,18 @@ class ImageAugmentation(Augmentation):
         changed = _made(self, 1.0 if given.is_floating_point() else 255, height, width)(given)
         return {**rest, "pixels": changed}
 
+    def thrown(self, shape: Sequence[int], size: tuple[int, int]) -> Tensor:
+        return drawn(_made(self, 255, *size).transforms, shape, size)
+
+    def finished(self, pixels: Tensor, dice: Tensor, size: tuple[int, int]) -> Tensor:
+        return changed(pixels, dice, size, self.of_colours)
+
+    def _on(self, place: Place) -> None:
+        """Have examples changed there; raise `InputError` where that is not offered."""
+        self.on_device = place == "device"
+        if self.on_device:
+            check_steps(_made(self, 255, 8, 8).transforms)
+
     def transform(self, v2: Any, size: tuple[int, int]) -> Any:
         """The transform for pictures of `size` (height, width), from torchvision's module `v2`."""
         raise NotImplementedError
@@ -54,15 +70,20 @@ class Light(ImageAugmentation):
         min_scale: Smallest share of the area that a crop keeps.
         flip: Probability of mirroring left and right; 0 where sides matter (text, arrows).
         views: Versions of each picture kept for a frozen backbone: the picture as it is, then augmented.
+        place: `workers` changes one picture after the other where they are read, `device` whole batches where the model
+            is, by the same dice (see `device_augmentation`).
     """
 
     cuts = True
 
-    def __init__(self, min_scale: AreaShare = 0.7, flip: Fraction = 0.5, views: Views = 1) -> None:
+    def __init__(
+        self, min_scale: AreaShare = 0.7, flip: Fraction = 0.5, views: Views = 1, place: Place = "workers"
+    ) -> None:
         self._min_scale = min_scale
         self._flip = flip
         self.is_idle = min_scale == 1 and flip == 0 and not self.mixes
         self.views = views
+        self._on(place)
 
     def transform(self, v2: Any, size: tuple[int, int]) -> Any:
         crop = _crop(v2, size, self._min_scale)
@@ -86,6 +107,7 @@ class Standard(ImageAugmentation):
             arXiv:1708.04896).
         fill: Grey (0 to 255) of what is erased, and of what turning and shearing uncover.
         views: Versions of each picture kept for a frozen backbone: the picture as it is, then augmented.
+        place: As for `Light`; the policies are for `workers` alone.
     """
 
     cuts = needs_whole = True
@@ -99,10 +121,12 @@ class Standard(ImageAugmentation):
         erase: Fraction = 0.0,
         fill: Grey = 128,
         views: Views = 1,
+        place: Place = "workers",
     ) -> None:
         self._min_scale, self._flip, self._jitter = min_scale, flip, jitter
         self._policy, self._erase, self._fill, self.views = policy, erase, fill, views
         self.of_colours = policy is not None or jitter > 0
+        self._on(place)
 
     def transform(self, v2: Any, size: tuple[int, int]) -> Any:
         steps = [_crop(v2, size, self._min_scale)]
@@ -183,7 +207,7 @@ class MixupCutmix(Light):
     Args:
         mixup_alpha: Both parameters of the Beta distribution of mixup's share.
         cutmix_alpha: The same for CutMix.
-        min_scale, flip, views: As for `Light`. Views are not mixed.
+        min_scale, flip, views, place: As for `Light`. Views are not mixed.
     """
 
     mixes = True
@@ -195,8 +219,9 @@ class MixupCutmix(Light):
         min_scale: AreaShare = 0.7,
         flip: Fraction = 0.5,
         views: Views = 1,
+        place: Place = "workers",
     ) -> None:
-        super().__init__(min_scale, flip, views)
+        super().__init__(min_scale, flip, views, place)
         self._alphas = (mixup_alpha, cutmix_alpha)
 
     def batch(self, inputs: dict[str, Tensor], targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from headstart.compat import declare_torchvision_operators
 from headstart.data.augmentation import Augmentation
 from headstart.data.batches import Batches, Draw
+from headstart.data.device_augmentation import padded
 from headstart.data.source import Examples, Whole
 from headstart.seeding import seed_for
 
@@ -21,6 +22,8 @@ import pytorch_lightning as pl  # noqa: E402
 
 VIEW_SEED = 0
 """Seed of augmented views: the same for every run, so that what is made of them can be shared."""
+DICE, SIZE = "dice", "size"
+"""In a batch whose pictures are changed on the device: what was thrown for each, and the size that they get."""
 Batch = dict[str, Any]
 """`inputs` (tensors by name, batch-first), `labels` `(B,)` int64 or `(B, O)` float32, `index` `(B,)` int64 into the
 source.
@@ -87,19 +90,39 @@ class BatchDataset(Dataset[Batch]):
         self._whole = whole_of(examples, self._augmentation)
 
     def __getitem__(self, draw: Draw) -> Batch:
-        inputs = self._examples.batch(draw.indices)
+        inputs, more = self._examples.batch(draw.indices), dict[str, Any]()
         version = draw.epoch if self._views is None else draw.epoch % self._views
-        if self._augmentation is not None and (version or self._views is None):
+        augmentation = self._augmentation
+        if augmentation is not None and augmentation.on_device and self._views is None:
+            inputs, more = self._thrown(augmentation, inputs, draw.indices, (self._seed, "augmentation", version))
+        elif augmentation is not None and (version or self._views is None):
             rng = (self._seed, "augmentation") if self._views is None else (VIEW_SEED, "views")
-            inputs = self._augmented(self._augmentation, inputs, draw.indices, (*rng, version))
+            inputs = self._augmented(augmentation, inputs, draw.indices, (*rng, version))
         batch: Batch = {
             "inputs": inputs,
             "labels": torch.from_numpy(self._labels[draw.indices]),
             "index": torch.from_numpy(draw.indices),
+            **more,
         }
         if self._world > 1:
             batch["num_global"] = draw.num_global
         return batch
+
+    def _thrown(
+        self, augmentation: Augmentation, inputs: dict[str, Tensor], indices: np.ndarray, rng: tuple[int, str, int]
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Whole pictures, and what `on_device` changes them by."""
+        pictures = inputs["pixels"]
+        size = (int(pictures.shape[2]), int(pictures.shape[3]))
+        whole = self._whole
+        each = list(pictures) if whole is None else [whole[index] for index in indices.tolist()]
+        dice = []
+        with torch.random.fork_rng(devices=[]):
+            for picture, index in zip(each, indices.tolist(), strict=True):
+                torch.default_generator.manual_seed(seed_for(*rng, index))
+                dice.append(augmentation.thrown(picture.shape, size))
+        made = pictures if whole is None else padded(each)
+        return {**inputs, "pixels": made}, {DICE: torch.stack(dice), SIZE: size}
 
     def _augmented(
         self, augmentation: Augmentation, inputs: dict[str, Tensor], indices: np.ndarray, rng: tuple[int, str, int]
@@ -113,6 +136,15 @@ class BatchDataset(Dataset[Batch]):
                     example["whole"] = self._whole[index]
                 changed.append(augmentation.example(example))
         return {name: torch.stack([one[name] for one in changed]) for name in changed[0]}
+
+
+def on_device(batch: Batch, augmentation: Augmentation | None) -> Batch:
+    """A batch on its device with its pictures changed as was thrown for them, where that was left to the device."""
+    if augmentation is None or DICE not in batch:
+        return batch
+    rest = {name: value for name, value in batch.items() if name not in (DICE, SIZE)}
+    pixels = augmentation.finished(batch["inputs"]["pixels"], batch[DICE], batch[SIZE])
+    return {**rest, "inputs": {**batch["inputs"], "pixels": pixels}}
 
 
 class DataModule(pl.LightningDataModule):
@@ -164,6 +196,9 @@ class DataModule(pl.LightningDataModule):
             batches.set_epoch(_next_epoch(self.trainer))
         dataset = BatchDataset(self.examples, self.labels, self.augmentation, self.seed, world, self.views)
         return AheadLoader.of(dataset, batches, self.num_workers, self._num_epochs())
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        return on_device(batch, self.augmentation)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._plain(self.examples, self.labels, self.parts.val)

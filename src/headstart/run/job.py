@@ -139,7 +139,7 @@ class Job(Draft):
         """What the augmentation does, for the names of cached views."""
         node = OmegaConf.to_container(self.cfg.augmentation, resolve=True)
         assert isinstance(node, dict)
-        return {str(name): value for name, value in node.items() if name != "views"}
+        return {str(name): value for name, value in node.items() if name not in ("views", "place")}
 
     @property
     def is_probe(self) -> bool:

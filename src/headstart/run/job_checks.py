@@ -29,6 +29,11 @@ def note_idle(augmentation: Augmentation, data: Source) -> None:
         log.warning("The augmentation changes nothing at these settings: it does what augmentation=none does.")
 
 
+def note_on_device(job: Job) -> None:
+    if job.parts.augmentation.on_device and (job.is_probe or job.cfg.trainer.reuse_views):
+        log.warning("augmentation.place=device does nothing: versions that are kept are made by processors.")
+
+
 def say_of_targets(job: Job) -> None:
     parts, shifts = job.split.indices, job.shift_targets
     if job.is_trial:  # which knows nothing of test sets

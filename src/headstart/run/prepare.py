@@ -38,6 +38,7 @@ from headstart.run.job_checks import (
     check_steps,
     note_all_vote,
     note_idle,
+    note_on_device,
     note_random,
     rules,
     say_copies,
@@ -119,6 +120,7 @@ def _prepared(cfg: DictConfig, here: bool, findings: Findings) -> Job:
     check_source(job)
     check_features(parts.head.solver, cfg, job_plan, job.is_probe, parts.augmentation.mixes)
     note_all_vote(job)
+    note_on_device(job)
     check_copies(job)
     check_steps(job)
     if here:
