@@ -40,7 +40,7 @@ def test_two_columns_of_texts_are_pairs_with_a_number_each(tmp_path):
     for source in (one, other):
         source.encode = Regression().encode
         source.check()
-    assert one.content.pairs == ("u", "v", "w")
+    assert tuple(one.content.pairs) == ("u", "v", "w")
     assert one.fingerprint == other.fingerprint
     assert one.labels.tolist() == [[0.5], [1.25], [3.0]]
     with pytest.raises(InputError, match=r"data\.text_column must name one column, or two"):
