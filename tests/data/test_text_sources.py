@@ -38,7 +38,7 @@ def test_every_format_gives_the_same_texts(tmp_path, suffix):
     source = TextCsv(str(write(tmp_path / f"table{suffix}")), pair_column="other")
     source.check()
     assert tuple(source.content.texts) == tuple(row["text"] for row in ROWS)
-    assert source.content.pairs == tuple(row["other"] for row in ROWS)
+    assert tuple(source.content.pairs) == tuple(row["other"] for row in ROWS)
     assert source.classes == ("a", "b")
     np.testing.assert_array_equal(source.labels, [i % 2 for i in range(12)])
     assert source.labels.dtype == np.int64
