@@ -53,7 +53,8 @@ PEERS = (
         "fastai", "fastai, fine_tune", ("fastai", "timm"), 2e-3,
         (
             *PICTURES, "unfreeze=phases", "unfreeze.restart=true",
-            "unfreeze.phases=[{start: 0, groups: []}, {start: 1, groups: ['*'], rate: 0.005, rates: {head: 0.5}}]",
+            "unfreeze.phases=[{start: 0, groups: []}, {start: 1, groups: ['*'], rate: 0.5, rates: {stem: 0.01, "
+            "blocks.*: 0.01, tail: 0.01}}]",
             "scheduler=one_cycle", "scheduler.start_divisor=5", "scheduler.end_divisor=100000",
         ),
     ),
