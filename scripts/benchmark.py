@@ -73,6 +73,7 @@ class Setting:
     peers: list[str] = field(default_factory=list)
     peer_python: list[str] = field(default_factory=list)
     photographs: Path | None = None
+    clock: str = "clock"
     rows: list[Row] = field(default_factory=list)
 
     def add(self, *values: Any, **named: Any) -> None:
@@ -96,6 +97,8 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", default=[], metavar="NAME", help="of the section peers; else all")
     parser.add_argument("--peer-python", action="append", default=[], metavar="NAME=PYTHON",
                         help="the interpreter of a peer that has one of its own; may be given again")  # fmt: skip
+    parser.add_argument("--processor", dest="clock", action="store_const", const="processor", default="clock",
+                        help="peers by seconds of the processor (one thread, other work goes on)")  # fmt: skip
     parser.add_argument("--json", type=_absolute, help="also write the rows and the machine to this file")
     options = parser.parse_args()
     chosen = options.only.split(",")
@@ -110,7 +113,13 @@ def main() -> None:
         os.environ["HEADSTART_CACHE"] = str(Path(folder) / "cache")
         counts = options.rounds, options.size, options.epochs, options.probes, options.runs, options.pictures
         setting = Setting(
-            *counts, Path(folder), options.examples, options.peers, options.peer_python, options.photographs
+            *counts,
+            Path(folder),
+            options.examples,
+            options.peers,
+            options.peer_python,
+            options.photographs,
+            options.clock,
         )
         os.chdir(folder)
         for section in chosen:

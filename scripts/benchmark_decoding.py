@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-BATCH, BATCHES = 64, 32
+BATCH, BATCHES = 64, 20
 """How many of what is read at a time are timed."""
 KINDS = 400
 """Pictures that differ in more than their number."""

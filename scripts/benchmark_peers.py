@@ -90,6 +90,10 @@ class Side:
         self.whole.append(whole)
         self.accuracy.append(accuracy)
 
+    def told(self) -> str:
+        """The latest round."""
+        return f"{self.fit[-1]:.1f} s of {self.whole[-1]:.1f} s, test {self.accuracy[-1]:.1%}"
+
 
 @dataclass
 class Compared:
@@ -173,42 +177,50 @@ def compared(peer: Peer, python: str, setting: Any, common: Any, network: Any, l
         folder = hand_over(peer, common(*words), setting.folder / "peers" / f"{peer.name}-{seed}", seed, network)
         for side in ("ours", "peer") if seed % 2 == 0 else ("peer", "ours"):
             if side == "ours":
-                done = our_fit(words, folder, ours)
+                done = our_fit(words, folder, ours, setting.clock)
             else:
-                their_fit(peer, python, folder, theirs)
+                their_fit(peer, python, folder, theirs, setting.clock)
+        print(f"peers        {peer.name}, seed {seed}: ours {ours.told()}, peer {theirs.told()}", flush=True)
     moved = bytes_moved(peer, common(*words), network)
     return Compared(peer.title, ours, theirs, *limits.floor(done, moved))
 
 
-def our_fit(words: Sequence[str], folder: Path, side: Side) -> dict[str, Any]:
+def our_fit(words: Sequence[str], folder: Path, side: Side, clock: str) -> dict[str, Any]:
     """One run of ours, a process of its own with a store of features of its own; its result."""
-    call = [sys.executable, "-m", "headstart", "train", *words, "logger=none", f"trainer.threads={_threads()}",
-            f"features.root={folder / 'store'}", f"hydra.run.dir={folder / 'run'}"]  # fmt: skip
+    answer = folder / "ours.json"
+    ways = [f"trainer.threads={_threads()}", f"features.root={folder / 'store'}", f"hydra.run.dir={folder / 'run'}"]
+    program = PROGRAMS / "with_headstart.py"
+    call = [sys.executable, str(program), str(folder), str(answer), *words, *ways, "logger=none"]
     seconds = process_seconds(call)
     done: dict[str, Any] = json.loads((folder / "run" / "result.json").read_text())
-    cost = done["cost"]
-    side.add(cost["train_seconds"], seconds, done["metrics"]["test/accuracy"])
+    side.add(json.loads(answer.read_text())[clock], seconds[clock], done["metrics"]["test/accuracy"])
     return done
 
 
-def their_fit(peer: Peer, python: str, folder: Path, side: Side) -> None:
+def their_fit(peer: Peer, python: str, folder: Path, side: Side, clock: str) -> None:
     """The same by a peer's program."""
     answer = folder / "answer.json"
     seconds = process_seconds([python, str(peer.program), str(folder), str(answer)])
     found = json.loads(answer.read_text())
-    side.add(found["fit"], seconds, found["accuracy"])
+    side.add(found[clock], seconds[clock], found["accuracy"])
 
 
-def process_seconds(call: Sequence[str]) -> float:
-    """How long a process takes; its output is shown if it fails."""
+def process_seconds(call: Sequence[str]) -> dict[str, float]:
+    """How long a process takes, by the clock and of the processor; its output is shown if it fails."""
     alone = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(_threads()), "PYTHONWARNINGS": "ignore"}
-    began = time.perf_counter()
+    began, used = time.perf_counter(), _used()
     done = subprocess.run(
         call, env={**os.environ, **alone}, capture_output=True, text=True, timeout=60 * MINUTES, check=False
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(call)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return time.perf_counter() - began
+    return {"clock": time.perf_counter() - began, "processor": _used() - used}
+
+
+def _used() -> float:
+    """Seconds of the processor that processes started here have used."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _threads() -> int:

@@ -125,7 +125,11 @@ def test_a_program_is_handed_what_both_sides_see(tmp_path, monkeypatch):
     with task.fit():
         pass
     task.answer([4, 4], labels)
-    assert json.loads((tmp_path / "answer.json").read_text()) == {"fit": task.seconds, "accuracy": 0.5}
+    assert json.loads((tmp_path / "answer.json").read_text()) == {
+        "clock": task.seconds,
+        "processor": task.processor,
+        "accuracy": 0.5,
+    }
 
 
 def test_a_program_that_fails_is_told_with_what_it_wrote():
