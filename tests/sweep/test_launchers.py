@@ -74,6 +74,13 @@ def needs(package: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed")
 
 
+OWN_RESOURCES = {
+    "ray": "hydra.sweeper.resources={heads:{ray:{remote:{num_cpus:0.5}}}}",
+    "submitit_local": "hydra.sweeper.resources={heads:{timeout_min:9},strategy:{fine_tune:{cpus_per_task:1}}}",
+}
+"""By launcher, what kinds of runs ask for: these are two launches at the same time."""
+
+
 @pytest.mark.parametrize(
     "launcher",
     [
@@ -83,8 +90,10 @@ def needs(package: str) -> pytest.MarkDecorator:
     ],
 )
 def test_the_same_results_by(launcher: str, words: list[str], basic: dict[str, Any], tmp_path: Path):
-    status, said = finish(tmp_path, [*words, f"hydra/launcher={launcher}"])
+    own = [OWN_RESOURCES[launcher]] if launcher in OWN_RESOURCES else []
+    status, said = finish(tmp_path, [*words, f"hydra/launcher={launcher}", *own])
     assert status == 0, said
+    assert ("── asked for: " in said) == bool(own)
     assert metrics(tmp_path) == basic
 
 

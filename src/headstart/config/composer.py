@@ -47,6 +47,7 @@ class SweeperConfig:
         params: a grid of overrides that an experiment brings, `{strategy: "a,b", seed: "0,1,2"}`.
         zip: overrides that vary together, `{split.n_per_class: "5,10", trainer.max_epochs: "40,20"}`.
         runs: an explicit list of runs, each a line of overrides; every one is combined with the grid.
+        resources: what kinds of runs ask the launcher for, `{heads: {mem_gb: 4}, strategy: {lora: {mem_gb: 32}}}`.
         dry_run: print what would be done.
         retry_failed: do failed runs again.
         fresh_seeds: run what was selected on val anew on so many seeds that nothing was selected on, or `as_many` as
@@ -56,6 +57,7 @@ class SweeperConfig:
     params: Any = None  # dict[str, str], but the command line could not set that
     zip: Any = None
     runs: list[str] = field(default_factory=list)
+    resources: Any = None
     dry_run: bool = False
     retry_failed: bool = False
     fresh_seeds: Any = None

@@ -40,7 +40,7 @@ RESOURCES = frozenset(
     | {f"ray.{stage}.num_{what}" for stage in ("init", "remote") for what in ("cpus", "gpus")}
 )
 """Fields of launchers that ask for resources. The others name commands, folders and programs."""
-SWEEPER = ("params", "zip", "runs", "dry_run", "retry_failed", "fresh_seeds")
+SWEEPER = ("params", "zip", "runs", "resources", "dry_run", "retry_failed", "fresh_seeds")
 OPEN = ("run.dir", "sweep.dir", "verbose", "launcher", *(f"sweeper.{name}" for name in SWEEPER))
 """All that can be set under `hydra.`."""
 OWN_HYDRA = {

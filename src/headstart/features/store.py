@@ -73,6 +73,10 @@ class FeatureStore:
         self._remove_claims()
         return self._found(key)
 
+    def has(self, key: Mapping[str, Any]) -> bool:
+        """Whether there is such an entry, as far as can be said without reading it."""
+        return (self.root / digest_of(key) / _META).is_file()
+
     def _found(self, key: Mapping[str, Any]) -> dict[str, Tensor] | None:
         folder = self.root / digest_of(key)
         try:

@@ -4,6 +4,7 @@ import logging
 import shutil
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,8 +74,22 @@ def stored_views(
 ) -> list[Activations]:
     """The features of all examples of the job's data, or what `group` gives, from the store; in views if augmented."""
     known = job.source.fingerprint, job.reading.description
-    name = {**job.augmentation_name, "torchvision": versions("torchvision")}  # which augments pictures
-    return frozen.views(job.examples, *known, job.parts.augmentation, name, group, positions)
+    return frozen.views(job.examples, *known, job.parts.augmentation, _augmented_by(job), group, positions)
+
+
+def are_kept(job: Job) -> bool:
+    """Whether the store has all features that a head of this job takes on a CPU, so that no backbone is run."""
+    frozen, reading = frozen_features(job, torch.device("cpu")), job.reading.description
+    shifts = {} if job.is_trial else job.source.shifts
+    return frozen.has(
+        job.examples, job.source.fingerprint, reading, job.parts.augmentation, _augmented_by(job)
+    ) and all(
+        frozen.has(shift.examples(**job.reading.arguments), shift.fingerprint, reading) for shift in shifts.values()
+    )
+
+
+def _augmented_by(job: Job) -> dict[str, Any]:
+    return {**job.augmentation_name, "torchvision": versions("torchvision")}  # which augments pictures
 
 
 def _positions(examples: Examples, backbone: Backbone) -> np.ndarray | None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +34,7 @@ from headstart.search.standing import Standing, fresh_seeds, words_of
 from headstart.search.worker import Work
 from headstart.sweep.grid import Line
 from headstart.sweep.ledger import Ledger, ListedRun
+from headstart.sweep.resources import Resources, asking, at_once, begin_cluster, tell_asked
 from headstart.sweep.sweeper import ELSEWHERE_SECONDS, ON_THIS_MACHINE, OwnGpu, Sweep
 from headstart.system.lock import holder, is_held
 from headstart.system.places import writable
@@ -108,6 +110,9 @@ class Search:
         self.deaths: Counter[str] = Counter()
         self.fresh_seeds = None
         """What is chosen is run anew without being asked."""
+        self.resources = Resources(config, hydra_context.config_loader)
+        self.asked: dict[str, str] = {}
+        """By cell, what its workers ask their launcher for, over what all ask for."""
 
     def run(self, arguments: Sequence[str]) -> bool:
         """Carry the search out; true if every run of the comparison that ends it is completed.
@@ -115,7 +120,10 @@ class Search:
         Raises:
             InputError: with everything that is wrong with any cell, before anything is written.
         """
+        self.resources.say_if_idle()
         cells = self.draw(arguments)
+        self.asked = {cell.record.cell: self.resources.of(cell.default) for cell in cells}
+        tell_asked(Counter(self.asked.values()), "cell")
         if self.config.hydra.sweeper.dry_run:
             show_plan(self.sweep, cells, self.search)
             return True
@@ -210,9 +218,18 @@ class Search:
         return False
 
     def _launch(self, cells: Sequence[str]) -> None:
+        """Start workers, for cells that ask for other things others, all at once."""
+        groups: dict[str, list[str]] = {}
+        for cell in cells:
+            groups.setdefault(self.asked.get(cell, ""), []).append(cell)
+        if len(groups) > 1:
+            begin_cluster(self.config.hydra.launcher)
+        at_once([partial(self._launch_workers, asked, own) for asked, own in groups.items()])
+
+    def _launch_workers(self, asked: str, cells: Sequence[str]) -> None:
         place = self.sweep.path.absolute()
         number = self.num_workers(len(cells))
-        chosen = self.config.copy()
+        chosen = asking(self.config, asked).copy()
         task: TaskFunction = Work(place, tuple(cells), self.search)
         if self._launcher_class.endswith("JoblibLauncher"):
             chosen.hydra.launcher.n_jobs = number

@@ -16,6 +16,7 @@ from headstart.progress import bar, duration
 from headstart.record import result
 from headstart.record.result import Failure, Result
 from headstart.sweep.ledger import Ledger, ListedRun
+from headstart.sweep.resources import told
 from headstart.system import bounded
 from headstart.system.bounded import DamagedError
 from headstart.system.lock import holder
@@ -35,8 +36,13 @@ LAST_BYTES = 4096
 """Of a history, enough for its last row."""
 
 
-def show_dry_run(ledger: Ledger, planned: Iterable[ListedRun], retry_failed: bool = False) -> None:
-    """Every run with its state, and what doing the rest may cost, as far as finished runs of its kind tell."""
+def show_dry_run(
+    ledger: Ledger, planned: Iterable[ListedRun], retry_failed: bool = False, asked: Mapping[str, str] | None = None
+) -> None:
+    """Every run with its state, and what doing the rest may cost, as far as finished runs of its kind tell.
+
+    `asked`: what each run asks its launcher for, over what all ask for; shown where any does.
+    """
     kept = ("completed",) if retry_failed else ("completed", "failed")
     listed = list(planned)
     entries = [entry.to_dict() for entry in listed]
@@ -51,12 +57,14 @@ def show_dry_run(ledger: Ledger, planned: Iterable[ListedRun], retry_failed: boo
     if entries and not several:
         each = ", ".join(f"{count:,} {part}" for part, count in listed[0].sizes.items())
         console.print(f"examples: {each}\n", highlight=False)
-    columns = ["run", "state", *["train", "val", "test"] * several, "overrides"]
+    asked = asked if asked and any(asked.values()) else {}
+    columns = ["run", "state", *["train", "val", "test"] * several, *["asks for"] * bool(asked), "overrides"]
     table = Table(*columns, box=None, pad_edge=False)
     for entry in entries:
         state, run_id = states[entry["run_id"]], entry["run_id"]
         overrides = labels[run_id] if len(entries) > 1 else " ".join(entry["overrides"])
         counts = [f"{count:,}" for count in sizes[run_id].values()] * several
+        counts += [in_console(told(asked[run_id]))] if asked else []
         table.add_row(run_id, f"[{COLOURS[state]}]{MARKS[state]} {WORDS[state]}[/]", *counts, in_console(overrides))
     console.print(table)
     done = sum(state == "completed" for state in states.values())

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from headstart.sweep.fuse import Unit, features_of, units
 from headstart.sweep.gpus import OwnGpu, check_one_gpu
 from headstart.sweep.grid import Line, expand
 from headstart.sweep.ledger import Ledger, ListedRun
+from headstart.sweep.resources import Resources, asking, at_once, begin_cluster, tell_asked
 from headstart.sweep.screen import show_dry_run, show_failures
 from headstart.system.bounded import DamagedError
 from headstart.system.places import check_no_links, closed, writable
@@ -83,6 +85,8 @@ class Planned(ListedRun):
     features: str | None
     config: str
     """Its config as YAML; empty if it is completed."""
+    asked: str
+    """What it asks its launcher for, over what all ask for (`Resources.of`)."""
 
     def with_others(self, number: int) -> "Planned":
         """The same, but that it is planned to be done together with so many others."""
@@ -110,6 +114,7 @@ class Sweep:
         self.fresh_seeds = number_asked(config.hydra.sweeper.fresh_seeds)
         """How many fresh seeds what is selected is run anew on; 0 for as many as there are, `None` for none."""
         self.idle = 0
+        self.resources = Resources(config, hydra_context.config_loader)
 
     def run(self, arguments: Sequence[str]) -> bool:
         """Carry the comparison out; true if every run of it is completed.
@@ -118,6 +123,7 @@ class Sweep:
             InputError: with everything that is wrong with any run, before anything is written.
         """
         loader = self.context.config_loader
+        self.resources.say_if_idle()
         plans = self.draw(loader, expand(loader, arguments, self.params, self.paired, self.runs))
         self.planned = {run_id: plan.to_dict() for run_id, plan in plans.items()}
         return self.complete(plans)
@@ -128,7 +134,8 @@ class Sweep:
         if not is_done:
             writable(place, "hydra.sweep.dir")
         if self.dry_run:
-            show_dry_run(self.ledger, plans.values(), self.retry_failed)
+            asked = {run_id: plan.asked for run_id, plan in plans.items()}
+            show_dry_run(self.ledger, plans.values(), self.retry_failed, asked)
             return True
         if is_done and (reason := closed(Path(place))):
             log.warning(
@@ -236,12 +243,12 @@ class Sweep:
         if job.run_id not in self.completed:
             check_no_links(self.ledger.run(job.run_id).path)
         text = "" if job.run_id in self.completed else recorded.dumped(job.cfg)
-        overrides, choices = tuple(job.cfg.overrides), dict(job.cfg.choices)
+        overrides, choices, asked = tuple(job.cfg.overrides), dict(job.cfg.choices), self.resources.of(job)
         data = {"name": job.source.name, "fingerprint": job.source.fingerprint}
         settings = dict(job.identity["settings"])
-        return Planned(
-            job.run_id, overrides, choices, settings, job.seed, data, job.split.sizes, features_of(job), text
-        )
+        shared = features_of(job)
+        features = None if shared is None else shared + asked  # what asks for other things is another job
+        return Planned(job.run_id, overrides, choices, settings, job.seed, data, job.split.sizes, features, text, asked)
 
     def _open(self, plans: Iterable[str]) -> list[str]:
         """Runs that are not completed; one that is stays so, and is not looked at again."""
@@ -254,6 +261,7 @@ class Sweep:
         """Launch what is not done, again and again, until every run has a result, from here or from elsewhere."""
         deaths: Counter[str] = Counter()
         outlook = Outlook(len(plans))
+        tell_asked(Counter(plans[run_id].asked for run_id in self._open(plans)))
         while True:
             states = {run_id: self.ledger.state(run_id) for run_id in self._open(plans)}
             pending = [run_id for run_id, state in states.items() if state in TO_DO]
@@ -265,14 +273,18 @@ class Sweep:
             for run_id in pending:
                 self.ledger.write_config(run_id, plans[run_id].config)
             batches = self._batches({run_id: plans[run_id] for run_id in pending}, deaths)
-            launcher = self._launcher(max(map(len, batches)))
+            num = max(map(len, batches))
+            launchers = {asked: self._launcher(num, asked) for asked in {plans[run_id].asked for run_id in pending}}
             outlook.begin(len(pending))
             for batch in batches:
-                self._launch(launcher, batch, plans, deaths, outlook)
+                self._launch(launchers, batch, plans, deaths, outlook)
 
-    def _launcher(self, num_units: int) -> Launcher:
-        """The launcher that was chosen; of several processes on this machine, no more than there is work for."""
-        chosen, task = self.config, self.task_function
+    def _launcher(self, num_units: int, asked: str) -> Launcher:
+        """The launcher that was chosen, which gives its jobs what is `asked`.
+
+        Of several processes on this machine it starts no more than there is work for.
+        """
+        chosen, task = asking(self.config, asked), self.task_function
         if self._launcher_class.endswith("JoblibLauncher"):
             import joblib
 
@@ -306,7 +318,7 @@ class Sweep:
 
     def _launch(
         self,
-        launcher: Launcher,
+        launchers: Mapping[str, Launcher],
         batch: Sequence[Unit],
         plans: Mapping[str, Planned],
         deaths: Counter[str],
@@ -322,7 +334,13 @@ class Sweep:
             return
         before = {run_id: self.ledger.last_holder(run_id) for unit in remaining for run_id in unit}
         outlook.announce(len(before))
-        causes = _launched(launcher, remaining)
+        groups: dict[str, list[Unit]] = {}
+        for unit in remaining:
+            groups.setdefault(plans[unit[0]].asked, []).append(unit)
+        if len(groups) > 1:
+            begin_cluster(self.config.hydra.launcher)
+        found = at_once([partial(_launched, launchers[asked], units) for asked, units in groups.items()])
+        causes = {unit: cause for causes in found for unit, cause in causes.items()}
         states = {run_id: self.ledger.state(run_id) for run_id in before}
         stuck = {run_id for unit, cause in causes.items() if cause for run_id in unit if states[run_id] in TO_DO}
         died = {run_id for run_id in before if self.ledger.last_holder(run_id) not in (None, before[run_id])}

@@ -113,8 +113,22 @@ class FrozenFeatures:
 
         `counted`: whether they belong to the cost of training; those that only test do not.
         """
-        key = {"data": fingerprint, "examples": examples.identity, "reading": dict(reading), "view": None}
+        key = _key(examples, fingerprint, reading)
         return self._kept(examples, key, None, 0, counted=counted)[FEATURES]
+
+    def has(
+        self,
+        examples: Examples,
+        fingerprint: str,
+        reading: Mapping[str, Any],
+        augmentation: Augmentation | None = None,
+        name: Any = None,
+    ) -> bool:
+        """Whether the store has what `of` would give, or, with an augmentation, all that `views` would."""
+        keys = [_key(examples, fingerprint, reading)]
+        if augmentation is not None:
+            keys = _view_keys(keys[0], examples, augmentation, name)
+        return all(self.store.has(self._full(key)) for key in keys)
 
     def views(
         self,
@@ -131,16 +145,8 @@ class FrozenFeatures:
         As many versions as `augmentation.views`, or the first alone where it changes nothing; `name` describes it.
         With `positions` `(N,)` they have so many rows to an example, in place of one.
         """
-        count = augmentation.views if augmentation.changes_examples else 1
-        whole = whole_of(examples, augmentation) if count > 1 else None
-        name = name if whole is None else [name, whole.identity]
-        key = {
-            "data": fingerprint,
-            "examples": examples.identity,
-            "reading": dict(reading),
-            **({} if boundary is None else {"after": boundary}),
-        }
-        keys = [{**key, "view": [view, VIEW_SEED, name] if view else None} for view in range(count)]
+        key = _key(examples, fingerprint, reading) | ({} if boundary is None else {"after": boundary})
+        keys = _view_keys(key, examples, augmentation, name)
         before = self.seconds, self.flops
         try:
             return [self._kept(examples, key, augmentation, view, boundary, positions) for view, key in enumerate(keys)]
@@ -158,8 +164,7 @@ class FrozenFeatures:
         positions: np.ndarray | None = None,
         counted: bool = True,
     ) -> dict[str, Tensor]:
-        place = {"precision": self.precision, "device": self.device.type, "cuts": CUTS}
-        full_key = {**self.identity, **key, **place}
+        full_key = self._full(key)
         kept = self.store.get(full_key)
         if kept is None:
             rows = len(examples) if positions is None else int(positions.sum())
@@ -167,6 +172,10 @@ class FrozenFeatures:
         seconds, flops = kept.pop(COST).sum(0).tolist() if counted else (0.0, 0.0)
         self.seconds, self.flops = self.seconds + seconds, self.flops + flops
         return kept
+
+    def _full(self, key: Mapping[str, Any]) -> dict[str, Any]:
+        place = {"precision": self.precision, "device": self.device.type, "cuts": CUTS}
+        return {**self.identity, **key, **place}
 
     def _computed(
         self,
@@ -241,6 +250,20 @@ class FrozenFeatures:
         draws = Batches(everything, size, None, examples.lengths)
         draws.set_epoch(view)
         return loader(BatchDataset(examples, labels, augmentation, views=num_views), draws, self.num_workers)
+
+
+def _key(examples: Examples, fingerprint: str, reading: Mapping[str, Any]) -> dict[str, Any]:
+    return {"data": fingerprint, "examples": examples.identity, "reading": dict(reading), "view": None}
+
+
+def _view_keys(
+    key: Mapping[str, Any], examples: Examples, augmentation: Augmentation, name: Any
+) -> list[dict[str, Any]]:
+    """Of the examples as they are and, where the augmentation changes them, of as many versions as it says."""
+    count = augmentation.views if augmentation.changes_examples else 1
+    whole = whole_of(examples, augmentation) if count > 1 else None
+    name = name if whole is None else [name, whole.identity]
+    return [{**key, "view": [view, VIEW_SEED, name] if view else None} for view in range(count)]
 
 
 def _pinned(tensor: Tensor) -> Tensor:
