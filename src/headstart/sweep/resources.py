@@ -5,6 +5,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, TypeVar
 
 from hydra.core.config_loader import ConfigLoader
@@ -84,7 +85,7 @@ class Resources:
             )
         return json.dumps(asked, sort_keys=True) if asked else ""
 
-    @property
+    @cached_property
     def _gpus(self) -> list[str]:
         """Fields by which all jobs ask for GPUs, as far as a job may do without them where it ends up."""
         if self.name == "submitit_slurm" and any(self.launcher.get(name) for name in QUEUES):
