@@ -75,7 +75,7 @@ def _per_second(batches: Iterator[int]) -> float:
 def _our_batches(source: Any, workers: int, epoch: int) -> Iterator[int]:
     """Sizes of batches of a shuffled epoch as training reads it, without augmentation."""
     from headstart.data.batches import Batches
-    from headstart.data.module import BatchDataset, loader
+    from headstart.data.loading import BatchDataset, loader
 
     examples = source.examples(size=224, crop_pct=0.875)
     batches = Batches(np.arange(len(source.ids)), BATCH, seed=0)

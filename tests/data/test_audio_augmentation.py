@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 from headstart.config.schema import SPACE
 from headstart.data.audio_augmentation import AudioMixup, SpecAugment, Waveform
 from headstart.data.audio_clips import Clips
-from headstart.data.module import BatchDataset, Batches
+from headstart.data.loading import BatchDataset, Batches
 from headstart.errors import InputError
 
 CONF = Path(__file__).parents[2] / "conf"

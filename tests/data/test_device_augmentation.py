@@ -13,7 +13,7 @@ from headstart.data.augmentation import Augmentation
 from headstart.data.batches import Draw
 from headstart.data.image_augmentation import Light, Standard
 from headstart.data.images import ImageFolder
-from headstart.data.module import BatchDataset, on_device
+from headstart.data.loading import BatchDataset, on_device
 from headstart.errors import InputError
 from pictures import tiny, write_folder
 

@@ -8,7 +8,7 @@ from headstart.data import array_cache
 from headstart.data.batches import Batches
 from headstart.data.contents import Files
 from headstart.data.file_check import CheckedFiles
-from headstart.data.module import BatchDataset, loader
+from headstart.data.loading import BatchDataset, loader
 from headstart.data.pictures import Pictures
 from headstart.data.sizing import Sizing
 from headstart.errors import InputError

@@ -14,7 +14,7 @@ from headstart.data import array_cache
 from headstart.data.batches import Draw
 from headstart.data.image_augmentation import Light, MixupCutmix, Standard, TrivialAugment
 from headstart.data.images import ImageFolder
-from headstart.data.module import BatchDataset
+from headstart.data.loading import BatchDataset
 from headstart.data.parallel import map_threads
 from headstart.training.epochs import EpochRows
 from pictures import tiny, write_weights

@@ -133,6 +133,20 @@ def test_no_point_is_drawn_twice_and_a_small_space_comes_to_its_end():
         assert len({repr(sorted(point.items())) for point in points}) == 6
 
 
+def test_what_is_drawn_before_a_model_knows_anything_lies_around_the_default():
+    defaults = {"optimizer.lr": 1e-2, "head.hidden": 1000, "head.dropout": 0.5, "scheduler": "cosine"}
+    rate, hidden, _, name = (
+        [Draws(SPACE, "tpe", "0/cell", True, defaults).next(n, [])[one.key] for n in range(1, 11)] for one in SPACE
+    )
+    shares = [SPACE[0].share(value) for value in rate]  # the default's is 0.75
+    assert 0.55 < sum(shares) / 10 < 0.8  # cut off at 1, so a little below
+    assert all(0.1 < share < 1 for share in shares)
+    assert min(hidden) < 8 < 32 < max(hidden)  # a default that the range does not hold
+    assert {"cosine", "constant"} == set(name)
+    evenly = [Draws(SPACE, "qmc", "0/cell", True, defaults).next(n, [])["optimizer.lr"] for n in range(1, 11)]
+    assert min(SPACE[0].share(value) for value in evenly) < 0.2
+
+
 def test_a_draw_among_a_thousand_is_quick():
     import time
 

@@ -1,6 +1,6 @@
 """Ranges for the arguments of configurable parts; `config.binding` checks values against them."""
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Len, Lt
@@ -53,16 +53,28 @@ Decibels = Annotated[float, Ge(-200), Le(200)]
 """A level, or a difference of levels."""
 
 
+PLAIN = (bool, int, float, str, type(None))
+
+
 def violations(key: str, value: Any, annotation: Any) -> list[str]:
     """What is wrong with the value of `key` by the annotation of a constructor's argument: one message, or none."""
+    reason = _known(value, annotation) if type(value) in PLAIN else _wrong(value, annotation)
+    return [f"{key} must be {reason}, but is {'null' if value is None else repr(value)}."] if reason else []
+
+
+def _wrong(value: Any, annotation: Any) -> str:
+    """What the value must be and is not; empty if it is."""
     from pydantic import ValidationError
 
     try:
         _adapter(annotation).validate_python(value)
     except ValidationError as error:
-        reasons = dict.fromkeys(_reason(problem["msg"]) for problem in error.errors())
-        return [f"{key} must be {' or '.join(reasons)}, but is {'null' if value is None else repr(value)}."]
-    return []
+        return " or ".join(dict.fromkeys(_reason(problem["msg"]) for problem in error.errors()))
+    return ""
+
+
+# The runs of a comparison have most values in common; 1, 1.0 and true are three.
+_known = lru_cache(4096, typed=True)(_wrong)
 
 
 def _reason(message: str) -> str:

@@ -52,7 +52,8 @@ def note_closed(cfg: DictConfig) -> None:
 def check_memory(job: Job) -> None:
     """Raise `InputError` for a run that this machine cannot hold: by what it takes at the very least."""
     settings = job.cfg.trainer
-    available = memory_here(settings.accelerator)
+    device = str(settings.accelerator)
+    available = job.findings.get("memory", device, partial(memory_here, device))
     if available is None:
         return
     rates = [phase.rates for phase in job.plan.phases]

@@ -49,31 +49,33 @@ from headstart.run.pools import check_columns, columns_identity, pool_of
 from headstart.run.sketch import Sketch, sketch_of
 from headstart.splits.splitter import Split
 from headstart.strategies.plan import Plan
+from headstart.system.cache import cache_dir
 from headstart.system.memory import uncollected
 from headstart.training.device import check_precision
 from headstart.training.memory import note_many
 
 
-def prepare(cfg: DictConfig, here: bool = True, findings: Findings | None = None) -> Job:
+def prepare(cfg: DictConfig, here: bool = True, findings: Findings | None = None, try_optimizer: bool = True) -> Job:
     """Bind and check a composed config; nothing is written and nothing trained.
 
     `here`: whether it will run on this machine, so that it must have what the run needs. `findings`: what was found of
-    other runs, where several are prepared.
+    other runs, where several are prepared. `try_optimizer`: as for `binding.bind`.
 
     Raises:
         InputError: with every problem that was found.
     """
     with notes.listening() as heard, uncollected():
-        job = _prepared(cfg, here, Findings() if findings is None else findings)
+        job = _prepared(cfg, here, Findings() if findings is None else findings, try_optimizer)
     return replace(job, notes=tuple(heard.messages))
 
 
-def _prepared(cfg: DictConfig, here: bool, findings: Findings) -> Job:
+def _prepared(cfg: DictConfig, here: bool, findings: Findings, try_optimizer: bool) -> Job:
     plain = resolved(cfg)
-    parts, factory, nodes = _bound(plain)
+    parts, factory, nodes = _bound(plain, try_optimizer)
     cfg.trainer.monitor = plain["trainer"]["monitor"]  # looked at often: an interpolation is parsed each time
     if here:
-        note_closed(cfg)
+        places = key_of(str(cfg.features.root), str(cache_dir()))
+        findings.get("closed", places, partial(note_closed, cfg))
     settings, strategy = cfg.trainer, parts.strategy
     found: dict[str, Any] = {}
     collect(
@@ -174,9 +176,9 @@ def draft(cfg: DictConfig) -> Draft:
     return Draft(cfg, parts, factory, sketch, plan)
 
 
-def _bound(plain: Mapping[str, Any]) -> tuple[Parts, BackboneFactory, dict[str, Any]]:
+def _bound(plain: Mapping[str, Any], try_optimizer: bool = True) -> tuple[Parts, BackboneFactory, dict[str, Any]]:
     """Parts, the backbone's factory at the data's size, and the nodes that they were made from."""
-    parts = parts_of(plain)
+    parts = parts_of(plain, try_optimizer)
     shaped = [parts.pictures, parts.seconds, parts.strategy.keeps_backbone]
     nodes = {"data": plain["data"], "task": plain["task"], "backbone": [plain["backbone"], *shaped]}
     return parts, parts.sized_backbone, nodes

@@ -5,7 +5,7 @@ Nothing is kept between two draws but what can be made again from the disk."""
 import hashlib
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from headstart.search.model import Model
 
 STARTUP = 10
-"""Trials that are spread evenly before a model of the others is asked."""
+"""Trials that are spread around the default before a model of the others is asked."""
+SPREAD = 0.2
+"""Standard deviation of these, of each range."""
 ATTEMPTS = 20
 """Draws before a point that was not tried is looked for one by one."""
 MODELLED = frozenset({"tpe", "gp", "cmaes"})
@@ -33,10 +35,19 @@ class Draws:
         method: random, qmc, tpe, gp or cmaes.
         key: what else the dice follow: the seed of the search, and the cell.
         maximize: whether higher scores are better.
+        defaults: what varies, as it is where nothing is searched.
     """
 
-    def __init__(self, space: Sequence[Variable], method: str, key: str, maximize: bool) -> None:
+    def __init__(
+        self,
+        space: Sequence[Variable],
+        method: str,
+        key: str,
+        maximize: bool,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
         self.space, self.method, self.key, self.maximize = list(space), method, key, maximize
+        self.defaults = dict(defaults or {})
         self._model: Model | None = None
 
     def next(self, number: int, tried: Sequence[Tried]) -> dict[str, Any] | None:
@@ -56,20 +67,38 @@ class Draws:
         return None
 
     def _drawn(self, number: int, attempt: int, tried: Sequence[Tried]) -> dict[str, Any]:
-        """Spread evenly at first, then by the model; a point that was tried gives way to a random one."""
+        """Spread at first, then by the model; a point that was tried gives way to a random one."""
         if attempt or self.method == "random":
             return self._random(number, attempt)
-        if self.method == "qmc" or number <= STARTUP or not any(one.value is not None for one in tried):
-            return self._spread(number)
+        if self.method == "qmc":
+            return self._at(self._spread(number))
+        if number <= STARTUP or not any(one.value is not None for one in tried):
+            return self._at(
+                [self._nearer(one, share) for one, share in zip(self.space, self._spread(number), strict=True)]
+            )
         return self._modelled(number, tried)
 
     def _random(self, number: int, attempt: int) -> dict[str, Any]:
         import numpy as np
 
-        shares = np.random.default_rng(self._seed(number, attempt)).random(len(self.space))
-        return {variable.key: variable.at(float(share)) for variable, share in zip(self.space, shares, strict=True)}
+        return self._at(np.random.default_rng(self._seed(number, attempt)).random(len(self.space)).tolist())
 
-    def _spread(self, number: int) -> dict[str, Any]:
+    def _at(self, shares: Sequence[float]) -> dict[str, Any]:
+        return {variable.key: variable.at(share) for variable, share in zip(self.space, shares, strict=True)}
+
+    def _nearer(self, variable: Variable, share: float) -> float:
+        """A share that is spread evenly from 0 to 1, drawn to the default: a normal distribution around it, cut off at
+        the ends. A default that is not in the range says nothing, nor is one name near to another."""
+        from scipy.stats import truncnorm
+
+        default = self.defaults.get(variable.key)
+        if variable.values is not None or not variable.holds(default):
+            return share
+        middle = variable.share(default)  # type: ignore[arg-type]
+        found = truncnorm.ppf(share, -middle / SPREAD, (1 - middle) / SPREAD, loc=middle, scale=SPREAD)
+        return min(float(found), 1 - 1e-9)
+
+    def _spread(self, number: int) -> list[float]:
         """Scrambled Sobol points (Owen 1998), one after the other."""
         from scipy.stats import qmc
 
@@ -78,8 +107,7 @@ class Draws:
             points.fast_forward(number - 1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that few points are not balanced
-            shares = points.random(1)[0]
-        return {variable.key: variable.at(float(share)) for variable, share in zip(self.space, shares, strict=True)}
+            return [float(share) for share in points.random(1)[0]]
 
     def _modelled(self, number: int, tried: Sequence[Tried]) -> dict[str, Any]:
         from headstart.search.model import Model

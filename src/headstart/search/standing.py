@@ -61,7 +61,7 @@ class Standing:
         self._versions: dict[int, tuple[int, ...]] = {}
         key = f"{self.record.search_seed}/{cell}"
         method = "qmc" if self.record.is_probe and self.record.method in MODELLED else self.record.method
-        self.draws = Draws(self.space, method, key, self.is_maximized)
+        self.draws = Draws(self.space, method, key, self.is_maximized, self.record.defaults)
         self.trials: list[Trial] = []
         self._drawn: list[Trial] = []
         self._num_sorted = 0

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from headstart.config import recorded, schema
 from headstart.config.composer import Composer
 from headstart.config.explanation import COMPOSITION_ERRORS, explained
+from headstart.config.optimizer_trial import check_optimizer
 from headstart.config.overrides import as_written
 from headstart.errors import InputError, disk_is_full
 from headstart.names import plural
@@ -39,6 +40,7 @@ from headstart.sweep.ledger import Ledger, ListedRun
 from headstart.sweep.resources import Resources, asking, at_once, begin_cluster, tell_asked
 from headstart.sweep.screen import show_dry_run, show_failures
 from headstart.system.bounded import DamagedError
+from headstart.system.memory import collect_new, uncollected
 from headstart.system.places import check_no_links, closed, writable
 
 log = logging.getLogger(__name__)
@@ -191,14 +193,19 @@ class Sweep:
     def draw(self, loader: ConfigLoader, lines: Sequence[Line]) -> dict[str, Planned]:
         """Compose and check every run; by run id, in order, each once."""
         self.damaged = {}
+        with uncollected():
+            return self._drawn(loader, lines)
+
+    def _drawn(self, loader: ConfigLoader, lines: Sequence[Line]) -> dict[str, Planned]:
         config_of = self.configs(loader, lines)
         plans: dict[str, Planned] = {}
         problems: dict[str, list[str]] = {}
         here = self._launcher_class.endswith(ON_THIS_MACHINE)
         is_shared = self._launcher_class.endswith("JoblibLauncher")
         for line in lines:
+            collect_new()
             try:
-                job = prepare(config_of(line), here, self.findings)
+                job = prepare(config_of(line), here, self.findings, try_optimizer=False)
                 if is_shared:
                     check_one_gpu(job.cfg.trainer.devices, job.cfg.trainer.accelerator)
                 if job.run_id not in plans:
@@ -242,6 +249,7 @@ class Sweep:
                 self.completed.add(job.run_id)
         if job.run_id not in self.completed:
             check_no_links(self.ledger.run(job.run_id).path)
+            check_optimizer(job.parts.optimizer.func, job.parts.optimizer.keywords)
         text = "" if job.run_id in self.completed else recorded.dumped(job.cfg)
         overrides, choices, asked = tuple(job.cfg.overrides), dict(job.cfg.choices), self.resources.of(job)
         data = {"name": job.source.name, "fingerprint": job.source.fingerprint}

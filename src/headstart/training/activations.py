@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from headstart.backbones.backbone import Backbone
 from headstart.data.augmentation import Augmentation
 from headstart.data.batches import Batches
-from headstart.data.module import VIEW_SEED, BatchDataset, loader, whole_of
+from headstart.data.loading import VIEW_SEED, BatchDataset, loader, whole_of
 from headstart.data.source import Examples
 from headstart.features.store import FeatureStore
 from headstart.training import work
