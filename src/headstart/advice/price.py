@@ -40,6 +40,8 @@ class Price:
     seconds_an_epoch: float = 0.0
     why_not: str = ""
     """Why nothing was measured."""
+    solving: float = 0.0
+    """Of these seconds, those in which an exact probe is solved for."""
 
 
 class EnoughError(Exception):
@@ -73,8 +75,8 @@ class Watch(pl.Callback):
         return median(self.seconds[min(PASSED_OVER, len(self.seconds) - 1) :])
 
 
-def price(strategy: str, job: Job, seconds_an_example: float) -> Price:
-    """What a run of `job` takes; `seconds_an_example`: of the backbone's forward pass.
+def price(strategy: str, job: Job, seconds_an_example: float, solving: float = 0.0) -> Price:
+    """What a run of `job` takes; `seconds_an_example`: of the backbone's forward pass; `solving`: of an exact probe.
 
     A plan of several phases is taken at its last, in which most trains, so that it costs no more than is said.
     """
@@ -83,7 +85,8 @@ def price(strategy: str, job: Job, seconds_an_example: float) -> Price:
     epochs = 0 if job.is_probe else _epochs(job)
     looks = seconds_an_example * (epochs * sizes["val"] + (sizes["val"] + sizes["test"]) * (epochs > 0))
     if not epochs:
-        return Price(strategy, None, None, num_steps, 0, seconds_an_example * sum(sizes.values()))
+        seconds = seconds_an_example * sum(sizes.values()) + solving
+        return Price(strategy, None, None, num_steps, 0, seconds, solving=solving)
     watch, memory = Watch(), PeakMemory(device_of(settings.accelerator))
     with tempfile.TemporaryDirectory() as place:
         try:

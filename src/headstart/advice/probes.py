@@ -25,6 +25,8 @@ class Probed:
     scores: np.ndarray
     is_nested: bool
     """Whether each fold chose its own penalty; else all took the first one's."""
+    num_steps: int = 0
+    """Of the solver on the largest subset of the first fold, over all penalties that were tried."""
 
 
 def divided(sample: Sample, fold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -65,6 +67,7 @@ def probed(
     """
     is_nested = num_training(sample) * features.shape[1] * num_outputs <= MOST_WORK
     chosen: dict[int, float] = {}
+    num_steps = 0
     scores = np.zeros((FOLDS, len(sizes)))
     for fold in range(FOLDS):
         train, val, test = divided(sample, fold)
@@ -75,11 +78,12 @@ def probed(
             found = solve(features, targets, places, val, num_outputs, l2, fitted, tolerance=TOLERANCE, says=False)  # type: ignore[arg-type]
             if found.best_state is None or found.l2 is None:
                 raise RuntimeError("the loss of a linear probe is not finite on these features")
+            num_steps = found.num_steps if fold == 0 else num_steps  # sizes ascend
             chosen.setdefault(size, found.l2 / _spread(features[places]))
             weight, bias = found.best_state["weight"], found.best_state["bias"]
             outputs = features[test].float() @ weight.T + bias
             scores[fold, column] = rated(fitted, outputs, targets[test])
-    return Probed(list(sizes), scores, is_nested)
+    return Probed(list(sizes), scores, is_nested, num_steps)
 
 
 def rated(task: Task, outputs: Tensor, targets: Tensor) -> float:

@@ -96,19 +96,19 @@ def _prices(
 ) -> dict[tuple[str, str], Price]:
     """Of the best backbones first, until time is over; one is always taken."""
     by_name = {one.name: one for one in candidates}
-    seconds = {one.name: one.seconds for one in measured}
+    known = {one.name: one for one in measured}
     found: dict[tuple[str, str], Price] = {}
     for name in names:
         for strategy in strategies:
             candidate = by_name[name]
             if strategy == rule.PROBE:
-                found[name, strategy] = price(strategy, candidate.job, seconds[name])
+                found[name, strategy] = price(strategy, candidate.job, known[name].seconds, known[name].solving)
             elif len(found) > 1 and time.monotonic() > end:
                 left_out[f"{strategy} of {name}"] = "no time was left for steps (--minutes)"
             else:
                 _say(f"{name}: a few steps of {strategy}")
                 try:
-                    found[name, strategy] = price(strategy, candidate.strategies[strategy](), seconds[name])
+                    found[name, strategy] = price(strategy, candidate.strategies[strategy](), known[name].seconds)
                 except InputError as error:
                     left_out[f"{strategy} of {name}"] = " ".join(error.messages)
     return found

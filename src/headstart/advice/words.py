@@ -19,6 +19,8 @@ from headstart.report.answer import Answer
 from headstart.report.metric import Metric
 
 NUM_SHOWN = 5
+LONG = 60.0
+"""Seconds of solving that are worth a word."""
 PROBE_WORDS = "an exact linear probe"
 
 
@@ -204,6 +206,13 @@ def costs(found: Findings, steps: Next | None) -> Iterator[str]:
     for (backbone, strategy), price in found.prices.items():
         if price.why_not:
             yield f"{strategy} of {backbone} could not be tried: {price.why_not}."
+        elif price.solving >= LONG:
+            yield (
+                f"An exact probe on {backbone} takes about {duration(price.solving)} to be solved for: "
+                "head.solver=gradient trains it by steps."
+            )
+        elif price.solving != price.solving:
+            yield f"How long an exact probe on {backbone} takes is not known: its head is too large to be tried."
         elif price.seconds_a_step is not None:
             memory = f", {price.peak_bytes / 1e9:.1f} GB" if price.peak_bytes else ""
             yield (
