@@ -3,20 +3,25 @@
     python scripts/judge_advice.py                   the table
     python scripts/judge_advice.py --write           also src/headstart/advice/rule.json
 
-Reads `scripts/comparisons/` (see `record_comparisons.py`). Gains over the probe are fitted on the other data sets alone
-(all sizes of a data set are left out together), so that advice is judged on data that it knows nothing of.
+Reads `scripts/comparisons/` (see `record_comparisons.py`). Whatever is fitted is fitted on the other data sets alone
+(all sizes of a data set are left out together), so that advice is judged on data that it knows nothing of. Which of the
+ways of advising is gone by is chosen in the same manner: `advice` in the table goes, on each data set, by the way that
+lost least on the others. How much of a regret is luck: see `luck.py`.
 """
 
 import argparse
 import csv
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 
+import luck
 import numpy as np
 
+from headstart.advice import order
+from headstart.advice.order import FORETOLD, LARGEST, LARGEST_OF_EQUALS, WEIGHED, Looked, Order, Prior
 from headstart.advice.rule import FILE, PROBE, Rule, fitted
 from headstart.record.writing import write_json
 from headstart.report.statistics import t_interval
@@ -25,8 +30,8 @@ PLACE = Path(__file__).parent / "comparisons"
 FLAT = 1e6
 """Shrinkage at which a gain depends on nothing: the mean."""
 TUNING = ("fine_tune", "lp_ft", "lora")
-AHEAD = 100.0
-"""Beyond all scores."""
+TEXTS = ("problem", "size", "backbone", "measure", "by_fold")
+"""Columns of what was measured that hold no number."""
 OptionKey = tuple[str, str]
 
 
@@ -37,10 +42,14 @@ class Comparison:
     problem: str
     size: int
     scores: Mapping[OptionKey, float]
-    """Test scores by backbone and contender, means over seeds."""
+    """Test scores by backbone and contender, means over seeds, as `luck.adjusted` has them."""
     seconds: float
     measured: Mapping[str, Mapping[str, float]]
     """By backbone."""
+    by_fold: Mapping[str, np.ndarray]
+    """The probe's cross-validated scores `(K,)` by backbone."""
+    runs: np.ndarray
+    """`(K, S)`, by option, in the order of `scores`, and seed; not a number where there is none."""
 
     @property
     def per_class(self) -> float:
@@ -48,8 +57,16 @@ class Comparison:
         return one["num_train"] / one["num_classes"]
 
     @property
-    def largest(self) -> str:
-        return max(self.measured, key=lambda name: self.measured[name]["num_parameters"])
+    def looked(self) -> list[Looked]:
+        return [
+            Looked(name, known["num_parameters"], known["foretold"], self.by_fold[name])
+            for name, known in self.measured.items()
+        ]
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether a backbone's options were run on several seeds."""
+        return self.runs.shape[1] > 1 and len(luck.without_gaps(self.runs)) > 1
 
     def regret(self, option: OptionKey) -> float:
         """Points of the test score that are lost against the best option."""
@@ -57,42 +74,52 @@ class Comparison:
 
 
 def read() -> list[Comparison]:
-    """Those in which every contender was run."""
-    with (PLACE / "runs.csv").open(encoding="utf8", newline="") as file:
-        runs = list(csv.DictReader(file))
-    with (PLACE / "measured.csv").open(encoding="utf8", newline="") as file:
-        measured = list(csv.DictReader(file))
-    texts = ("problem", "size", "backbone", "measure")
-    known: dict[tuple[str, str], dict[str, dict[str, float]]] = defaultdict(dict)
-    for row in measured:
-        known[row["problem"], row["size"]][row["backbone"]] = {k: float(v) for k, v in row.items() if k not in texts}
+    """Those in which every contender was run; of backbones, those that were run on its seeds."""
+    runs, measured = _rows("runs.csv"), _rows("measured.csv")
     found = []
-    for (problem, size), backbones in known.items():
-        mine = [
-            row for row in runs if (row["problem"], row["size"]) == (problem, size) and row["backbone"] in backbones
-        ]
-        tests: dict[OptionKey, list[float]] = defaultdict(list)
-        for row in mine:
-            tests[row["backbone"], row["contender"]].append(float(row["test"]))
-        scores = {key: fmean(values) for key, values in tests.items()}
-        whole = {name for name in backbones if all((name, one) in scores for one in (PROBE, *TUNING))}
-        scores = {key: score for key, score in scores.items() if key[0] in whole}
-        if scores:
-            seconds = sum(float(row["seconds"]) for row in mine)
-            kept = {name: one for name, one in backbones.items() if name in whole}
-            found.append(Comparison(problem, int(size), scores, seconds, kept))
+    for problem, size in dict.fromkeys((row["problem"], row["size"]) for row in measured):
+        known = {row["backbone"]: row for row in measured if (row["problem"], row["size"]) == (problem, size)}
+        mine = [row for row in runs if (row["problem"], row["size"]) == (problem, size) and row["backbone"] in known]
+        tests = {(row["backbone"], row["contender"], row["seed"]): float(row["test"]) for row in mine}
+        ran = {key[:2] for key in tests}
+        whole = [name for name in known if all((name, one) in ran for one in (PROBE, *TUNING))]
+        keys = [key for key in dict.fromkeys((row["backbone"], row["contender"]) for row in mine) if key[0] in whole]
+        if not keys:
+            continue
+        seeds = sorted({seed for *key, seed in tests if tuple(key) in keys})
+        table = np.array([[tests.get((*key, seed), np.nan) for seed in seeds] for key in keys])
+        means = luck.adjusted(table)[0].tolist()
+        values = {name: {k: float(v) for k, v in known[name].items() if k not in TEXTS} for name in whole}
+        by_fold = {name: np.array(known[name]["by_fold"].split(), dtype=float) for name in whole}
+        first = [row for row in mine if row["seed"] == seeds[0] and row["backbone"] in whole]
+        seconds = sum(float(row["seconds"]) for row in first)
+        scores = dict(zip(keys, means, strict=True))
+        found.append(Comparison(problem, int(size), scores, seconds, values, by_fold, table))
     return found
 
 
+def _rows(name: str) -> list[dict[str, str]]:
+    with (PLACE / name).open(encoding="utf8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def rule_of(comparisons: Sequence[Comparison], shrinkage: float = 1.0) -> Rule:
-    """Gains over the probe as those comparisons have them."""
+    """Gains over the probe as those comparisons have them, and how far their backbones were apart."""
     points: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     for one in comparisons:
         for (backbone, contender), score in one.scores.items():
             if contender != PROBE:
                 gain = score - one.scores[backbone, PROBE]
                 points[contender].append((one.per_class, one.measured[backbone]["foretold"], gain))
-    return Rule({name: fitted(known, shrinkage) for name, known in sorted(points.items())}, None, {})
+    prior = order.fitted([_by_backbone(one) for one in comparisons])
+    fits = {name: fitted(known, shrinkage) for name, known in sorted(points.items())}
+    return Rule(fits, Order(prior=prior), {})
+
+
+def _by_backbone(one: Comparison) -> tuple[list[float], list[float]]:
+    """Parameters, and scores, the means over strategies."""
+    sizes = [known["num_parameters"] for known in one.measured.values()]
+    return sizes, [fmean(score for key, score in one.scores.items() if key[0] == name) for name in one.measured]
 
 
 @dataclass(frozen=True)
@@ -122,15 +149,36 @@ Adviser = Callable[[Comparison, Sequence[Comparison]], Mapping[OptionKey, float]
 """Scores of options, the highest being advised, from a comparison's measurements and other data sets' comparisons."""
 
 
-def by_rule(shrinkage: float, first: str | None = None) -> Adviser:
-    """`first`: a strategy that comes first wherever it is foretold to gain anything, as in advice."""
+@dataclass
+class ByRule:
+    """A way of advising that the program knows: gains and an order, fitted on the others."""
 
-    def advise(one: Comparison, others: Sequence[Comparison]) -> Mapping[OptionKey, float]:
-        told = foretold(one, rule_of(others, shrinkage))
-        gains = {key: each.score > one.measured[key[0]]["foretold"] for key, each in told.items()}
-        return {key: each.score + AHEAD * (key[1] == first and gains[key]) for key, each in told.items()}
+    shrinkage: float = 1.0
+    first: str | None = None
+    backbones: str = FORETOLD
 
-    return advise
+    def __call__(self, one: Comparison, others: Sequence[Comparison]) -> Mapping[OptionKey, float]:
+        rule = known_rule(others, self.shrinkage)
+        gains = {}
+        for key in one.scores:
+            gain = rule.gain(key[1], one.per_class, one.measured[key[0]]["foretold"])
+            assert gain is not None
+            gains[key] = gain
+        return self.order(rule).values(one.looked, gains)
+
+    def order(self, rule: Rule) -> Order:
+        return Order(self.first, self.backbones, rule.order.prior)
+
+
+_RULES: dict[tuple[frozenset[tuple[str, int]], float], Rule] = {}
+
+
+def known_rule(others: Sequence[Comparison], shrinkage: float) -> Rule:
+    """Fitted once for each set of comparisons."""
+    key = frozenset((one.problem, one.size) for one in others), shrinkage
+    if key not in _RULES:
+        _RULES[key] = rule_of(others, shrinkage)
+    return _RULES[key]
 
 
 def fixed(strategy: str, backbone: str = "num_parameters") -> Adviser:
@@ -145,10 +193,35 @@ def fixed(strategy: str, backbone: str = "num_parameters") -> Adviser:
     return advise
 
 
-ADVISERS: Mapping[str, Adviser] = {
-    "advice: gains fitted": by_rule(1.0),
-    "advice: mean gains": by_rule(FLAT),
-    **{f"advice: gains fitted, {name} first": by_rule(1.0, name) for name in TUNING},
+WAYS: Mapping[str, ByRule] = {
+    "gains fitted": ByRule(),
+    "mean gains": ByRule(FLAT),
+    **{f"gains fitted, {name} first": ByRule(first=name) for name in TUNING},
+    "backbones weighed": ByRule(backbones=WEIGHED),
+    "backbones weighed, lora first": ByRule(first="lora", backbones=WEIGHED),
+    "lora first, the largest that is not told to be worse": ByRule(first="lora", backbones=LARGEST_OF_EQUALS),
+    "lora first, the largest": ByRule(first="lora", backbones=LARGEST),
+}
+"""Those that were tried."""
+
+
+def chosen(one: Comparison, others: Sequence[Comparison]) -> Mapping[OptionKey, float]:
+    """By the way that lost least on the other data sets, each judged without its own."""
+    return WAYS[best_way(others)](one, others)
+
+
+_BEST: dict[frozenset[tuple[str, int]], str] = {}
+
+
+def best_way(comparisons: Sequence[Comparison]) -> str:
+    """The first of equals."""
+    key = frozenset((one.problem, one.size) for one in comparisons)
+    if key not in _BEST:
+        _BEST[key] = min(WAYS, key=lambda name: fmean(regrets(WAYS[name], comparisons)))
+    return _BEST[key]
+
+
+RIVALS: Mapping[str, Adviser] = {
     "always fine_tune, the largest": fixed("fine_tune"),
     "always lp_ft, the largest": fixed("lp_ft"),
     "always lora, the largest": fixed("lora"),
@@ -157,7 +230,6 @@ ADVISERS: Mapping[str, Adviser] = {
     "the probe of the best by LogME": fixed(PROBE, "log_me"),
     "the probe of the best by H-score": fixed(PROBE, "h_score"),
 }
-FIRST = {f"advice: gains fitted, {name} first": name for name in TUNING}
 
 
 @dataclass(frozen=True)
@@ -177,16 +249,27 @@ def judge(adviser: Adviser, comparisons: Sequence[Comparison]) -> Verdict:
     from scipy.stats import weightedtau
 
     taus: list[float] = []
-    regrets: list[float] = []
     for one in comparisons:
-        said = adviser(one, [other for other in comparisons if other.problem != one.problem])
-        keys = list(one.scores)
-        best = max(keys, key=lambda key: said[key])
-        regrets.append(one.regret(best))
+        said, keys = adviser(one, apart_from(one, comparisons)), list(one.scores)
         taus.append(float(weightedtau([said[key] for key in keys], [one.scores[key] for key in keys]).statistic))
-    within = sum(regret <= 1 for regret in regrets)
+    lost = regrets(adviser, comparisons)
+    within = sum(regret <= 1 for regret in lost)
     known = [tau for tau in taus if tau == tau]  # options that are all held alike have no order
-    return Verdict(fmean(known) if known else float("nan"), fmean(regrets), max(regrets), within, regrets)
+    return Verdict(fmean(known) if known else float("nan"), fmean(lost), max(lost), within, lost)
+
+
+def regrets(adviser: Adviser, comparisons: Sequence[Comparison]) -> list[float]:
+    """What its first option lost in each, in points."""
+    found = []
+    for one in comparisons:
+        said = adviser(one, apart_from(one, comparisons))
+        found.append(one.regret(max(one.scores, key=lambda key: said[key])))
+    return found
+
+
+def apart_from(one: Comparison, comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Those of other data sets."""
+    return [other for other in comparisons if other.problem != one.problem]
 
 
 def by_chance(comparisons: Sequence[Comparison]) -> Verdict:
@@ -194,16 +277,16 @@ def by_chance(comparisons: Sequence[Comparison]) -> Verdict:
     regrets = [[one.regret(key) for key in one.scores] for one in comparisons]
     means = [fmean(each) for each in regrets]
     within = round(sum(fmean([regret <= 1 for regret in each]) for each in regrets))
-    return Verdict(0.0, fmean(means), max(means), within)
+    return Verdict(0.0, fmean(means), max(means), within, means)
 
 
 def coverage(comparisons: Sequence[Comparison], shrinkage: float) -> tuple[float, float]:
-    """Shares of probes, and of all options, whose score lies in the interval that was foretold."""
+    """Shares of runs of probes, and of all options, whose score lies in the interval that was foretold."""
     hits: dict[bool, list[bool]] = {True: [], False: []}
     for one in comparisons:
-        rule = rule_of([other for other in comparisons if other.problem != one.problem], shrinkage)
-        for key, told in foretold(one, rule).items():
-            hits[key[1] == PROBE].append(told.low <= one.scores[key] <= told.high)
+        rule = known_rule(apart_from(one, comparisons), shrinkage)
+        for (key, told), runs in zip(foretold(one, rule).items(), one.runs, strict=True):
+            hits[key[1] == PROBE] += [bool(told.low <= score <= told.high) for score in runs[np.isfinite(runs)]]
     return fmean(hits[True]), fmean([*hits[True], *hits[False]])
 
 
@@ -212,34 +295,75 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write what advice goes by")
     given = parser.parse_args()
     comparisons = read()
-    verdicts = {name: judge(adviser, comparisons) for name, adviser in ADVISERS.items()}
+    verdicts = {"advice": judge(chosen, comparisons)}
+    verdicts |= {f"advice: {name}": judge(way, comparisons) for name, way in WAYS.items()}
+    verdicts |= {name: judge(adviser, comparisons) for name, adviser in RIVALS.items()}
     verdicts["an option by lot"] = by_chance(comparisons)
-    problems = {one.problem for one in comparisons}
-    options = sum(len(one.scores) for one in comparisons)
-    print(f"{len(comparisons)} comparisons of {len(problems)} data sets, {options} options\n")
-    print("| | weighted tau | regret@1, points | worst | within a point |\n|---|---:|---:|---:|---:|")
+    options, runs = sum(len(one.scores) for one in comparisons), sum(np.isfinite(one.runs).sum() for one in comparisons)
+    sets = len({one.problem for one in comparisons})
+    print(f"{len(comparisons)} comparisons of {sets} data sets, {options} options, {runs} runs\n")
+    repeated = [place for place, one in enumerate(comparisons) if one.is_repeated]
+    print(
+        "| | weighted tau | regret@1, points | on several seeds | worst | within a point |\n"
+        "|---|---:|---:|---:|---:|---:|"
+    )
     for name, one in verdicts.items():
-        print(f"| {name} | {one.tau:.2f} | {one.regret:.2f} | {one.worst:.1f} | {one.within} of {len(comparisons)} |")
-    advice, rival = used(verdicts)
-    print(f"\n{apart(advice, rival, comparisons, verdicts)}")
+        several = fmean(one.regrets[place] for place in repeated)
+        print(
+            f"| {name} | {one.tau:.2f} | {one.regret:.2f} | {several:.2f} | {one.worst:.1f} | "
+            f"{one.within} of {len(comparisons)} |"
+        )
+    least = min(RIVALS, key=lambda name: fmean(verdicts[name].regrets[place] for place in repeated))
+    lost = fmean(verdicts[least].regrets[place] for place in repeated)
+    print(f"\nOf the rules of thumb {least} lost least on several seeds: {lost:.2f} points")
+    print(f"\n{luck_of([comparisons[place] for place in repeated])}")
+    print(f"\n{by_size(comparisons, verdicts)}")
+    rival = best_rival(verdicts)
+    print(f"\n{apart('advice', rival, comparisons, verdicts)}")
+    print(f"\nThe way that advice goes by from now on: {best_way(comparisons)}, of {len(WAYS)} that were tried")
     shares = [sum(known["seconds"] for known in one.measured.values()) / one.seconds for one in comparisons]
     for name, shrinkage in (("fitted", 1.0), ("mean", FLAT)):
         probes, everything = coverage(comparisons, shrinkage)
-        print(f"\nCoverage, gains {name}: {probes:.0%} of probes, {everything:.0%} of all options")
+        print(f"\nCoverage, gains {name}: {probes:.0%} of probes' runs, {everything:.0%} of all runs")
     print(
-        f"\nCost of neighbours, probes and scores: {np.median(shares):.1%} of the comparison's training seconds "
-        "(median); features are those of the comparison's probes, and a few steps of each strategy come on top"
+        f"\nCost of neighbours, probes and scores: {np.median(shares):.1%} of the comparison's training seconds on one "
+        "seed (median); features are those of the comparison's probes, and a few steps of each strategy come on top"
     )
     if given.write:
         write(comparisons, verdicts)
 
 
-def used(verdicts: Mapping[str, Verdict]) -> tuple[str, str]:
-    """The adviser that lost least among those that advice can go by, and the best rule of thumb."""
-    advisers = [name for name in verdicts if name.startswith("advice")]
-    rivals = [name for name in verdicts if not name.startswith("advice")]
-    winner = min(advisers, key=lambda name: verdicts[name].regret)
-    return winner, min(rivals, key=lambda name: verdicts[name].regret)
+def by_size(comparisons: Sequence[Comparison], verdicts: Mapping[str, Verdict]) -> str:
+    """What advice and the best rule of thumb lost on the mean, and how many backbones there were."""
+    rival, told = best_rival(verdicts), []
+    for size in sorted({one.size for one in comparisons}):
+        here = [place for place, one in enumerate(comparisons) if one.size == size]
+        mine, theirs = (fmean(verdicts[name].regrets[place] for place in here) for name in ("advice", rival))
+        several = sum(len(comparisons[place].measured) > 1 for place in here)
+        told.append(
+            f"{size} of a class ({len(here)} comparisons, {several} with several backbones) {mine:.1f} and {theirs:.1f}"
+        )
+    return f"Lost by advice and by {rival}, points: {'; '.join(told)}"
+
+
+def floors(comparisons: Sequence[Comparison]) -> tuple[float, float]:
+    """In points, the mean of what an oracle loses by luck, and the most that it can be."""
+    told = [luck.floor(one.runs) for one in comparisons]
+    most = [luck.most(luck.without_gaps(one.runs)) for one in comparisons]
+    return 100 * fmean(told), 100 * fmean(most)
+
+
+def luck_of(comparisons: Sequence[Comparison]) -> str:
+    known, most = floors(comparisons)
+    return (
+        f"Floor, on the {len(comparisons)} comparisons of several seeds: who knew the true means would lose "
+        f"{known:.1f} points by luck alone, and {most:.1f} at most"
+    )
+
+
+def best_rival(verdicts: Mapping[str, Verdict]) -> str:
+    """The best rule of thumb."""
+    return min(RIVALS, key=lambda name: verdicts[name].regret)
 
 
 def apart(first: str, second: str, comparisons: Sequence[Comparison], verdicts: Mapping[str, Verdict]) -> str:
@@ -256,12 +380,14 @@ def apart(first: str, second: str, comparisons: Sequence[Comparison], verdicts: 
 
 
 def write(comparisons: Sequence[Comparison], verdicts: Mapping[str, Verdict]) -> None:
-    """The rule of the adviser that lost least."""
-    winner, rival = used(verdicts)
-    verdict = verdicts[winner]
-    rule = rule_of(comparisons, FLAT if winner.endswith("mean gains") else 1.0)
+    """What advice goes by: the way that lost least, fitted on all."""
+    name, rival = best_way(comparisons), best_rival(verdicts)
+    way, verdict = WAYS[name], verdicts["advice"]
+    rule = rule_of(comparisons, way.shrinkage)
     fits = {name: {"weights": [round(w, 5) for w in fit.weights], "spread": round(fit.spread, 5), "num": fit.num}
             for name, fit in rule.fits.items()}  # fmt: skip
+    prior = {key: round(value, 5) for key, value in asdict(rule.order.prior or Prior(0, 0, 0, 0)).items()}
+    repeated = [one for one in comparisons if one.is_repeated]
     record = {
         "comparisons": len(comparisons),
         "data_sets": len({one.problem for one in comparisons}),
@@ -269,12 +395,15 @@ def write(comparisons: Sequence[Comparison], verdicts: Mapping[str, Verdict]) ->
         "regret": round(verdict.regret, 2),
         "rival": rival,
         "rival_regret": round(verdicts[rival].regret, 2),
-        "told_apart": not apart(winner, rival, comparisons, verdicts).endswith("not told apart"),
-        "rule": winner,
+        "told_apart": not apart("advice", rival, comparisons, verdicts).endswith("not told apart"),
+        "way": name,
+        "tried": len(WAYS),
+        "floor": round(floors(repeated)[0], 2),
         "most_per_class": max(one.per_class for one in comparisons),
     }
-    write_json(FILE, {"first": FIRST.get(winner), "fits": fits, "record": record})
-    print(f"\nWritten: {FILE} ({winner})")
+    given = {"first": way.first, "backbones": way.backbones, "prior": prior}
+    write_json(FILE, {"order": given, "fits": fits, "record": record})
+    print(f"\nWritten: {FILE} ({name})")
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ PROBLEMS: Mapping[str, Problem] = {
 }
 MEASURED = (
     *("problem", "size", "backbone", "measure", "num_train", "num_classes", "num_parameters", "neighbours", "probe"),
-    *("foretold", "low", "high", "h_score", "log_me", "seconds"),
+    *("foretold", "low", "high", "h_score", "log_me", "seconds", "by_fold"),
 )
 RUN = ("problem", "size", "backbone", "contender", "seed", "measure", "val", "test", "seconds")
 
@@ -288,7 +288,9 @@ def measure(data: Path) -> None:
         key = {"problem": name, "size": size, "backbone": backbone, "measure": job.task.rated}
         seconds = time.process_time() - began
         row = {**key, **counts, "num_parameters": found.num_parameters, **{k: f"{v:.4f}" for k, v in values.items()}}
-        append("measured.csv", MEASURED, {**row, "seconds": f"{seconds:.2f}"})
+        assert found.by_fold is not None
+        by_fold = " ".join(f"{score:.4f}" for score in found.by_fold)
+        append("measured.csv", MEASURED, {**row, "seconds": f"{seconds:.2f}", "by_fold": by_fold})
         sys.stderr.write(f"{name} {size} {backbone}: {seconds:.1f} s\n")
 
 

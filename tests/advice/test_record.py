@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from headstart.advice import rule
@@ -37,14 +38,38 @@ def test_no_comparison_is_judged_by_a_rule_that_saw_its_data(judged):
         seen.append(all(other.problem != one.problem for other in others))
         return dict.fromkeys(one.scores, 0.0)
 
-    judged.judge(spy, comparisons)
+    judged.regrets(spy, comparisons)
     assert len(seen) == len(comparisons)
     assert all(seen)
 
 
+def test_the_way_for_a_data_set_is_chosen_on_the_others(judged, monkeypatch):
+    """On the one where a way is best by far it does not speak for itself."""
+    comparisons, asked = judged.read(), []
+    real = judged.best_way
+
+    def spy(others):
+        asked.append({one.problem for one in others})
+        return real(others)
+
+    monkeypatch.setattr(judged, "best_way", spy)
+    judged.regrets(judged.chosen, comparisons)
+    assert asked == [{other.problem for other in comparisons} - {one.problem} for one in comparisons]
+
+
+def test_ways_that_are_judged_are_those_that_the_program_has(judged):
+    """What is written gives the order of options that was judged."""
+    comparisons, known = judged.read(), rule.read()
+    way = judged.WAYS[known.record["way"]]
+    assert (known.order.first, known.order.backbones) == (way.first, way.backbones)
+    fitted = judged.rule_of(comparisons, way.shrinkage).order.prior
+    assert known.order.prior.slope == pytest.approx(fitted.slope, abs=1e-5)
+
+
 def test_regret_and_chance_are_as_counted_by_hand(judged):
     measured = {"a": {"num_train": 40.0, "num_classes": 8.0, "num_parameters": 1.0}}
-    one = judged.Comparison("p", 5, {("a", "probe"): 0.5, ("a", "lora"): 0.62}, 1.0, measured)
+    scores, runs = {("a", "probe"): 0.5, ("a", "lora"): 0.62}, np.array([[0.5], [0.62]])
+    one = judged.Comparison("p", 5, scores, 1.0, measured, {"a": np.zeros(5)}, runs)
     assert one.regret(("a", "probe")) == pytest.approx(12)
     assert one.regret(("a", "lora")) == 0
     assert judged.by_chance([one]).regret == pytest.approx(6)

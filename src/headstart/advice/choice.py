@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from headstart.advice.intervals import told_apart
 from headstart.advice.measure import CHOSEN, Measured
+from headstart.advice.order import Gain, Looked
 from headstart.advice.price import Price
-from headstart.advice.rule import PROBE, Gain, Rule
+from headstart.advice.rule import PROBE, Rule
 from headstart.report.statistics import Interval
 
 
@@ -31,15 +32,10 @@ class Option:
     def is_probe(self) -> bool:
         return self.strategy == PROBE
 
-    @property
-    def gains(self) -> bool:
-        """Whether it is foretold to score more than the probe."""
-        return self.gain is not None and self.gain.mean > 0
-
 
 @dataclass(frozen=True)
 class Choice:
-    """The options, best first, and what follows from them."""
+    """The options in the order of advice, and what follows from them."""
 
     options: Sequence[Option]
     equals: Sequence[str]
@@ -52,6 +48,11 @@ class Choice:
     @property
     def best(self) -> Option | None:
         return self.options[0] if self.options else None
+
+    @property
+    def best_foretold(self) -> Option | None:
+        """The one with the highest score, which need not be the one that is advised."""
+        return max(self.options, key=lambda one: one.score) if self.options else None
 
     @property
     def probe(self) -> Option | None:
@@ -81,7 +82,14 @@ def choose(
         for strategy in strategies
     ]
     known = [option for option in options if option is not None]
-    ordered = sorted(known, key=lambda one: (not (one.strategy == rule.first and one.gains), -one.score))
+    looked = [
+        Looked(one.name, one.num_parameters, one.foretold.interval.mean, one.by_fold)
+        for one in measured
+        if one.foretold is not None and one.by_fold is not None
+    ]
+    gains = {(one.backbone, one.strategy): one.gain for one in known if one.gain is not None}
+    values = rule.order.values(looked, gains)
+    ordered = sorted(known, key=lambda one: -values[one.backbone, one.strategy])
     compared = sorted((one for one in measured if one.by_fold is not None), key=lambda one: -_mean(one))
     ahead = {
         other.name: told_apart(compared[0].by_fold, other.by_fold, CHOSEN)

@@ -52,8 +52,9 @@ def foretold(found: Findings, metric: Metric) -> Drawing | None:
         for label, one in zip(labels, options, strict=True)
     )
     caption = (
-        f"Foretold {metric.title}, best first: that of an exact probe on all training examples, and what recorded "
-        "comparisons say a strategy gains over it. Bars: the probe's interval and the scatter of such gains together."
+        f"Foretold {metric.title}, in the order of advice: that of an exact probe on all training examples, and what "
+        "recorded comparisons say a strategy gains over it. Bars: the probe's interval and the scatter of such gains "
+        "together."
     )
     return draw("foretold", "Foretold scores", alt + ".", caption, 0.42 + 0.21 * max(2, len(options)), paint)
 

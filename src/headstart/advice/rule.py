@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from headstart.advice.order import Gain, Order, Prior
+
 FILE = Path(__file__).parent / "rule.json"
 PROBE = "probe"
 """The exact linear probe, `strategy=feature_extraction head.solver=lbfgs`, by which all others are measured."""
@@ -18,15 +20,6 @@ LEAST = 0.02
 """What any probe is taken to leave to be gained."""
 SHRINKAGE = 1.0
 """Of the coefficients, in comparisons: so few say little of how a gain depends on anything."""
-
-
-@dataclass(frozen=True)
-class Gain:
-    """What a strategy may score beyond an exact probe, in the measure by which features are rated."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -52,9 +45,8 @@ class Rule:
     """Fits by strategy, and how often advice by them was right where it could be told."""
 
     fits: Mapping[str, Fit]
-    first: str | None
-    """The strategy that is advised wherever it is foretold to gain anything, as that lost less on recorded comparisons;
-    `None`: the best foretold."""
+    order: Order
+    """In which options are advised, as that lost least on recorded comparisons."""
     record: Mapping[str, Any]
     """Of advice that was made without the data set it was judged on: see `scripts/judge_advice.py`."""
 
@@ -99,4 +91,5 @@ def read(path: Path = FILE) -> Rule:
     told = json.loads(path.read_text("utf-8"))
     fits = {name: Fit(tuple(one["weights"]), one["spread"], one["num"]) for name, one in told["fits"].items()}
     assert all(isfinite(fit.spread) for fit in fits.values()), "a spread takes two comparisons"
-    return Rule(fits, told["first"], told["record"])
+    order = Order(told["order"]["first"], told["order"]["backbones"], Prior(**told["order"]["prior"]))
+    return Rule(fits, order, told["record"])

@@ -8,6 +8,7 @@ from headstart.advice.choice import Option
 from headstart.advice.curve import BOUNDS, LAW
 from headstart.advice.measure import Measured
 from headstart.advice.next import Next
+from headstart.advice.order import LARGEST, LARGEST_OF_EQUALS, WEIGHED
 from headstart.advice.race import Lap
 from headstart.advice.sample import FEWEST
 from headstart.advice.story import Findings
@@ -19,6 +20,11 @@ from headstart.report.answer import Answer
 from headstart.report.metric import Metric
 
 NUM_SHOWN = 5
+_WHY_BACKBONE = {
+    LARGEST: "the largest backbone comes first",
+    LARGEST_OF_EQUALS: "of backbones that features do not tell from the best the largest comes first",
+    WEIGHED: "weak evidence for a backbone is taken back towards what sizes say",
+}
 LONG = 60.0
 """Seconds of solving that are worth a word."""
 PROBE_WORDS = "an exact linear probe"
@@ -169,6 +175,7 @@ def more_examples(found: Findings, metric: Metric) -> Iterator[str]:
 
 def strategies(found: Findings, metric: Metric) -> Iterator[str]:
     yield from _by_record(found, metric)
+    yield from _why_first(found, metric)
     unknown = found.choice.unrecorded
     if unknown:
         yield f"Of {listed(unknown)} no comparison is recorded, so nothing is foretold."
@@ -200,6 +207,23 @@ def _by_record(found: Findings, metric: Metric) -> Iterator[str]:
     near = [one.strategy for one in others if one.high >= tuned.low]
     if near:
         yield f"{listed([tuned.strategy, *near])} cannot be told apart beforehand: their intervals overlap."
+
+
+def _why_first(found: Findings, metric: Metric) -> Iterator[str]:
+    """Where another option is foretold more than the one that is advised."""
+    best, other, order = found.choice.best, found.choice.best_foretold, found.rule.order
+    if best is None or other is None or other is best:
+        return
+    reasons = []
+    if best.strategy == order.first and other.strategy != best.strategy:
+        reasons.append(f"{best.strategy} comes first wherever it is foretold to gain anything")
+    if best.backbone != other.backbone:
+        reasons.append(_WHY_BACKBONE.get(order.backbones, ""))
+    yield (
+        f"By foretold scores alone {other.strategy} of {other.backbone} would come first ({metric.text(other.likely)} "
+        f"against {metric.text(best.likely)}); {' and '.join(one for one in reasons if one)}, as that lost less on "
+        "recorded comparisons."
+    )
 
 
 def costs(found: Findings, steps: Next | None) -> Iterator[str]:
@@ -236,11 +260,17 @@ def trust(found: Findings) -> Iterator[str]:
     number = int(record["comparisons"])
     of = f"{plural(number, 'recorded comparison')} of {plural(int(record['data_sets']), 'data set')}"
     within = f"within a point of the best contender in {int(record['within_a_point'])}"
-    first = found.rule.first
-    seen = "one bound of the rule" + (f", and for {first} being put first" if first else "")
     yield (
-        f"On {of}, each judged without its own data set (but for {seen}), such advice was {within}, and "
-        f"lost {record['regret']:.1f} points on the mean."
+        f"On {of}, each judged without its own data set (but for one bound of the rule), such advice was {within}, "
+        f"and lost {record['regret']:.1f} points on the mean."
+    )
+    yield (
+        f"In those that were run on several seeds about {record['floor']:.1f} points are luck, which who knew all "
+        "would lose as well."
+    )
+    yield (
+        f"Of {record['tried']} ways to put options in order it went, on each data set, by that which lost least on the "
+        f"others, and goes now by {record['way']!r}."
     )
     apart = "" if record["told_apart"] else ", which cannot be told from it"
     yield f"The best rule of thumb, {record['rival']!r}, lost {record['rival_regret']:.1f}{apart}."
