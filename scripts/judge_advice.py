@@ -347,7 +347,7 @@ def by_size(comparisons: Sequence[Comparison], verdicts: Mapping[str, Verdict]) 
 
 
 def floors(comparisons: Sequence[Comparison]) -> tuple[float, float]:
-    """In points, the mean of what an oracle loses by luck, and the most that it can be."""
+    """In points, the mean of what an oracle loses by luck, and the most that it can be among options without gaps."""
     told = [luck.floor(one.runs) for one in comparisons]
     most = [luck.most(luck.without_gaps(one.runs)) for one in comparisons]
     return 100 * fmean(told), 100 * fmean(most)
@@ -357,7 +357,7 @@ def luck_of(comparisons: Sequence[Comparison]) -> str:
     known, most = floors(comparisons)
     return (
         f"Floor, on the {len(comparisons)} comparisons of several seeds: who knew the true means would lose "
-        f"{known:.1f} points by luck alone, and {most:.1f} at most"
+        f"{known:.1f} points by luck alone; crossing seeds, among options that were run on all of them: {most:.1f}"
     )
 
 
