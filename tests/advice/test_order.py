@@ -33,6 +33,11 @@ def test_the_largest_comes_first_and_of_equals_the_largest_that_is_not_told_to_b
     assert first_of(Order(None, LARGEST_OF_EQUALS), [SMALL, WORSE, LARGE], gain=-0.1) == ("large", "probe")
 
 
+@pytest.mark.parametrize("backbones", [WEIGHED, LARGEST, LARGEST_OF_EQUALS])
+def test_of_nothing_that_was_measured_there_is_no_order(backbones):
+    assert Order("lora", backbones, PRIOR).values([], {}) == {}
+
+
 def test_weak_evidence_leaves_what_sizes_say_and_strong_evidence_overrules_it():
     weak = [Looked("small", 1e6, 0.6, 0.6 + 5 * NOISE), Looked("large", 4e6, 0.58, 0.58 - 5 * NOISE)]
     assert first_of(Order(None, WEIGHED, PRIOR), weak)[0] == "large"

@@ -108,6 +108,8 @@ class Order:
 
 def apart_from_best(looked: Sequence[Looked]) -> list[str]:
     """Backbones whose features are told to be worse than the best one's, by paired differences over folds."""
+    if not looked:
+        return []
     best = max(looked, key=lambda one: float(one.by_fold.mean()))
     return [one.name for one in looked if told_apart(best.by_fold, one.by_fold, TESTED).excludes_zero]
 
