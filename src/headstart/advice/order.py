@@ -87,6 +87,8 @@ class Order:
 
     def values(self, looked: Sequence[Looked], gains: Mapping[tuple[str, str], Gain]) -> dict[tuple[str, str], float]:
         """Of each backbone and strategy, the highest coming first."""
+        if not gains:
+            return {}
         base = {one.name: one.foretold for one in looked}
         if self.backbones == WEIGHED and self.prior is not None:
             mean = float(np.mean(list(base.values())))
@@ -108,8 +110,6 @@ class Order:
 
 def apart_from_best(looked: Sequence[Looked]) -> list[str]:
     """Backbones whose features are told to be worse than the best one's, by paired differences over folds."""
-    if not looked:
-        return []
     best = max(looked, key=lambda one: float(one.by_fold.mean()))
     return [one.name for one in looked if told_apart(best.by_fold, one.by_fold, TESTED).excludes_zero]
 
