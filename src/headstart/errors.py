@@ -24,6 +24,10 @@ class InputError(ValueError):
         return type(self), self.messages
 
 
+class LaunchError(RuntimeError):
+    """What was to start the runs could not; they have not failed, and nothing is wrong with what was asked for."""
+
+
 def collect(checks: Iterable[Callable[[], object]]) -> None:
     """Run every check and raise the `InputError`s of all of them as one."""
     messages: list[str] = []

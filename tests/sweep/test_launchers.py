@@ -234,3 +234,21 @@ def test_several_gpus_for_a_run_are_refused_where_each_process_has_one(monkeypat
         gpus.check_one_gpu(2, "gpu")
     monkeypatch.setattr("headstart.training.ranks.devices_here", lambda _: ("CPU cores", 4))
     gpus.check_one_gpu(2, "cpu")
+
+
+def test_a_launcher_that_cannot_start_says_why_and_loses_nothing(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+
+    def launch(*_: Any, **__: Any) -> None:
+        raise RuntimeError("The current node timed out during startup.")
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(BasicLauncher, "launch", launch)
+        assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "did not start 1 run, 3 times over (RuntimeError: The current node timed out during startup.)" in said
+    assert "Traceback" not in said
+    assert not results(tmp_path)

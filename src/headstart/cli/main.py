@@ -53,7 +53,7 @@ def _dispatch(command: str, words: list[str]) -> int:
 def _guarded(call: Callable[[], int]) -> int:
     """Turn what can go wrong into one message and an exit status: 2 for bad input, 1 for a failed run."""
     from headstart import notes
-    from headstart.errors import InputError, disk_is_full
+    from headstart.errors import InputError, LaunchError, disk_is_full
 
     notes.show()
 
@@ -61,6 +61,9 @@ def _guarded(call: Callable[[], int]) -> int:
         return call()
     except InputError as error:
         return _refuse(*error.messages)
+    except LaunchError as error:
+        sys.stderr.write(f"headstart: {error}\n")
+        return 1
     except KeyboardInterrupt as stop:
         words = str(stop) or "Stopped. The same command goes on from here; finished runs are not repeated."
         sys.stderr.write(f"\n{words}\n")

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from headstart.config import schema
 from headstart.config.guard import LAUNCHERS, RESOURCES
-from headstart.errors import InputError, collect, unknown
+from headstart.errors import InputError, LaunchError, collect, unknown
 from headstart.names import plural
 from headstart.run.job import Job
 from headstart.run.stored import are_kept
@@ -123,7 +123,13 @@ def begin_cluster(launcher: DictConfig) -> None:
         from hydra_plugins.hydra_ray_launcher._launcher_util import start_ray
 
         init = launcher.ray.init.copy()
-        start_ray(OmegaConf.merge({"object_store_memory": OBJECT_STORE_BYTES}, init))
+        try:
+            start_ray(OmegaConf.merge({"object_store_memory": OBJECT_STORE_BYTES}, init))
+        except Exception as error:
+            raise LaunchError(
+                f"Ray did not start ({type(error).__name__}: {error}). What is done stays so. Mend what keeps it "
+                "from starting and give the same command again, or use hydra/launcher=basic."
+            ) from error
 
 
 def at_once(calls: Sequence[Callable[[], Outcome]]) -> list[Outcome]:

@@ -24,7 +24,7 @@ from headstart.config.composer import Composer
 from headstart.config.explanation import COMPOSITION_ERRORS, explained
 from headstart.config.optimizer_trial import check_optimizer
 from headstart.config.overrides import as_written
-from headstart.errors import InputError, disk_is_full
+from headstart.errors import InputError, LaunchError, disk_is_full
 from headstart.names import plural
 from headstart.progress import duration
 from headstart.record import result
@@ -348,7 +348,8 @@ class Sweep:
         if len(groups) > 1:
             begin_cluster(self.config.hydra.launcher)
         found = at_once([partial(_launched, launchers[asked], units) for asked, units in groups.items()])
-        causes = {unit: cause for causes in found for unit, cause in causes.items()}
+        causes = Causes({unit: cause for causes in found for unit, cause in causes.items()})
+        causes.why = next((one.why for one in found if one.why), "")
         states = {run_id: self.ledger.state(run_id) for run_id in before}
         stuck = {run_id for unit, cause in causes.items() if cause for run_id in unit if states[run_id] in TO_DO}
         died = {run_id for run_id in before if self.ledger.last_holder(run_id) not in (None, before[run_id])}
@@ -361,7 +362,11 @@ class Sweep:
                         self.ledger.give_up(plans[run_id], cause or f"Its worker died {MOST_DEATHS} times over.")
         self.idle = 0 if died or stuck or any(state not in TO_DO for state in states.values()) else self.idle + 1
         if self.idle >= MOST_IDLE:
-            raise RuntimeError(f"The launcher started none of the runs, {MOST_IDLE} times over.")
+            why = f" ({causes.why})" if causes.why else ""
+            raise LaunchError(
+                f"The launcher did not start {plural(len(before), 'run')}, {MOST_IDLE} times over{why}. What is done stays "
+                "so. Mend what keeps it from starting and give the same command again, or use hydra/launcher=basic."
+            )
 
     def _how_to_go_on(self, plans: Mapping[str, Planned], command: str) -> str:
         done = len(plans) - len(self._open(plans))
@@ -369,7 +374,14 @@ class Sweep:
         return f"Stopped; {kept}. Runs under way go on from their last epoch. To go on:\n  {command}"
 
 
-def _launched(launcher: Launcher, batch: Sequence[Unit]) -> dict[Unit, str]:
+class Causes(dict[Unit, str]):
+    """Why the job of each unit ended in an exception; empty where it did not, or where nobody tells."""
+
+    why = ""
+    """Why the launcher itself did."""
+
+
+def _launched(launcher: Launcher, batch: Sequence[Unit]) -> Causes:
     """Launch, and say for each unit why its job ended in an exception, if it did and the launcher tells.
 
     Raises:
@@ -381,8 +393,10 @@ def _launched(launcher: Launcher, batch: Sequence[Unit]) -> dict[Unit, str]:
         if disk_is_full(error):
             raise
         log.warning("The launcher stopped early: %r", error)
-        return dict.fromkeys(batch, "")
-    causes = {}
+        causes = Causes(dict.fromkeys(batch, ""))
+        causes.why = f"{type(error).__name__}: {error}"
+        return causes
+    causes = Causes()
     for unit, job in zip(batch, returned, strict=True):
         cause = job._return_value if job.status == JobStatus.FAILED else None
         if cause is not None and disk_is_full(cause):
