@@ -32,6 +32,8 @@ KNOWN = {
     # A part's class, which only a config names so; and what a job failed of, which hydra otherwise raises and logs
     "sweep/sweeper.py": {"_target_", "_return_value"},
     "search/search.py": {"_target_", "_return_value"},
+    # The same, and how the launcher of Ray starts it, so that two launches at once find it started
+    "sweep/resources.py": {"_target_", "hydra_plugins.hydra_ray_launcher._launcher_util"},
     # A process whose first one is gone must end, whatever its threads are waiting for
     "run/rank.py": {"_exit"},
     "system/process.py": {"_exit"},

@@ -364,8 +364,9 @@ class Sweep:
         if self.idle >= MOST_IDLE:
             why = f" ({causes.why})" if causes.why else ""
             raise LaunchError(
-                f"The launcher did not start {plural(len(before), 'run')}, {MOST_IDLE} times over{why}. What is done stays "
-                "so. Mend what keeps it from starting and give the same command again, or use hydra/launcher=basic."
+                f"The launcher did not start {plural(len(before), 'run')}, {MOST_IDLE} times over{why}. What is done "
+                "stays so. Mend what keeps it from starting and give the same command again, or use "
+                "hydra/launcher=basic."
             )
 
     def _how_to_go_on(self, plans: Mapping[str, Planned], command: str) -> str:
