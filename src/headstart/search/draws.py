@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from headstart.search.model import Model
 
 STARTUP = 10
-"""Trials that are spread around the default before a model of the others is asked."""
+"""Trials that are spread, around the default if there is one, before a model of the others is asked."""
 SPREAD = 0.2
 """Standard deviation of these, of each range."""
 ATTEMPTS = 20
@@ -35,7 +35,7 @@ class Draws:
         method: random, qmc, tpe, gp or cmaes.
         key: what else the dice follow: the seed of the search, and the cell.
         maximize: whether higher scores are better.
-        defaults: what varies, as it is where nothing is searched.
+        defaults: what varies, as it is where nothing is searched; the first draws lie around it.
     """
 
     def __init__(

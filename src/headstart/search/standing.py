@@ -61,7 +61,9 @@ class Standing:
         self._versions: dict[int, tuple[int, ...]] = {}
         key = f"{self.record.search_seed}/{cell}"
         method = "qmc" if self.record.is_probe and self.record.method in MODELLED else self.record.method
-        self.draws = Draws(self.space, method, key, self.is_maximized, self.record.defaults)
+        # where trials are paused, draws are cheap, and spread evenly they find more
+        near = self.record.defaults if len(self.rungs) == 1 else None
+        self.draws = Draws(self.space, method, key, self.is_maximized, near)
         self.trials: list[Trial] = []
         self._drawn: list[Trial] = []
         self._num_sorted = 0
