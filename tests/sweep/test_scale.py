@@ -1,5 +1,7 @@
 """What lets a comparison have thousands of runs: configs read, composed and shown without slow detours."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,16 @@ def test_composed_for_many_runs_is_as_composed_for_one(tmp_path: Path, common: b
         alone = prepare(job_config(compose_config([*words, *point])))
         assert many.identity == alone.identity
         assert many.cfg == alone.cfg
+
+
+def test_seeing_what_is_done_of_a_comparison_needs_no_lightning(tmp_path: Path):
+    pictures = write_folder(tmp_path / "pictures", per_class=4)
+    words = ["train", "-m", *tiny(pictures, "name=s"), "strategy=fine_tune,partial", "seed=0,1", "--dry-run"]
+    code = (
+        "import sys; from headstart.cli.main import main; assert main(sys.argv[1:]) == 0; "
+        "print(sorted({'pytorch_lightning', 'torchmetrics', 'scipy', 'matplotlib'} & set(sys.modules)))"
+    )
+    call = [sys.executable, "-c", code, *words]
+    said = subprocess.run(call, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert "4 runs, 0 done, 4 to do." in said
+    assert said.splitlines()[-1] == "[]"

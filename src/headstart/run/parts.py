@@ -3,14 +3,13 @@
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from headstart.backbones.backbone import Backbone
-from headstart.data.module import DataModule, ShiftSet
 from headstart.data.source import Source
 from headstart.run.chosen import backbone_of
 from headstart.run.job import Job
@@ -19,13 +18,21 @@ from headstart.seeding import seed_for
 from headstart.training.device import device_of
 from headstart.training.heads import built_head
 
+if TYPE_CHECKING:
+    from headstart.data.module import DataModule
+
 log = logging.getLogger(__name__)
 
 UPDATES = frozenset({"fused", "foreach", "capturable", "differentiable"})
 """Options of torch's optimizers that choose how an update is computed."""
 
 
-def data_module(job: Job) -> DataModule:
+def data_module(job: Job) -> "DataModule":
+    from headstart.data.module import (
+        DataModule,
+        ShiftSet,
+    )  # Lightning takes seconds, and who only looks needs none of it
+
     source, settings = job.source, job.cfg.trainer
     augmentation = job.parts.augmentation
     shifts = {
