@@ -25,7 +25,18 @@ class InputError(ValueError):
 
 
 class LaunchError(RuntimeError):
-    """What was to start the runs could not; they have not failed, and nothing is wrong with what was asked for."""
+    """What was to start the runs could not; they have not failed, and nothing is wrong with what was asked for.
+
+    Args:
+        what: What did not come about, as a sentence without its end.
+        why: What was said of it, if anything.
+    """
+
+    def __init__(self, what: str, why: str = "") -> None:
+        super().__init__(
+            f"{what}{f' ({why})' if why else ''}. What is done stays so. Mend what keeps it from starting and give the "
+            "same command again, or use hydra/launcher=basic."
+        )
 
 
 def collect(checks: Iterable[Callable[[], object]]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hydra.core.plugins import Plugins
 
 from headstart.cli import commands
 from headstart.cli.hydra_app import compose_config
@@ -214,6 +215,23 @@ def test_a_cell_whose_trials_all_fail_comes_to_its_end(
     assert search(pictures, *words) == 1
     assert len(drawn(home)["fine_tune"]) == 10
     assert "no trial has a score" in capsys.readouterr().out
+
+
+def test_a_launcher_that_cannot_start_says_why_in_one_message(
+    home: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    class Broken:
+        def launch(self, *_: Any, **__: Any) -> None:
+            raise RuntimeError("The current node timed out during startup.")
+
+    monkeypatch.setattr(Plugins, "instantiate_launcher", lambda *_, **__: Broken())
+    assert search(pictures, "strategy=fine_tune") == 1
+    said = capsys.readouterr().err
+    assert (
+        "brought no trial to its end, 3 times over (RuntimeError: The current node timed out during startup.)" in said
+    )
+    assert "Traceback" not in said
+    assert not results(home)
 
 
 def test_a_dry_run_shows_the_space_and_writes_nothing(home: Path, pictures: Path, capsys: Any):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.plugins import Plugins
 
 from headstart.cli import commands
 from headstart.cli.main import main
@@ -239,14 +240,13 @@ def test_several_gpus_for_a_run_are_refused_where_each_process_has_one(monkeypat
 def test_a_launcher_that_cannot_start_says_why_and_loses_nothing(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-
-    def launch(*_: Any, **__: Any) -> None:
-        raise RuntimeError("The current node timed out during startup.")
+    class Broken:
+        def launch(self, *_: Any, **__: Any) -> None:
+            raise RuntimeError("The current node timed out during startup.")
 
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(BasicLauncher, "launch", launch)
+        patch.setattr(Plugins, "instantiate_launcher", lambda *_, **__: Broken())
         assert main(words) == 1
     said = capsys.readouterr().err
     assert "did not start 1 run, 3 times over (RuntimeError: The current node timed out during startup.)" in said

@@ -39,8 +39,8 @@ class ImageAugmentation(Augmentation):
         rest = {name: tensor for name, tensor in inputs.items() if name not in ("pixels", "whole")}
         height, width = inputs["pixels"].shape[-2:]
         given = inputs.get("whole", inputs["pixels"])
-        changed = _made(self, 1.0 if given.is_floating_point() else 255, height, width)(given)
-        return {**rest, "pixels": changed}
+        transform = _made(self, 1.0 if given.is_floating_point() else 255, height, width)
+        return {**rest, "pixels": transform(given)}
 
     def thrown(self, shape: Sequence[int], size: tuple[int, int]) -> Tensor:
         return drawn(_made(self, 255, *size).transforms, shape, size)

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from headstart.config import recorded
 from headstart.config.overrides import as_written
 from headstart.config.schema import SearchConfig, check_section
-from headstart.errors import InputError, disk_is_full
+from headstart.errors import InputError, LaunchError, disk_is_full
 from headstart.record.directory import SweepDirectory
 from headstart.record.search import cell_directory
 from headstart.run.findings import Findings
@@ -113,6 +113,8 @@ class Search:
         self.resources = Resources(config, hydra_context.config_loader)
         self.asked: dict[str, str] = {}
         """By cell, what its workers ask their launcher for, over what all ask for."""
+        self.why = ""
+        """Why workers ended early, the last time that any did."""
 
     def run(self, arguments: Sequence[str]) -> bool:
         """Carry the search out; true if every run of the comparison that ends it is completed.
@@ -197,7 +199,9 @@ class Search:
             self._count_deaths(standings, defaults)
             idle = 0 if progressed or not self._could_begin(standings) else idle + 1
             if idle >= MOST_IDLE:
-                raise RuntimeError(f"The launcher's workers brought no trial to its end, {MOST_IDLE} times over.")
+                raise LaunchError(
+                    f"The launcher's workers brought no trial to its end, {MOST_IDLE} times over", self.why
+                )
 
     def _look(self, standings: Sequence[Standing]) -> int:
         """Look at the disk; trials drawn and ended in all."""
@@ -242,6 +246,7 @@ class Search:
             if disk_is_full(error) or isinstance(error, InputError):
                 raise
             log.warning("The launcher stopped early: %r", error)
+            self.why = f"{type(error).__name__}: {error}"
             return
         for job in returned:
             cause = job._return_value
@@ -250,6 +255,7 @@ class Search:
             if isinstance(cause, BaseException):
                 log.error("A worker of the search failed.", exc_info=cause)
                 log.warning("A worker of the search failed: %r", cause)
+                self.why = f"{type(cause).__name__}: {cause}"
 
     def num_workers(self, num_cells: int) -> int:
         """How many workers a launch starts."""

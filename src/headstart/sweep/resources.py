@@ -126,10 +126,7 @@ def begin_cluster(launcher: DictConfig) -> None:
         try:
             start_ray(OmegaConf.merge({"object_store_memory": OBJECT_STORE_BYTES}, init))
         except Exception as error:
-            raise LaunchError(
-                f"Ray did not start ({type(error).__name__}: {error}). What is done stays so. Mend what keeps it "
-                "from starting and give the same command again, or use hydra/launcher=basic."
-            ) from error
+            raise LaunchError("Ray did not start", f"{type(error).__name__}: {error}") from error
 
 
 def at_once(calls: Sequence[Callable[[], Outcome]]) -> list[Outcome]:

@@ -362,12 +362,8 @@ class Sweep:
                         self.ledger.give_up(plans[run_id], cause or f"Its worker died {MOST_DEATHS} times over.")
         self.idle = 0 if died or stuck or any(state not in TO_DO for state in states.values()) else self.idle + 1
         if self.idle >= MOST_IDLE:
-            why = f" ({causes.why})" if causes.why else ""
-            raise LaunchError(
-                f"The launcher did not start {plural(len(before), 'run')}, {MOST_IDLE} times over{why}. What is done "
-                "stays so. Mend what keeps it from starting and give the same command again, or use "
-                "hydra/launcher=basic."
-            )
+            number = plural(len(before), "run")
+            raise LaunchError(f"The launcher did not start {number}, {MOST_IDLE} times over", causes.why)
 
     def _how_to_go_on(self, plans: Mapping[str, Planned], command: str) -> str:
         done = len(plans) - len(self._open(plans))
