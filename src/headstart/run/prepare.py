@@ -118,9 +118,16 @@ def _prepared(cfg: DictConfig, here: bool, findings: Findings, try_optimizer: bo
         **({"columns": columns_identity(source)} if source.columns else {}),
     }
     job = Job(cfg, parts, factory, sketch, job_plan, source, found["split"], what, findings)
+    _check_whole(job, here)
+    found_rules = rules(job)
+    return replace(job, identity={**what, "rules": found_rules}) if found_rules else job
+
+
+def _check_whole(job: Job, here: bool) -> None:
+    """What can be said once all parts of a job are there; `here`: as for `prepare`."""
     check_start(job)
     check_source(job)
-    check_features(parts.head.solver, cfg, job_plan, job.is_probe, parts.augmentation.mixes)
+    check_features(job.parts.head.solver, job.cfg, job.plan, job.is_probe, job.parts.augmentation.mixes)
     note_all_vote(job)
     note_on_device(job)
     check_copies(job)
@@ -128,14 +135,12 @@ def _prepared(cfg: DictConfig, here: bool, findings: Findings, try_optimizer: bo
     if here:
         check_compile(job)
         check_memory(job)
-        note_many(settings.num_workers)
+        note_many(job.cfg.trainer.num_workers)
     note_few_steps(job)
     note_random(job)
     say_of_targets(job)
-    copies = key_of(what["data"], what["shifts"], job.splitter.duplicates)
-    findings.get("copies", copies, lambda: say_copies(job))
-    found_rules = rules(job)
-    return replace(job, identity={**what, "rules": found_rules}) if found_rules else job
+    copies = key_of(job.identity["data"], job.identity["shifts"], job.splitter.duplicates)
+    job.findings.get("copies", copies, lambda: say_copies(job))
 
 
 def job_config(cfg: DictConfig, hydra: Any = None) -> DictConfig:
