@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from headstart.training.checkpoints import DamagedCheckpointError, read_checkpoint, resumable
+from epoch_callbacks import Cut, same
+from headstart.training.checkpoints import DamagedCheckpointError, put_back, read_checkpoint, resumable
+from headstart.training.epochs import load_weights
 from headstart.training.trainer import WholeCheckpoints
 
 
@@ -69,3 +71,65 @@ def test_files_that_are_none_are_refused(tmp_path: Path):
     shutil.make_archive(str(tmp_path / "other"), "zip", tmp_path, "text")
     with pytest.raises(DamagedCheckpointError):
         read_checkpoint(tmp_path / "other.zip")
+
+
+@pytest.mark.parametrize(
+    ("family", "strategy", "words", "of_backbone"),
+    [
+        ("vit", "lora", (), "lora_"),
+        ("cnn", "partial", ("strategy.last_k=1",), "tail"),
+        ("cnn", "bias_only", (), "bias"),
+        ("cnn", "norm_only", (), "bn"),
+        ("cnn", "gradual_unfreeze", (), None),
+        ("cnn", "lp_ft", ("unfreeze.epochs=2",), None),
+        ("cnn", "fine_tune", (), None),
+    ],
+)
+def test_what_the_plan_never_trains_is_left_out_and_comes_back(rig, family, strategy, words, of_backbone):
+    """Resumed at any epoch, and at its best weights, a run has the tensors that checkpoints left out, bit for bit."""
+    whole = rig(family, strategy, *words, folder="whole").fit()
+    before = rig(family, strategy, *words, callbacks=[Cut(2)], folder="cut")
+    begun = before.state()
+    with pytest.raises(InterruptedError):
+        before.fit()
+    kept = read_checkpoint(before.folder / "last.ckpt")
+    left_out = set(kept.get("left_out", {"names": []})["names"])
+    assert kept["state_dict"].keys() == begun.keys() - left_out
+    plan, rows = before.thaw.plan, before.module.rows
+    trains = {id(p) for row, named in rows.items() if any(one.trains(*row) for one in plan.phases)
+              for p in named.values()}  # fmt: skip
+    assert left_out == {name for name, p in before.module.named_parameters() if id(p) not in trains}
+    assert bool(left_out) == (of_backbone is not None)
+    for name in left_out:
+        assert torch.equal(before.state()[name], begun[name])
+    after = rig(family, strategy, *words, folder="cut").fit()
+    same(whole, after)
+    for run in (whole, after):
+        load_weights(run.module, run.folder / "best.ckpt")
+    assert all(torch.equal(tensor, after.state()[name]) for name, tensor in whole.state().items())
+
+
+def test_weights_that_were_left_out_and_have_changed_since_are_noticed(rig, caplog: pytest.LogCaptureFixture):
+    run = rig("vit", "lora", max_epochs=1).fit()
+    last, name = run.folder / "last.ckpt", "backbone.model.patch_embed.proj.weight"
+    assert name in read_checkpoint(last)["left_out"]["names"]
+    assert resumable(last, "", run.module) == last
+    with torch.no_grad():
+        run.module.get_parameter(name).mul_(1.0001)
+    with pytest.raises(DamagedCheckpointError, match=r"tensors that never train, and those .* are no longer the same"):
+        put_back(read_checkpoint(last), run.module)
+    assert resumable(last, "", run.module) is None
+    assert "set aside as last.ckpt.unusable, and training starts anew" in caplog.text
+
+
+def test_a_whole_checkpoint_of_an_older_version_is_gone_on_from(rig):
+    run = rig("vit", "lora", max_epochs=2).fit()
+    old = rig("vit", "lora", max_epochs=2, callbacks=[Cut(1)], folder="old")
+    with pytest.raises(InterruptedError):
+        old.fit()
+    kept = read_checkpoint(old.folder / "last.ckpt")
+    put_back(kept, old.module)
+    assert "left_out" not in kept
+    torch.save(kept, old.folder / "last.ckpt")
+    resumed = rig("vit", "lora", max_epochs=2, folder="old").fit()
+    assert all(torch.equal(tensor, resumed.state()[name]) for name, tensor in run.state().items())

@@ -103,10 +103,13 @@ def depth_groups(
     return groups if granularity == "blocks" else _stages(groups)
 
 
-def spanning_modules(model: nn.Module, layout: Layout) -> tuple[list[nn.Module], list[nn.Module]]:
-    """The modules that hold more than one group, and the stem's, whose work the former do in part (dropout)."""
-    spanning = [module for name, module in model.named_modules() if layout.spans(name)]
-    return spanning, [module for name, module in _outermost(model, layout) if layout.group(name) == STEM]
+def spanning_names(model: nn.Module, layout: Layout) -> tuple[list[str], list[str]]:
+    """The modules that hold more than one group, and the stem's, whose work the former do in part (dropout).
+
+    By name: an adapter may take a module's place, never its name.
+    """
+    spanning = [name for name, _ in model.named_modules() if layout.spans(name)]
+    return spanning, [name for name, _ in _outermost(model, layout) if layout.group(name) == STEM]
 
 
 def _layer_list(model: nn.Module, num_layers: int) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from headstart.backbones.backbone import Backbone, DepthGroup, Granularity, Inputs, WeightsRecord
-from headstart.backbones.huggingface_depth import STEM, TAIL, Layout, depth_groups, spanning_modules
+from headstart.backbones.huggingface_depth import STEM, TAIL, Layout, depth_groups, spanning_names
 from headstart.backbones.pooling import APART, LayerMix, Pooling, pool
 
 FEATURES = "features"
@@ -58,6 +58,8 @@ class TransformersBackbone(Backbone):
         self.num_weighed = num_states if layers == APART else 1
         self.num_features = layout.num_features * (num_states if layers in ("concat", APART) else 1)
         self._exact: list[str] | None = None
+        self._spanning: tuple[list[str], list[str]] | None = None
+        self._last_name: str | None = None
 
     @abstractmethod
     def states(self, inputs: Inputs) -> tuple[Any, Tensor | None]:
@@ -93,7 +95,7 @@ class TransformersBackbone(Backbone):
     def weigh(self, weights: Tensor) -> None:
         """From now on weigh the layers (`apart` until now) as a head with these weights would."""
         self.num_features, self.num_weighed, self.layers = self.layout.num_features, 1, "weighted"
-        self.mix = LayerMix(len(weights))
+        self.mix, self._last_name = LayerMix(len(weights)), None
         self.mix.weights.data.copy_(weights)
 
     def forward(self, inputs: Inputs) -> Tensor:
@@ -125,7 +127,9 @@ class TransformersBackbone(Backbone):
 
     @property
     def _last(self) -> str:
-        return self.groups()[-1].name
+        if self._last_name is None:
+            self._last_name = self.groups()[-1].name
+        return self._last_name
 
     def prefix(self, inputs: Inputs, boundary: str) -> dict[str, Tensor]:
         if boundary == self._last:
@@ -186,10 +190,12 @@ class TransformersBackbone(Backbone):
 
     def _settle(self) -> None:
         """Bring what spans several groups in line with the stem, whose work it does itself."""
-        spanning, stem = spanning_modules(self.model, self.layout)
-        on = self.training and any(module.training for module in stem)
-        for module in spanning:
-            module.training = on
+        if self._spanning is None:
+            self._spanning = spanning_names(self.model, self.layout)
+        spanning, stem = self._spanning
+        on = self.training and any(self.model.get_submodule(name).training for name in stem)
+        for name in spanning:
+            self.model.get_submodule(name).training = on
 
 
 class TextBackbone(TransformersBackbone):

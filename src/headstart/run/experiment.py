@@ -40,7 +40,7 @@ from headstart.run.stored import frozen_features, kept_activations, stored_views
 from headstart.run.unchanged import check_unchanged
 from headstart.training.activations import FEATURES
 from headstart.training.averaging import Ema, Start
-from headstart.training.checkpoints import resumable
+from headstart.training.checkpoints import resumable, write_whole
 from headstart.training.device import check_precision, device_of, set_process_up
 from headstart.training.epochs import (
     EarlyStopping,
@@ -149,7 +149,8 @@ def train_model(job: Job, record: Recorder, until: int | None = None) -> Result:
             directory.tidy(keep_checkpoint=False)
         progress.done(last_line(done))
         return done
-    load_weights(fit.module, directory.best, job.run_id)
+    best = load_weights(fit.module, directory.best, job.run_id)
+    write_whole(directory.best, best, fit.module, job.run_id)
     data, module = data_module(job), fit.module.to(fit.device).eval()
     began = time.perf_counter()
     average = average_of(job, module, fit.average, directory, fit.rows)
@@ -247,7 +248,7 @@ def _fit(
     flops.total += weigh_channels(job, backbone, frozen, device) + relate(job, backbone, frozen)
     with interruptible():
         try:
-            trainer.fit(module, data, ckpt_path=resumable(directory.last, job.run_id), weights_only=True)
+            trainer.fit(module, data, ckpt_path=resumable(directory.last, job.run_id, module), weights_only=True)
         except PausedError:
             is_paused = True
     seconds = time.perf_counter() - began

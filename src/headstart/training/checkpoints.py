@@ -1,12 +1,20 @@
-"""Checkpoints of a run: written whole, with the run that they belong to; read only if they are as they were written."""
+"""Checkpoints of a run: written at once or not at all, with the run that they belong to; read only if they are as they
+were written.
+
+While a run trains, they leave out the weights that its plan never trains: the run has them. With adapters, or the last
+layers alone, a checkpoint is then a few hundredths of its size, and so is the time that it takes. What is left out is
+named, with a checksum of its bits; once training has ended, the best weights are written whole.
+"""
 
 import logging
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from headstart.system.cache import replacing
 
@@ -14,6 +22,8 @@ log = logging.getLogger(__name__)
 
 RUN_ID = "run_id"
 """Key of a checkpoint that names its run."""
+LEFT_OUT = "left_out"
+"""Key of a checkpoint that says what is not in it."""
 
 
 class DamagedCheckpointError(RuntimeError):
@@ -49,15 +59,74 @@ def read_checkpoint(path: Path, run_id: str | None = None) -> dict[str, Any]:
     return checkpoint
 
 
-def resumable(path: Path, run_id: str) -> Path | None:
-    """`path` if training can go on from it; else `None`, and what lies there is set aside as `NAME.unusable`."""
+def resumable(path: Path, run_id: str, module: nn.Module | None = None) -> Path | None:
+    """`path` if training can go on from it; else `None`, and what lies there is set aside as `NAME.unusable`.
+
+    `module` is the run's as it begins, for what a checkpoint leaves out.
+    """
     if not path.is_file():
         return None
     try:
-        read_checkpoint(path, run_id)
+        checkpoint = read_checkpoint(path, run_id)
+        if module is not None:
+            put_back(checkpoint, module)
     except DamagedCheckpointError as error:
         aside = path.with_name(f"{path.name}.unusable")
         path.replace(aside)
         log.warning("%s. It is set aside as %s, and training starts anew.", error, aside.name)
         return None
     return path
+
+
+class FrozenWeights:
+    """Parameters of a module that never train, by each of their names; others of the module are not among them."""
+
+    def __init__(self, module: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
+        frozen = set(map(id, parameters))
+        state = module.state_dict(keep_vars=True)  # which names tied ones each time
+        self.tensors = {name: tensor for name, tensor in state.items() if id(tensor) in frozen}
+        self._checksum: int | None = None
+
+    def leave_out(self, checkpoint: dict[str, Any]) -> None:
+        """Take them out of a checkpoint, which says so then."""
+        if not self.tensors:
+            return
+        if self._checksum is None:
+            self._checksum = checksum(self.tensors.values())
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if name not in self.tensors}
+        checkpoint[LEFT_OUT] = {"names": list(self.tensors), "crc32": self._checksum}
+
+
+def put_back(checkpoint: dict[str, Any], module: nn.Module) -> None:
+    """Give a checkpoint what it left out, from a module that holds it.
+
+    Raises:
+        DamagedCheckpointError: if the module's are not, bit for bit, what was left out.
+    """
+    left_out = checkpoint.pop(LEFT_OUT, None)
+    if left_out is None:
+        return
+    own = module.state_dict()
+    names = left_out["names"]
+    if not own.keys() >= set(names) or checksum(own[name] for name in names) != left_out["crc32"]:
+        raise DamagedCheckpointError(
+            f"A checkpoint of run {checkpoint.get(RUN_ID)} cannot be used: it leaves out {len(names)} tensors that "
+            "never train, and those that the run begins with are no longer the same"
+        )
+    checkpoint["state_dict"] = {**checkpoint["state_dict"], **{name: own[name] for name in names}}
+
+
+def write_whole(path: Path, checkpoint: Mapping[str, Any], module: nn.Module, run_id: str) -> None:
+    """Write the checkpoint at `path`, whose weights `module` holds, with all of them if it left some out."""
+    if LEFT_OUT in checkpoint:
+        rest = {name: value for name, value in checkpoint.items() if name != LEFT_OUT}
+        write_checkpoint(path, {**rest, "state_dict": module.state_dict()}, run_id)
+
+
+def checksum(tensors: Iterable[Tensor]) -> int:
+    """CRC-32 of the bytes of some tensors, one after the other."""
+    found = 0
+    for tensor in tensors:
+        found = zlib.crc32(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy(), found)
+    return found

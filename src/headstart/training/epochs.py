@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from headstart import metrics
 from headstart.progress import Progress
-from headstart.training.checkpoints import read_checkpoint
+from headstart.training.checkpoints import put_back, read_checkpoint
 from headstart.training.thaw import Thaw
 from headstart.training.work import Known, counter
 
@@ -260,10 +260,17 @@ def keepers(
     ]
 
 
-def load_weights(module: pl.LightningModule, path: Path, run_id: str | None = None) -> None:
+def load_weights(module: pl.LightningModule, path: Path, run_id: str | None = None) -> dict[str, Any]:
     """Put the weights of a checkpoint (of run `run_id`, if that is given) into `module`, strictly.
+
+    Returns:
+        The checkpoint as it was written, which may lack what never trains.
 
     Raises:
         DamagedCheckpointError: if they are not what was written, or another run's.
     """
-    module.load_state_dict(read_checkpoint(path, run_id)["state_dict"], strict=True)
+    checkpoint = read_checkpoint(path, run_id)
+    whole = dict(checkpoint)
+    put_back(whole, module)
+    module.load_state_dict(whole["state_dict"], strict=True)
+    return checkpoint

@@ -16,6 +16,7 @@ from headstart.strategies.plan import HEAD, FrozenNorm, Row
 from headstart.strategies.regularizers import MapPair, Regularizer
 from headstart.tasks.task import Task
 from headstart.training.activations import Kept
+from headstart.training.checkpoints import FrozenWeights, put_back
 from headstart.training.compiled import compiled, eager
 from headstart.training.epoch_metrics import Mean, Outputs
 from headstart.training.feature_maps import StartingMaps
@@ -84,6 +85,8 @@ class TransferModule(pl.LightningModule):
         self.kept: Mapping[int, Kept] = {}
         self.start: Kept | None = None
         self.maps: StartingMaps | None = None
+        self.frozen_weights: FrozenWeights | None = None
+        """What the plan never trains, which checkpoints leave out."""
         self.decayed = DECAYED if decays_adapter else DECAYED - {"adapter"}
         self.metrics: dict[str, float] = {}
         self.train_loss, self.train_running, self.val_loss, self.val_running = Mean(), Mean(), Mean(), Mean()
@@ -140,6 +143,13 @@ class TransferModule(pl.LightningModule):
             )
             if self.regularizer.compares_maps:
                 self.maps = StartingMaps(self.backbone)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.frozen_weights is not None:
+            self.frozen_weights.leave_out(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        put_back(checkpoint, self)
 
     def on_train_epoch_start(self) -> None:
         # dropout's rng depend on (seed, epoch, rank), so a resumed run throws the same ones

@@ -13,6 +13,7 @@ from headstart.backbones.backbone import DepthGroup
 from headstart.strategies.plan import FrozenNorm, Plan, Plateau
 from headstart.strategies.rate import PhaseRates
 from headstart.strategies.schedule import Schedule
+from headstart.training.checkpoints import FrozenWeights
 from headstart.training.rows import is_norm
 
 
@@ -43,6 +44,11 @@ class Thaw(pl.Callback):
     def is_last(self) -> bool:
         """Whether the plan has come to its last phase."""
         return self.phase == len(self.plan.phases) - 1
+
+    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
+        never = (row for row in pl_module.rows if not any(phase.trains(*row) for phase in self.plan.phases))
+        parameters = [parameter for row in never for parameter in pl_module.rows[row].values()]
+        pl_module.frozen_weights = FrozenWeights(pl_module, parameters)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         foreseen = self.plan.phase_at(trainer.current_epoch)
