@@ -72,8 +72,8 @@ PEERS = (
     Peer("peft", "transformers' Trainer with peft, LoRA", ("transformers", "peft", "accelerate"), 2e-3,
          (*TEXTS, "strategy=lora", "scheduler.warmup=0.05"), "transformers peft accelerate"),
     Peer("autogluon", "AutoGluon, rates by layer", ("autogluon.multimodal",), 1e-4,
-         (*TEXTS, "strategy=discriminative", "strategy.layer_decay=0.9", "trainer.gradient_clip_val=1",
-          "scheduler.warmup=0.1"), "autogluon.multimodal"),
+         (*TEXTS, "strategy=discriminative", "strategy.layer_decay=0.9", "backbone.rate=1",
+          "trainer.gradient_clip_val=1", "scheduler.warmup=0.1"), "autogluon.multimodal"),
 )  # fmt: skip
 
 
