@@ -1,5 +1,7 @@
 """The command line. It only parses and calls; `--help` imports neither torch nor Hydra."""
 
+import atexit
+import gc
 import io
 import os
 import sys
@@ -13,6 +15,9 @@ COMMANDS = ("train", "plan", "advise", "report", "status", "rerun", "predict", "
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0 only if everything asked for succeeded."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    atexit.register(
+        gc.freeze
+    )  # on its way out, Python looks through all that torch and others made for most of a second
     for stream in (sys.stdout, sys.stderr):  # names of files may hold what cannot be written in any encoding
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
