@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from headstart.backbones.backbone import Inputs
 from headstart.config.sides import height_width, told
@@ -58,8 +58,8 @@ def check_memory(job: Job) -> None:
         return
     rates = [phase.rates for phase in job.plan.phases]
     model = [job.identity["weights"], job.sketch.total_parameters, job.plan.granularity, rates]
-    node = OmegaConf.to_container(job.cfg.head, resolve=True)
-    needed = job.findings.get("model bytes", key_of(model, node, job.num_outputs), lambda: _model_bytes(job))
+    head = {name: value for name, value in job.identity["settings"].items() if name.startswith("head.")}
+    needed = job.findings.get("model bytes", key_of(model, head, job.num_outputs), lambda: _model_bytes(job))
     num = min(settings.batch_size, len(job.split.train))
     if job.plan.head_only():  # then the backbone reads all examples once, in batches of its own
         num = min(FrozenFeatures.batch_size, len(job.source.labels))

@@ -166,8 +166,8 @@ def note_choices(cfg: DictConfig, choices: Mapping[str, Any]) -> None:
 
 def with_overrides(cfg: DictConfig, words: Sequence[str]) -> DictConfig:
     """A config of ours with the overrides that led to it noted down, and texts as they were typed."""
-    with open_dict(cfg):
-        cfg.overrides = as_written(cfg.overrides) or literal(list(words))
+    if not cfg.overrides:
+        cfg.overrides = literal(list(words))
     keep_texts(cfg)
     return cfg
 

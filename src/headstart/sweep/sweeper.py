@@ -229,15 +229,14 @@ class Sweep:
 
     def configs(self, loader: ConfigLoader, lines: Sequence[Line]) -> Callable[[Line], DictConfig]:
         """What gives the config of a line."""
-        composer = Composer(loader, common=_common(lines), finish=note_choices)
 
-        def config_of(line: Line) -> DictConfig:
-            cfg, words = composer.composed_with(line)
+        def finish(cfg: DictConfig, choices: Mapping[str, Any]) -> None:
+            note_choices(cfg, choices)
             with open_dict(cfg):
                 del cfg["hydra"]
-            return with_overrides(cfg, words)
 
-        return config_of
+        composer = Composer(loader, common=_common(lines), finish=finish)
+        return lambda line: with_overrides(*composer.composed_with(line))
 
     def _planned(self, job: Job) -> Planned:
         try:
