@@ -254,14 +254,22 @@ def start(pictures, *words):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "strategy",
-    [["gradual_unfreeze", "unfreeze.num_groups=2"], ["delta"], ["stochnorm"], ["surgical_auto"], ["sam"], ["cotuning"]],
-    ids=lambda words: words[0],
+    [
+        ["gradual_unfreeze", "unfreeze.num_groups=2"],
+        ["delta"],
+        ["stochnorm"],
+        ["surgical_auto"],
+        ["sam"],
+        ["cotuning"],
+        ["lp_ft", "unfreeze.epochs=20", "trainer.compile=true", "trainer.devices=2", "trainer.accelerator=cpu"],
+    ],
+    ids=lambda words: "-".join(word for word in words if "=" not in word or word == "trainer.compile=true"),
 )
 def test_a_run_that_was_killed_goes_on_to_the_same_numbers(at_home, pictures, tmp_path_factory, strategy):
     own = [*strategy[1:], *(WORDS["cotuning"] if strategy == ["cotuning"] else [])]
     words = [f"strategy={strategy[0]}", *own, "trainer.max_epochs=40", "scheduler=one_cycle"]
     run = start(pictures, *words)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while not (begun := list(Path("outputs").glob("runs/*/checkpoints/last.ckpt"))):
         assert run.poll() is None, run.stderr.read()
         assert time.monotonic() < deadline

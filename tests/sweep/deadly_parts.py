@@ -16,6 +16,7 @@ class Deadly(Linear):
         self.deadly = deadly
 
     def build(self, num_features: int, num_classes: int) -> nn.Module:
-        if self.deadly:
+        made = super().build(num_features, num_classes)
+        if self.deadly and not next(made.parameters()).is_meta:  # to check what a run needs, it is made without memory
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().build(num_features, num_classes)
+        return made
