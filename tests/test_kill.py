@@ -252,7 +252,7 @@ def test_a_full_disk_gives_a_clear_error_and_a_comparison_to_resume(
 ):
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", disk], capture_output=True, check=False)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip("a file system of limited size cannot be mounted here")
     try:

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,9 @@ class Warm:
         return self._process.exitcode
 
     def kill(self) -> None:
-        """kill -9, of its whole session."""
-        os.killpg(self.pid, signal.SIGKILL)
+        """kill -9, of its whole session, unless it has ended by itself."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         self._process.join()
 
 
