@@ -223,6 +223,14 @@ GUESSES = [
     ("strategy lora", "write strategy=lora"),
     ("--strategy=lora", "settings are written without dashes, strategy=lora"),
     ("name=my photos", "quotes must keep both together: 'name=my photos'"),
+    (
+        """unfreeze=phases "unfreeze.phases=[{'start':0}]" """,
+        "names before a colon stand without quotes: write 'unfreeze.phases=[{start:0}]'",
+    ),
+    (
+        """'+strategy.x={"lr":1e-3,y:["a"]}'""",
+        """names before a colon stand without quotes: write '+strategy.x={lr:1e-3,y:["a"]}'""",
+    ),
     ("seeds=0,1,2", "Unknown setting 'seeds'. Here it is called seed."),
     ("lr=1e-3", "Here it is called optimizer.lr"),
     ("epochs=3", "Here it is called trainer.max_epochs"),

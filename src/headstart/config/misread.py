@@ -10,6 +10,8 @@ from headstart.config.overrides import in_shell, values
 
 SETTING = re.compile(r"[+~]{0,2}[\w./@$-]+", re.ASCII)
 """What a setting or group may be called on the command line."""
+QUOTED_NAME = re.compile(r"""([{,]\s*)(['"])([^'"{},:]+)\2(?=\s*:)""")
+"""A name in quotes before a colon, as JSON and Python write it; Hydra's grammar knows names without them."""
 
 
 def how_to_write(line: str, overrides: Sequence[str]) -> str:
@@ -19,6 +21,8 @@ def how_to_write(line: str, overrides: Sequence[str]) -> str:
         return joined
     if not equals or not SETTING.fullmatch(key):
         return "settings are KEY=VALUE, several values KEY=A,B with -m."
+    if "{" in text and (unquoted := QUOTED_NAME.sub(r"\1\3", text)) != text:
+        return f"names before a colon stand without quotes: write {shlex.quote(f'{key}={unquoted}')}."
     said = "a value that holds more than letters of the English alphabet, digits, blanks and -_./:%+@?*|$ needs quotes."
     if "${" in text:
         return f"{said[:-1]}, and what ${{ opens must be closed, as in ${{seed}}."
