@@ -26,7 +26,8 @@ def keep_texts(cfg: DictConfig) -> None:
     _keep(cfg, "", {"name": str}, typed)
     _keep(cfg.features, "features.", {"root": str}, typed)
     for group in schema.GROUPS:
-        _keep(cfg[group], f"{group}.", _kinds(str(cfg[group].get("_target_")), group), typed)
+        node = cfg[group]  # once: looking a node up is slow, and there may be thousands of runs
+        _keep(node, f"{group}.", _kinds(str(node.get("_target_")), group), typed)
 
 
 def _keep(node: DictConfig, prefix: str, kinds: Mapping[str, Any], typed: Mapping[str, str]) -> None:
