@@ -128,5 +128,5 @@ def checksum(tensors: Iterable[Tensor]) -> int:
     """CRC-32 of the bytes of some tensors, one after the other."""
     found = 0
     for tensor in tensors:
-        found = zlib.crc32(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy(), found)
+        found = zlib.crc32(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, found)
     return found
