@@ -61,6 +61,8 @@ KNOWN = {
     "training/compiled.py": {"_dynamo"},
     # Tensors out of what holds them and back, as torch's own graphs and compiler do it
     "training/epoch_graph.py": {"_pytree"},
+    # Tensors in whatever a block gives
+    "training/sharded.py": {"torch.utils._pytree"},
     # torch's counter of operations passes over fused attention on a CPU
     "training/work.py": {
         "_scaled_dot_product_flash_attention_for_cpu",

@@ -298,3 +298,16 @@ def test_two_devices_make_one_record(at_home, pictures):
     assert float(history[0]["train/loss"]) == pytest.approx(float(single[0]["train/loss"]), rel=1e-5)
     assert result["cost"]["train_flops"] == pytest.approx(alone["cost"]["train_flops"], rel=1e-6)
     assert (directory / "predictions.npz").stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_two_devices_that_share_a_model_give_what_two_with_copies_give(at_home, pictures):
+    words = ["strategy=partial", "strategy.last_k=1", "trainer.accelerator=cpu", "trainer.devices=2"]
+    found = [trained(pictures, *words, f"trainer.strategy={how}") for how in ("fsdp2", "auto")]
+    for mine, other in zip(*(history for _, _, history in found), strict=True):
+        assert all(float(mine[key]) == pytest.approx(float(other[key]), rel=1e-4) for key in mine if key != "seconds")
+    shared, copied = (torch.load(path / "checkpoints" / "best.ckpt", weights_only=True) for path, _, _ in found)
+    assert shared.keys() == copied.keys()
+    assert shared["state_dict"].keys() == copied["state_dict"].keys()  # whole, though the plan trains the last layers
+    mine, other = (result["metrics"] for _, result, _ in found)
+    assert mine == pytest.approx(other, rel=1e-3)

@@ -44,3 +44,19 @@ def test_neighbours_are_a_contender_and_their_number_is_selected(write_sweep, tm
     design = read_design(read_sweeps([write_sweep(tmp_path / "s", runs)]))
     found = {cell.contender.label: cell.selected for cell in design.cells.values()}
     assert {label: one.val for label, one in found.items()} == {"solver=gradient": 0.4, "solver=neighbours": 0.6}
+
+
+def test_a_setting_that_is_called_like_a_choice_is_told_with_its_group(write_sweep, tmp_path):
+    runs = [
+        {
+            "strategy": "fine_tune",
+            "seed": seed,
+            "test": 0.5,
+            "settings": {"trainer.strategy": how, "trainer.devices": 2},
+        }
+        for seed in (0, 1)
+        for how in ("auto", "fsdp2")
+    ]
+    design = read_design(read_sweeps([write_sweep(tmp_path / "s", runs)]))
+    labels = {cell.contender.label for cell in design.cells.values()}
+    assert labels == {"trainer.strategy=auto", "trainer.strategy=fsdp2"}

@@ -118,7 +118,7 @@ def _rehearsal(job: Job) -> Job:
     with open_dict(cfg):
         cfg.trainer.limit_batches = cfg.trainer.max_epochs = STEPS
         cfg.trainer.batch_size = -(-int(cfg.trainer.batch_size) // int(cfg.trainer.devices))  # of one of them
-        cfg.trainer.devices, cfg.trainer.max_steps = 1, None
+        cfg.trainer.devices, cfg.trainer.strategy, cfg.trainer.max_steps = 1, "auto", None
     last = replace(job.plan.phases[-1], start=0, until=None)
     return replace(job, cfg=cfg, plan=replace(job.plan, phases=(last,), max_epochs=STEPS))
 

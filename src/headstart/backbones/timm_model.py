@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from headstart.backbones.backbone import Backbone, DepthGroup, Granularity, Inputs, WeightsRecord
-from headstart.backbones.cuts import Cuts
+from headstart.backbones.cuts import FEATURES, Cuts
 from headstart.backbones.depth import depth_groups
 from headstart.backbones.uses import named_tensors
 from headstart.config.sides import Sides, height_width
@@ -146,6 +146,8 @@ class TimmBackbone(Backbone):
         return self._exact_cuts().prefix(self.normalised(inputs["pixels"]), boundary)
 
     def suffix(self, activations: Inputs, boundary: str) -> Tensor:
+        if FEATURES in activations:  # nothing is left to run
+            return activations[FEATURES]
         return self._exact_cuts().suffix(activations, boundary)
 
     def _exact_cuts(self, fresh: bool = False) -> Cuts:

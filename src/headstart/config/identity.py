@@ -41,6 +41,7 @@ _BELOW = tuple(f"{name}." for name in sorted(_DROPPED))
 OFF = {
     "trial": False, "strategy.average": None, "strategy.sam": None, "strategy.average_decay": 0.999,
     "trainer.threads": None, "trainer.reuse_views": False, "trainer.compile": False, "data.value_range": None,
+    "trainer.strategy": "auto",
     "data.part": "middle", "data.cache_side": None, "data.fit": None, "data.channels": 3,
     "data.depth": None, "augmentation.place": "workers",
     "split._target_": "headstart.splits.holdout.Holdout", "split.val_fraction": None,

@@ -51,6 +51,7 @@ class TrainerConfig:
     num_workers: int = _ranged(0, Ge(0), Le(512))
     accelerator: str = _one_of("auto", "auto", "cpu", "gpu", "cuda", "mps")
     devices: int = _ranged(1, Ge(1))
+    strategy: str = _one_of("auto", "auto", "fsdp2")
     gradient_clip_val: float | None = _ranged(None, Gt(0), Le(1e9))
     patience: int | None = _ranged(None, Ge(1), Le(100_000))
     min_delta: float = _ranged(0.0, Ge(0), Le(1e9))

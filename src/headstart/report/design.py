@@ -303,7 +303,9 @@ def _contenders(
 
 
 def _short(key: str) -> str:
-    return key.split(".", 1)[-1]
+    """Without its group, but where that would read like a choice (`trainer.strategy`)."""
+    own = key.split(".", 1)[-1]
+    return key if own in LEADING else own
 
 
 def _select(cell: ContenderRuns, metric: Metric, tuned: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -58,11 +58,17 @@ from headstart.training.relative_rates import NUM_BATCHES, RelativeRates
 from headstart.training.sharpness import SharpnessAware
 from headstart.training.source_head import count_source
 from headstart.training.thaw import Thaw
-from headstart.training.trainer import interruptible, lightning_trainer
+from headstart.training.trainer import interruptible, is_sharded, lightning_trainer
 
 log = logging.getLogger(__name__)
 
-NOISE = (".*does not have many workers", ".*Checkpoint directory", ".*lr_scheduler.step", ".*treespec, LeafSpec")
+NOISE = (
+    ".*does not have many workers",
+    ".*Checkpoint directory",
+    ".*lr_scheduler.step",
+    ".*treespec, LeafSpec",
+    r"FSDP2-wrapped module \(FSDP\w*Backbone\) returned a view",  # into which no head writes
+)
 """Beginnings of warnings that tell a user nothing."""
 CHANGES = ("You (passed|requested) ", ".*Disabling", ".*hence setting ", ".*Using `.*` instead")
 """Beginnings of warnings by which libraries say that they do something else than they were asked to."""
@@ -149,6 +155,8 @@ def train_model(job: Job, record: Recorder, until: int | None = None) -> Result:
             directory.tidy(keep_checkpoint=False)
         progress.done(last_line(done))
         return done
+    if is_sharded(job.cfg.trainer):  # other devices have left with their parts of it
+        fit = replace(fit, module=_module(job))
     best = load_weights(fit.module, directory.best, job.run_id)
     write_whole(directory.best, best, fit.module, job.run_id)
     data, module = data_module(job), fit.module.to(fit.device).eval()
@@ -203,26 +211,11 @@ def _fit(
     until: int | None = None,
     watch: Sequence[Any] = (),
 ) -> Fit:
-    """Train a model as its plan says: data → backbone → head → module → trainer → fit."""
+    """Train a model as its plan says: data → module → trainer → fit."""
     settings = job.cfg.trainer
     data = data_module(job)
-    backbone = build_backbone(job)
-    head = build_head(job, backbone.num_features)
-    groups = with_source(job, backbone, backbone.groups(job.strategy.granularity))
-    module = TransferModule(
-        backbone,
-        head,
-        groups,
-        job.task,
-        job.num_outputs,
-        build_optimizer(job),
-        job.seed,
-        [name.removeprefix("val/") for name in job.history[4:]],
-        job.parts.augmentation,
-        job.strategy.regularizer,
-        job.strategy.adapter is None or job.strategy.adapter.starts_at_nothing,
-        None if job.strategy.sam is None else SharpnessAware(job.strategy.sam),
-    )
+    module = _module(job)
+    backbone, groups = module.backbone, module.groups
     if settings.compile:
         module.compile_backbone()
     thaw = Thaw(job.plan, job.parts.scheduler, groups)
@@ -254,6 +247,27 @@ def _fit(
     seconds = time.perf_counter() - began
     took = (flops.total, seconds, frozen.flops, frozen.seconds, memory.read())
     return Fit(module, rows.rows, *took, device, is_paused, ema or start)
+
+
+def _module(job: Job) -> TransferModule:
+    """What is trained: backbone → head → module."""
+    backbone = build_backbone(job)
+    head = build_head(job, backbone.num_features)
+    groups = with_source(job, backbone, backbone.groups(job.strategy.granularity))
+    return TransferModule(
+        backbone,
+        head,
+        groups,
+        job.task,
+        job.num_outputs,
+        build_optimizer(job),
+        job.seed,
+        [name.removeprefix("val/") for name in job.history[4:]],
+        job.parts.augmentation,
+        job.strategy.regularizer,
+        job.strategy.adapter is None or job.strategy.adapter.starts_at_nothing,
+        None if job.strategy.sam is None else SharpnessAware(job.strategy.sam),
+    )
 
 
 def train_heads(jobs: Sequence[Job], records: Sequence[Recorder]) -> list[Result]:

@@ -9,7 +9,7 @@ from headstart.data.augmentation import Augmentation
 from headstart.data.batches import Batches
 from headstart.data.source import Source
 from headstart.errors import InputError
-from headstart.names import plural
+from headstart.names import listed_or, plural
 from headstart.run.job import Job
 from headstart.splits.duplicates import Duplicates, remarks
 from headstart.strategies.plan import HEAD
@@ -86,6 +86,38 @@ def check_compile(job: Job) -> None:
         )
     else:
         check_compiler(device_of(job.cfg.trainer.accelerator).type)
+
+
+def check_sharing(job: Job) -> None:
+    """Raise `InputError` for a run whose model is to be shared out among devices (FSDP2), and cannot be."""
+    settings, strategy = job.cfg.trainer, job.strategy
+    if settings.strategy != "fsdp2":
+        return
+    if settings.devices < 2:
+        raise InputError(
+            "trainer.strategy=fsdp2 shares a model out among devices, so trainer.devices must be at least 2, but is "
+            f"{settings.devices}. Raise it, or use trainer.strategy=auto."
+        )
+    if job.is_probe:
+        log.warning("trainer.strategy=fsdp2 does nothing: only a head trains, on features that are computed once.")
+        return
+    foreign = {
+        f"trainer.precision={settings.precision}": settings.precision not in ("32-true", "bf16-mixed"),
+        "trainer.compile=true": settings.compile,
+        f"strategy.average={strategy.average}": strategy.average is not None,
+        "strategy.sam": strategy.sam is not None,
+        "strategy.regularizer": strategy.regularizer is not None,
+        "strategy.adapter": strategy.adapter is not None,
+        "strategy.layer_rates": strategy.layer_rates is not None,
+        "strategy.stochastic_norm": strategy.stochastic_norm is not None,
+        "unfreeze.restore_best=true": any(phase.until and phase.until.restore_best for phase in job.plan.phases),
+    }
+    found = [name for name, is_there in foreign.items() if is_there]
+    if found:
+        raise InputError(
+            f"With trainer.strategy=fsdp2 no device holds a whole model, so that there must be no {listed_or(found)}. "
+            "Leave that out, or use trainer.strategy=auto."
+        )
 
 
 def check_copies(job: Job) -> None:

@@ -60,6 +60,8 @@ def check_memory(job: Job) -> None:
     model = [job.identity["weights"], job.sketch.total_parameters, job.plan.granularity, rates]
     head = {name: value for name, value in job.identity["settings"].items() if name.startswith("head.")}
     needed = job.findings.get("model bytes", key_of(model, head, job.num_outputs), lambda: _model_bytes(job))
+    if settings.strategy == "fsdp2" and settings.accelerator != "cpu":  # scores take the whole model, on one device
+        needed = max(needed // settings.devices, 4 * job.sketch.total_parameters)
     num = min(settings.batch_size, len(job.split.train))
     if job.plan.head_only():  # then the backbone reads all examples once, in batches of its own
         num = min(FrozenFeatures.batch_size, len(job.source.labels))

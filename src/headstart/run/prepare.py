@@ -34,6 +34,7 @@ from headstart.run.job import Draft, Job
 from headstart.run.job_checks import (
     check_compile,
     check_copies,
+    check_sharing,
     check_start,
     check_steps,
     note_all_vote,
@@ -132,6 +133,7 @@ def _check_whole(job: Job, here: bool) -> None:
     note_on_device(job)
     check_copies(job)
     check_steps(job)
+    check_sharing(job)
     if here:
         check_compile(job)
         check_memory(job)

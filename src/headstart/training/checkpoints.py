@@ -85,17 +85,24 @@ class FrozenWeights:
         frozen = set(map(id, parameters))
         state = module.state_dict(keep_vars=True)  # which names tied ones each time
         self.tensors = {name: tensor for name, tensor in state.items() if id(tensor) in frozen}
+        self.names = list(self.tensors)
         self._checksum: int | None = None
+
+    def settle(self) -> None:
+        """Take note of their checksum and let go of them: where a model is shared out, nobody holds it whole."""
+        if self.tensors:
+            self._checksum = checksum(self.tensors.values())
+        self.tensors = {}
 
     def leave_out(self, checkpoint: dict[str, Any]) -> None:
         """Take them out of a checkpoint, which says so then."""
-        if not self.tensors:
+        if not self.names:
             return
         if self._checksum is None:
             self._checksum = checksum(self.tensors.values())
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if name not in self.tensors}
-        checkpoint[LEFT_OUT] = {"names": list(self.tensors), "crc32": self._checksum}
+        state, frozen = checkpoint["state_dict"], set(self.names)
+        checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if name not in frozen}
+        checkpoint[LEFT_OUT] = {"names": self.names, "crc32": self._checksum}
 
 
 def put_back(checkpoint: dict[str, Any], module: nn.Module) -> None:
@@ -125,8 +132,10 @@ def write_whole(path: Path, checkpoint: Mapping[str, Any], module: nn.Module, ru
 
 
 def checksum(tensors: Iterable[Tensor]) -> int:
-    """CRC-32 of the bytes of some tensors, one after the other."""
+    """CRC-32 of the bytes of some tensors, one after the other; of those that devices share, which all ask, whole."""
     found = 0
     for tensor in tensors:
-        found = zlib.crc32(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, found)
+        own: Any = tensor.detach()
+        whole: Tensor = own.full_tensor() if hasattr(own, "full_tensor") else own
+        found = zlib.crc32(whole.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, found)
     return found

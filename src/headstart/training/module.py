@@ -79,6 +79,7 @@ class TransferModule(pl.LightningModule):
         self.backbone, self.head = backbone, head
         self.task, self.seed, self.measures, self.num_outputs = task, seed, list(measures), num_outputs
         self.optimizer, self.augmentation, self.regularizer = optimizer, augmentation, regularizer
+        self.groups = groups
         self.rows = rows([*groups, _head_group(head)], nn.ModuleList([backbone, head]))
         self.through: Callable[[Backbone, Mapping[str, Tensor]], Tensor] = _whole
         self.beyond: Callable[[Backbone, Mapping[str, Tensor], str], Tensor] = _rest
@@ -133,6 +134,12 @@ class TransferModule(pl.LightningModule):
         if self.maps is None:
             return self._features(batch, inputs), {}
         return self.maps.compared(lambda backbone: self._features(batch, inputs, backbone), inputs)
+
+    def configure_model(self) -> None:
+        """Share the model out among the devices, where that is how they train it."""
+        shard = getattr(self.trainer.strategy, "shard", None)
+        if shard is not None:
+            shard(self)
 
     def setup(self, stage: str) -> None:
         if self.regularizer is not None:  # before a checkpoint is loaded: a resumed run is pulled to the same start

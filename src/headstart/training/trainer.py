@@ -42,10 +42,16 @@ def lightning_trainer(
 ) -> pl.Trainer:
     """A trainer that follows `settings`; what ends training before its last epoch is among the `callbacks`."""
     device = device_of(settings.accelerator)
+    own: list[pl.Callback] = [] if settings.max_steps is None else [LastStep()]
+    shared: Any = "ddp_find_unused_parameters_true" if settings.devices > 1 else "auto"
+    if is_sharded(settings):
+        from headstart.training.sharded import FirstStatistics, Sharded  # which takes a while
+
+        shared, own = Sharded(settings.devices), [*own, FirstStatistics()]
     trainer = pl.Trainer(
         accelerator=device.type,
         devices=settings.devices,
-        strategy="ddp_find_unused_parameters_true" if settings.devices > 1 else "auto",
+        strategy=shared,
         precision=settings.precision,  # type: ignore[arg-type]
         max_epochs=settings.max_epochs,
         max_steps=settings.max_steps or -1,
@@ -54,7 +60,7 @@ def lightning_trainer(
         limit_train_batches=settings.limit_batches,
         limit_val_batches=settings.limit_batches,
         deterministic="warn" if settings.deterministic else None,
-        callbacks=[*callbacks, *([] if settings.max_steps is None else [LastStep()])],
+        callbacks=[*callbacks, *own],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -69,6 +75,11 @@ def lightning_trainer(
             f"Lightning would train with {taken} (precision, devices, accelerator) where it got {asked}."
         )
     return trainer
+
+
+def is_sharded(settings: TrainerConfig) -> bool:
+    """Whether each device holds a part of the model."""
+    return settings.strategy == "fsdp2" and settings.devices > 1
 
 
 @contextmanager
