@@ -1,27 +1,18 @@
 """Two processes under gloo: equal weights after every thaw, and the numbers of one process at the same batch."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
 
-from headstart.backbones.timm import Timm
 from headstart.errors import InputError
 from headstart.training.ranks import check_devices, devices_here, other_ranks
-
-VIT = {"embed_dim": 16, "depth": 3, "num_heads": 2, "patch_size": 8, "init_values": 0.1}
-PLAIN = {
-    "cnn": Timm("resnet18", weights="none", size=32, arguments={"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}),
-    "vit": Timm("vit_tiny_patch16_224", weights="none", size=32, arguments=VIT),
-}
-"""Without dropout, whose rng differ by rank."""
+from two_ranks import PLAIN, in_two_ranks
 
 
 class Keep(pl.Callback):
@@ -48,26 +39,8 @@ def run(rig, family, strategy, words, **settings):
 
 
 def as_ranks(rig, tmp_path, *what):
-    """Two forks of this process, each one rank."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    children = []
-    for rank in range(2):
-        child = os.fork()
-        if child == 0:
-            try:
-                os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1",
-                               "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}  # fmt: skip
-                done = run(rig, *what, folder="shared", devices=2, strategy_name="ddp_find_unused_parameters_true")
-                torch.save(done, tmp_path / f"rank{rank}.pt")
-                os._exit(0)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-        children.append(child)
-    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
-    return [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    shared = {"folder": "shared", "devices": 2, "strategy_name": "ddp_find_unused_parameters_true"}
+    return in_two_ranks(tmp_path, lambda: run(rig, *what, **shared))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,5 @@
 """A model shared out among two processes under gloo: the numbers, and the checkpoints, of one that is not."""
 
-import os
-import socket
-import traceback
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,18 +9,12 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
 from headstart.backbones.backbone import DepthGroup
-from headstart.backbones.timm import Timm
 from headstart.cli.main import main
 from headstart.training.epochs import Pause, PausedError
 from headstart.training.sharded import FirstStatistics, Sharded, units_of
 from pictures import tiny, write_folder
+from two_ranks import PLAIN, in_two_ranks
 
-VIT = {"embed_dim": 16, "depth": 3, "num_heads": 2, "patch_size": 8, "init_values": 0.1}
-PLAIN = {
-    "cnn": Timm("resnet18", weights="none", size=32, arguments={"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}),
-    "vit": Timm("vit_tiny_patch16_224", weights="none", size=32, arguments=VIT),
-}
-"""Without dropout, whose rng differ by rank."""
 BLOCKS = {"cnn": 4, "vit": 3}
 
 
@@ -57,25 +48,7 @@ def of(fit, whole):
 
 
 def as_ranks(rig, tmp_path, *what, **settings):
-    """Two forks of this process, each one rank."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    children = []
-    for rank in range(2):
-        child = os.fork()
-        if child == 0:
-            try:
-                os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1",
-                               "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}  # fmt: skip
-                torch.save(run(rig, *what, sharded=True, **settings), tmp_path / f"rank{rank}.pt")
-                os._exit(0)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-        children.append(child)
-    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
-    return [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    return in_two_ranks(tmp_path, lambda: run(rig, *what, sharded=True, **settings))
 
 
 def checkpoint(tmp_path, folder, name="last.ckpt"):

@@ -28,10 +28,8 @@ UPDATES = frozenset({"fused", "foreach", "capturable", "differentiable"})
 
 
 def data_module(job: Job) -> "DataModule":
-    from headstart.data.module import (
-        DataModule,
-        ShiftSet,
-    )  # Lightning takes seconds, and who only looks needs none of it
+    # Lightning takes seconds, and who only looks needs none of it
+    from headstart.data.module import DataModule, ShiftSet
 
     source, settings = job.source, job.cfg.trainer
     augmentation = job.parts.augmentation

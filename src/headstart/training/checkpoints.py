@@ -10,6 +10,7 @@ import logging
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,31 +79,27 @@ def resumable(path: Path, run_id: str, module: nn.Module | None = None) -> Path 
     return path
 
 
+@dataclass(frozen=True)
 class FrozenWeights:
-    """Parameters of a module that never train, by each of their names; others of the module are not among them."""
+    """Parameters of a module that never train, by each of their names, and the checksum of what a run begins with."""
 
-    def __init__(self, module: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
+    names: list[str]
+    crc32: int
+
+    @classmethod
+    def of(cls, module: nn.Module, parameters: Iterable[nn.Parameter]) -> "FrozenWeights":
+        """Those among the module's state that are one of `parameters`; of tied ones, all names."""
         frozen = set(map(id, parameters))
-        state = module.state_dict(keep_vars=True)  # which names tied ones each time
-        self.tensors = {name: tensor for name, tensor in state.items() if id(tensor) in frozen}
-        self.names = list(self.tensors)
-        self._checksum: int | None = None
-
-    def settle(self) -> None:
-        """Take note of their checksum and let go of them: where a model is shared out, nobody holds it whole."""
-        if self.tensors:
-            self._checksum = checksum(self.tensors.values())
-        self.tensors = {}
+        state = module.state_dict(keep_vars=True)
+        names = [name for name, tensor in state.items() if id(tensor) in frozen]
+        return cls(names, checksum(state[name] for name in names))
 
     def leave_out(self, checkpoint: dict[str, Any]) -> None:
         """Take them out of a checkpoint, which says so then."""
-        if not self.names:
-            return
-        if self._checksum is None:
-            self._checksum = checksum(self.tensors.values())
-        state, frozen = checkpoint["state_dict"], set(self.names)
-        checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if name not in frozen}
-        checkpoint[LEFT_OUT] = {"names": self.names, "crc32": self._checksum}
+        if self.names:
+            state, frozen = checkpoint["state_dict"], set(self.names)
+            checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if name not in frozen}
+            checkpoint[LEFT_OUT] = {"names": self.names, "crc32": self.crc32}
 
 
 def put_back(checkpoint: dict[str, Any], module: nn.Module) -> None:

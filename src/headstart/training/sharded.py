@@ -40,8 +40,6 @@ class Sharded(ModelParallelStrategy):
         """Share out backbone and head of a `TransferModule`, layer by layer; its rows name the parts from then on."""
         if isinstance(module.backbone, FSDPModule):
             return
-        if module.frozen_weights is not None:
-            module.frozen_weights.settle()
         whole, mesh = list(module.parameters()), self.device_mesh["data_parallel"]
         for parameter in whole:
             parameter.data = parameter.data.contiguous()  # channels-last kernels cannot be shared out

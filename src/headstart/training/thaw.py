@@ -48,7 +48,7 @@ class Thaw(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         never = (row for row in pl_module.rows if not any(phase.trains(*row) for phase in self.plan.phases))
         parameters = [parameter for row in never for parameter in pl_module.rows[row].values()]
-        pl_module.frozen_weights = FrozenWeights(pl_module, parameters)
+        pl_module.frozen_weights = FrozenWeights.of(pl_module, parameters)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         foreseen = self.plan.phase_at(trainer.current_epoch)
