@@ -109,6 +109,47 @@ def test_what_the_plan_never_trains_is_left_out_and_comes_back(rig, family, stra
     assert all(torch.equal(tensor, after.state()[name]) for name, tensor in whole.state().items())
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+def test_what_is_left_out_is_the_same_in_every_precision(rig, precision):
+    """Doubles are widened after a run's setup, and before what is kept is put back into the model that trained."""
+    words = ("vit", "partial", "strategy.last_k=1")
+    whole = rig(*words, folder="whole", precision=precision).fit()
+    with pytest.raises(InterruptedError):
+        rig(*words, folder="cut", precision=precision, callbacks=[Cut(2)]).fit()
+    after = rig(*words, folder="cut", precision=precision)
+    assert resumable(after.folder / "last.ckpt", "", after.module) is not None
+    assert read_checkpoint(after.folder / "last.ckpt")["left_out"]["names"]
+    same(whole, after.fit())
+    for run in (whole, after):
+        load_weights(run.module, run.folder / "best.ckpt")
+    assert all(torch.equal(tensor, after.state()[name]) for name, tensor in whole.state().items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "strategy", "words"),
+    [
+        ("cnn", "fine_tune", ()),
+        ("cnn", "lp_ft", ("strategy.average=wise_ft",)),
+        ("cnn", "fine_tune", ("strategy.average=ema",)),
+        ("cnn", "fine_tune", ("strategy.sam=0.05",)),
+        ("cnn", "l2_sp", ()),
+        ("cnn", "delta", ()),
+        ("cnn", "stochnorm", ()),
+        ("cnn", "surgical_auto", ()),
+        ("cnn", "partial", ("unfreeze=on_plateau", "unfreeze.patience=1", "unfreeze.restore_best=true")),
+        ("vit", "lora", ()),
+        ("vit", "gradual_unfreeze", ()),
+    ],
+)
+def test_a_run_in_double_precision_goes_on_with_the_same_bits(rig, family, strategy, words):
+    """Weights are widened before a checkpoint is loaded, so that it loses no digit of theirs."""
+    whole = rig(family, strategy, *words, folder="whole", max_epochs=5, precision="64-true").fit()
+    with pytest.raises(InterruptedError):
+        rig(family, strategy, *words, folder="cut", max_epochs=5, precision="64-true", callbacks=[Cut(2)]).fit()
+    same(whole, rig(family, strategy, *words, folder="cut", max_epochs=5, precision="64-true").fit())
+
+
 def test_weights_that_were_left_out_and_have_changed_since_are_noticed(rig, caplog: pytest.LogCaptureFixture):
     run = rig("vit", "lora", max_epochs=1).fit()
     last, name = run.folder / "last.ckpt", "backbone.model.patch_embed.proj.weight"

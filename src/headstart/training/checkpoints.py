@@ -129,10 +129,14 @@ def write_whole(path: Path, checkpoint: Mapping[str, Any], module: nn.Module, ru
 
 
 def checksum(tensors: Iterable[Tensor]) -> int:
-    """CRC-32 of the bytes of some tensors, one after the other; of those that devices share, which all ask, whole."""
+    """CRC-32 of the bytes of some tensors, one after the other; of those that devices share, which all ask, whole.
+
+    Doubles count as the single precision that they come from: `trainer.precision=64-true` widens weights on the way.
+    """
     found = 0
     for tensor in tensors:
         own: Any = tensor.detach()
         whole: Tensor = own.full_tensor() if hasattr(own, "full_tensor") else own
+        whole = whole.float() if whole.dtype == torch.float64 else whole
         found = zlib.crc32(whole.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, found)
     return found

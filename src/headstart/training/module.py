@@ -142,6 +142,8 @@ class TransferModule(pl.LightningModule):
             shard(self)
 
     def setup(self, stage: str) -> None:
+        # Lightning widens weights for trainer.precision=64-true once it has loaded a checkpoint, which narrows that one
+        self.trainer.precision_plugin.convert_module(self)
         if self.regularizer is not None:  # before a checkpoint is loaded: a resumed run is pulled to the same start
             weights = [(row, p) for row, named in self.rows.items() if row[1] == "weight" for p in named.values()]
             self.regularizer.start(
