@@ -6,8 +6,8 @@ from typing import Any
 
 from headstart import notes
 
-KEPT = 16
-"""Of each kind, the latest that are kept."""
+KEPT = 256
+"""Of each kind, the latest that are kept; fewer of what is large."""
 
 
 class Findings:
@@ -18,20 +18,20 @@ class Findings:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, str], tuple[Any, list[str]]] = {}
+        self._kept: dict[str, dict[str, tuple[Any, list[str]]]] = {}
 
     def get(self, what: str, key: str, make: Callable[[], Any], kept: int = KEPT) -> Any:
         """What `make` gave the last time for this key; only the latest few of each kind are kept."""
-        if (what, key) in self._kept:
-            value, said = self._kept[what, key]
+        alike = self._kept.setdefault(what, {})
+        if key in alike:
+            value, said = alike[key]
             notes.say_again(said)
             return value
         with notes.listening() as heard:
-            alike = [entry for entry in self._kept if entry[0] == what]
-            for old in alike[: max(0, len(alike) - kept + 1)]:
-                del self._kept[old]
+            while len(alike) >= kept:  # before: there may be no room for both
+                del alike[next(iter(alike))]
             value = make()
-        self._kept[what, key] = value, heard.messages
+        alike[key] = value, heard.messages
         return value
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -115,7 +115,8 @@ class Job(Draft):
         shifts = {name: shift.contents for name, shift in source.shifts.items() if not source.paired_shifts}
         known = {name: copied for name, copied in shifts.items() if copied is not None}
         key = key_of(self.identity["data"], self.identity["shifts"], self.split.sha256)
-        return self.findings.get("duplicates", key, lambda: find_duplicates(contents, source.cells, self.split, known))
+        found = partial(find_duplicates, contents, source.cells, self.split, known)
+        return self.findings.get("duplicates", key, found, kept=16)
 
     @property
     def examples(self) -> Examples:

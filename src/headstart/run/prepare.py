@@ -55,6 +55,9 @@ from headstart.system.memory import uncollected
 from headstart.training.device import check_precision
 from headstart.training.memory import note_many
 
+MOST_PLACES = 2**26
+"""In all splits that are kept: as many seeds as a comparison may have of little data, 64 of a million examples."""
+
 
 def prepare(cfg: DictConfig, here: bool = True, findings: Findings | None = None, try_optimizer: bool = True) -> Job:
     """Bind and check a composed config; nothing is written and nothing trained.
@@ -215,7 +218,7 @@ def _checked_source(source: Source, node: Mapping[str, Any], task: Any, findings
         check_columns(source)
         return source
 
-    return findings.get("source", key_of(node, task, dict(source.asked), source.parts_column), check)
+    return findings.get("source", key_of(node, task, dict(source.asked), source.parts_column), check, kept=16)
 
 
 def _checked_weights(factory: BackboneFactory, node: Any, pretrained: bool, findings: Findings) -> dict[str, Any]:
@@ -233,4 +236,4 @@ def _split(source: Source, plain: Mapping[str, Any], parts: Parts, findings: Fin
         return parts.split.split(pool_of(source, parts.split, parts.task), seed, source.columns)
 
     known = key_of(source.fingerprint, columns_identity(source), plain["split"], plain["task"], seed)
-    return findings.get("split", known, divide, kept=64)
+    return findings.get("split", known, divide, kept=max(64, MOST_PLACES // len(source.labels)))
