@@ -13,6 +13,7 @@ from headstart.record.environment import environment, git
 from headstart.record.recorder import Recorder
 from headstart.record.result import DataRecord
 from headstart.record.writing import write_bytes, write_json
+from headstart.run.findings import key_of
 from headstart.run.job import Job
 from headstart.run.pools import record_of
 from headstart.strategies import drawing
@@ -34,11 +35,11 @@ def begin_record(job: Job, directory: RunDirectory, heard: notes.Notes, share: f
         note = "Trained together with other runs; the log is in the first one's directory.\n"
         write_bytes(directory.log, note.encode())
     write_bytes(directory.config, recorded.dumped(job.cfg).encode())
-    write_json(directory.plan, job.plan.to_dict())
-    write_bytes(
-        directory.drawing,
-        drawing.svg(job.plan, job.parts.scheduler, job.parts.rate).encode(),
-    )
+    plan, schedule, rate = job.plan.to_dict(), job.parts.scheduler, job.parts.rate
+    write_json(directory.plan, plan)
+    same = key_of(plan, type(schedule), vars(schedule), rate)  # of the many runs of a comparison
+    picture = job.findings.get("drawing", same, lambda: drawing.svg(job.plan, schedule, rate).encode())
+    write_bytes(directory.drawing, picture)
     source = job.source
     base = {
         "run_id": job.run_id,
