@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
@@ -21,6 +22,7 @@ from headstart.record.directory import RunDirectory
 from headstart.record.recorder import PeakMemory, Recorder
 from headstart.record.result import PhaseRecord, Result, Selection, Weights
 from headstart.record.writing import write_bytes
+from headstart.run.findings import key_of
 from headstart.run.job import Job
 from headstart.run.parts import shifted_indices
 from headstart.strategies.plan import Plan
@@ -282,10 +284,12 @@ def keep_model_files(job: Job, directory: RunDirectory) -> None:
 def _hardest(job: Job, test: Scored) -> list[tuple[dict[str, Any], bytes | str | None]]:
     """The test examples that were predicted worst, each with what a person can look at."""
     targets, names, found = torch.from_numpy(test.targets), job.targets.names, []
+    data = key_of(job.identity["data"], job.reading.description)  # many runs of a comparison find the same ones hard
     order = np.argsort(-job.task.hardness(test.outputs, targets), kind="stable")
     for place in order[:NUM_HARDEST].tolist():
         facts = {"id": test.ids[place], **job.task.described(test.outputs, targets, place, names)}
-        found.append((facts, job.examples.preview(int(test.index[place]))))
+        preview = partial(job.examples.preview, int(test.index[place]))
+        found.append((facts, job.findings.get("preview", f"{test.index[place]} of {data}", preview)))
     return found
 
 
