@@ -28,9 +28,9 @@ class Cut(pl.Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if (trainer.current_epoch, batch_idx) == (self.epoch, self.batch):
-            if self.by:
+            if isinstance(self.by, int):
                 os.kill(os.getpid(), self.by)
-            raise InterruptedError
+            raise KeyboardInterrupt if self.by is KeyboardInterrupt else InterruptedError
 
 
 def same(one, other):

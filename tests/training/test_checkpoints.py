@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,15 @@ def test_a_run_in_double_precision_goes_on_with_the_same_bits(rig, family, strat
     with pytest.raises(InterruptedError):
         rig(family, strategy, *words, folder="cut", max_epochs=5, precision="64-true", callbacks=[Cut(2)]).fit()
     same(whole, rig(family, strategy, *words, folder="cut", max_epochs=5, precision="64-true").fit())
+
+
+def test_an_optimizers_state_in_double_precision_goes_on_with_the_same_bits(rig):
+    """NAdam keeps a product in single precision beside weights in doubles."""
+    settings = {"optimizer": partial(torch.optim.NAdam, lr=1e-2), "precision": "64-true", "max_epochs": 3}
+    whole = rig(**settings, folder="whole").fit()
+    with pytest.raises(InterruptedError):
+        rig(**settings, folder="cut", callbacks=[Cut(1)]).fit()
+    same(whole, rig(**settings, folder="cut").fit())
 
 
 def test_weights_that_were_left_out_and_have_changed_since_are_noticed(rig, caplog: pytest.LogCaptureFixture):

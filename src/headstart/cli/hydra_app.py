@@ -99,7 +99,7 @@ class Application(Hydra):
         job = self.job = prepare(job_config(cfg), findings=findings())
         check_no_links(Path(cfg.hydra.run.dir))
         retry = bool(OmegaConf.select(cfg, "hydra.sweeper.retry_failed"))
-        outcome = _outcome_before(RunDirectory(Path(cfg.hydra.run.dir)), job.run_id, retry)
+        outcome = _outcome_before(RunDirectory(Path(cfg.hydra.run.dir)), job, retry)
         if outcome is not None:
             done = JobReturn()
             done.status, done.return_value = hydra_utils.JobStatus.COMPLETED, outcome
@@ -346,23 +346,24 @@ def findings() -> "Findings":
     return Findings()
 
 
-def _outcome_before(directory: RunDirectory, run_id: str, retry: bool) -> bool | None:
+def _outcome_before(directory: RunDirectory, job: "Job", retry: bool) -> bool | None:
     """Whether this very run was completed before or failed, having said so; `None` if it is to be done (again).
 
     Raises:
         InputError: if another run was done there; it is never written over.
     """
     try:
-        done = result.checked(directory, run_id)
+        done = result.checked(directory, job.run_id)
     except result.OtherRunError as error:
         raise InputError(
-            f"hydra.run.dir must be free for run {run_id}, but in {directory.path} {error}. Name another."
+            f"hydra.run.dir must be free for run {job.run_id}, but in {directory.path} {error}. Name another."
         ) from None
     except DamagedError:
         return None  # it is done again, and what is there set aside
     if done is None:
         return None
     if done.is_completed:
+        directory.finish(job.cfg.trainer.keep_checkpoint)
         name = f"test/{done.score}"
         score = f" ({shown(name, done.metrics[name])})" if name in done.metrics else ""
         print(f"Already completed, nothing to do: {directory.path}{score}.")

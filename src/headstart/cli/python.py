@@ -69,6 +69,8 @@ def train(*overrides: str, retry_failed: bool = False) -> TrainedRun:
         check_no_links(place)
         directory = RunDirectory(place)
         before = result.read(directory, job.run_id)
+        if before is not None and before.is_completed:
+            directory.finish(job.cfg.trainer.keep_checkpoint)
         if before is not None and (before.is_completed or not retry_failed):
             return TrainedRun(place, before)
         if result.read(directory) is not None and before is None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from headstart.system.lock import Lock
+from headstart.system.places import closed
 from headstart.system.process import DRAFT, is_left
 
 CONFIG, RESULT, HISTORY, PLAN = "config.yaml", "result.json", "history.csv", "plan.json"
@@ -189,6 +191,14 @@ class RunDirectory:
         if self.final.is_file():  # only now: a run that is resumed needs its best weights as they were trained
             self.final.replace(self.best)
         self.last.unlink(missing_ok=True)
+
+    def finish(self, keep_checkpoint: bool) -> None:
+        """Do what the worker of a completed run did not come to if it was killed at the very end."""
+        if self.is_left_untidy and not closed(self.path):
+            with Lock(self.lock, wait=False) as lock:
+                if lock.held:
+                    self.remove_drafts()
+                    self.tidy(keep_checkpoint)
 
     def next_rerun(self) -> Path:
         """The first of `reruns/1`, `reruns/2`, … that is not there."""

@@ -38,6 +38,8 @@ class Recorder:
     ) -> None:
         self.directory, self.base, self.notes, self.share = directory, dict(base), notes, share
         self.started, self.began = now(), time.perf_counter()
+        self.earlier = 0.0
+        """Seconds of what a run found done when it went on."""
         self.history = History(directory.history)
         self.mirror = Mirror(tracker)
         config = {**self.base["settings"], "choices": self.base["choices"]}
@@ -46,8 +48,8 @@ class Recorder:
 
     @property
     def seconds(self) -> float:
-        """Time since the run began; its share, where several are done together."""
-        return self.share * (time.perf_counter() - self.began)
+        """Time since the run began, and of what it found done; its share, where several are done together."""
+        return self.earlier + self.share * (time.perf_counter() - self.began)
 
     @property
     def _time(self) -> dict[str, float]:

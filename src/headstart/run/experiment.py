@@ -88,6 +88,8 @@ class Fit:
     device: torch.device
     is_paused: bool = False
     """Whether it was left before its end, to go on from there."""
+    earlier: float = 0.0
+    """Seconds of the epochs that it found done when it went on."""
     average: Ema | Start | None = None
     """What averaged its weights, or what they are yet to be mixed with."""
 
@@ -133,10 +135,11 @@ def train_model(job: Job, record: Recorder, until: int | None = None) -> Result:
     progress = Progress(title(job), job.cfg.trainer.max_epochs, note, shown_of_epochs(job))
     with other_ranks(directory.path, job.cfg.trainer.devices, job.run_id):
         fit = _fit(job, directory, record.row, progress, until)
+    record.earlier = fit.earlier
     backbone, head = fit.module.backbone, fit.module.head
     reached = 1 + max(row["phase"] for row in fit.rows)
     cost: dict[str, Any] = {
-        "train_seconds": fit.seconds,
+        "train_seconds": fit.seconds + fit.earlier,
         "feature_seconds": fit.feature_seconds,
         "train_flops": fit.flops,
         "feature_flops": fit.feature_flops,
@@ -227,7 +230,8 @@ def _fit(
     ema = moving_average(job, module, rows)
     start = Start(module, thaw) if job.strategy.average == "wise_ft" else None
     callbacks: list[Any] = [] if until is None else [Pause(until)]
-    callbacks += [thaw, PlateauThaw(thaw, directory.plateau, job.run_id, ema), rows, flops, *relative]
+    plateau = PlateauThaw(thaw, directory.plateau, job.run_id, ema)
+    callbacks += [thaw, plateau, rows, flops, *relative]
     callbacks += filter(None, [ema, start])
     callbacks += keepers(directory.best, directory.last, rows, settings.monitor, ema)
     if settings.patience is not None:
@@ -241,12 +245,15 @@ def _fit(
     flops.total += weigh_channels(job, backbone, frozen, device) + relate(job, backbone, frozen)
     with interruptible():
         try:
-            trainer.fit(module, data, ckpt_path=resumable(directory.last, job.run_id, module), weights_only=True)
+            goes_on = resumable(
+                directory.last, job.run_id, module, lambda states: [directory.best, *plateau.needs(states)]
+            )
+            trainer.fit(module, data, ckpt_path=goes_on, weights_only=True)
         except PausedError:
             is_paused = True
     seconds = time.perf_counter() - began
     took = (flops.total, seconds, frozen.flops, frozen.seconds, memory.read())
-    return Fit(module, rows.rows, *took, device, is_paused, ema or start)
+    return Fit(module, rows.rows, *took, device, is_paused, rows.earlier, ema or start)
 
 
 def _module(job: Job) -> TransferModule:

@@ -206,7 +206,7 @@ def record_trial(
     earlier = before.cost if before is not None and before.status == "stopped" else {}
     took = {"total_seconds": record.seconds, **cost}
     for name in ("total_seconds", "train_seconds"):
-        took[name] += earlier.get(name) or 0.0
+        took[name] += max(0.0, (earlier.get(name) or 0.0) - record.earlier)
     cost = {**took, "epochs": len(rows)}
     metrics = {**{name: best[name] for name in job.history}, "best_epoch": best["epoch"]}
     return record.untested(status, metrics, cost, **_circumstances(job, rows, weights, kept))

@@ -141,12 +141,7 @@ class Ledger:
 
     def tidy(self, entry: ListedRun) -> None:
         """Remove what the worker of a completed run left if it was killed at the very end."""
-        directory = self.run(entry.run_id)
-        if directory.is_left_untidy:
-            with self.locked(entry.run_id) as lock:
-                if lock.held:
-                    directory.remove_drafts()
-                    directory.tidy(bool(entry.settings.get("trainer.keep_checkpoint", True)))
+        self.run(entry.run_id).finish(bool(entry.settings.get("trainer.keep_checkpoint", True)))
 
     def give_up(self, entry: ListedRun, message: str) -> None:
         """Record a run as failed that could not do so itself."""

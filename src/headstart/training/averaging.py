@@ -82,10 +82,11 @@ class Ema(pl.Callback, AsTrained):
         self._swap = ExitStack()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"mean": self.mean, "step": self.step, "before": self.before}
+        return {name: getattr(self, name) for name in ("mean", "step", "before", "num_measured")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.mean, self.step, self.before = (state_dict[name] for name in ("mean", "step", "before"))
+        for name, value in state_dict.items():
+            setattr(self, name, value)
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         # before a checkpoint is loaded: what norms came with is the same in a run that goes on

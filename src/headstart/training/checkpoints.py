@@ -9,7 +9,7 @@ named, with a checksum of its bits; once training has ended, the best weights ar
 import logging
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,10 +60,16 @@ def read_checkpoint(path: Path, run_id: str | None = None) -> dict[str, Any]:
     return checkpoint
 
 
-def resumable(path: Path, run_id: str, module: nn.Module | None = None) -> Path | None:
+def resumable(
+    path: Path,
+    run_id: str,
+    module: nn.Module | None = None,
+    needs: Callable[[Mapping[str, Any]], Iterable[Path]] = lambda states: (),
+) -> Path | None:
     """`path` if training can go on from it; else `None`, and what lies there is set aside as `NAME.unusable`.
 
-    `module` is the run's as it begins, for what a checkpoint leaves out.
+    `module` is the run's as it begins, for what a checkpoint leaves out; `needs` tells, by the states of callbacks,
+    which other checkpoints must be there and whole.
     """
     if not path.is_file():
         return None
@@ -71,10 +77,14 @@ def resumable(path: Path, run_id: str, module: nn.Module | None = None) -> Path 
         checkpoint = read_checkpoint(path, run_id)
         if module is not None:
             put_back(checkpoint, module)
+        for other in needs(checkpoint.get("callbacks", {})):
+            if not other.is_file():
+                raise DamagedCheckpointError(f"{other} cannot be used: it is not there")
+            read_checkpoint(other, run_id)
     except DamagedCheckpointError as error:
         aside = path.with_name(f"{path.name}.unusable")
         path.replace(aside)
-        log.warning("%s. It is set aside as %s, and training starts anew.", error, aside.name)
+        log.warning("%s. %s is set aside as %s, and training starts anew.", error, path.name, aside.name)
         return None
     return path
 
@@ -126,6 +136,28 @@ def write_whole(path: Path, checkpoint: Mapping[str, Any], module: nn.Module, ru
     if LEFT_OUT in checkpoint:
         rest = {name: value for name, value in checkpoint.items() if name != LEFT_OUT}
         write_checkpoint(path, {**rest, "state_dict": module.state_dict()}, run_id)
+
+
+def keep_precision(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Have an optimizer's state loaded as it was saved. torch brings all of it to the precision of the weights, so that
+    with `trainer.precision=64-true` NAdam's product of momenta would go on in another one than it began in."""
+    saved: dict[Any, Mapping[str, Any]] = {}
+
+    def note(_: torch.optim.Optimizer, state_dict: Mapping[str, Any]) -> None:
+        saved.update(state_dict["state"])
+
+    def restore(loaded: torch.optim.Optimizer) -> None:
+        parameters = [parameter for group in loaded.param_groups for parameter in group["params"]]
+        for place, parameter in enumerate(parameters):
+            state = loaded.state.get(parameter, {})
+            for name, value in saved.get(place, {}).items():
+                if isinstance(value, Tensor) and isinstance(state.get(name), Tensor):
+                    state[name] = value.to(state[name].device) if value.dtype != state[name].dtype else state[name]
+        saved.clear()
+
+    optimizer.register_load_state_dict_pre_hook(note)
+    optimizer.register_load_state_dict_post_hook(restore)
+    return optimizer
 
 
 def checksum(tensors: Iterable[Tensor]) -> int:

@@ -4,6 +4,7 @@ training, and floating-point work."""
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,15 @@ class EpochRows(pl.Callback):
         self.thaw, self.on_row, self.progress = thaw, on_row, progress
         self.rows: list[Row] = []
         self.began = 0.0
+        self.earlier = 0.0
+        """Seconds of the epochs that were there, where a run goes on."""
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
+        self.earlier = sum(float(row["seconds"]) for row in self.rows)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
@@ -91,6 +95,13 @@ class PlateauThaw(pl.Callback):
     ) -> None:
         self.thaw, self.best, self.run_id, self.judged = thaw, best, run_id, judged or AsTrained()
         self.restore = False
+
+    def needs(self, states: Mapping[str, Any]) -> list[Path]:
+        """What a run needs of those files that goes on from these states of callbacks."""
+        thaw = states[self.thaw.state_key]
+        until = self.thaw.plan.phases[thaw["phase"]].until
+        has_best = until is not None and until.restore_best and thaw["best"] > -inf
+        return [self.best(thaw["phase"])] if has_best else []
 
     def state_dict(self) -> dict[str, Any]:
         return {"restore": self.restore}

@@ -16,7 +16,7 @@ from headstart.strategies.plan import HEAD, FrozenNorm, Row
 from headstart.strategies.regularizers import MapPair, Regularizer
 from headstart.tasks.task import Task
 from headstart.training.activations import Kept
-from headstart.training.checkpoints import FrozenWeights, put_back
+from headstart.training.checkpoints import FrozenWeights, keep_precision, put_back
 from headstart.training.compiled import compiled, eager
 from headstart.training.epoch_metrics import Mean, Outputs
 from headstart.training.feature_maps import StartingMaps
@@ -233,17 +233,16 @@ class TransferModule(pl.LightningModule):
         for row, named in self.rows.items():
             for parameter in named.values():
                 groups.setdefault((row, row[1] in self.decayed and parameter.ndim > 1), []).append(parameter)
-        return self.optimizer(
-            [
-                {
-                    "params": parameters,
-                    "row": row,
-                    "base_lr": float(base["lr"]),
-                    **({"weight_decay": decay if is_decayed else 0.0} if "weight_decay" in base else {}),
-                }
-                for (row, is_decayed), parameters in groups.items()
-            ]
-        )
+        made = [
+            {
+                "params": parameters,
+                "row": row,
+                "base_lr": float(base["lr"]),
+                **({"weight_decay": decay if is_decayed else 0.0} if "weight_decay" in base else {}),
+            }
+            for (row, is_decayed), parameters in groups.items()
+        ]
+        return keep_precision(self.optimizer(made))
 
     def _mix(self, inputs: Mapping[str, Tensor], labels: Tensor, batch_idx: int) -> tuple[Mapping[str, Tensor], Tensor]:
         assert self.augmentation is not None
