@@ -4,7 +4,8 @@
     python scripts/judge_advice.py --write           also src/headstart/advice/rule.json
 
 Reads `scripts/comparisons/` (see `record_comparisons.py`). Whatever is fitted is fitted on the other data sets alone
-(all sizes of a data set are left out together), so that advice is judged on data that it knows nothing of. Which of the
+(all sizes of a data set, and other labels of the same examples, are left out together), so that advice is judged on
+data that it knows nothing of. Which of the
 ways of advising is gone by is chosen in the same manner: `advice` in the table goes, on each data set, by the way that
 lost least on the others. How much of a regret is luck: see `luck.py`.
 """
@@ -19,10 +20,11 @@ from statistics import fmean
 
 import luck
 import numpy as np
+from record_comparisons import PROBLEMS
 
 from headstart.advice import order
 from headstart.advice.order import FORETOLD, LARGEST, LARGEST_OF_EQUALS, WEIGHED, Looked, Order, Prior
-from headstart.advice.rule import FILE, PROBE, Rule, fitted
+from headstart.advice.rule import FILE, PROBE, Recorded, Rule, fitted
 from headstart.record.writing import write_json
 from headstart.report.statistics import t_interval
 
@@ -50,6 +52,14 @@ class Comparison:
     """The probe's cross-validated scores `(K,)` by backbone."""
     runs: np.ndarray
     """`(K, S)`, by option, in the order of `scores`, and seed; not a number where there is none."""
+
+    @property
+    def modality(self) -> str:
+        return PROBLEMS[self.problem].modality
+
+    @property
+    def source(self) -> str:
+        return PROBLEMS[self.problem].source
 
     @property
     def per_class(self) -> float:
@@ -103,14 +113,16 @@ def _rows(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def rule_of(comparisons: Sequence[Comparison], shrinkage: float = 1.0) -> Rule:
+def rule_of(comparisons: Sequence[Comparison], shrinkage: float = 1.0, by_modality: bool = True) -> Rule:
     """Gains over the probe as those comparisons have them, and how far their backbones were apart."""
-    points: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+    points: dict[str, list[Recorded]] = defaultdict(list)
     for one in comparisons:
+        modality = one.modality if by_modality else ""
         for (backbone, contender), score in one.scores.items():
             if contender != PROBE:
                 gain = score - one.scores[backbone, PROBE]
-                points[contender].append((one.per_class, one.measured[backbone]["foretold"], gain))
+                before = one.per_class, one.measured[backbone]["foretold"], modality
+                points[contender].append(Recorded(*before, gain))
     prior = order.fitted([_by_backbone(one) for one in comparisons])
     fits = {name: fitted(known, shrinkage) for name, known in sorted(points.items())}
     return Rule(fits, Order(prior=prior), {})
@@ -136,7 +148,7 @@ def foretold(one: Comparison, rule: Rule) -> dict[OptionKey, Told]:
     found = {}
     for backbone, contender in one.scores:
         known = one.measured[backbone]
-        gain = rule.gain(contender, one.per_class, known["foretold"])
+        gain = rule.gain(contender, one.per_class, known["foretold"], one.modality)
         assert gain is not None
         below = np.hypot(known["foretold"] - known["low"], gain.mean - gain.low)
         above = np.hypot(known["high"] - known["foretold"], gain.high - gain.mean)
@@ -156,12 +168,14 @@ class ByRule:
     shrinkage: float = 1.0
     first: str | None = None
     backbones: str = FORETOLD
+    by_modality: bool = False
+    """Whether gains on pictures, texts and sounds may differ."""
 
     def __call__(self, one: Comparison, others: Sequence[Comparison]) -> Mapping[OptionKey, float]:
-        rule = known_rule(others, self.shrinkage)
+        rule = known_rule(others, self.shrinkage, self.by_modality)
         gains = {}
         for key in one.scores:
-            gain = rule.gain(key[1], one.per_class, one.measured[key[0]]["foretold"])
+            gain = rule.gain(key[1], one.per_class, one.measured[key[0]]["foretold"], one.modality)
             assert gain is not None
             gains[key] = gain
         return self.order(rule).values(one.looked, gains)
@@ -170,14 +184,14 @@ class ByRule:
         return Order(self.first, self.backbones, rule.order.prior)
 
 
-_RULES: dict[tuple[frozenset[tuple[str, int]], float], Rule] = {}
+_RULES: dict[tuple[frozenset[tuple[str, int]], float, bool], Rule] = {}
 
 
-def known_rule(others: Sequence[Comparison], shrinkage: float) -> Rule:
+def known_rule(others: Sequence[Comparison], shrinkage: float, by_modality: bool) -> Rule:
     """Fitted once for each set of comparisons."""
-    key = frozenset((one.problem, one.size) for one in others), shrinkage
+    key = frozenset((one.problem, one.size) for one in others), shrinkage, by_modality
     if key not in _RULES:
-        _RULES[key] = rule_of(others, shrinkage)
+        _RULES[key] = rule_of(others, shrinkage, by_modality)
     return _RULES[key]
 
 
@@ -201,6 +215,14 @@ WAYS: Mapping[str, ByRule] = {
     "backbones weighed, lora first": ByRule(first="lora", backbones=WEIGHED),
     "lora first, the largest that is not told to be worse": ByRule(first="lora", backbones=LARGEST_OF_EQUALS),
     "lora first, the largest": ByRule(first="lora", backbones=LARGEST),
+    "gains by modality": ByRule(by_modality=True),
+    "gains by modality, lora first": ByRule(first="lora", by_modality=True),
+    "gains by modality, the largest that is not told to be worse": ByRule(
+        backbones=LARGEST_OF_EQUALS, by_modality=True
+    ),
+    "gains by modality, lora first, the largest that is not told to be worse": ByRule(
+        first="lora", backbones=LARGEST_OF_EQUALS, by_modality=True
+    ),
 }
 """Those that were tried."""
 
@@ -268,8 +290,8 @@ def regrets(adviser: Adviser, comparisons: Sequence[Comparison]) -> list[float]:
 
 
 def apart_from(one: Comparison, comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Those of other data sets."""
-    return [other for other in comparisons if other.problem != one.problem]
+    """Those of other examples."""
+    return [other for other in comparisons if other.source != one.source]
 
 
 def by_chance(comparisons: Sequence[Comparison]) -> Verdict:
@@ -280,11 +302,11 @@ def by_chance(comparisons: Sequence[Comparison]) -> Verdict:
     return Verdict(0.0, fmean(means), max(means), within, means)
 
 
-def coverage(comparisons: Sequence[Comparison], shrinkage: float) -> tuple[float, float]:
+def coverage(comparisons: Sequence[Comparison], shrinkage: float, by_modality: bool) -> tuple[float, float]:
     """Shares of runs of probes, and of all options, whose score lies in the interval that was foretold."""
     hits: dict[bool, list[bool]] = {True: [], False: []}
     for one in comparisons:
-        rule = known_rule(apart_from(one, comparisons), shrinkage)
+        rule = known_rule(apart_from(one, comparisons), shrinkage, by_modality)
         for (key, told), runs in zip(foretold(one, rule).items(), one.runs, strict=True):
             hits[key[1] == PROBE] += [bool(told.low <= score <= told.high) for score in runs[np.isfinite(runs)]]
     return fmean(hits[True]), fmean([*hits[True], *hits[False]])
@@ -322,8 +344,8 @@ def main() -> None:
     print(f"\n{apart('advice', rival, comparisons, verdicts)}")
     print(f"\nThe way that advice goes by from now on: {best_way(comparisons)}, of {len(WAYS)} that were tried")
     shares = [sum(known["seconds"] for known in one.measured.values()) / one.seconds for one in comparisons]
-    for name, shrinkage in (("fitted", 1.0), ("mean", FLAT)):
-        probes, everything = coverage(comparisons, shrinkage)
+    for name, *how in (("fitted", 1.0, False), ("by modality", 1.0, True), ("mean", FLAT, False)):
+        probes, everything = coverage(comparisons, *how)
         print(f"\nCoverage, gains {name}: {probes:.0%} of probes' runs, {everything:.0%} of all runs")
     print(
         f"\nCost of neighbours, probes and scores: {np.median(shares):.1%} of the comparison's training seconds on one "
@@ -383,7 +405,7 @@ def write(comparisons: Sequence[Comparison], verdicts: Mapping[str, Verdict]) ->
     """What advice goes by: the way that lost least, fitted on all."""
     name, rival = best_way(comparisons), best_rival(verdicts)
     way, verdict = WAYS[name], verdicts["advice"]
-    rule = rule_of(comparisons, way.shrinkage)
+    rule = rule_of(comparisons, way.shrinkage, way.by_modality)
     fits = {name: {"weights": [round(w, 5) for w in fit.weights], "spread": round(fit.spread, 5), "num": fit.num}
             for name, fit in rule.fits.items()}  # fmt: skip
     prior = {key: round(value, 5) for key, value in asdict(rule.order.prior or Prior(0, 0, 0, 0)).items()}

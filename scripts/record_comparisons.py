@@ -64,6 +64,15 @@ class Problem:
     """Of which `MOST_ROWS` rows are taken, spread evenly."""
     sizes: Sequence[int] = SIZES
 
+    @property
+    def modality(self) -> str:
+        return {PICTURES: "vision", SOUNDS: "audio", TEXTS: "text"}[tuple(self.backbones)]
+
+    @property
+    def source(self) -> str:
+        """What its examples come from: several data sets may be about the same things."""
+        return self.table or self.settings[0].removesuffix("_names")
+
 
 def _texts(table: str, text: str, label: str, *more: str, sizes: Sequence[int] = SIZES) -> Problem:
     words = ["data=text_csv", "data.path={table}", f"data.text_column={text}", f"data.label_column={label}"]
@@ -100,7 +109,7 @@ PROBLEMS: Mapping[str, Problem] = {
             "split.group_column=prompt",
         ],
         "spoken_prompts/prompts.csv",
-        (5,),
+        (5, 20),
     ),
     "drums": Problem(
         SOUNDS,

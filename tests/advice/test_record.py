@@ -35,7 +35,7 @@ def test_no_comparison_is_judged_by_a_rule_that_saw_its_data(judged):
     seen = []
 
     def spy(one, others):
-        seen.append(all(other.problem != one.problem for other in others))
+        seen.append(all(other.source != one.source for other in others))
         return dict.fromkeys(one.scores, 0.0)
 
     judged.regrets(spy, comparisons)
@@ -44,17 +44,18 @@ def test_no_comparison_is_judged_by_a_rule_that_saw_its_data(judged):
 
 
 def test_the_way_for_a_data_set_is_chosen_on_the_others(judged, monkeypatch):
-    """On the one where a way is best by far it does not speak for itself."""
+    """On the one where a way is best by far it does not speak for itself, nor do other labels of its examples."""
     comparisons, asked = judged.read(), []
     real = judged.best_way
 
     def spy(others):
-        asked.append({one.problem for one in others})
+        asked.append({one.source for one in others})
         return real(others)
 
     monkeypatch.setattr(judged, "best_way", spy)
     judged.regrets(judged.chosen, comparisons)
-    assert asked == [{other.problem for other in comparisons} - {one.problem} for one in comparisons]
+    assert asked == [{other.source for other in comparisons} - {one.source} for one in comparisons]
+    assert len({one.source for one in comparisons}) < len({one.problem for one in comparisons})
 
 
 def test_ways_that_are_judged_are_those_that_the_program_has(judged):
@@ -62,14 +63,16 @@ def test_ways_that_are_judged_are_those_that_the_program_has(judged):
     comparisons, known = judged.read(), rule.read()
     way = judged.WAYS[known.record["way"]]
     assert (known.order.first, known.order.backbones) == (way.first, way.backbones)
-    fitted = judged.rule_of(comparisons, way.shrinkage).order.prior
-    assert known.order.prior.slope == pytest.approx(fitted.slope, abs=1e-5)
+    fitted = judged.rule_of(comparisons, way.shrinkage, way.by_modality)
+    assert known.order.prior.slope == pytest.approx(fitted.order.prior.slope, abs=1e-5)
+    given = 20, 0.5, "text"
+    assert known.gain("lora", *given).mean == pytest.approx(fitted.gain("lora", *given).mean, abs=1e-4)
 
 
 def test_regret_and_chance_are_as_counted_by_hand(judged):
     measured = {"a": {"num_train": 40.0, "num_classes": 8.0, "num_parameters": 1.0}}
     scores, runs = {("a", "probe"): 0.5, ("a", "lora"): 0.62}, np.array([[0.5], [0.62]])
-    one = judged.Comparison("p", 5, scores, 1.0, measured, {"a": np.zeros(5)}, runs)
+    one = judged.Comparison("emoji", 5, scores, 1.0, measured, {"a": np.zeros(5)}, runs)
     assert one.regret(("a", "probe")) == pytest.approx(12)
     assert one.regret(("a", "lora")) == 0
     assert judged.by_chance([one]).regret == pytest.approx(6)

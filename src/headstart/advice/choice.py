@@ -72,11 +72,11 @@ class Choice:
 
 def choose(
     measured: Sequence[Measured], prices: Mapping[tuple[str, str], Price], strategies: Sequence[str], rule: Rule,
-    num_classes: int,
+    num_classes: int, modality: str,
 ) -> Choice:  # fmt: skip
     """Options of all backbones that have a foretold score; `prices` by backbone and strategy."""
     options = [
-        _option(one, strategy, rule, num_classes, prices.get((one.name, strategy)))
+        _option(one, strategy, rule, num_classes, modality, prices.get((one.name, strategy)))
         for one in measured
         if one.foretold is not None
         for strategy in strategies
@@ -107,11 +107,13 @@ def _mean(one: Measured) -> float:
     return float(one.by_fold.mean())
 
 
-def _option(one: Measured, strategy: str, rule: Rule, num_classes: int, price: Price | None) -> Option | None:
+def _option(
+    one: Measured, strategy: str, rule: Rule, num_classes: int, modality: str, price: Price | None
+) -> Option | None:
     """`None` for a strategy of which no comparison is recorded: nothing can be foretold of it."""
     assert one.foretold is not None
     foretold = one.foretold.interval
-    gain = rule.gain(strategy, one.foretold.size / max(1, num_classes), foretold.mean)
+    gain = rule.gain(strategy, one.foretold.size / max(1, num_classes), foretold.mean, modality)
     if gain is None:
         return None
     below = ((foretold.mean - foretold.low) ** 2 + (gain.mean - gain.low) ** 2) ** 0.5

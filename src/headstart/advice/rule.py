@@ -50,22 +50,24 @@ class Rule:
     record: Mapping[str, Any]
     """Of advice that was made without the data set it was judged on: see `scripts/judge_advice.py`."""
 
-    def gain(self, strategy: str, per_class: float, probe: float) -> Gain | None:
+    def gain(self, strategy: str, per_class: float, probe: float, modality: str) -> Gain | None:
         """`None` for a strategy of which no comparison is recorded."""
         if strategy == PROBE:
             return Gain(0.0, 0.0, 0.0)
         fit = self.fits.get(strategy)
         if fit is None:
             return None
-        found, share = fit.at(known(per_class, probe)), room(probe)
+        found, share = fit.at(known(per_class, probe, modality)), room(probe)
         return Gain(share * found.mean, share * found.low, share * found.high)
 
 
-def known(per_class: float, probe: float) -> np.ndarray:
+def known(per_class: float, probe: float, modality: str) -> np.ndarray:
     """What a gain is taken to depend on: nothing, the number of training examples of a class (in doublings of 20,
-    between 5 and 53: what lies beyond was not recorded), and how much is left to be gained."""
+    between 5 and 53: what lies beyond was not recorded), how much is left to be gained, and whether the data are texts,
+    or sounds, in place of pictures."""
     doublings = log2(max(1.0, per_class) / 20)
-    return np.array([1.0, min(1.4, max(-2.0, doublings)), min(1.0, max(0.0, 1 - probe)) - USUAL])
+    left = min(1.0, max(0.0, 1 - probe)) - USUAL
+    return np.array([1.0, min(1.4, max(-2.0, doublings)), left, modality == "text", modality == "audio"])
 
 
 def room(probe: float) -> float:
@@ -76,10 +78,20 @@ def room(probe: float) -> float:
     return min(1.0, max(LEAST, 1 - probe) / USUAL)
 
 
-def fitted(points: Sequence[tuple[float, float, float]], shrinkage: float = SHRINKAGE) -> Fit:
-    """A line through `(examples a class, probe's score, gain)`, its slopes shrunk towards none; gains in `room`."""
-    matrix = np.array([known(per_class, probe) for per_class, probe, _ in points])
-    gains = np.array([gain / room(probe) for _, probe, gain in points])
+@dataclass(frozen=True)
+class Recorded:
+    """What a strategy gained over an exact probe in one comparison, and what was known of that beforehand."""
+
+    per_class: float
+    probe: float
+    modality: str
+    gain: float
+
+
+def fitted(points: Sequence[Recorded], shrinkage: float = SHRINKAGE) -> Fit:
+    """A line through recorded gains, in `room`, its slopes shrunk towards none."""
+    matrix = np.array([known(one.per_class, one.probe, one.modality) for one in points])
+    gains = np.array([one.gain / room(one.probe) for one in points])
     penalty = np.diag([0.0, *[shrinkage] * (matrix.shape[1] - 1)])
     weights = np.linalg.solve(matrix.T @ matrix + penalty, matrix.T @ gains)
     spread = float(np.std(gains - matrix @ weights, ddof=1)) if len(points) > 1 else float("nan")

@@ -69,8 +69,8 @@ def find(candidates: Sequence[Candidate], strategies: Sequence[str], minutes: fl
     if not measured:
         raise InputError(*(f"Features of {name} cannot be measured: {why}." for name, why in left_out.items()))
     known = rule.read()
-    num_classes = sample.num_taken
-    first_choice = choose(measured, {}, strategies, known, num_classes)
+    asked = strategies, known, sample.num_taken, facts.modality
+    first_choice = choose(measured, {}, *asked)
     names = list(dict.fromkeys([*first_choice.equals, *(one.name for one in measured)]))
     prices = _prices(candidates, measured, names, strategies, end, left_out)
     return Findings(
@@ -79,7 +79,7 @@ def find(candidates: Sequence[Candidate], strategies: Sequence[str], minutes: fl
         measured=measured,
         left_out=left_out,
         prices=prices,
-        choice=choose(measured, prices, strategies, known, num_classes),
+        choice=choose(measured, prices, *asked),
         rule=known,
         doubted=sorted(frozenset.intersection(*(one.doubted for one in measured))),
         seconds=time.monotonic() - began,
