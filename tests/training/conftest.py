@@ -32,6 +32,7 @@ from headstart.training.rows import rows
 from headstart.training.sharpness import SharpnessAware
 from headstart.training.stochastic_norm import make_stochastic
 from headstart.training.thaw import Thaw
+from headstart.training.trainer import LastStep
 
 SIZE, NUM_CLASSES = 32, 3
 CNN = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "zero_init_last": False}
@@ -143,6 +144,7 @@ def build(
     strategy_name="auto",
     monitor="val/accuracy",
     patience=None,
+    max_steps=None,
     **trainer,
 ):
     import pytorch_lightning as pl  # after the package has mended torchvision
@@ -172,7 +174,7 @@ def build(
         decays_adapter=strategy.adapter is None or strategy.adapter.starts_at_nothing,
         sharpness=None if strategy.sam is None else SharpnessAware(strategy.sam),
     )  # fmt: skip
-    thaw, told = Thaw(plan, schedule, groups), []
+    thaw, told = Thaw(plan, schedule, groups, max_steps), []
     table, flops = EpochRows(thaw, told.append, Progress("test", max_epochs, live=False)), FlopMeter(thaw)
     settings = {
         "accelerator": "cpu",
@@ -183,6 +185,7 @@ def build(
         **trainer,
     }
     stopping = [] if patience is None else [EarlyStopping(thaw, patience, 0.0, monitor)]
+    stopping += [] if max_steps is None else [LastStep(max_steps)]
     plateau = PlateauThaw(thaw, lambda phase: folder / f"plateau-{phase}.ckpt")
     run = Rig(folder, module, data, thaw, None, flops, table, told, strategy)
     if strategy.average == "ema":

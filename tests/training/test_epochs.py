@@ -274,6 +274,16 @@ def test_a_run_that_stops_early_ends_with_the_same_bits_wherever_it_was_cut_off(
     same(whole, rig("cnn", strategy, **settings("cut")).fit())
 
 
+def test_a_run_that_ends_within_an_epoch_ends_with_the_same_bits_wherever_it_was_cut_off(rig):
+    settings = {"max_steps": 2 * STEPS + 1, "max_epochs": 9}
+    whole = rig("cnn", "fine_tune", folder="whole", **settings).fit()
+    assert [row["step"] for row in whole.history()] == [STEPS, 2 * STEPS, 2 * STEPS + 1]
+    for cut in (Cut(1), Cut(2, batch=0), CutAtTheEnd()):
+        with pytest.raises(InterruptedError):
+            rig("cnn", "fine_tune", folder="cut", callbacks=[cut], **settings).fit()
+    same(whole, rig("cnn", "fine_tune", folder="cut", **settings).fit())
+
+
 def test_a_run_cut_off_in_every_epoch_ends_with_the_same_bits(rig):
     strategy, words, max_epochs = ON_PLATEAU
     whole = rig("cnn", strategy, *words, max_epochs=max_epochs).fit()

@@ -221,7 +221,7 @@ def _fit(
     backbone, groups = module.backbone, module.groups
     if settings.compile:
         module.compile_backbone()
-    thaw = Thaw(job.plan, job.parts.scheduler, groups)
+    thaw = Thaw(job.plan, job.parts.scheduler, groups, settings.max_steps)
     rows, flops = EpochRows(thaw, on_row, progress), FlopMeter(thaw)
     most = NUM_BATCHES * settings.batch_size
     relative = (

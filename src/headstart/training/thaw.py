@@ -24,8 +24,10 @@ class Thaw(pl.Callback):
     mode whatever calls `train()` (see `TransferModule.train`).
     """
 
-    def __init__(self, plan: Plan, schedule: Schedule, groups: Sequence[DepthGroup]) -> None:
-        self.plan, self.schedule = plan, schedule
+    def __init__(
+        self, plan: Plan, schedule: Schedule, groups: Sequence[DepthGroup], max_steps: int | None = None
+    ) -> None:
+        self.plan, self.schedule, self.max_steps = plan, schedule, max_steps
         self.groups = list(groups)
         self.phase = -1
         self.begun: list[int] = []  # optimizer step at which each phase so far began
@@ -82,6 +84,7 @@ class Thaw(pl.Callback):
         """Set each optimizer group's rate for the coming step."""
         steps_per_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
         total_steps = int(trainer.estimated_stepping_batches)
+        total_steps = total_steps if self.max_steps is None else min(total_steps, self.max_steps)
         steps = (steps_per_epoch, total_steps, self.begun)
         rates = PhaseRates(self.plan, self.schedule.factor, self.phase, *steps, self.shares)
         for group in trainer.optimizers[0].param_groups:

@@ -30,10 +30,22 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class LastStep(pl.Callback):
-    """Has an epoch that `trainer.max_steps` cuts off end with a look at val, which Lightning would leave out."""
+    """Ends training after `max_steps`, within an epoch too, which ends with a look at val as others do.
+
+    Lightning's own `max_steps` would leave that out, and a run that goes on from an epoch's end would do it again.
+    """
+
+    def __init__(self, max_steps: int) -> None:
+        self.max_steps = max_steps
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._end(trainer)  # a run that was cut off behind its last epoch does not train another
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step >= trainer.max_steps:
+        self._end(trainer)
+
+    def _end(self, trainer: pl.Trainer) -> None:
+        if trainer.global_step >= self.max_steps:
             trainer.should_stop = True
 
 
@@ -42,7 +54,7 @@ def lightning_trainer(
 ) -> pl.Trainer:
     """A trainer that follows `settings`; what ends training before its last epoch is among the `callbacks`."""
     device = device_of(settings.accelerator)
-    own: list[pl.Callback] = [] if settings.max_steps is None else [LastStep()]
+    own: list[pl.Callback] = [] if settings.max_steps is None else [LastStep(settings.max_steps)]
     shared: Any = "ddp_find_unused_parameters_true" if settings.devices > 1 else "auto"
     if is_sharded(settings):
         from headstart.training.sharded import FirstStatistics, Sharded  # which takes a while
@@ -54,7 +66,6 @@ def lightning_trainer(
         strategy=shared,
         precision=settings.precision,  # type: ignore[arg-type]
         max_epochs=settings.max_epochs,
-        max_steps=settings.max_steps or -1,
         accumulate_grad_batches=settings.accumulate_grad_batches,
         gradient_clip_val=settings.gradient_clip_val,
         limit_train_batches=settings.limit_batches,
