@@ -66,6 +66,8 @@ def test_a_trial_that_goes_on_is_bit_equal_to_one_that_was_never_paused(at_home:
         (paused,) = experiment.run([prepare(cfg)], [places[0]], until)
         assert (paused.status, paused.cost["epochs"]) == ("stopped", until)
         assert not any(name.startswith("test/") for name in paused.metrics)
+        places[0].best.unlink(missing_ok=True)  # as a search does
+        assert not list(places[0].checkpoints.glob("*.unusable"))
     experiment.run([prepare(cfg)], [places[1]], 3)
     kept = [torch.load(place.last, weights_only=True) for place in places]
     assert same(*(state["state_dict"] for state in kept))

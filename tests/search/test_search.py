@@ -19,7 +19,7 @@ from hydra.core.plugins import Plugins
 from headstart.cli import commands
 from headstart.cli.hydra_app import compose_config
 from headstart.cli.main import main
-from headstart.record.directory import SweepDirectory
+from headstart.record.directory import RunDirectory, SweepDirectory
 from headstart.record.search import cells_of
 from headstart.run import experiment
 from headstart.run.prepare import job_config, prepare
@@ -115,7 +115,7 @@ def test_one_worker_draws_the_same_trials_and_goes_on_where_it_was_stopped(
     assert search(pictures, *words) == 0
     whole, values = drawn(home), {run_id: done["metrics"] for run_id, done in results(home).items()}
     shutil.rmtree(home / "outputs")
-    real, begun = experiment.train_model, Counter()
+    real, begun, tidy, ended = experiment.train_model, Counter(), RunDirectory.tidy, Counter()
 
     def stopping(job: Any, record: Any) -> Any:
         begun[job.run_id] += 1
@@ -123,10 +123,17 @@ def test_one_worker_draws_the_same_trials_and_goes_on_where_it_was_stopped(
             raise KeyboardInterrupt
         return real(job, record)
 
+    def stopping_at_its_end(self: RunDirectory, keep_checkpoint: bool) -> None:
+        ended[self.path.name] += 1
+        if len(ended) == 2 and ended[self.path.name] == 1:
+            raise KeyboardInterrupt
+        tidy(self, keep_checkpoint)
+
     monkeypatch.setattr(experiment, "train_model", stopping)
-    assert search(pictures, *words) == 130
-    assert search(pictures, *words) == 0
+    monkeypatch.setattr(RunDirectory, "tidy", stopping_at_its_end)
+    assert [search(pictures, *words) for _ in range(3)] == [130, 130, 0]
     assert drawn(home) == whole
+    assert not list(home.glob("outputs/s/*/checkpoints/last.ckpt"))
     assert {run_id: done["metrics"] for run_id, done in results(home).items()} == values
     assert sorted(begun.values()) == [1] * (len(begun) - 1) + [2]
 

@@ -245,9 +245,8 @@ def _fit(
     flops.total += weigh_channels(job, backbone, frozen, device) + relate(job, backbone, frozen)
     with interruptible():
         try:
-            goes_on = resumable(
-                directory.last, job.run_id, module, lambda states: [directory.best, *plateau.needs(states)]
-            )
+            best = [] if job.is_trial else [directory.best]  # no trial is scored by its weights
+            goes_on = resumable(directory.last, job.run_id, module, lambda states: [*best, *plateau.needs(states)])
             trainer.fit(module, data, ckpt_path=goes_on, weights_only=True)
         except PausedError:
             is_paused = True

@@ -138,6 +138,7 @@ class Search:
             self.carry_out(standings, {cell.record.cell: cell.default for cell in cells})
         except KeyboardInterrupt:
             raise KeyboardInterrupt(self._how_to_go_on(standings)) from None
+        self._finish(standings)
         show_chosen(standings)
         return Verdict(self, standings).run()
 
@@ -202,6 +203,14 @@ class Search:
                 raise LaunchError(
                     f"The launcher's workers brought no trial to its end, {MOST_IDLE} times over", self.why
                 )
+
+    def _finish(self, standings: Sequence[Standing]) -> None:
+        """Do what workers did not come to that were killed at the very end of a trial."""
+        for standing in standings:
+            for trial in standing.trials:
+                done = standing.ended.get(trial.number)
+                if done is not None and done.is_completed:
+                    self.sweep.run(trial.run_id).finish(keep_checkpoint=False)
 
     def _look(self, standings: Sequence[Standing]) -> int:
         """Look at the disk; trials drawn and ended in all."""
