@@ -76,11 +76,13 @@ def test_weights_that_are_gone_or_damaged_are_said_and_training_starts_anew(
 
 
 def test_a_run_stopped_between_training_and_its_record_tells_the_same(at_home: Path, words: list[str]):
-    train(words, "whole")
-    run = stopped_at(experiment, "average_of", words, "cut")
-    assert train(words, "cut") == 0
+    own = [*words, *PLATEAU, "strategy.frozen_norm=train"]
+    train(own, "whole")
+    run = stopped_at(experiment, "average_of", own, "cut")
+    assert train(own, "cut") == 0
     assert outcome(run) == outcome(Path("whole"))
     assert outcome(run)[1]["norms_measured"] > 0
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["best.ckpt"]
 
 
 @pytest.mark.parametrize("keeps", [True, False])

@@ -248,7 +248,6 @@ def test_a_run_cut_off_between_its_files_ends_with_the_same_bits(rig):
         with pytest.raises(InterruptedError):
             rig("cnn", strategy, *words, callbacks=[CutBeforeItIsKept(epoch)], **settings).fit()
     same(whole, rig("cnn", strategy, *words, **settings).fit())
-    assert not list((whole.folder).glob("plateau*"))
 
 
 class CutAtTheEnd(pl.Callback):

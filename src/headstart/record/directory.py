@@ -190,6 +190,8 @@ class RunDirectory:
             return
         if self.final.is_file():  # only now: a run that is resumed needs its best weights as they were trained
             self.final.replace(self.best)
+        for path in self.checkpoints.glob("plateau-*.ckpt"):
+            path.unlink()
         self.last.unlink(missing_ok=True)
 
     def finish(self, keep_checkpoint: bool) -> None:

@@ -125,11 +125,6 @@ class PlateauThaw(pl.Callback):
                 trainer.save_checkpoint(self.best(self.thaw.phase), weights_only=True)
         self.restore = self.thaw.is_due and until.restore_best
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.is_global_zero:
-            for phase in range(len(self.thaw.plan.phases)):
-                self.best(phase).unlink(missing_ok=True)
-
 
 class BestWeights(pl.Callback):
     """Keeps the weights of the best epoch by `monitor`, as the history of `rows` tells it."""
