@@ -50,6 +50,15 @@ def test_a_padded_batch_gives_what_single_examples_give(folders, family, layers)
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", [*FAMILIES, *KIN])
+def test_a_model_in_double_precision_reads_sounds_in_single(folders, family):
+    backbone, inputs = HuggingFaceAudio(str(folders[family])).build(True).eval(), sounds()
+    with torch.no_grad():
+        single, double = backbone(inputs), backbone.double()(inputs)
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(double, single.double(), rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("family", [*WAVES, *KIN])
 def test_features_of_waveforms_are_those_of_transformers_own_extractor_and_model(folders, family):
     from transformers import AutoModel, Wav2Vec2FeatureExtractor

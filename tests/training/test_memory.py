@@ -63,6 +63,7 @@ def test_what_is_frozen_needs_less():
     assert none < whole
     assert part < whole
     assert least_bytes(backbone, inputs, every, "bf16-mixed") == whole // 2
+    assert least_bytes(backbone, inputs, every, "64-true") == pytest.approx(2 * whole, rel=0.01)
 
 
 def test_only_large_inputs_are_looked_at():

@@ -148,6 +148,18 @@ def test_mixed_precision_trains_float32_weights_and_freezes_as_ever(rig, family)
     assert run.history()[-1]["train/loss"] < 2
 
 
+def test_losses_of_a_model_in_double_precision_are_as_exact_as_it(rig):
+    run = rig("vit", "fine_tune")
+    module = run.module.double().eval()
+    batch = next(iter(run.data.val_dataloader()))
+    loss = module.training_step(batch, 0)
+    exact = torch.nn.functional.cross_entropy(module(batch["inputs"]), batch["labels"])
+    assert exact.dtype == torch.float64
+    assert torch.equal(loss, exact)
+    shares = module.task.shares(batch["labels"], 3)
+    torch.testing.assert_close(module.task.loss(module(batch["inputs"]), shares), exact, rtol=1e-14, atol=0)
+
+
 def test_val_loss_is_neither_weighted_nor_smoothed(rig):
     run = rig("cnn", "feature_extraction", max_epochs=1)
     run.module.task = Multiclass(label_smoothing=0.5)

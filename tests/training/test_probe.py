@@ -310,6 +310,14 @@ def test_a_diverged_probe_is_marked_with_its_epoch_and_step_and_disturbs_no_othe
     assert same_numbers(train_probes(features, labels, [good], 3)[0], second)
 
 
+def test_a_divergence_is_told_in_steps_however_many_batches_make_one():
+    features, labels = problem()
+    bad = probe(rule=AdamW(1e30), schedule=lambda step, total: 1e30 if step >= 2 else 1e-30, accumulate_grad_batches=2)
+    outcome = train_probes(features, labels, [bad], 3)[0]
+    assert [row["step"] for row in outcome.history] == [2, 4]  # three batches make two steps
+    assert (outcome.divergence.epoch, outcome.divergence.step) == (1, 3)
+
+
 def test_max_steps_ends_training_within_an_epoch():
     features, labels = problem()
     outcome = train_probes(features, labels, [probe(max_steps=4, max_epochs=50)], 3)[0]

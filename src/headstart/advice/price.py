@@ -94,7 +94,7 @@ def price(strategy: str, job: Job, seconds_an_example: float, solving: float = 0
         except EnoughError:
             pass
         except (RuntimeError, MemoryError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
             return Price(strategy, None, None, num_steps, epochs, float("nan"), why_not=reason)
     steps = epochs * num_steps if settings.max_steps is None else min(settings.max_steps, epochs * num_steps)
     seconds = steps * watch.a_step + looks

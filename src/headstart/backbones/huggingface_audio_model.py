@@ -40,7 +40,11 @@ class AudioBackbone(TransformersBackbone):
         self.sample_rate = sample_rate
 
     def states(self, inputs: Inputs) -> tuple[Any, Tensor | None]:
-        return self.model(self.read(inputs), **self._wanted), self.frame_mask(inputs["lengths"])
+        return self.model(self.in_kind(self.read(inputs)), **self._wanted), self.frame_mask(inputs["lengths"])
+
+    def in_kind(self, values: Tensor) -> Tensor:
+        """What is read of sounds, in the model's dtype: sounds come in single precision."""
+        return values.to(next(self.model.parameters()).dtype)
 
     @abstractmethod
     def read(self, inputs: Inputs) -> Tensor:
@@ -110,7 +114,7 @@ class WaveformTransformer(AudioBackbone):
     def states(self, inputs: Inputs) -> tuple[Any, Tensor | None]:
         waveform, lengths = inputs["waveform"], inputs["lengths"]
         model: Any = self.model
-        read = self.read(inputs)
+        read = self.in_kind(self.read(inputs))
         read = F.pad(read, (0, max(0, self._shortest() - read.shape[1])))
         # on other devices looking would make the CPU wait, in every step
         padded = waveform.device.type != "cpu" or bool((lengths != waveform.shape[1]).any())

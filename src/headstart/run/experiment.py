@@ -58,7 +58,7 @@ from headstart.training.relative_rates import NUM_BATCHES, RelativeRates
 from headstart.training.sharpness import SharpnessAware
 from headstart.training.source_head import count_source
 from headstart.training.thaw import Thaw
-from headstart.training.trainer import interruptible, is_sharded, lightning_trainer
+from headstart.training.trainer import interruptible, is_sharded, lightning_trainer, more_than_one_value
 
 log = logging.getLogger(__name__)
 
@@ -243,7 +243,7 @@ def _fit(
     began, is_paused = time.perf_counter(), False
     # a run that goes on has the same from its checkpoint
     flops.total += weigh_channels(job, backbone, frozen, device) + relate(job, backbone, frozen)
-    with interruptible():
+    with interruptible(), more_than_one_value():
         try:
             best = [] if job.is_trial else [directory.best]  # no trial is scored by its weights
             goes_on = resumable(directory.last, job.run_id, module, lambda states: [*best, *plateau.needs(states)])

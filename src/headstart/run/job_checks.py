@@ -162,6 +162,7 @@ def rules(job: Job) -> list[str]:
             (job.plan.restart and len(job.plan.phases) > 1)
             or any(rate != 1 for phase in job.plan.phases for rate in phase.rates[HEAD].values())
         ),
+        "losses are in double precision where training is": settings.precision == "64-true",
         "pictures keep 16 bits a value": bool(job.source.own_reading),
         "a head on features reads the batches of other strategies": job.is_probe
         and not takes_no_steps

@@ -127,8 +127,6 @@ def load(path: Path) -> FinishedRun:
         factory = factory.with_model_files(directory.model_files)
     with torch.random.fork_rng(devices=[]):  # whoever loads a model goes on with the dice that they had
         model = _model(parts, factory, int(cfg.seed), len(classes), done, directory)
-    if cfg.trainer.precision == "64-true":
-        model.double()
     known = done.reading or {}
     of_data = {"depth": known["depth"]} if "depth" in known else {}  # which the data decided
     reading = factory.reading().over({**parts.data.overrides, **of_data})
@@ -169,7 +167,7 @@ def _model(
     backbone = _backbone(factory, parts.strategy, seed, own, num_features, done, directory)
     head = built_head(parts.head, backbone.num_features, num_outputs, backbone.num_weighed, parts.task.link)
     _fill(head, of_head, directory)
-    return TrainedModel(backbone, head)
+    return TrainedModel(backbone, head, on_features=not own)
 
 
 def _completed(directory: RunDirectory) -> Result:
@@ -241,6 +239,8 @@ def _below(state: Mapping[str, Tensor], beginning: str) -> dict[str, Tensor]:
 
 
 def _fill(module: nn.Module, state: Mapping[str, Tensor], directory: RunDirectory) -> None:
+    if all(tensor.dtype == torch.float64 for tensor in state.values() if tensor.is_floating_point()):
+        module.double()  # of trainer.precision=64-true, which would be rounded otherwise
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:

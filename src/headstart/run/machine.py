@@ -59,11 +59,12 @@ def check_memory(job: Job) -> None:
     rates = [phase.rates for phase in job.plan.phases]
     model = [job.identity["weights"], job.sketch.total_parameters, job.plan.granularity, rates]
     head = {name: value for name, value in job.identity["settings"].items() if name.startswith("head.")}
-    needed = job.findings.get("model bytes", key_of(model, head, job.num_outputs), lambda: _model_bytes(job))
+    key = key_of(model, head, job.num_outputs, settings.precision)
+    needed = job.findings.get("model bytes", key, lambda: _model_bytes(job))
     if settings.strategy == "fsdp2" and settings.accelerator != "cpu":  # scores take the whole model, on one device
         needed = max(needed // settings.devices, 4 * job.sketch.total_parameters)
     num = min(settings.batch_size, len(job.split.train))
-    if job.plan.head_only():  # then the backbone reads all examples once, in batches of its own
+    if job.is_probe:  # then the backbone reads all examples once, in batches of its own
         num = min(FrozenFeatures.batch_size, len(job.source.labels))
     each = -(-num // settings.devices) if settings.accelerator != "cpu" else num
     differ = job.source.modality != "vision" and job.reading.arguments.get("padding") != "fixed"
@@ -74,11 +75,7 @@ def check_memory(job: Job) -> None:
         needed += job.findings.get("step bytes", key, lambda: _step_bytes(job, inputs))
     if needed > available:
         size = "" if "size" not in job.reading.arguments else f" of {told(job.reading.arguments['size'])} px"
-        less = (
-            ""
-            if job.plan.head_only()
-            else ", or a smaller trainer.batch_size (accumulate_grad_batches makes up for it)"
-        )
+        less = "" if job.is_probe else ", or a smaller trainer.batch_size (accumulate_grad_batches makes up for it)"
         raise InputError(
             f"A step must fit into memory, but on a batch of {plural(each, 'example')}{size} it takes at least "
             f"{needed / 1e9:,.1f} GB, and this machine has {available / 1e9:,.1f}. Choose a smaller data.size or model"
@@ -107,7 +104,8 @@ def _model_bytes(job: Job) -> int:
     with torch.device("meta"):
         head = built_head(job.parts.head, job.sketch.num_features, job.num_outputs, job.sketch.num_weighed)
     own = sum(parameter.numel() for parameter in head.parameters())
-    return 4 * (job.sketch.total_parameters + job.num_trainable(len(job.plan.phases)) + 2 * own)
+    width = 8 if job.cfg.trainer.precision == "64-true" else 4  # mixed precision keeps weights in single
+    return width * (job.sketch.total_parameters + job.num_trainable(len(job.plan.phases)) + 2 * own)
 
 
 def _step_bytes(job: Job, inputs: Inputs) -> int:

@@ -25,9 +25,12 @@ log = logging.getLogger(__name__)
 def frozen_features(job: Job, device: torch.device) -> FrozenFeatures:
     """Where features of the job's backbone, as it starts, come from."""
     features, settings = job.cfg.features, job.cfg.trainer
+    known = {**job.features_identity, "versions": versions("torch", "timm", "transformers")}
+    if device.type == "cpu" and settings.threads is not None:  # asked for by who wants the same bits anywhere
+        known["threads"] = settings.threads
     return FrozenFeatures(
         FeatureStore(Path(features.root or cache_dir("features")).expanduser(), int(features.budget_gb * 1e9)),
-        {**job.features_identity, "versions": versions("torch", "timm", "transformers")},
+        known,
         partial(build_backbone, job),
         device,
         settings.precision,

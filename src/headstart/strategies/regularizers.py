@@ -112,7 +112,7 @@ class BatchSpectralShrinkage(Regularizer):
     def penalty(self, features: "Tensor") -> "Tensor":
         import torch
 
-        smallest = torch.linalg.svdvals(features.float())[-self.k :]
+        smallest = torch.linalg.svdvals(features.to(torch.promote_types(features.dtype, torch.float32)))[-self.k :]
         return self.eta * smallest.square().sum()
 
 
@@ -194,4 +194,7 @@ class CoTuning(Regularizer):
         return features.new_zeros(())
 
     def of_source(self, logits: "Tensor", wanted: "Tensor") -> "Tensor | float":
-        return -self.weight * (wanted * logits.float().log_softmax(1)).sum(1).mean()
+        import torch
+
+        precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return -self.weight * (wanted * precise.log_softmax(1)).sum(1).mean()

@@ -95,6 +95,7 @@ class Multiclass(Task):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy; `targets` are indices `(B,)` or shares `(B, C)`."""
         weight = None if self.weights is None else on(self.weights, outputs)
+        targets = targets.to(outputs.dtype) if targets.is_floating_point() else targets
         return F.cross_entropy(outputs, targets, weight=weight, label_smoothing=self.label_smoothing)
 
     def plain_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -58,6 +58,11 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, mixed or torch.bfloat16, enabled=mixed is not None)
 
 
+def at_least_single(values: torch.Tensor) -> torch.Tensor:
+    """Numbers in half precision as single ones, which losses and scores need; doubles stay doubles."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def set_process_up(threads: int | None, deterministic: bool) -> None:
     """Bring process-wide switches in line with a run."""
     torch.set_num_threads(threads or default_threads())

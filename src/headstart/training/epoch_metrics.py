@@ -5,6 +5,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from headstart.training.device import at_least_single
+
 
 class Mean(Metric):
     """The mean over examples, of what batches add up to, without waiting for the device.
@@ -44,7 +46,7 @@ class Outputs(Metric):
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Take note of a batch."""
-        self.outputs.append(outputs.float())
+        self.outputs.append(at_least_single(outputs))
         self.targets.append(targets)
 
     def compute(self) -> tuple[Tensor, Tensor]:

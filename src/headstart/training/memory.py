@@ -51,6 +51,8 @@ def least_bytes(backbone: Backbone, inputs: Mapping[str, Tensor], trained: set[s
     Where parameters named in `trained` train, that is what the backward pass needs of the forward pass; where none do,
     what goes into one operation and comes out of it. All is on the meta device, where nothing is computed.
     """
+    if precision == "64-true":
+        backbone.double()
     own = [tensor.untyped_storage() for tensor in (*backbone.parameters(), *backbone.buffers())]
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_(name in trained)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from math import isfinite
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,6 +19,7 @@ from headstart.tasks.task import Task
 from headstart.training.activations import Kept
 from headstart.training.checkpoints import FrozenWeights, keep_precision, put_back
 from headstart.training.compiled import compiled, eager
+from headstart.training.device import at_least_single
 from headstart.training.epoch_metrics import Mean, Outputs
 from headstart.training.feature_maps import StartingMaps
 from headstart.training.rows import rows
@@ -30,11 +32,12 @@ DECAYED = frozenset({"weight", "adapter"})
 
 
 class DivergedError(RuntimeError):
-    """The training loss became NaN or infinite, at an epoch and a step (both from 0)."""
+    """The training loss became NaN or infinite, at an epoch and a step (both from 0), or that on val after them."""
 
-    def __init__(self, epoch: int, step: int) -> None:
+    def __init__(self, epoch: int, step: int, on_val: bool = False) -> None:
+        what = "loss on val was not finite after" if on_val else "training loss was not finite at"
         super().__init__(
-            f"The training loss was not finite at epoch {epoch}, step {step}. Try a lower optimizer.lr, "
+            f"The {what} epoch {epoch}, step {step}. Try a lower optimizer.lr, "
             "trainer.gradient_clip_val=1, or trainer.precision=32-true."
         )
 
@@ -170,10 +173,10 @@ class TransferModule(pl.LightningModule):
         if self.augmentation is not None and self.augmentation.mixes:
             inputs, targets = self._mix(inputs, labels, batch_idx)
         features, maps = self._with_maps(batch, inputs)
-        outputs = self.head(features)
-        loss = self.task.loss(outputs.float(), targets)
+        outputs = at_least_single(self.head(features))
+        loss = self.task.loss(outputs, targets)
         if self.sharpness is None or not self.sharpness.is_second:
-            self._note_training(loss.detach(), outputs.detach().float(), labels)
+            self._note_training(loss.detach(), outputs.detach(), labels)
         if maps and self.regularizer is not None:
             loss = loss + self.regularizer.of_examples(maps)
         if self.regularizer is not None and (source := source_of(self.backbone)) is not None:
@@ -195,7 +198,7 @@ class TransferModule(pl.LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        outputs, labels = self.head(self._features(batch, batch["inputs"])).float(), batch["labels"]
+        outputs, labels = at_least_single(self.head(self._features(batch, batch["inputs"]))), batch["labels"]
         # neither smoothed nor weighted, so that val/loss means the same in every run
         self.val_loss.update(self.task.plain_loss(outputs, labels) * len(labels), len(labels))
         self.val_running.update(self.task.values(outputs, labels).sum(), len(labels))
@@ -205,7 +208,7 @@ class TransferModule(pl.LightningModule):
         """Read the epoch's metrics off the device: the only time anything waits for it.
 
         Raises:
-            DivergedError: if the loss was not finite at some step of the epoch.
+            DivergedError: if the loss was not finite at some step of the epoch, or is not on val after the last.
         """
         self._raise_if_diverged()
         self.metrics = {
@@ -215,6 +218,8 @@ class TransferModule(pl.LightningModule):
             f"val/{self.task.running}": _read(self.val_running),
             **{f"val/{name}": value for name, value in self._measured().items()},
         }
+        if not isfinite(self.metrics["val/loss"]):
+            raise DivergedError(self.current_epoch, self.global_step - 1, on_val=True)
 
     def _measured(self) -> dict[str, float]:
         found = self.task.measured(*self.val_outputs.compute(), self.measures)

@@ -80,7 +80,7 @@ class ProbeLoop:
         self.active = list(enumerate(probes))
         self.learner = _learner(probes, self.device)
         self.tasks = task.stack([probe.task for probe in probes], data.num_outputs, self.device)
-        self.num_steps = self.num_batches = 0
+        self.num_steps = 0
         self.graph = EpochGraph()
         self._regroup()
         self._say_of_products()
@@ -149,7 +149,6 @@ class ProbeLoop:
         else:
             losses, values = work(given)
         num_steps = sum(epoch.steps[:num_batches])
-        self.num_batches += num_batches
         self.num_steps += num_steps
         self.last_rates = rates[num_steps - 1]
         end = epoch.ends[num_batches - 1]
@@ -260,7 +259,7 @@ class ProbeLoop:
             outcome.seconds += row["seconds"]
             outcome.num_steps = self.num_steps
             if not (math.isfinite(row["train/loss"]) and math.isfinite(row["val/loss"])):
-                outcome.divergence = Divergence(epoch, self._first_bad_batch(losses[member]))
+                outcome.divergence = self._divergence(epoch, losses[member])
             elif self.selection[position].see(row[self.monitors[position]]):
                 outcome.best_epoch = epoch
                 better.append(member)
@@ -294,12 +293,12 @@ class ProbeLoop:
         watch.see(outcome.history[-1][watch.metric])
         return watch.waited >= rule.patience
 
-    def _first_bad_batch(self, losses: Tensor) -> int:
-        """Number of the batch, over the whole run, whose loss was not finite; the last one if only val's was."""
+    def _divergence(self, epoch: int, losses: Tensor) -> Divergence:
+        """The step at whose batch the loss was not finite; the last one if only val's was."""
         bad = (~losses.isfinite()).nonzero()
         example = int(bad[0]) if len(bad) else len(losses) - 1
-        num_batches_here = bisect_right(self.epoch.ends, len(losses) - 1) + 1
-        return self.num_batches - num_batches_here + bisect_right(self.epoch.ends, example)
+        batch, last = (bisect_right(self.epoch.ends, place) for place in (example, len(losses) - 1))
+        return Divergence(epoch, self.num_steps - sum(self.epoch.steps[batch : last + 1]), on_val=not len(bad))
 
 
 def steps_per_epoch(probe: Probe) -> int:

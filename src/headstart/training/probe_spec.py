@@ -58,10 +58,14 @@ class Probe:
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where a loss stopped being finite: the epoch and the batch, both counted from 0 (batches over the run)."""
+    """Where a loss stopped being finite: the epoch and the optimizer step, both counted from 0 (steps over the run).
+
+    `on_val`: it was val's, after that step.
+    """
 
     epoch: int
     step: int
+    on_val: bool = False
 
 
 @dataclass

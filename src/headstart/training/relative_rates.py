@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from headstart.training.device import at_least_single
 from headstart.training.epochs import FlopMeter
 from headstart.training.thaw import Thaw
 from headstart.training.work import counter
@@ -45,7 +46,7 @@ class RelativeRates(pl.Callback):
         batch = trainer.precision_plugin.convert_input(batch)
         inputs = {name: tensor.to(module.device) for name, tensor in batch["inputs"].items()}
         with torch.enable_grad():
-            return module.task.loss(module(inputs).float(), batch["labels"].to(module.device))
+            return module.task.loss(at_least_single(module(inputs)), batch["labels"].to(module.device))
 
 
 def measured_tensors(rows: Mapping[tuple[str, str], Mapping[str, nn.Parameter]]) -> dict[str, list[nn.Parameter]]:

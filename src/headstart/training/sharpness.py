@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from headstart.training.device import at_least_single
 from headstart.training.norm_statistics import batch_norms
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -56,7 +57,11 @@ def _moved(module: nn.Module, rho: float) -> Iterator[None]:
     kept = [weight.detach().clone() for weight in weights]
     with torch.no_grad():
         gradients = [weight.grad for weight in weights if weight.grad is not None]
-        norm = torch.stack([torch.linalg.vector_norm(one.float()) for one in gradients]).norm() if gradients else 0.0
+        norm = (
+            torch.stack([torch.linalg.vector_norm(at_least_single(one)) for one in gradients]).norm()
+            if gradients
+            else 0.0
+        )
         for weight, gradient in zip(weights, gradients, strict=True):
             weight.add_(gradient * (rho / (norm + LEAST)))
     try:

@@ -94,6 +94,20 @@ def is_sharded(settings: TrainerConfig) -> bool:
 
 
 @contextmanager
+def more_than_one_value() -> Iterator[None]:
+    """What batch norms refuse in this block is told with its remedy: torch's own words name a tensor's shape alone."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise RuntimeError(
+            "Batch norms take the mean over the values that a batch has for a channel, and one example gives them one "
+            "value. Raise trainer.batch_size (on each device at least 2 examples; accumulate_grad_batches is no help)."
+        ) from error
+
+
+@contextmanager
 def interruptible() -> Iterator[None]:
     """Ctrl-C, or a request to end, in this block is a `KeyboardInterrupt`, and the next one is too.
 
