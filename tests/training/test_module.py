@@ -84,6 +84,7 @@ def test_every_parameter_is_in_the_optimizer_once(rig):
 def test_l2_sp_pulls_to_the_start_in_place_of_weight_decay(rig):
     """The gradient of the penalty is alpha (w - w0) for the backbone's weights, beta w for the head's, else nothing."""
     run = rig("cnn", "l2_sp", "strategy.regularizer.alpha=0.7", "strategy.regularizer.beta=0.3")
+    run.module.trainer = run.trainer  # whose precision it takes
     run.module.setup("fit")
     assert all(group["weight_decay"] == 0 for group in run.module.configure_optimizers().param_groups)
     start = {name: parameter.detach().clone() for name, parameter in run.module.named_parameters()}
