@@ -319,10 +319,26 @@ def as_command(text: str) -> str:
     return text if is_quoted or place == text else start + shlex.quote(place)
 
 
+MOST_OF_MESSAGE, MOST_OF_TRACEBACK = 4_000, 20_000
+"""Characters of a failed run's error that its result keeps."""
+
+
 def failure(error: BaseException) -> Failure:
-    """The `error` entry of a failed run's result."""
+    """The `error` entry of a failed run's result; the log has what is too long for it."""
     text = "".join(traceback.format_exception(error))
-    return Failure(type=type(error).__name__, message=str(error) or type(error).__name__, traceback=text)
+    return Failure(type=type(error).__name__, message=message_of(error), traceback=_cut(text, MOST_OF_TRACEBACK))
+
+
+def message_of(error: BaseException) -> str:
+    """What an error says; its beginning and its end where that is long: a compiler's would be a hundred pages."""
+    return _cut(str(error) or type(error).__name__, MOST_OF_MESSAGE)
+
+
+def _cut(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    left_out = f"\n… {len(text) - most:,} characters are in the run's log alone …\n"
+    return text[: most // 2] + left_out + text[-most // 2 :]
 
 
 def now() -> str:

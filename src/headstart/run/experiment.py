@@ -122,7 +122,7 @@ def _run(jobs: Sequence[Job], records: Sequence[Recorder], until: int | None) ->
     except BaseException as error:  # a run that exits, or runs out of memory, fails alone
         if disk_is_full(error):
             raise
-        sys.stderr.write(plain_lines(f"{title(jobs[0])}  failed: {error}\n"))
+        sys.stderr.write(plain_lines(f"{title(jobs[0])}  failed: {result.message_of(error)}\n"))
         runs = [(record, result.read(record.directory, record.base["run_id"])) for record in records]
         # what a paused trial left is not what became of it now
         return [done if done and done.status != "stopped" else record.fail(error) for record, done in runs]

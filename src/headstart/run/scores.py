@@ -86,9 +86,9 @@ def record_probe(
     }
     if outcome.divergence is not None or outcome.best_state is None:
         where = outcome.divergence
-        return record.fail(
-            DivergedError(where.epoch, where.step, where.on_val) if where else RuntimeError("no epoch ended"), cost
-        )
+        if where is None:
+            return record.fail(RuntimeError("no epoch ended"), cost)
+        return record.fail(DivergedError(where.epoch, where.step, job.cfg.trainer.precision, where.on_val), cost)
     weights = job.factory.record(job.strategy.pretrained)
     if job.is_trial:
         return record_trial(job, record, rows, cost, weights)

@@ -34,11 +34,11 @@ DECAYED = frozenset({"weight", "adapter"})
 class DivergedError(RuntimeError):
     """The training loss became NaN or infinite, at an epoch and a step (both from 0), or that on val after them."""
 
-    def __init__(self, epoch: int, step: int, on_val: bool = False) -> None:
+    def __init__(self, epoch: int, step: int, precision: str, on_val: bool = False) -> None:
+        finer = ", or trainer.precision=32-true" if precision.endswith("mixed") else ""
         what = "loss on val was not finite after" if on_val else "training loss was not finite at"
         super().__init__(
-            f"The {what} epoch {epoch}, step {step}. Try a lower optimizer.lr, "
-            "trainer.gradient_clip_val=1, or trainer.precision=32-true."
+            f"The {what} epoch {epoch}, step {step}. Try a lower optimizer.lr, or trainer.gradient_clip_val=1{finer}."
         )
 
 
@@ -219,7 +219,11 @@ class TransferModule(pl.LightningModule):
             **{f"val/{name}": value for name, value in self._measured().items()},
         }
         if not isfinite(self.metrics["val/loss"]):
-            raise DivergedError(self.current_epoch, self.global_step - 1, on_val=True)
+            raise DivergedError(self.current_epoch, self.global_step - 1, self._precision, on_val=True)
+
+    @property
+    def _precision(self) -> str:
+        return str(self.trainer.precision)
 
     def _measured(self) -> dict[str, float]:
         found = self.task.measured(*self.val_outputs.compute(), self.measures)
@@ -262,7 +266,7 @@ class TransferModule(pl.LightningModule):
     def _raise_if_diverged(self) -> None:
         step = int(self.bad_step)
         if step >= 0:
-            raise DivergedError(self.current_epoch, step)
+            raise DivergedError(self.current_epoch, step, self._precision)
 
 
 def _whole(backbone: Backbone, inputs: Mapping[str, Tensor]) -> Tensor:
