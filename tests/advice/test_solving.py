@@ -43,12 +43,6 @@ def test_the_price_of_an_exact_probe_foretells_how_often_solving_for_it_evaluate
     assert fine.num_steps / 2 < told < 2 * fine.num_steps
 
 
-def test_an_evaluation_is_timed_on_the_very_shape():
-    job = job_of(30, 10)
-    targets = torch.from_numpy(job.targets.values)
-    assert 0 < solving._an_evaluation(job, targets, 96, CPU) < 60
-
-
 def test_of_many_examples_a_part_is_timed_and_its_time_drawn_out(monkeypatch):
     seen = []
     monkeypatch.setattr(solving, "_an_evaluation", lambda job, targets, *rest: seen.append(len(targets)) or 0.5)
