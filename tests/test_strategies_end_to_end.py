@@ -70,10 +70,12 @@ def test_every_schedule_goes_with_fine_tuning(at_home, pictures, unfreeze):
     assert history[0]["phase"] == "0"
 
 
-@pytest.mark.parametrize("merge", [False, True])
-def test_an_adapter_is_left_beside_the_run_and_folded_in_if_asked(at_home, pictures, merge):
+@pytest.mark.parametrize(("merge", "precision"), [(False, "bf16-mixed"), (True, "bf16-mixed"), (True, "32-true")])
+def test_an_adapter_is_left_beside_the_run_and_folded_in_if_asked(at_home, pictures, merge, precision):
     words = ["strategy=lora", "strategy.adapter.r=2", f"strategy.adapter.merge={str(merge).lower()}"]
-    directory, result, _ = trained(pictures, *words)
+    directory, result, _ = trained(pictures, *words, f"trainer.precision={precision}")
+    said = any("is kept folded into them" in note for note in result["notes"])
+    assert said == (merge and precision == "bf16-mixed")
     assert json.loads((directory / "adapter" / "adapter_config.json").read_text())["r"] == 2
     files = {path.relative_to(directory).as_posix(): path for path in (directory / "adapter").iterdir()}
     assert "adapter/adapter_model.safetensors" in files

@@ -269,6 +269,12 @@ def keep_adapter(job: Job, module: TransferModule, directory: RunDirectory) -> N
         return
     adapter.save(module.backbone, directory.adapter)
     if adapter.merge:
+        if job.cfg.trainer.precision.endswith("mixed"):
+            log.warning(
+                "The adapter was scored beside the weights in trainer.precision=%s, and is kept folded into them "
+                "(strategy.adapter.merge): its answers differ from the scored ones by what that precision rounds.",
+                job.cfg.trainer.precision,
+            )
         adapter.fold(module.backbone)
         folded = {**read_checkpoint(directory.best, job.run_id), "state_dict": module.state_dict()}
         write_checkpoint(directory.final, folded, job.run_id)
