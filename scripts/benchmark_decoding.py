@@ -75,12 +75,12 @@ def _per_second(batches: Iterator[int]) -> float:
 def _our_batches(source: Any, workers: int, epoch: int) -> Iterator[int]:
     """Sizes of batches of a shuffled epoch as training reads it, without augmentation."""
     from headstart.data.batches import Batches
-    from headstart.data.loading import BatchDataset, loader
+    from headstart.data.loading import BatchDataset, Loader
 
     examples = source.examples(size=224, crop_pct=0.875)
     batches = Batches(np.arange(len(source.ids)), BATCH, seed=0)
     batches.set_epoch(epoch)
-    ready = loader(BatchDataset(examples, source.labels), batches, workers)
+    ready = Loader.of(BatchDataset(examples, source.labels), batches, workers)
     return (len(batch["labels"]) for batch in ready)
 
 

@@ -4,6 +4,7 @@ Training and features from pictures on the disk, against the same network on pic
 lost is loading, copying and bookkeeping. Pictures are decoded once beforehand, as in every run but the first.
 """
 
+import os
 import statistics
 import time
 import warnings
@@ -29,6 +30,7 @@ def measure(setting: Any, run: Callable[..., Any], epochs_of: Callable[..., Any]
 
     `run` runs a command of ours in this process; `epochs_of` does that too, and tells the seconds of each epoch.
     """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which torch looks at once, at the first product
     pictures = make_pictures(setting.folder / "pictures", setting.pictures)
     for model in MODELS:
         words = [

@@ -362,7 +362,7 @@ def small(pictures: Path, words: list[str]) -> list[str]:
         ("strategy=discriminative strategy.layer_decay=1.0", "does what strategy=fine_tune does"),
         ("augmentation=light augmentation.min_scale=1 augmentation.flip=0", "does what augmentation=none does"),
         ("trainer.batch_size=100000000", "is far more than the 823 training examples: every epoch is one step"),
-        ("trainer.num_workers=512", "trainer.num_workers=512 starts so many processes that read data"),
+        ("trainer.num_workers=512", "trainer.num_workers=512 lets so many processes read data"),
         ("trainer.accumulate_grad_batches=1000", "is more than the 26 batches of an epoch: every epoch is one step"),
     ],
 )

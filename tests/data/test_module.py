@@ -1,4 +1,5 @@
 import pickle
+import threading
 import time
 from itertools import chain
 from types import SimpleNamespace
@@ -35,6 +36,12 @@ class Noise(Examples):
     @property
     def lengths(self):
         return self._lengths
+
+
+class Kept(Noise):
+    """Whose batches are only copied."""
+
+    is_kept = True
 
 
 def module(augmentation: Augmentation | None = None, workers: int = 0, examples: Examples | None = None, **options):
@@ -74,6 +81,52 @@ def test_number_of_workers_changes_nothing(augmentation):
     for one, other in zip(chain(*here), chain(*there), strict=True):
         assert torch.equal(one["index"], other["index"])
         assert torch.equal(one["inputs"]["pixels"], other["inputs"]["pixels"])
+
+
+@pytest.mark.parametrize("workers", [1, 2, 9])
+def test_kept_examples_are_read_ahead_by_threads_and_nothing_changes(workers):
+    data = module(NoAugmentation(), workers, Kept())
+    ready = data.train_dataloader()
+    assert (ready.num_workers, ready.num_threads) == (0, min(workers, 4))
+    for one, other in zip(chain(*epochs(module(NoAugmentation()), 3)), chain(*epochs(data, 3)), strict=True):
+        assert torch.equal(one["index"], other["index"])
+        assert torch.equal(one["inputs"]["pixels"], other["inputs"]["pixels"])
+    for name in ("val_dataloader", "test_dataloader"):
+        plain, threads = getattr(module(NoAugmentation()), name)(), getattr(data, name)()
+        assert [one["index"].tolist() for one in plain] == [one["index"].tolist() for one in threads]
+
+
+def test_augmented_examples_are_read_by_processes_and_examples_by_nobody_where_nobody_is_asked():
+    assert (
+        module(Light(), 2, Kept()).train_dataloader().num_workers,
+        module(None, 2).val_dataloader().num_workers,
+    ) == (2, 2)
+    data = module(None, 0, Kept())
+    assert data.train_dataloader().num_threads == data.val_dataloader().num_threads == 0
+
+
+def test_what_fails_in_a_thread_that_reads_ahead_fails_where_the_batch_is_wanted():
+    class Torn(Kept):
+        def batch(self, indices):
+            if 7 in indices:
+                raise OSError("the disk is gone")
+            return super().batch(indices)
+
+    data = module(None, 2, Torn())
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(chain(data.train_dataloader(), data.val_dataloader(), data.test_dataloader()))
+
+
+def test_an_epoch_that_is_left_early_leaves_no_thread_at_work():
+    before = threading.active_count()
+    for _ in range(5):
+        batches = iter(module(None, 3, Kept()).train_dataloader())
+        next(batches)
+        del batches
+    deadline = time.monotonic() + 20
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
 
 
 def test_augmentation_depends_on_epoch_and_example_not_on_order_or_global_rng():

@@ -8,7 +8,7 @@ from headstart.data import array_cache
 from headstart.data.batches import Batches
 from headstart.data.contents import Files
 from headstart.data.file_check import CheckedFiles
-from headstart.data.loading import BatchDataset, loader
+from headstart.data.loading import BatchDataset, Loader
 from headstart.data.pictures import Pictures
 from headstart.data.sizing import Sizing
 from headstart.errors import InputError
@@ -40,7 +40,7 @@ def test_kept_on_disk_in_memory_and_on_demand_are_the_same(folder, monkeypatch):
     assert batches[0].dtype == torch.uint8
     assert torch.equal(batches[0], batches[1])
     assert torch.equal(batches[0], batches[2])
-    ready = loader(BatchDataset(on_demand, np.zeros(24, int)), Batches(np.arange(24), 5, seed=3), num_workers=2)
+    ready = Loader.of(BatchDataset(on_demand, np.zeros(24, int)), Batches(np.arange(24), 5, seed=3), num_workers=2)
     read = torch.cat([batch["inputs"]["pixels"][batch["index"].argsort()] for batch in ready])
     order = torch.cat([batch["index"].sort().values for batch in ready])
     assert torch.equal(read, on_disk.batch(order.numpy())["pixels"])

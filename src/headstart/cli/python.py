@@ -112,6 +112,7 @@ def _left_as_it_was() -> Iterator[None]:
     threads, environment = torch.get_num_threads(), dict(os.environ)
     deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    cudnn_attention = torch.backends.cuda.cudnn_sdp_enabled()
     lightning = logging.getLogger("pytorch_lightning")
     dice, numpy_dice, level = random.getstate(), np.random.get_state(), lightning.level
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
@@ -123,6 +124,7 @@ def _left_as_it_was() -> Iterator[None]:
             torch.set_num_threads(threads)
             torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
             torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
+            torch.backends.cuda.enable_cudnn_sdp(cudnn_attention)
             lightning.setLevel(level)
             os.environ.clear()
             os.environ.update(environment)

@@ -39,6 +39,10 @@ class DecodedExamples(Examples):
     def identity(self) -> str:
         return self._identity
 
+    @property
+    def is_kept(self) -> bool:
+        return self._kept is not None
+
     def verify(self) -> None:
         if self._kept is not None:
             self._kept.verify()

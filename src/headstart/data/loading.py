@@ -1,7 +1,10 @@
 """Loaders of whole batches, the same for any number of workers."""
 
+from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,12 +21,16 @@ VIEW_SEED = 0
 """Seed of augmented views: the same for every run, so that what is made of them can be shared."""
 DICE, SIZE = "dice", "size"
 """In a batch whose pictures are changed on the device: what was thrown for each, and the size that they get."""
+_MOST_THREADS = 4
+"""That read ahead: what they do is limited by memory, not by them."""
 Batch = dict[str, Any]
 """`inputs` (tensors by name, batch-first), `labels` `(B,)` int64 or `(B, O)` float32, `index` `(B,)` int64 into the
 source.
 
 Under several processes also `num_global`: how many examples the batch has in all of them together.
 """
+
+_Kind = TypeVar("_Kind", bound="Loader")
 
 
 def whole_of(examples: Examples, augmentation: Augmentation | None) -> Whole | None:
@@ -62,6 +69,11 @@ class BatchDataset(Dataset[Batch]):
         self._world = world
         self._views = views
         self._whole = whole_of(examples, self._augmentation)
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether a batch is only copied, out of what is kept."""
+        return self._augmentation is None and self._examples.is_kept
 
     def __getitem__(self, draw: Draw) -> Batch:
         inputs, more = self._examples.batch(draw.indices), dict[str, Any]()
@@ -121,37 +133,69 @@ def on_device(batch: Batch, augmentation: Augmentation | None) -> Batch:
     return {**rest, "inputs": {**batch["inputs"], "pixels": pixels}}
 
 
-def loader(
-    dataset: BatchDataset, batches: Batches, num_workers: int, kind: type[DataLoader[Batch]] = DataLoader
-) -> DataLoader[Batch]:
-    """Whole batches, read by the `num_workers` of them that there are, or else by this process."""
-    # without automatic batching the "sampler" gives whole batches, and Lightning calls its `set_epoch`
-    return kind(
-        dataset,
-        sampler=batches,
-        batch_size=None,
-        collate_fn=_as_it_is,  # type: ignore[arg-type]
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # else each pass would move torch's global rng, and with them dropout's
-    )
+class Loader(DataLoader[Batch]):
+    """Whole batches, read ahead by processes, or by threads where they are only copied: from a process each batch would
+    be copied twice more, which takes longer than what the process saves."""
+
+    num_threads: int = 0
+
+    @classmethod
+    def of(cls: type[_Kind], dataset: BatchDataset, batches: Batches, num_workers: int) -> _Kind:
+        """Read by this many processes or threads; by this process, when they are needed, if there are none."""
+        num_processes = 0 if dataset.is_copied else num_workers
+        # without automatic batching the "sampler" gives whole batches, and Lightning calls its `set_epoch`
+        made = cls(
+            dataset,
+            sampler=batches,
+            batch_size=None,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
+            num_workers=num_processes,
+            persistent_workers=num_processes > 0,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # else each pass would move torch's global rng, and with them dropout's
+        )
+        made.num_threads = min(num_workers, _MOST_THREADS) if dataset.is_copied else 0
+        return made
+
+    @property
+    def reads_ahead(self) -> bool:
+        return self.num_workers + self.num_threads > 0
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        return self._by_threads() if self.num_threads else super().__iter__()
+
+    def _by_threads(self) -> Iterator[Batch]:
+        """Batches in order; reading begins at once."""
+        draws, read = iter(self.sampler), self.dataset.__getitem__
+        prepare: tuple[Any, ...] = ()
+        if self.pin_memory:  # a thread starts with the first GPU, whichever its process has
+            prepare = torch.cuda.set_device, (torch.cuda.current_device(),)
+        pool = ThreadPoolExecutor(self.num_threads, "reader", *prepare)
+
+        def get(draw: Draw) -> Batch:
+            return _pinned(read(draw)) if self.pin_memory else read(draw)
+
+        under_way = deque(pool.submit(get, draw) for draw in islice(draws, 2 * self.num_threads))
+
+        def come() -> Iterator[Batch]:
+            try:
+                while under_way:
+                    batch = under_way.popleft().result()
+                    under_way.extend(pool.submit(get, draw) for draw in islice(draws, 1))
+                    yield batch
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+        return come()
 
 
-class AheadLoader(DataLoader[Batch]):
-    """A loader of training batches whose processes begin to read an epoch while the one before it is evaluated."""
+class AheadLoader(Loader):
+    """A loader of training batches that begins to read an epoch while the one before it is evaluated."""
 
     num_epochs: int | None = None
     """How many there are, so that none is read in vain."""
     ahead: tuple[int, Iterator[Batch]] | None = None
     """An epoch that is being read already."""
-
-    @classmethod
-    def of(cls, dataset: BatchDataset, batches: Batches, num_workers: int, num_epochs: int | None) -> "AheadLoader":
-        made = loader(dataset, batches, num_workers, cls)
-        assert isinstance(made, cls)
-        made.num_epochs = num_epochs
-        return made
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """The epoch that the sampler was told of."""
@@ -164,7 +208,7 @@ class AheadLoader(DataLoader[Batch]):
     def _through(self, batches: Batches, read: Iterator[Batch]) -> Iterator[Batch]:
         epoch, most = batches.epoch, len(batches)
         for number, batch in enumerate(read, start=1):
-            if number == most and self.num_workers and epoch + 1 < (self.num_epochs or 0):
+            if number == most and self.reads_ahead and epoch + 1 < (self.num_epochs or 0):
                 # the processes read on for this same iterator, which has nothing more to give of its epoch
                 batches.set_epoch(epoch + 1)
                 self.ahead = epoch + 1, super().__iter__()
@@ -175,3 +219,11 @@ class AheadLoader(DataLoader[Batch]):
 
 def _as_it_is(batch: Batch) -> Batch:
     return batch
+
+
+def _pinned(batch: Batch) -> Batch:
+    """Where a GPU fetches it from by itself."""
+    return {
+        name: value.pin_memory() if isinstance(value, Tensor) else _pinned(value) if isinstance(value, dict) else value
+        for name, value in batch.items()
+    }

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from headstart.compat import declare_torchvision_operators
 from headstart.data.augmentation import Augmentation
 from headstart.data.batches import Batches
-from headstart.data.loading import AheadLoader, Batch, BatchDataset, loader, on_device
+from headstart.data.loading import AheadLoader, Batch, BatchDataset, Loader, on_device
 from headstart.data.source import Examples
 
 declare_torchvision_operators()
@@ -86,7 +86,9 @@ class DataModule(pl.LightningDataModule):
         if self.trainer is not None:  # Lightning's own `set_epoch` comes after workers have begun to read ahead
             batches.set_epoch(_next_epoch(self.trainer))
         dataset = BatchDataset(self.examples, self.labels, self.augmentation, self.seed, world, self.views)
-        return AheadLoader.of(dataset, batches, self.num_workers, self._num_epochs())
+        made = AheadLoader.of(dataset, batches, self.num_workers)
+        made.num_epochs = self.trainer.max_epochs if self.trainer is not None else None
+        return made
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         return on_device(batch, self.augmentation)
@@ -101,14 +103,11 @@ class DataModule(pl.LightningDataModule):
         """A loader for each extra test set, by name; `index` counts in the shift's own source."""
         return {name: self._plain(one.examples, one.labels, one.indices) for name, one in self.shifts.items()}
 
-    def _num_epochs(self) -> int | None:
-        return self.trainer.max_epochs if self.trainer is not None else None
-
     def _plain(self, examples: Examples, labels: np.ndarray, indices: np.ndarray) -> DataLoader[Batch]:
         rank, world = self._place()
         lengths = None if examples.lengths is None else examples.lengths[indices]
         batches = Batches(indices, self.batch_size, None, lengths, rank, world)
-        return self._loader(BatchDataset(examples, labels, world=world), batches)
+        return Loader.of(BatchDataset(examples, labels, world=world), batches, self.num_workers)
 
     def _lengths(self, indices: np.ndarray) -> np.ndarray | None:
         return None if self.examples.lengths is None else self.examples.lengths[indices]
@@ -116,9 +115,6 @@ class DataModule(pl.LightningDataModule):
     def _place(self) -> tuple[int, int]:
         """This process's rank, and how many there are."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-
-    def _loader(self, dataset: BatchDataset, batches: Batches) -> DataLoader[Batch]:
-        return loader(dataset, batches, self.num_workers)
 
 
 def _next_epoch(trainer: pl.Trainer) -> int:

@@ -59,6 +59,11 @@ class Examples(ABC):
         """Raise `InputError` if what is kept of them is no longer as it was read: half a second for a gigabyte."""
 
     @property
+    def is_kept(self) -> bool:
+        """Whether a batch is only copied, out of memory or a file, with nothing to be decoded."""
+        return False
+
+    @property
     def lengths(self) -> np.ndarray | None:
         """Length of each example `(N,)` where batches are best made of like lengths; else `None`."""
         return None

@@ -84,6 +84,10 @@ class Texts(Examples):
         return self._identity
 
     @property
+    def is_kept(self) -> bool:
+        return True
+
+    @property
     def lengths(self) -> np.ndarray:
         return self._lengths
 

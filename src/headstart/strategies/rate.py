@@ -38,6 +38,7 @@ class PhaseRates:
         self.steps_per_epoch, self.begun = steps_per_epoch, begun
         self.start, end = (epoch * steps_per_epoch for epoch in plan.span(phase))
         self.end = min(end, total_steps)
+        self._last: tuple[int, tuple[float, list[float]]] | None = None
 
     def at(self, step: int, row: Row, base: float = 1.0) -> float:
         """The rate of a row for optimizer step `step` of training, counted from 0; 0 where it is frozen."""
@@ -52,10 +53,16 @@ class PhaseRates:
         return rates
 
     def _factors(self, step: int, row: Row) -> tuple[float, float, float, float]:
-        share = self.factor(step - self.start, self.end - self.start)
-        epochs_in = [(step + 1 - begun) / self.steps_per_epoch for begun in self.begun]
+        share, epochs_in = self._moment(step)
         warmup = self.plan.warmup(self.phase, row[0], epochs_in)
         return share, self.plan.phases[self.phase].multiplier(*row), warmup, self.shares.get(row[0], 1.0)
+
+    def _moment(self, step: int) -> tuple[float, list[float]]:
+        """What all rows have in common at a step: the schedule's share, and epochs since each phase began."""
+        if self._last is None or self._last[0] != step:
+            share = self.factor(step - self.start, self.end - self.start)
+            self._last = step, (share, [(step + 1 - begun) / self.steps_per_epoch for begun in self.begun])
+        return self._last[1]
 
 
 def foreseen(plan: Plan, factor: Factor, epoch: int, steps_per_epoch: int, total_steps: int) -> PhaseRates:

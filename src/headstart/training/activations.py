@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from headstart.backbones.backbone import Backbone
 from headstart.data.augmentation import Augmentation
 from headstart.data.batches import Batches
-from headstart.data.loading import VIEW_SEED, BatchDataset, loader, whole_of
+from headstart.data.loading import VIEW_SEED, BatchDataset, Loader, whole_of
 from headstart.data.source import Examples
 from headstart.features.store import FeatureStore
 from headstart.training import work
@@ -249,7 +249,7 @@ class FrozenFeatures:
         size = self.batch_size * (4 if self.device.type == "cuda" else 1)  # a GPU is idle on few
         draws = Batches(everything, size, None, examples.lengths)
         draws.set_epoch(view)
-        return loader(BatchDataset(examples, labels, augmentation, views=num_views), draws, self.num_workers)
+        return Loader.of(BatchDataset(examples, labels, augmentation, views=num_views), draws, self.num_workers)
 
 
 def _key(examples: Examples, fingerprint: str, reading: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import torch
 
 from headstart.errors import InputError
 from headstart.system.cores import cores
+from headstart.training import attention
 from headstart.training.ranks import check_devices
 
 MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -69,8 +70,11 @@ def set_process_up(threads: int | None, deterministic: bool) -> None:
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     # what no operation reads need not be filled first: that is for debugging, and costs time in every step
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
+    if torch.cuda.is_available():
+        attention.follow_rule(deterministic)
+    # what cuBLAS needs to be deterministic. torch looks once, at a process's first product, of whichever run: if it was
+    # not set by then, each product of a deterministic run is warned of, which takes longer than the product
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
 

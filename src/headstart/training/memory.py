@@ -39,7 +39,7 @@ def note_many(num_workers: int) -> None:
     cores = devices_here("cpu")[1]
     if cores is not None and num_workers > 4 * cores:
         log.warning(
-            "trainer.num_workers=%d starts so many processes that read data, and this machine has %d cores: each takes "
+            "trainer.num_workers=%d lets so many processes read data, and this machine has %d cores: each takes "
             "memory, and they wait for each other. As many as cores are enough.",
             *(num_workers, cores),
         )

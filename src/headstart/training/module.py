@@ -22,6 +22,7 @@ from headstart.training.compiled import compiled, eager
 from headstart.training.device import at_least_single
 from headstart.training.epoch_metrics import Mean, Outputs
 from headstart.training.feature_maps import StartingMaps
+from headstart.training.one_update import updated_together
 from headstart.training.rows import rows
 from headstart.training.sharpness import SharpnessAware
 from headstart.training.source_head import source_of
@@ -251,7 +252,7 @@ class TransferModule(pl.LightningModule):
             }
             for (row, is_decayed), parameters in groups.items()
         ]
-        return keep_precision(self.optimizer(made))
+        return updated_together(keep_precision(self.optimizer(made)))
 
     def _mix(self, inputs: Mapping[str, Tensor], labels: Tensor, batch_idx: int) -> tuple[Mapping[str, Tensor], Tensor]:
         assert self.augmentation is not None
