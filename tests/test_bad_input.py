@@ -256,8 +256,12 @@ KINDS = [
     ("optimizer=[]", "optimizer=[] must list names of configs"),
     ("logger.project=", "logger.project must not be empty"),
     ("data=image_folder data.root=", "data.root must not be empty"),
-    ("data=image_folder data.root=/", "data.root must name a folder of class folders, but / is /"),
+    ("data=image_folder data.root=/", "data.root must name a folder of class folders, but / is the system's own"),
     ("data=image_folder data.root=/proc/self", "which is the system's own"),
+    (
+        "data=image_folder data.root=/dev/shm",
+        "data.root must name a folder of class folders, but /dev/shm is the system's own",
+    ),
     ("data=image_csv data.path=x.csv data.encoding=", "data.encoding must not be empty"),
     ("backbone.weights=none backbone.weights_key=teacher", "backbone.weights=none reads none"),
     (

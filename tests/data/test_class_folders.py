@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image, features
 
 from headstart.data import folders, listing
 from headstart.data.audio import AudioFolder
+from headstart.data.folders import check_is_own
 from headstart.data.images import ImageFolder
 from headstart.data.picture_files import kind
 from headstart.errors import InputError
@@ -177,3 +179,10 @@ def test_sounds_of_all_formats_are_read_and_others_named(tmp_path):
 def test_what_a_decoder_says_of_bytes_is_said_in_words(folder):
     (folder / "ant" / "odd.png").write_bytes(b"\x89PNG")
     assert "ant/odd.png (it is not what its name says, or damaged)" in message(ImageFolder(str(folder)))
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no file system in memory here")
+def test_data_in_memory_are_somebodys_own():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        check_is_own(Path(folder), "data.root")
+        check_is_own(Path(folder, "pictures"), "data.root")

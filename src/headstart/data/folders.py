@@ -15,8 +15,8 @@ BESIDE = frozenset(
 )
 """Suffixes of what people and programs leave beside pictures and sounds: notes, tables, marks, thumbnails."""
 NAMES_BESIDE = frozenset({"license", "licence", "readme", "changelog", "authors", "md5sums", "sha256sums", "makefile"})
-SYSTEM = ("/proc", "/sys", "/dev")
-"""Folders of the system itself, which never end."""
+SYSTEM, MEMORY_DISK = ("/proc", "/sys", "/dev"), "/dev/shm"
+"""Folders of the system itself, which never end, and among them one for everybody's files."""
 HIDDEN, NO_SUFFIX = "hidden", "no suffix"
 """What stands for a suffix where a name has none."""
 
@@ -44,10 +44,12 @@ class FoundFiles:
 def check_is_own(folder: Path, setting: str) -> None:
     """Raise `InputError` for the top of the file system, or what the system shows of itself: nobody's data."""
     whole = folder.resolve()
-    if whole == Path(whole.anchor) or any(whole.is_relative_to(name) for name in SYSTEM):
+    is_system = any(whole.is_relative_to(name) for name in SYSTEM) and Path(MEMORY_DISK) not in whole.parents
+    if whole == Path(whole.anchor) or is_system:
+        told = "" if str(whole) == str(folder) else f"is {whole}, which "
         raise InputError(
-            f"{setting} must name a folder of class folders, but {folder} is {whole}, which is the system's own. Name "
-            "the folder that holds your data."
+            f"{setting} must name a folder of class folders, but {folder} {told}is the system's own. Name the folder "
+            "that holds your data."
         )
 
 
