@@ -85,7 +85,13 @@ def check_compile(job: Job) -> None:
             "use trainer.compile=false, or another strategy."
         )
     else:
-        check_compiler(device_of(job.cfg.trainer.accelerator).type)
+        kind = device_of(job.cfg.trainer.accelerator).type
+        check_compiler(kind)
+        if kind == "cuda" and job.cfg.trainer.deterministic:
+            log.warning(
+                "trainer.compile on a GPU: attention's gradients need not have the same bits in each run, whatever "
+                "trainer.deterministic says."
+            )
 
 
 def check_sharing(job: Job) -> None:

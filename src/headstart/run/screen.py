@@ -14,6 +14,9 @@ TELLING = (
     "scheduler",
     "head",
     "split",
+    "data.size",
+    "trainer.batch_size",
+    "trainer.precision",
 )
 """Beginnings of the overrides that are shown with a run."""
 
