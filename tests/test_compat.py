@@ -107,3 +107,48 @@ def test_a_torchvision_that_asks_more_of_the_compiler_gets_it_at_once():
         "import torch._dynamo.utils\n"
         "assert module.found is torch._dynamo.utils.counters"
     )
+
+
+def test_torchmetrics_loads_without_transformers_and_signal_processing_and_gets_them_once_they_are_used():
+    run(
+        "from headstart.compat import declare_torchvision_operators as mend\n"
+        "mend()\n"
+        "import sys, torch, torchmetrics\n"
+        "assert not {'transformers', 'scipy.signal'} & {*sys.modules}\n"
+        "assert torchmetrics.Accuracy('binary')(torch.tensor([1, 0]), torch.tensor([1, 1])) == 0.5\n"
+        "from torchmetrics.functional.text import bert\n"
+        "try:\n"
+        "    bert.AutoTokenizer.from_pretrained('/nowhere/at/all')\n"
+        "except OSError:\n"
+        "    pass\n"
+        "import transformers, scipy.signal\n"
+        "from scipy.signal import get_window\n"
+        "assert bert.AutoTokenizer.from_pretrained == transformers.AutoTokenizer.from_pretrained\n"
+        "assert scipy.signal.get_window is get_window and scipy.signal.__file__ and transformers.__file__\n"
+        "assert len(get_window('hann', 8)) == 8"
+    )
+
+
+def test_torchmetrics_is_loaded_as_it_is_where_the_others_are_there_already():
+    run(
+        "from headstart.compat import declare_torchvision_operators as mend\n"
+        "mend()\n"
+        "import transformers, scipy.signal\n"
+        "import torchmetrics\n"
+        "from torchmetrics.functional.text import bert\n"
+        "assert bert.AutoModel is transformers.AutoModel"
+    )
+
+
+def test_a_package_that_torchmetrics_asks_for_gets_all_of_what_is_stood_in_for():
+    run(
+        "from headstart import compat\n"
+        "def load(module):\n"
+        "    from scipy.signal import firwin, hamming\n"
+        "    module.found = firwin\n"
+        "from types import ModuleType\n"
+        "module = ModuleType('torchmetrics')\n"
+        "compat._without_signal(load, module)\n"
+        "import scipy.signal\n"
+        "assert module.found is scipy.signal.firwin"
+    )

@@ -1,4 +1,5 @@
-"""Others' imports made to work, and made short: torchvision beside another torch, timm without W&B and a compiler."""
+"""Others' imports made to work, and made short: torchvision beside another torch, timm without W&B and a compiler,
+torchmetrics without transformers and signal processing."""
 
 import sys
 from collections.abc import Callable
@@ -45,12 +46,13 @@ def _keep_out() -> None:
 
 
 class _Shortened(MetaPathFinder):
-    """Imports three modules of timm and torchvision without what they ask for and nothing here needs.
+    """Imports modules of timm, torchvision and torchmetrics without what they ask for and nothing here needs.
 
     `timm.utils.summary` asks for `wandb`, and is loaded as if that were not installed: only a tracker's own thread
     imports it, since it takes most of a second, and where it hangs, nothing else must. `torchvision.ops.roi_align` and
     `timm.layers.typing` ask for torch's compiler, which takes longer than all the rest of timm: they get it once they
-    use it.
+    use it. `torchmetrics` asks for `scipy.signal`, to put back a name that a package of another's misses there, and for
+    `transformers`, for one of its scores of texts, which takes a second together: they too come once they are used.
     """
 
     def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -71,10 +73,35 @@ def _without_wandb(load: Load, module: ModuleType) -> None:
 
 
 def _without_compiler(load: Load, module: ModuleType) -> None:
-    stand_in = ModuleType("torch._dynamo.utils")
-    stand_in.is_compile_supported = _is_compile_supported  # type: ignore[attr-defined]
-    stand_in.__getattr__ = lambda name: _of_compiler(stand_in, name)  # type: ignore[method-assign]
+    stand_in = _stand_in("torch._dynamo.utils", is_compile_supported=_is_compile_supported)
     _with_stand_in(stand_in.__name__, stand_in, load, module)
+
+
+def _without_signal(load: Load, module: ModuleType) -> None:
+    _with_stand_in("scipy.signal", _stand_in("scipy.signal", hamming=None), load, module)
+
+
+def _without_transformers(load: Load, module: ModuleType) -> None:
+    asked = {name: _Later("transformers", name) for name in ("AutoModel", "AutoTokenizer")}
+    _with_stand_in("transformers", _stand_in("transformers", **asked), load, module)
+
+
+class _Later:
+    """A class of a module that is imported when the class is used."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module, self._name = module, name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(getattr(import_module(self._module), self._name), name)
+
+
+def _stand_in(module: str, **known: Any) -> ModuleType:
+    """A module that has these names at once, and every other once the real one is imported for it."""
+    made = ModuleType(module)
+    made.__dict__.update(known)
+    made.__getattr__ = lambda name: _of_real(made, name)  # type: ignore[method-assign]
+    return made
 
 
 def _with_stand_in(name: str, stand_in: ModuleType | None, load: Load, module: ModuleType) -> None:
@@ -88,7 +115,7 @@ def _with_stand_in(name: str, stand_in: ModuleType | None, load: Load, module: M
             del sys.modules[name]
 
 
-def _of_compiler(stand_in: ModuleType, name: str) -> Any:
+def _of_real(stand_in: ModuleType, name: str) -> Any:
     """Anything else of what is stood in for, which is imported then; but for what Python itself asks of a module."""
     if name.startswith("__"):
         raise AttributeError(name)
@@ -127,6 +154,8 @@ _LOADS: dict[str, Callable[[Load, ModuleType], None]] = {
     "timm.utils.summary": _without_wandb,
     "torchvision.ops.roi_align": _without_compiler,
     "timm.layers.typing": _without_decorator,
+    "torchmetrics": _without_signal,
+    "torchmetrics.functional.text.bert": _without_transformers,
 }
 
 
