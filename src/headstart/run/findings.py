@@ -8,6 +8,8 @@ from headstart import notes
 
 KEPT = 256
 """Of each kind, the latest that are kept; fewer of what is large."""
+PREPARED, MOST_PREPARED = "prepared", 1024
+"""Of a comparison's runs, by run id: the text of the config that lies in its directory, and the job that this makes."""
 
 
 class Findings:
@@ -33,6 +35,17 @@ class Findings:
             value = make()
         alike[key] = value, heard.messages
         return value
+
+    def keep(self, what: str, key: str, value: Any, kept: int = KEPT) -> None:
+        """Keep a value for whoever looks it up; only the latest of each kind."""
+        alike = self._kept.setdefault(what, {})
+        while len(alike) >= kept:
+            del alike[next(iter(alike))]
+        alike[key] = value, []
+
+    def look_up(self, what: str, key: str) -> Any | None:
+        """What was kept for this key, if it still is."""
+        return self._kept.get(what, {}).get(key, (None, []))[0]
 
 
 def key_of(*values: Any) -> str:

@@ -13,7 +13,7 @@ from headstart.errors import InputError
 from headstart.record import result
 from headstart.record.directory import RunDirectory
 from headstart.run.experiment import run
-from headstart.run.findings import Findings
+from headstart.run.findings import PREPARED, Findings
 from headstart.run.job import Job
 from headstart.run.prepare import job_config, prepare
 from headstart.run.unchanged import check_unchanged
@@ -32,18 +32,25 @@ def run_launched(cfg: DictConfig, findings: Findings, prepared: Job | None = Non
     hydra = HydraConfig.get()
     first = Path(hydra.runtime.output_dir)
     others = [first.parent / name for name in cfg.companions]
-    configs = {first: cfg} | {path: recorded.load(RunDirectory(path).config) for path in others}
     # a comparison's runs lie in directories of their names, which is what they must come to
-    names = {path: path.name if hydra.mode == RunMode.MULTIRUN else None for path in configs}
+    names = {path: path.name if hydra.mode == RunMode.MULTIRUN else None for path in [first, *others]}
+
+    def job_of(path: Path) -> Job:
+        kept = findings.look_up(PREPARED, path.name) if names[path] else None
+        if kept is not None and kept[0].encode() == RunDirectory(path).config.read_bytes():
+            return kept[1]
+        config = cfg if path == first else recorded.load(RunDirectory(path).config)
+        return prepare(job_config(config, hydra), findings=findings)
+
     with ExitStack() as locks:
-        free = [path for path in configs if locks.enter_context(Lock(RunDirectory(path).lock, wait=False)).held]
+        free = [path for path in names if locks.enter_context(Lock(RunDirectory(path).lock, wait=False)).held]
         mine = [path for path in free if result.read(RunDirectory(path), names[path]) is None]
         for path in mine:
             RunDirectory(path).remove_drafts()
         if mine:
             with notes.quiet():  # what there is to say was shown when the runs were drawn up
                 if prepared is None:
-                    jobs = {path: prepare(job_config(configs[path], hydra), findings=findings) for path in mine}
+                    jobs = {path: job_of(path) for path in mine}
                 else:
                     jobs = dict.fromkeys(mine, prepared)
                     notes.say_again(prepared.notes)  # for the log, which has been opened since
@@ -55,7 +62,7 @@ def run_launched(cfg: DictConfig, findings: Findings, prepared: Job | None = Non
                 run([jobs[path] for path in same], [RunDirectory(path) for path in same])
             if changed:
                 raise InputError(*(_changed(path, jobs[path]) for path in changed))
-    return all(result.completed(RunDirectory(path), names[path]) for path in configs)
+    return all(result.completed(RunDirectory(path), names[path]) for path in names)
 
 
 def _changed(directory: Path, job: Job) -> str:

@@ -29,7 +29,7 @@ from headstart.names import plural
 from headstart.progress import duration
 from headstart.record import result
 from headstart.record.directory import ATTEMPTS, SweepDirectory
-from headstart.run.findings import Findings
+from headstart.run.findings import MOST_PREPARED, PREPARED, Findings
 from headstart.run.job import Job
 from headstart.run.prepare import note_choices, prepare, with_overrides
 from headstart.sweep.fresh import anew, fresh_seeds, number_asked
@@ -199,6 +199,7 @@ class Sweep:
     def _drawn(self, loader: ConfigLoader, lines: Sequence[Line]) -> dict[str, Planned]:
         config_of = self.configs(loader, lines)
         plans: dict[str, Planned] = {}
+        jobs: dict[str, Job] = {}
         problems: dict[str, list[str]] = {}
         here = self._launcher_class.endswith(ON_THIS_MACHINE)
         is_shared = self._launcher_class.endswith("JoblibLauncher")
@@ -209,7 +210,9 @@ class Sweep:
                 if is_shared:
                     check_one_gpu(job.cfg.trainer.devices, job.cfg.trainer.accelerator)
                 if job.run_id not in plans:
-                    plans[job.run_id] = self._planned(job)
+                    plans[job.run_id] = planned = self._planned(job)
+                    if planned.config and self._runs_one_by_one() and len(jobs) < MOST_PREPARED:
+                        jobs[job.run_id] = job
             except COMPOSITION_ERRORS as error:
                 for message in explained(error, loader, line).messages:
                     problems.setdefault(message, []).append(" ".join(line))
@@ -225,6 +228,9 @@ class Sweep:
         # by all that belong together, whichever of them are done: it does not matter how often it is cut off
         for unit in units({run_id: plan.features for run_id, plan in plans.items()}):
             plans |= {run_id: plans[run_id].with_others(len(unit) - 1) for run_id in unit}
+            for run_id in jobs.keys() & set(unit):  # which this process carries out: they need not be prepared again
+                jobs[run_id].cfg.fused_with = len(unit) - 1
+                self.findings.keep(PREPARED, run_id, (plans[run_id].config, jobs[run_id]), MOST_PREPARED)
         return plans
 
     def configs(self, loader: ConfigLoader, lines: Sequence[Line]) -> Callable[[Line], DictConfig]:
