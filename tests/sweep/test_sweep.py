@@ -16,8 +16,9 @@ from headstart.cli.hydra_app import compose_config
 from headstart.cli.main import main
 from headstart.config.overrides import in_shell
 from headstart.features.store import FeatureStore
-from headstart.run import experiment
+from headstart.run import experiment, launched
 from headstart.run.prepare import job_config, prepare
+from headstart.sweep import sweeper
 from headstart.sweep.ledger import Ledger
 from pictures import tiny, write_folder
 
@@ -460,3 +461,45 @@ def test_a_comparison_that_grew_by_another_command_goes_on_with_the_one_that_ask
     capsys.readouterr()
     assert commands.status([str(home / "outputs" / "s")]) == 0
     assert "headstart train -m seed=0,1\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("most", [1024, 1])
+def test_runs_are_prepared_once_and_anew_where_their_config_is_not_what_was_drawn_up(
+    pictures: Path, home: Path, monkeypatch: pytest.MonkeyPatch, most: int
+):
+    grid = ["strategy=feature_extraction,fine_tune", "optimizer.lr=0.01,0.1"]
+    assert sweep(pictures, *grid, "name=apart", "features.root=apart", "hydra/launcher=joblib") == 0
+    prepared: list[str] = []
+
+    def counting(*given: Any, **named: Any) -> Any:
+        job = prepare(*given, **named)
+        prepared.append(job.run_id)
+        return job
+
+    monkeypatch.setattr(launched, "prepare", counting)
+    monkeypatch.setattr(sweeper, "MOST_PREPARED", most)
+    assert sweep(pictures, *grid) == 0
+    assert len(prepared) == (0 if most > 1 else 3)
+    here, apart = results(home), results(home, "apart")
+    assert here.keys() == apart.keys()
+    for run_id, done in here.items():
+        assert done["metrics"] == apart[run_id]["metrics"]
+        config, other = (home / "outputs" / name / run_id / "config.yaml" for name in ("s", "apart"))
+        said = other.read_text().replace("- name=apart\n- features.root=apart\n", "")
+        said = said.replace("name: apart", "name: s").replace("root: apart", "root: null")
+        assert config.read_text() == said
+
+
+def test_a_config_that_was_edited_after_it_was_drawn_up_is_read_again(
+    pictures: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    real = sweeper._launched
+
+    def edited(launcher: Any, batch: Any) -> Any:
+        for path in home.glob("outputs/s/*/config.yaml"):
+            path.write_text(path.read_text().replace("lr: 0.01", "lr: 0.02"))
+        return real(launcher, batch)
+
+    monkeypatch.setattr(sweeper, "_launched", edited)
+    assert sweep(pictures, "strategy=fine_tune", "optimizer.lr=0.01") != 0
+    assert "they were changed after the comparison was drawn up" in capsys.readouterr().out
