@@ -5,8 +5,8 @@
 
 Ours is the program's own: `search.standing.Standing` draws, pauses, promotes and chooses as for a worker; only a
 training is looked up. A setting that a method draws is replaced by the nearest recorded one (each range from 0 to 1, on
-its own scale) that it has not tried, and told so. Cost is epochs trained, as a share of training every recorded setting
-to its end. What a method has at some cost is the best score on val of any epoch that it has seen.
+its own scale) that it has not tried, and told so. Cost is epochs trained, as a share of training `BUDGET` settings to
+their end. What a method has at some cost is the best score on val of any epoch that it has seen.
 """
 
 import argparse
@@ -35,8 +35,10 @@ from headstart.record.search import CellRecord, Trial, cell_directory
 from headstart.record.variable import Variable
 from headstart.search.standing import Standing
 
+BUDGET = 160
+"""Settings whose training is the whole cost. More are recorded, so that what is drawn has one of them near it."""
 MARKS = (0.1, 0.25, 0.5)
-"""Shares of the table's cost at which methods are compared."""
+"""Shares of that cost at which methods are compared."""
 FULL = 40
 """Settings that random search trains to their end, whose score is to be reached at a third of the cost."""
 REPLICATES = SearchConfig().replicates
@@ -67,7 +69,7 @@ class Table:
         self.seeds = [*recorded[first:], *recorded[:first]]
         """The first is the trials' own, the next are replicates', what is left is fresh."""
         self.numbers = range(len(self.points))
-        self.cost = len(self.points) * self.max_epochs
+        self.cost = min(BUDGET, len(self.points)) * self.max_epochs
         self._best = {key: self._running(values) for key, values in self.val.items()}
         self.best = max(self.curve(number)[-1] for number in self.numbers)
         self._places = np.array([self._place(point) for point in self.points])
@@ -354,7 +356,7 @@ class Replays:
     by_mark: Mapping[float, Sequence[Purse]]
 
     def regrets(self, mark: float, share: float | None = None) -> list[float]:
-        """How far the best that was seen at a share of the table's cost lies below the table's best, in points."""
+        """How far the best that was seen at a share of the cost lies below the table's best, in points."""
         shown = mark if share is None else share
         return [100 * (purse.table.best - purse.at(shown * purse.table.cost)) for purse in self.by_mark[mark]]
 
@@ -385,11 +387,15 @@ def rows(found: Sequence[Replays]) -> Iterator[str]:
     """The table in Markdown; means with standard errors."""
     yield "| problem | method | n | regret at 10% | 25% | 50% | random's score at | of its cost (median) |"
     yield "|---|---|---:|---:|---:|---:|---:|---:|"
-    for one in found:
-        share, reached = median(one.shares), fmean(np.isfinite(one.shares))
-        told = "–" if one.method in DEPENDS_ON_BUDGET or not np.isfinite(share) else f"{share:.0%}"
-        regrets = " | ".join(f"{fmean(x):.2f} ± {np.std(x) / len(x) ** 0.5:.2f}" for x in map(one.regrets, MARKS))
-        yield f"| {one.problem} | {one.method} | {len(one.longest)} | {regrets} | {reached:.0%} | {told} |"
+    problem = " + ".join(dict.fromkeys(one.problem for one in found))
+    for method in dict.fromkeys(one.method for one in found):
+        own = [one for one in found if one.method == method]
+        shares = [share for one in own for share in one.shares]
+        share, reached = median(shares), fmean(np.isfinite(shares))
+        told = "–" if method in DEPENDS_ON_BUDGET or not np.isfinite(share) else f"{share:.0%}"
+        all_regrets = ([regret for one in own for regret in one.regrets(mark)] for mark in MARKS)
+        regrets = " | ".join(f"{fmean(x):.2f} ± {np.std(x) / len(x) ** 0.5:.2f}" for x in all_regrets)
+        yield f"| {problem} | {method} | {len(shares)} | {regrets} | {reached:.0%} | {told} |"
 
 
 def choices(found: Sequence[Replays]) -> Iterator[str]:
@@ -426,7 +432,7 @@ def draw(found: Sequence[Replays], path: Path) -> None:
             panel.plot(100 * shares, means, linewidth=width, label=one.method)
         panel.set_title(name, fontsize=9)
         panel.set_ylim(0, 4)
-        panel.set_xlabel("cost, % of the table's")
+        panel.set_xlabel(f"cost, % of {BUDGET} settings'")
         panel.set_ylabel("mean regret on val, points" if name == names[0] else "")
     figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside right upper", fontsize=5.5, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -456,6 +462,7 @@ def main() -> None:
         print("\n".join([*rows(own), *choices(own)]), flush=True)
         found += own
         draw(found, chosen.picture)
+    print("\n".join(rows(found)))
 
 
 if __name__ == "__main__":

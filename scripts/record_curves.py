@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-NUM_SETTINGS = 160
+NUM_SETTINGS = 400
 """Of each problem, the default among them."""
 SEEDS = tuple(range(6))
 NUM_AGAIN, FEW_SEEDS = 24, SEEDS[:4]
