@@ -13,7 +13,7 @@ from headstart.record.environment import environment, git
 from headstart.record.recorder import Recorder
 from headstart.record.result import DataRecord
 from headstart.record.writing import write_bytes, write_json
-from headstart.run.findings import key_of
+from headstart.run.findings import PREPARED, key_of
 from headstart.run.job import Job
 from headstart.run.pools import record_of
 from headstart.strategies import drawing
@@ -34,7 +34,10 @@ def begin_record(job: Job, directory: RunDirectory, heard: notes.Notes, share: f
     if not directory.log.exists():
         note = "Trained together with other runs; the log is in the first one's directory.\n"
         write_bytes(directory.log, note.encode())
-    write_bytes(directory.config, recorded.dumped(job.cfg).encode())
+    drawn_up = job.findings.look_up(PREPARED, job.run_id)
+    is_there = drawn_up is not None and drawn_up[1] is job and directory.config.is_file()
+    if not is_there:
+        write_bytes(directory.config, recorded.dumped(job.cfg).encode())
     plan, schedule, rate = job.plan.to_dict(), job.parts.scheduler, job.parts.rate
     write_json(directory.plan, plan)
     same = key_of(plan, type(schedule), vars(schedule), rate)  # of the many runs of a comparison
