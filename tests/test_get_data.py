@@ -118,7 +118,8 @@ def test_descriptions_are_those_that_apt_knows(script: ModuleType, tmp_path: Pat
         f"Package: p\nSection: {section}\nDescription{suffix}: {text}\n more of it" for section, suffix, text in known
     )
     tool = tmp_path / "bin" / "apt-cache"
-    put(tmp_path / "bin", **{"apt-cache": f"#!{sys.executable}\nprint({told!r})\n"})
+    reads = f"while IFS= read -r line; do printf '%s\\n' \"$line\"; done < '{tmp_path}/told'"
+    put(tmp_path, told=f"{told}\n", **{"bin/apt-cache": f"#!/bin/sh\n{reads}\n"})
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tool.parent))
     script.package_descriptions(tmp_path, tmp_path)
