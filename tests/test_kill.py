@@ -167,9 +167,9 @@ def test_killed_interrupted_and_taken_over_it_ends_with_the_same_results(
     killed.kill()
     interrupt(home, words, signal.SIGINT, 4)
     first, second = start(home, words), start(home, words)
-    while "──" not in first.said or not any(home.rglob("claim")):
+    while first.poll() is None and ("──" not in first.said or not any(home.rglob("claim"))):
         time.sleep(0.01)
-        assert first.poll() is None
+    assert first.poll() in (None, 0), first.said  # 0: the other was quick enough to leave it nothing
     first.kill()
     assert second.wait(300) == 0, second.said
     finish(whole, words)
