@@ -30,8 +30,7 @@ class Findings:
             notes.say_again(said)
             return value
         with notes.listening() as heard:
-            while len(alike) >= kept:  # before: there may be no room for both
-                del alike[next(iter(alike))]
+            _make_room(alike, kept)  # before: there may be no room for both
             value = make()
         alike[key] = value, heard.messages
         return value
@@ -39,13 +38,17 @@ class Findings:
     def keep(self, what: str, key: str, value: Any, kept: int = KEPT) -> None:
         """Keep a value for whoever looks it up; only the latest of each kind."""
         alike = self._kept.setdefault(what, {})
-        while len(alike) >= kept:
-            del alike[next(iter(alike))]
+        _make_room(alike, kept)
         alike[key] = value, []
 
     def look_up(self, what: str, key: str) -> Any | None:
         """What was kept for this key, if it still is."""
         return self._kept.get(what, {}).get(key, (None, []))[0]
+
+
+def _make_room(alike: dict[str, Any], kept: int) -> None:
+    while len(alike) >= kept:
+        del alike[next(iter(alike))]
 
 
 def key_of(*values: Any) -> str:

@@ -36,11 +36,10 @@ def run_launched(cfg: DictConfig, findings: Findings, prepared: Job | None = Non
     names = {path: path.name if hydra.mode == RunMode.MULTIRUN else None for path in [first, *others]}
 
     def job_of(path: Path) -> Job:
-        kept = findings.look_up(PREPARED, path.name) if names[path] else None
-        if kept is not None and kept[0].encode() == RunDirectory(path).config.read_bytes():
+        kept, file = findings.look_up(PREPARED, path.name) if names[path] else None, RunDirectory(path).config
+        if kept is not None and file.is_file() and kept[0].encode() == file.read_bytes():
             return kept[1]
-        config = cfg if path == first else recorded.load(RunDirectory(path).config)
-        return prepare(job_config(config, hydra), findings=findings)
+        return prepare(job_config(cfg if path == first else recorded.load(file), hydra), findings=findings)
 
     with ExitStack() as locks:
         free = [path for path in names if locks.enter_context(Lock(RunDirectory(path).lock, wait=False)).held]

@@ -228,7 +228,7 @@ class Sweep:
         # by all that belong together, whichever of them are done: it does not matter how often it is cut off
         for unit in units({run_id: plan.features for run_id, plan in plans.items()}):
             plans |= {run_id: plans[run_id].with_others(len(unit) - 1) for run_id in unit}
-            for run_id in jobs.keys() & set(unit):  # which this process carries out: they need not be prepared again
+            for run_id in filter(jobs.get, unit):  # which this process carries out: they need not be prepared again
                 jobs[run_id].cfg.fused_with = len(unit) - 1
                 self.findings.keep(PREPARED, run_id, (plans[run_id].config, jobs[run_id]), MOST_PREPARED)
         return plans
