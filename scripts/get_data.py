@@ -12,6 +12,7 @@ Debian or Ubuntu machine; package_descriptions are what apt knows there.
 import argparse
 import csv
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -377,7 +378,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
         keep_licences(packages, made)
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(made, folder)  # last, so that what is there is whole
-    print(f"\nheadstart train -m strategy=feature_extraction,fine_tune seed=0,1,2 {data.command.format(folder=folder)}")
+    words = [word.format(folder=folder) for word in shlex.split(data.command)]
+    print(f"\nheadstart train -m strategy=feature_extraction,fine_tune seed=0,1,2 {shlex.join(words)}")
 
 
 if __name__ == "__main__":

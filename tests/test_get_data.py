@@ -2,9 +2,11 @@
 
 import csv
 import importlib
+import shlex
 import struct
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -138,6 +140,21 @@ def test_what_there_is_already_is_left_alone(script: ModuleType, tmp_path: Path,
         script.main(["trec", "--to", str(tmp_path)])
     script.main([])
     assert "not for commercial use" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["package_descriptions", "ratings"])
+def test_the_command_that_is_printed_can_be_pasted_whatever_the_folder(
+    script: ModuleType, tmp_path: Path, monkeypatch, capsys, name: str
+):
+    data = replace(script.DATA[name], packages=(), lay_down=lambda packages, folder: None)
+    monkeypatch.setitem(script.DATA, name, data)
+    script.main([name, "--to", str(tmp_path / "my data")])
+    *_, command = capsys.readouterr().out.splitlines()
+    words = shlex.split(command)
+    assert words[:3] == ["headstart", "train", "-m"]
+    (path,) = [word for word in words if word.startswith("data.path=")]
+    assert Path(path.partition("=")[2]).parent == tmp_path / "my data" / name
+    assert all("=" in word for word in words[3:])
 
 
 def in_ctranslate2(model) -> bytes:
