@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -264,3 +265,15 @@ def test_frames_and_transparency_of_a_data_set_are_counted_and_said(folder):
     ]
     assert source.facts["first_frame_only"] == 1
     assert source.facts["over_white"] == 1
+
+
+def test_what_is_transparent_is_looked_at_as_it_is_read_and_nothing_is_said_on_the_way():
+    """A palette in which each entry has a transparency of its own; the clear one hides red."""
+    image = Image.new("P", (4, 4))
+    image.putpalette([255, 0, 0, 0, 0, 0])
+    image.putdata([0, 1] * 8)
+    content = encoded(image, transparency=bytes([0, 255]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert inspect_picture(content, channels=1) == {"clear": True}
+        assert np.unique(np.asarray(read_picture(content)).reshape(-1, 3), axis=0).tolist() == [[0] * 3, [255] * 3]

@@ -114,16 +114,20 @@ def num_pages(image: Any) -> int:
 
 def opaque(image: Any, scales: Scales | None) -> Any:
     """Upright, in 8 bits, over white."""
-    from PIL import Image
-
     depth = depth_of(image)
     load_upright(image)
     if depth is not None and depth.kind != "colour":
         return _in_grey(image, depth, scales)
-    if has_alpha(image):
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image
+    return _over_white(image)
+
+
+def _over_white(image: Any) -> Any:
+    from PIL import Image
+
+    if not has_alpha(image):
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def bands(page: Any, scales: Scales | None) -> list[Any]:
@@ -173,11 +177,11 @@ def inspect_picture(content: bytes, channels: int = 3) -> dict[str, Any]:
             return {**facts, "depth": [depth.kind, *extremes(image), depth.declared]}
         if is_clear(image):
             facts["clear"] = True
-        image = image.convert("RGB")
-        if channels == 1 and _is_coloured(image):
+        seen = _over_white(image).convert("RGB")  # as it is read
+        if channels == 1 and _is_coloured(seen):
             facts["coloured"] = True
         if depth is not None:
-            facts["depth"] = ["colour", 0, max(high for _, high in image.getextrema()), 0]
+            facts["depth"] = ["colour", 0, max(high for _, high in image.convert("RGB").getextrema()), 0]
         return facts
 
 

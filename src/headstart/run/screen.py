@@ -26,8 +26,8 @@ def title(job: Job, *others: Job) -> str:
     strategy = job.cfg.choices.get("strategy", "run")
     if others:
         return f"{strategy}, {1 + len(others)} heads together [{job.run_id} …]"
-    told = [word for word in job.cfg.overrides if word.startswith(TELLING)]
-    return f"{' '.join([strategy, *told])} seed={job.seed} [{job.run_id}]"
+    told = {word.partition("=")[0]: word for word in job.cfg.overrides if word.startswith(TELLING)}  # the last counts
+    return f"{' '.join([strategy, *told.values()])} seed={job.seed} [{job.run_id}]"
 
 
 def shown_of_epochs(job: Job) -> list[str]:
