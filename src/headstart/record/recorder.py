@@ -15,7 +15,7 @@ from headstart.record.mirror import Mirror
 from headstart.record.result import Failure, Result, failure, now, write
 from headstart.record.tables import History, write_predictions
 from headstart.record.trackers import RunCard, Tracker
-from headstart.record.writing import write_bytes, write_json
+from headstart.record.writing import Shared, write_json
 from headstart.system.checksums import crc32_of_file
 
 log = logging.getLogger(__name__)
@@ -66,15 +66,15 @@ class Recorder:
         for row in rows:
             self.mirror.log(row, int(row["epoch"]))
 
-    def hardest(self, examples: Sequence[tuple[Mapping[str, Any], bytes | str | None]]) -> None:
+    def hardest(self, examples: Sequence[tuple[Mapping[str, Any], Shared | str | None]]) -> None:
         """Keep examples to look at: facts of each with a PNG or a text, in `hardest/`."""
         self.directory.hardest.mkdir(exist_ok=True)
         entries = []
         for number, (facts, preview) in enumerate(examples):
             picture = self.directory.hardest_picture(number)
-            if isinstance(preview, bytes):
-                write_bytes(picture, preview)
-            image = picture.name if isinstance(preview, bytes) else None
+            if isinstance(preview, Shared):
+                preview.write(picture)
+            image = picture.name if isinstance(preview, Shared) else None
             entries.append({**facts, "image": image, "text": preview if isinstance(preview, str) else None})
         write_json(self.directory.hardest_list, entries)
 

@@ -12,7 +12,7 @@ from headstart.record.directory import RunDirectory
 from headstart.record.environment import environment, git
 from headstart.record.recorder import Recorder
 from headstart.record.result import DataRecord
-from headstart.record.writing import write_bytes, write_json
+from headstart.record.writing import Shared, write_bytes, write_json
 from headstart.run.findings import PREPARED, key_of
 from headstart.run.job import Job
 from headstart.run.pools import record_of
@@ -41,8 +41,8 @@ def begin_record(job: Job, directory: RunDirectory, heard: notes.Notes, share: f
     plan, schedule, rate = job.plan.to_dict(), job.parts.scheduler, job.parts.rate
     write_json(directory.plan, plan)
     same = key_of(plan, type(schedule), vars(schedule), rate)  # of the many runs of a comparison
-    picture = job.findings.get("drawing", same, lambda: drawing.svg(job.plan, schedule, rate).encode())
-    write_bytes(directory.drawing, picture)
+    picture = job.findings.get("drawing", same, lambda: Shared(drawing.svg(job.plan, schedule, rate).encode()))
+    picture.write(directory.drawing)
     source = job.source
     base = {
         "run_id": job.run_id,

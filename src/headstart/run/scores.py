@@ -15,13 +15,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from headstart.backbones.backbone import WeightsRecord
 from headstart.backbones.pooling import LayerMix
 from headstart.data.module import DataModule
-from headstart.data.source import Source
+from headstart.data.source import Examples, Source
 from headstart.metrics import best_epoch, mode
 from headstart.record import result
 from headstart.record.directory import RunDirectory
 from headstart.record.recorder import PeakMemory, Recorder
 from headstart.record.result import PhaseRecord, Result, Selection, Weights
-from headstart.record.writing import write_bytes
+from headstart.record.writing import Shared, write_bytes
 from headstart.run.findings import key_of
 from headstart.run.job import Job
 from headstart.run.parts import shifted_indices
@@ -289,16 +289,21 @@ def keep_model_files(job: Job, directory: RunDirectory) -> None:
         write_bytes(directory.model_files / name, path.read_bytes())
 
 
-def _hardest(job: Job, test: Scored) -> list[tuple[dict[str, Any], bytes | str | None]]:
+def _hardest(job: Job, test: Scored) -> list[tuple[dict[str, Any], Shared | str | None]]:
     """The test examples that were predicted worst, each with what a person can look at."""
     targets, names, found = torch.from_numpy(test.targets), job.targets.names, []
     data = key_of(job.identity["data"], job.reading.description)  # many runs of a comparison find the same ones hard
     order = np.argsort(-job.task.hardness(test.outputs, targets), kind="stable")
     for place in order[:NUM_HARDEST].tolist():
         facts = {"id": test.ids[place], **job.task.described(test.outputs, targets, place, names)}
-        preview = partial(job.examples.preview, int(test.index[place]))
+        preview = partial(_preview, job.examples, int(test.index[place]))
         found.append((facts, job.findings.get("preview", f"{test.index[place]} of {data}", preview)))
     return found
+
+
+def _preview(examples: Examples, index: int) -> Shared | str | None:
+    preview = examples.preview(index)
+    return Shared(preview) if isinstance(preview, bytes) else preview
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -6,7 +6,7 @@ A plan knows no torch module, so it can be printed, drawn, hashed, tested and sa
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, get_args
 
 Kind = Literal["weight", "bias", "norm", "norm_bias", "adapter"]
@@ -138,17 +138,17 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, as `plan.json` holds it."""
-        return {"schema": 1, "kinds": list(KINDS), **_plain(asdict(self))}
+        return {"schema": 1, "kinds": list(KINDS), **_plain(self)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Plan":
         """The inverse of `to_dict`."""
-        fields = {key: value for key, value in data.items() if key in cls.__dataclass_fields__}
+        known = {key: value for key, value in data.items() if key in cls.__dataclass_fields__}
         phases = tuple(
             Phase(**{**phase, "until": Plateau(**phase["until"]) if phase.get("until") else None})
-            for phase in fields.pop("phases")
+            for phase in known.pop("phases")
         )
-        return cls(**{**fields, "groups": tuple(fields["groups"]), "phases": phases})
+        return cls(**{**known, "groups": tuple(known["groups"]), "phases": phases})
 
     def digest(self) -> str:
         """sha256 of the plan's JSON."""
@@ -156,6 +156,10 @@ class Plan:
 
 
 def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -46,7 +46,8 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def drafted(path: Path) -> Iterator[Path]:
     """As `replacing`, for a caller who gives what was written its place; what has none at the end is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
     remove_left(path.parent)
     draft = draft_of(path)
     try:

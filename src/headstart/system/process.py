@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from uuid import uuid4
@@ -117,7 +118,10 @@ def clock_of(folder: Path) -> float:
 
 def left_in(folder: Path, pattern: str = f".*{DRAFT}") -> Iterable[Path]:
     """What dead processes left half-written in a folder."""
-    return [draft for draft in folder.glob(pattern) if is_left(draft)]
+    names: list[str] = []
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as listed:
+        names += [entry.name for entry in listed if entry.name.endswith(DRAFT)]
+    return [folder / name for name in names if fnmatchcase(name, pattern) and is_left(folder / name)]
 
 
 @cache
