@@ -394,7 +394,7 @@ def measure_probes(setting: Setting) -> None:
     setting.add("probes", f"one forward pass over the data, {setting.size} px", forward, "s")
     setting.add("probes", f"training {count} heads for {setting.epochs} epochs", training, "s", goal="≤ 12 s for 96",
                 met=training <= 12 * count / 96)  # fmt: skip
-    few = grid[:3] + [f"optimizer.lr={rates[0]}", f"optimizer.weight_decay={decays[0]}", "seed=0,1,2"]
+    few = [*grid[:3], f"optimizer.lr={rates[0]}", f"optimizer.weight_decay={decays[0]}", "seed=0,1,2"]
     once = headstart("-m", "name=few", *few) - sum(run["cost"]["train_seconds"] for run in results("few"))
     each = (total - forward - training - once) / (count - 3)
     setting.add("probes", "bookkeeping of a run beyond the third", each, "s", goal="≤ 0.03 s", met=each <= 0.03)

