@@ -15,7 +15,10 @@ from headstart.report.scored import Summary
 def show(made: Report) -> None:
     """Print the table of `made`, its headline and its paths on standard output."""
     console = Console(soft_wrap=True, markup=False, emoji=False)  # names of people's data may look like either
-    for table in _tables(made.analysis):
+    tables = list(_tables(made.analysis))
+    # where a table has no room its lines are broken by the terminal: nothing of a name or a number is left out
+    console.width = max([console.width, *(console.measure(table).minimum for table in tables)])
+    for table in tables:
         console.print(table)
     if made.answer:
         console.print(f"\n{plain(made.answer[0])}")
@@ -36,10 +39,12 @@ def _tables(analysis: Analysis) -> Iterator[Table]:
         names = ["trainable parameters", "training seconds"]
         if any(row.costs["feature_seconds"] > 0 for row in rows):
             names.append("features, shared")
-        for name in names:
-            table.add_column(name, justify="right", min_width=max(map(len, name.split())))
-        for row in rows:
-            table.add_row(*_cells(row, metric, repeats.unit)[: len(table.columns)])
+        cells = [_cells(row, metric, repeats.unit) for row in rows]
+        for place, name in enumerate(names, len(table.columns)):
+            widest = max(map(len, [*name.split(), *(row[place] for row in cells)]))
+            table.add_column(name, justify="right", min_width=widest)  # names may take several lines
+        for row in cells:
+            table.add_row(*row[: len(table.columns)])
         yield table
 
 
