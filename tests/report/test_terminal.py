@@ -12,9 +12,7 @@ def test_names_and_numbers_of_the_table_are_whole(write_sweep, tmp_path, monkeyp
     cost = {"trainable_parameters": 108_902_024, "train_seconds": 123_456.7, "feature_seconds": 98_765.4}
     names = ("discriminative_with_a_long_name", "gradual_unfreezing_with_a_long_name")
     runs = [
-        {"strategy": name, "seed": seed, "test": 0.61 + seed / 100, "cost": cost}
-        for seed in range(3)
-        for name in names
+        {"strategy": name, "seed": seed, "test": 0.61 + seed / 100, "cost": cost} for seed in range(3) for name in names
     ]
     directory = write_sweep(tmp_path / "a folder whose name is long enough to be broken", runs)
     show(build([directory], directory / "report"))

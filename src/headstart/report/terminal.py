@@ -1,5 +1,6 @@
 """The comparison's table in a terminal, and where everything lies."""
 
+import sys
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -17,7 +18,8 @@ def show(made: Report) -> None:
     console = Console(soft_wrap=True, markup=False, emoji=False)  # names of people's data may look like either
     tables = list(_tables(made.analysis))
     # where a table has no room its lines are broken by the terminal: nothing of a name or a number is left out
-    console.width = max([console.width, *(console.measure(table).minimum for table in tables)])
+    no_limit = console.options.update_width(sys.maxsize)
+    console.width = max([console.width, *(console.measure(table, options=no_limit).minimum for table in tables)])
     for table in tables:
         console.print(table)
     if made.answer:
