@@ -44,6 +44,8 @@ class Choice:
     """How far the best backbone's probe is ahead of each other's."""
     unrecorded: Sequence[str] = ()
     """Strategies that are asked about and of which no comparison is recorded: nothing can be foretold of them."""
+    impossible: frozenset[tuple[str, str]] = frozenset()
+    """Backbones and strategies that do not go together, as these settings are."""
 
     @property
     def best(self) -> Option | None:
@@ -72,14 +74,16 @@ class Choice:
 
 def choose(
     measured: Sequence[Measured], prices: Mapping[tuple[str, str], Price], strategies: Sequence[str], rule: Rule,
-    num_classes: int, modality: str,
+    num_classes: int, modality: str, impossible: frozenset[tuple[str, str]] = frozenset(),
 ) -> Choice:  # fmt: skip
-    """Options of all backbones that have a foretold score; `prices` by backbone and strategy."""
+    """Options of all backbones that have a foretold score; `prices`, and what is `impossible`, by backbone and
+    strategy."""
     options = [
         _option(one, strategy, rule, num_classes, modality, prices.get((one.name, strategy)))
         for one in measured
         if one.foretold is not None
         for strategy in strategies
+        if (one.name, strategy) not in impossible
     ]
     known = [option for option in options if option is not None]
     looked = [
@@ -99,7 +103,7 @@ def choose(
     equals = [compared[0].name] if compared else []
     equals += [name for name, interval in ahead.items() if not interval.excludes_zero]
     unrecorded = [one for one in strategies if one != PROBE and one not in rule.fits]
-    return Choice(ordered, equals, ahead, unrecorded)
+    return Choice(ordered, equals, ahead, unrecorded, impossible)
 
 
 def _mean(one: Measured) -> float:

@@ -12,9 +12,10 @@ from headstart.report.statistics import Interval
 FEWEST_EXAMPLES = 16
 """The smallest subset."""
 MOST_POINTS = 4
-MEASURED, LAW, BOUNDS = "measured", "power law", "bounds"
-"""Where a foretold score comes from: it was measured at this size; a power law that had foretold the largest subset; or
-no more than bounds, from no gain at all to as much for each doubling as the last one brought."""
+MEASURED, LAW, BOUNDS, FEWER = "measured", "power law", "bounds", "measured with fewer"
+"""Where a foretold score comes from: it was measured at this size; a power law that had foretold the largest subset; no
+more than bounds, from no gain at all to as much for each doubling as the last one brought; or it was measured at one
+smaller size alone, and is taken to stay as it is there."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ def foretell(points: Sequence[int], scores: np.ndarray, wanted: int, tested: flo
     if wanted in points:
         place = list(points).index(wanted)
         return Foretold(wanted, over_folds(scores[:, place], tested, num_scored), MEASURED)
-    if len(points) < 2 or wanted < points[-1]:
-        return Foretold(wanted, last, MEASURED if wanted == points[-1] else BOUNDS)
+    if len(points) < 2:
+        return Foretold(wanted, last, FEWER)
     doublings, means = log2(wanted / points[-1]), scores.mean(0)
     gain = _gain(points, means, len(points) - 1)
     bounds = sorted((last.mean, last.mean + gain * doublings))

@@ -41,7 +41,7 @@ class Facts:
     copies: Mapping[str, int] | None
     """Exact copies: in all, of two labels, val in train, test in train or val; `None` where there can be none."""
     baseline: Mapping[str, float]
-    """What one and the same answer scores on val, by the name of the measure."""
+    """What one and the same answer scores on train and val, as features do, by the name of the measure."""
     chance: float | None
     """What guessing by lot scores, of one class each."""
 
@@ -54,7 +54,7 @@ def facts_of(job: Job) -> Facts:
     totals = pool_totals(strata)
     totals = np.pad(totals, (0, max(0, len(names) - len(totals))))
     most, least = int(totals.argmax()), int(totals.argmin())
-    val = torch.from_numpy(values[job.split.val])
+    known = torch.from_numpy(np.concatenate([train.values, values[job.split.val]]))
     return Facts(
         name=job.source.name,
         modality=job.source.modality,
@@ -67,7 +67,7 @@ def facts_of(job: Job) -> Facts:
         smallest=(names[least], int(totals[least])),
         num_rare=int((totals < RARE).sum()),
         copies=_copies(job),
-        baseline=task.baseline(train.values, val),
+        baseline=task.baseline(train.values, known),
         chance=1 / job.num_outputs if task.strata_are_classes else None,
     )
 

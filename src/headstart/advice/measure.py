@@ -4,7 +4,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,8 @@ class Measured:
     """Seconds that an exact probe on all training examples takes to be solved for; not a number if not known."""
     bends: bool = False
     """Whether more examples made it worse at some size."""
+    num_untold: int = 0
+    """Folds whose score is not a number, as their targets are all the same: then nothing is foretold."""
 
 
 def measure(name: str, job: Job, sample: Sample) -> Measured:
@@ -103,13 +105,16 @@ def measure(name: str, job: Job, sample: Sample) -> Measured:
     votes = fitted.outputs_of(neighbours.voted(near, shares))
     wanted = round(len(job.split.train) * sample.num_taken / sample.num_strata)
     points = curve.sizes(probes.num_training(sample), wanted)
+    by_votes = _by_fold(fitted, votes, targets, sample)
+    if not np.isfinite(by_votes).all():
+        return replace(told, num_untold=int((~np.isfinite(by_votes)).sum()))
     found = probes.probed(features, targets, num_outputs, task, sample, points)
     foretold = curve.foretell(points, found.scores, wanted, CHOSEN, len(sample))
     place = min(range(len(points)), key=lambda i: abs(points[i] - wanted))
     closed = _closed(features, shares, sample)
     return Measured(
         **{key: getattr(told, key) for key in ("name", "num_features", "num_parameters", "seconds", "reading")},
-        neighbours=over_folds(_by_fold(fitted, votes, targets, sample), TESTED, len(sample)),
+        neighbours=over_folds(by_votes, TESTED, len(sample)),
         probe=over_folds(found.scores[:, -1], CHOSEN, len(sample)),
         h_score=closed[0],
         log_me=closed[1] if np.isfinite(closed[1].half_width) else None,

@@ -28,6 +28,8 @@ class Next:
     """Of all its runs, one after the other; `None` where a price is missing."""
     search: str = ""
     """Empty where nothing is tuned."""
+    exact: bool = True
+    """Whether its probe is solved for; else it is trained by steps."""
     ranges: Sequence[str] = ()
     trials: int = TRIALS
     search_seconds: float | None = None
@@ -46,14 +48,14 @@ def next_steps(
     varies, by option. `exact`: whether a head can be solved for with these words."""
     if choice.best is None:
         return None
-    words, backbones = [*map(_quoted, words), *_without_grid(words)], _backbones(choice)
-    tuned = tuned_first(choice)[:MOST_STRATEGIES]
+    words, tuned = [*map(_quoted, words), *_without_grid(words)], tuned_first(choice)[:MOST_STRATEGIES]
+    backbones = _backbones(choice, tuned)
     seeds = [] if _has(words, "seed") else [f"seed={','.join(map(str, range(SEEDS)))}"]
     probe = "strategy=feature_extraction" + (" head.solver=lbfgs" if exact else "")
     own = [word for word in words if is_of_strategy(word)]
     shared = [word for word in words if word not in own]
     lines = [probe, *(" ".join([f"strategy={strategy}", *own]) for strategy in tuned)]
-    listed = ",".join(f'"{line}"' for line in lines)
+    listed = ",".join(map(_in_quotes, lines))
     chosen = f"backbone={','.join(backbones)}"
     if _has(words, "experiment"):  # whose file may ask for a search
         shared.append("search=none")
@@ -61,7 +63,8 @@ def next_steps(
     raced = [(backbone, strategy) for strategy in tuned for backbone in backbones]
     number = SEEDS if seeds else 1
     keys = [*((backbone, PROBE) for backbone in backbones), *raced]
-    found = Next(compare, raced, number * len(keys), _total([prices.get(key) for key in keys], number))
+    seconds = _total([prices.get(key) for key in keys], number)
+    found = Next(compare, raced, number * len(keys), seconds, exact=exact)
     if not tuned:
         return found
     best = choice.best.backbone, tuned[0]
@@ -77,7 +80,7 @@ def tuned_first(choice: Choice) -> list[str]:
     """Strategies that tune, those that are foretold best first, then those of which nothing is recorded."""
     assert choice.best is not None
     told = [one.strategy for one in choice.options if one.backbone == choice.best.backbone and not one.is_probe]
-    return [*told, *choice.unrecorded]
+    return [*told, *(one for one in choice.unrecorded if (choice.best.backbone, one) not in choice.impossible)]
 
 
 def renamed(words: Sequence[str], name: str) -> list[str]:
@@ -87,9 +90,8 @@ def renamed(words: Sequence[str], name: str) -> list[str]:
 
 
 def is_of_strategy(word: str) -> bool:
-    """Whether it says how a strategy tunes, which no probe does; what holds quotes stays where it was typed."""
-    group = word.lstrip("+~").partition("=")[0].partition(".")[0]
-    return group in ("strategy", "unfreeze") and not {"'", '"'} & set(word)
+    """Whether it says how a strategy tunes, which no probe does."""
+    return word.lstrip("+~").partition("=")[0].partition(".")[0] in ("strategy", "unfreeze")
 
 
 def _without_grid(words: Sequence[str]) -> list[str]:
@@ -97,10 +99,11 @@ def _without_grid(words: Sequence[str]) -> list[str]:
     return ["hydra.sweeper.params=null", "hydra.sweeper.zip=null"] if _has(words, "experiment") else []
 
 
-def _backbones(choice: Choice) -> list[str]:
-    """The best option's, and the first of those that its features are not told from."""
+def _backbones(choice: Choice, tuned: Sequence[str]) -> list[str]:
+    """The best option's, and the first of those that its features are not told from and that can be tuned so."""
     assert choice.best is not None
-    found = [choice.best.backbone, *(name for name in choice.equals if name != choice.best.backbone)]
+    able = [name for name in choice.equals if not any((name, one) in choice.impossible for one in tuned)]
+    found = [choice.best.backbone, *(name for name in able if name != choice.best.backbone)]
     return found[:MOST_BACKBONES] if choice.best.backbone in choice.equals else found[:1]
 
 
@@ -110,6 +113,11 @@ def _quoted(word: str) -> str:
     inner = value[1:-1]
     is_plain = value[:1] == value[-1:] == "'" and len(value) > 1 and not {"'", '"', "\\", "$"} & set(inner)
     return f'{key}{equals}"{inner}"' if is_plain else word
+
+
+def _in_quotes(line: str) -> str:
+    """A text of Hydra's grammar, where a backslash stands for itself unless a quote follows."""
+    return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ("\\" + found[2] if found[2] else ""), line) + '"'
 
 
 def _total(prices: Sequence[Price | None], number: int) -> float | None:

@@ -87,9 +87,8 @@ def probed(
 
 
 def rated(task: Task, outputs: Tensor, targets: Tensor) -> float:
-    """The measure by which features are rated, more being better; 0 where nothing can be said."""
-    value = task.measured(outputs.double(), targets, [task.rated])[task.rated]
-    return value if np.isfinite(value) else 0.0
+    """The measure by which features are rated, more being better; not a number where targets are all the same, say."""
+    return float(task.measured(outputs.double(), targets, [task.rated])[task.rated])
 
 
 def _spread(inputs: Tensor) -> float:

@@ -37,6 +37,7 @@ def write(
     labels: Sequence[str],
     notes: Sequence[str],
     laps: Sequence[Lap] = (),
+    not_begun: Mapping[str, str] | None = None,
 ) -> None:
     """Write all of it to the folder `place`, each file whole."""
     sheets = tables(found, metric, ids, labels)
@@ -52,7 +53,7 @@ def write(
             Section("backbones", "Backbones", drawings=drawings[1:], tables=by_name["backbones"]),
             Section("strategies", "Strategies", tables=by_name.get("strategies", [])),
             Section("labels", "Labels to look at", tables=by_name.get("doubted-labels", []),
-                    missing="" if "doubted-labels" in by_name else "No label looks wrong to the nearest neighbours."),
+                    missing="" if "doubted-labels" in by_name else _no_label(found)),
         ],
         notes=list(notes),
         swatches={},
@@ -71,7 +72,8 @@ def write(
     for file, content in files.items():
         (place / file).parent.mkdir(parents=True, exist_ok=True)
         write_bytes(place / file, content)
-    write_json(place / FILE, {**told(found, metric, words, steps, ids), "first_epochs": [asdict(lap) for lap in laps]})
+    begun = {"first_epochs": [asdict(lap) for lap in laps], "not_begun": dict(not_begun or {})}
+    write_json(place / FILE, {**told(found, metric, words, steps, ids), **begun})
 
 
 def _facts(found: Findings) -> list[str]:
@@ -79,9 +81,15 @@ def _facts(found: Findings) -> list[str]:
     return [found.facts.name, sizes, plural(len(found.measured), "backbone"), f"measured in {duration(found.seconds)}"]
 
 
+def _no_label(found: Findings) -> str:
+    if any(one.neighbours for one in found.measured):
+        return "No label looks wrong to the nearest neighbours."
+    return "Neighbours were not looked at: see above."
+
+
 def _next(steps: Next | None) -> Section:
     if steps is None:
-        return Section("next", "What to run next", missing="Nothing was measured, so nothing is advised.")
+        return Section("next", "What to run next", missing="No score is foretold, so no comparison is put together.")
     section = Section("next", "What to run next")
     about = f"about {duration(steps.seconds)}" if steps.seconds is not None else "of unknown length"
     section.items.append(

@@ -44,6 +44,11 @@ class Sample:
         return len(self.places)
 
     @property
+    def num_units(self) -> int:
+        """How many there are that can be told from one another."""
+        return len(np.unique(self.units))
+
+    @property
     def is_whole(self) -> bool:
         """Whether nothing was left out."""
         return len(self) == self.num_known

@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from headstart.advice import rule
 from headstart.advice.choice import Choice, choose
@@ -30,6 +30,8 @@ class Candidate:
     job: Job
     strategies: Mapping[str, Callable[[], Job]]
     """By name; the exact probe is none of them."""
+    impossible: Mapping[str, str] = field(default_factory=dict)
+    """Strategies that this backbone, or these settings, do not go with, and why."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,10 @@ def find(candidates: Sequence[Candidate], strategies: Sequence[str], minutes: fl
     if not measured:
         raise InputError(*(f"Features of {name} cannot be measured: {why}." for name, why in left_out.items()))
     known = rule.read()
-    asked = strategies, known, sample.num_taken, facts.modality
+    names_of = [(one.name, strategy, why) for one in candidates for strategy, why in one.impossible.items()]
+    left_out |= {f"{strategy} of {name}": why for name, strategy, why in names_of}
+    impossible = frozenset((name, strategy) for name, strategy, _ in names_of)
+    asked = strategies, known, sample.num_taken, facts.modality, impossible
     first_choice = choose(measured, {}, *asked)
     names = list(dict.fromkeys([*first_choice.equals, *(one.name for one in measured)]))
     prices = _prices(candidates, measured, names, strategies, end, left_out)
@@ -101,6 +106,8 @@ def _prices(
     for name in names:
         for strategy in strategies:
             candidate = by_name[name]
+            if strategy in candidate.impossible:
+                continue
             if strategy == rule.PROBE:
                 found[name, strategy] = price(strategy, candidate.job, known[name].seconds, known[name].solving)
             elif len(found) > 1 and time.monotonic() > end:

@@ -1,16 +1,16 @@
 """The advice in sentences, each made from numbers, none saying more than they do."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
 
 from headstart import metrics
 from headstart.advice.choice import Option
-from headstart.advice.curve import BOUNDS, LAW
+from headstart.advice.curve import BOUNDS, FEWER, LAW
 from headstart.advice.measure import Measured
 from headstart.advice.next import Next
 from headstart.advice.order import LARGEST, LARGEST_OF_EQUALS, WEIGHED
 from headstart.advice.race import Lap
-from headstart.advice.sample import FEWEST
+from headstart.advice.sample import FEWEST, FOLDS
 from headstart.advice.story import Findings
 from headstart.config.sides import height_width
 from headstart.config.sides import told as extent
@@ -30,36 +30,60 @@ LONG = 60.0
 PROBE_WORDS = "an exact linear probe"
 
 
-def answer(found: Findings, metric: Metric, ids: Sequence[str], steps: Next | None, laps: Sequence[Lap] = ()) -> Answer:
+def answer(
+    found: Findings,
+    metric: Metric,
+    ids: Sequence[str],
+    steps: Next | None,
+    laps: Sequence[Lap] = (),
+    not_begun: Mapping[str, str] | None = None,
+) -> Answer:
     """The headline and its points."""
+    exact = steps is None or steps.exact
     points = [
         ("Data", " ".join(data(found))),
         ("Labels", " ".join(labels(found, ids))),
         ("What is read", " ".join(reading(found))),
         ("Backbones", " ".join(backbones(found, metric))),
         ("More examples", " ".join(more_examples(found, metric))),
-        ("Strategies", " ".join(strategies(found, metric))),
+        ("Strategies", " ".join(strategies(found, metric, exact))),
         ("Cost", " ".join(costs(found, steps))),
-        ("First epochs", " ".join(race(laps))),
+        ("First epochs", " ".join(race(laps, not_begun or {}))),
         ("How far to trust it", " ".join(trust(found))),
         ("Not measured", " ".join(left_out(found))),
     ]
-    return Answer(headline(found, metric), [(name, text) for name, text in points if text])
+    return Answer(headline(found, metric, exact), [(name, text) for name, text in points if text])
 
 
-def headline(found: Findings, metric: Metric) -> str:
+def headline(found: Findings, metric: Metric, exact: bool = True) -> str:
     best = found.choice.best
     if best is None:
-        return (
-            f"{plural(len(found.sample), 'example')} for training and validation are too few to measure features on: "
-            f"at least {FEWEST} are needed. Compare a linear probe with fine-tuning, on many seeds."
-        )
+        return f"{_why_nothing(found, metric)} Compare a linear probe with fine-tuning, on many seeds."
     where = f"{metric.text(best.likely)} {metric.title} is foretold ({metric.range(best.low, best.high)})"
     if found.sample.num_taken < found.sample.num_strata:
         where += f" among {found.sample.num_taken:,} of the {found.sample.num_strata:,} classes, and less among all"
+    if best.is_probe and not exact:
+        return f"Begin with feature extraction from {best.backbone}: of {PROBE_WORDS} on its features {where}."
     if best.is_probe:
         return f"Begin with {PROBE_WORDS} on the features of {best.backbone}: {where}."
     return f"Begin with {best.strategy} of {best.backbone}: {where}."
+
+
+def _why_nothing(found: Findings, metric: Metric) -> str:
+    """Why no score is foretold."""
+    sample, untold = found.sample, max(one.num_untold for one in found.measured)
+    if untold:
+        return (
+            f"{metric.title} cannot be told in {untold} of {FOLDS} folds of the examples, as a target is the same for all "
+            "of them there: nothing is foretold."
+        )
+    examples = f"{plural(len(sample), 'example')} for training and validation"
+    if sample.num_units < len(sample):
+        return (
+            f"{examples} are {plural(sample.num_units, 'unit')} that are not divided (those of one group, and copies): "
+            f"too few to measure features on, at least {FEWEST} are needed."
+        )
+    return f"{examples} are too few to measure features on: at least {FEWEST} are needed."
 
 
 def data(found: Findings) -> Iterator[str]:
@@ -67,13 +91,13 @@ def data(found: Findings) -> Iterator[str]:
     yield f"{_parts(facts.sizes)} examples, {plural(facts.num_outputs, *_outputs(facts.outputs))}."
     (most, large), (least, small) = facts.largest, facts.smallest
     if large > small:
-        yield f"In train {most!r} has {large:,} examples, {least!r} has {small:,}{_times(large, small)}."
+        yield f"In train '{most}' has {large:,} examples, '{least}' has {small:,}{_times(large, small)}."
     if facts.num_rare:
         verb = "has" if facts.num_rare == 1 else "have"
         yield f"{plural(facts.num_rare, *_strata(facts.strata))} {verb} fewer than 10 examples in train."
     for name, value in facts.baseline.items():
         measure = name.partition("_")[2]
-        yield f"One and the same answer scores {metrics.named(measure, value)} on val."
+        yield f"One and the same answer scores {metrics.named(measure, value)} on train and val."
         break
     if facts.copies is not None and facts.copies["copies"]:
         yield f"{plural(facts.copies['copies'], 'example')} {_is(facts.copies['copies'])} an exact copy of another."
@@ -93,7 +117,7 @@ def data(found: Findings) -> Iterator[str]:
 
 def labels(found: Findings, ids: Sequence[str]) -> Iterator[str]:
     number = len(found.doubted)
-    if found.sample.folds is None:
+    if not any(one.neighbours for one in found.measured):
         return
     number_of = {1: found.measured[0].name, 2: "both backbones"}
     where = f"in the features of {number_of.get(len(found.measured), f'all {len(found.measured)} backbones')}"
@@ -169,19 +193,29 @@ def more_examples(found: Findings, metric: Metric) -> Iterator[str]:
             f"No power law foretells it, so for {size:,} there are bounds alone, between no gain and as much for each "
             f"doubling as the last one brought: {metric.range(told.low, told.high)}."
         )
+    elif one.foretold.how == FEWER:
+        yield (
+            f"With so few examples one size alone was measured, {sizes[-1]:,}: what {size:,} bring beyond it is not "
+            "foretold."
+        )
     if one.bends:
         yield "More examples made it worse somewhere along the curve: look at the data before adding to them."
 
 
-def strategies(found: Findings, metric: Metric) -> Iterator[str]:
-    yield from _by_record(found, metric)
+def strategies(found: Findings, metric: Metric, exact: bool = True) -> Iterator[str]:
+    yield from _by_record(found, metric, exact)
+    if not exact:
+        yield (
+            "With these settings a head cannot be solved for: the comparison has feature extraction as they say, "
+            f"which may score otherwise than {PROBE_WORDS} on the same features."
+        )
     yield from _why_first(found, metric)
     unknown = found.choice.unrecorded
     if unknown:
         yield f"Of {listed(unknown)} no comparison is recorded, so nothing is foretold."
 
 
-def _by_record(found: Findings, metric: Metric) -> Iterator[str]:
+def _by_record(found: Findings, metric: Metric, exact: bool) -> Iterator[str]:
     probe, tuned = found.choice.probe, found.choice.best_tuned
     if probe is None or tuned is None or tuned.gain is None:
         return
@@ -200,7 +234,8 @@ def _by_record(found: Findings, metric: Metric) -> Iterator[str]:
             f"(90% of such comparisons: {ends})."
         )
         if gain.low <= 0:
-            yield "Whether it gains anything here is not certain: the probe is in the comparison."
+            what = "the probe" if exact else "feature extraction"
+            yield f"Whether it gains anything here is not certain: {what} is in the comparison."
     others = [
         one for one in found.choice.options if one.backbone == tuned.backbone and not one.is_probe and one is not tuned
     ]
@@ -248,11 +283,13 @@ def costs(found: Findings, steps: Next | None) -> Iterator[str]:
         yield f"The comparison below is {plural(steps.num_runs, 'run')}, about {about} on this machine."
 
 
-def race(laps: Sequence[Lap]) -> Iterator[str]:
+def race(laps: Sequence[Lap], not_begun: Mapping[str, str]) -> Iterator[str]:
     if laps:
         each = listed([f"{one.strategy} of {one.backbone} {metrics.shown(one.metric, one.value)}" for one in laps])
         yield f"After one epoch: {each}. They are kept, and the comparison goes on from them."
         yield "One epoch says little of the last."
+    for why in dict.fromkeys(not_begun.values()):
+        yield f"Not begun: {listed([name for name, reason in not_begun.items() if reason == why])}, {why}."
 
 
 def trust(found: Findings) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -39,11 +39,13 @@ NO_SEARCH = ("search", "hydra")
 def advise(words: Sequence[str]) -> int:
     """`headstart advise [KEY=VALUE ...] [--minutes N] [--json] [--out DIR]`."""
     minutes, as_json, out, settings = _options(words)
-    backbones, strategies, rest = _listed(settings)
+    backbones, named, rest = _listed(settings)
     with notes.listening() as heard:
-        candidates = _candidates(backbones, strategies, rest)
+        strategies = list(STRATEGIES) if named is None else named
+        candidates = _candidates(backbones, strategies, rest, are_named=named is not None)
         place = writable(str(out or Path("outputs") / str(candidates[0].job.cfg.name) / "advice"), "--out")
         check_no_links(place)
+        writable(str(Path("outputs") / str(candidates[0].job.cfg.name)), "hydra.sweep.dir")
         from headstart.advice import record, story
         from headstart.advice.next import next_steps
         from headstart.advice.rule import PROBE
@@ -58,11 +60,11 @@ def advise(words: Sequence[str]) -> int:
         exact = _can_be_solved(candidates[0].name, rest)
         steps = next_steps(found.choice, found.prices, rest, name, max_epochs, ranges, exact)
         ids = first.source.ids
-        laps = _raced(found, steps, rest, 60 * minutes - found.seconds, name)
-        said = answer(found, metric, ids, steps, laps)
+        laps, not_begun = _raced(found, steps, rest, 60 * minutes - found.seconds, name)
+        said = answer(found, metric, ids, steps, laps, not_begun)
         labels = [_label(cell) for cell in first.source.cells]
         remarks = list(dict.fromkeys([*first.notes, *heard.messages]))
-        record.write(place, name, found, metric, said, steps, ids, labels, remarks, laps)
+        record.write(place, name, found, metric, said, steps, ids, labels, remarks, laps, not_begun)
     if as_json:
         print(json.dumps(json.loads((place / record.FILE).read_text("utf-8")), indent=1))
         return 0
@@ -93,8 +95,8 @@ def _options(words: Sequence[str]) -> tuple[float, bool, Path | None, list[str]]
     return minutes, "--json" in typed.flags, None if out is None else Path(out).expanduser(), settings
 
 
-def _listed(settings: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """Backbones and strategies that are named, and all other words."""
+def _listed(settings: Sequence[str]) -> tuple[list[str], list[str] | None, list[str]]:
+    """Backbones and strategies that are named (`None`: no strategies are), and all other words."""
     named: dict[str, list[str]] = {"backbone": [], "strategy": []}
     rest = []
     for word in settings:
@@ -106,12 +108,18 @@ def _listed(settings: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
         else:
             rest.append(word)
     probes = ("feature_extraction",)  # stands for itself in the comparison: the exact probe is always there
-    strategies = [one for one in named["strategy"] or STRATEGIES if one not in probes]
+    strategies = [one for one in named["strategy"] if one not in probes] if named["strategy"] else None
     return named["backbone"], strategies, rest
 
 
-def _candidates(backbones: Sequence[str], strategies: Sequence[str], rest: Sequence[str]) -> list["Candidate"]:
-    """The backbones that are named, or all that read such data and have their weights here."""
+def _candidates(
+    backbones: Sequence[str], strategies: Sequence[str], rest: Sequence[str], are_named: bool = True
+) -> list["Candidate"]:
+    """The backbones that are named, or all that read such data and have their weights here.
+
+    What is wrong with a strategy is said before anything is measured: where it goes with no backbone it is an error, if
+    somebody named it.
+    """
     from headstart.advice.story import Candidate
     from headstart.run.findings import Findings
 
@@ -125,11 +133,24 @@ def _candidates(backbones: Sequence[str], strategies: Sequence[str], rest: Seque
             problems += [message for message in error.messages if message not in problems]
             continue
         made = {one: partial(_job, known, name, one, rest) for one in strategies}
-        found.append(Candidate(name, job, made))
+        found.append(Candidate(name, job, made, {} if problems else _impossible(made)))
     if problems:
         raise InputError(*problems)
-    for one in strategies:  # what is wrong with a strategy is said before anything is measured
-        found[0].strategies[one]()
+    nowhere = [one for one in strategies if all(one in candidate.impossible for candidate in found)]
+    if nowhere and are_named:
+        raise InputError(*(f"strategy={one}: {found[0].impossible[one]}" for one in nowhere))
+    return found
+
+
+def _impossible(made: Mapping[str, "Callable[[], Job]"]) -> dict[str, str]:
+    """Strategies that these settings do not go with, and why."""
+    found = {}
+    for one, make in made.items():
+        try:
+            with notes.quiet():
+                make()
+        except InputError as error:
+            found[one] = " ".join(error.messages)
     return found
 
 
@@ -224,13 +245,15 @@ def _can_be_solved(backbone: str, rest: Sequence[str]) -> bool:
     return True
 
 
-def _raced(found: "Found", steps: "Next | None", rest: Sequence[str], seconds: float, name: str) -> "list[Lap]":
-    """First epochs of runs of the comparison that is advised, while minutes are left."""
+def _raced(
+    found: "Found", steps: "Next | None", rest: Sequence[str], seconds: float, name: str
+) -> "tuple[list[Lap], dict[str, str]]":
+    """First epochs of runs of the comparison that is advised, while minutes are left; and why others were not begun."""
     from headstart.advice.race import race
     from headstart.run.findings import Findings
 
     if steps is None:
-        return []
+        return [], {}
     seed = [] if any(word.startswith("seed=") for word in rest) else ["seed=0"]
     known = Findings()
 
