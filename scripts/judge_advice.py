@@ -66,6 +66,10 @@ class Comparison:
         one = next(iter(self.measured.values()))
         return one["num_train"] / one["num_classes"]
 
+    def normed(self, backbone: str) -> bool:
+        """Whether it has batch norms."""
+        return bool(self.measured[backbone]["batch_norm"])
+
     @property
     def looked(self) -> list[Looked]:
         return [
@@ -113,7 +117,9 @@ def _rows(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def rule_of(comparisons: Sequence[Comparison], shrinkage: float = 1.0, by_modality: bool = True) -> Rule:
+def rule_of(
+    comparisons: Sequence[Comparison], shrinkage: float = 1.0, by_modality: bool = True, by_norm: bool = True
+) -> Rule:
     """Gains over the probe as those comparisons have them, and how far their backbones were apart."""
     points: dict[str, list[Recorded]] = defaultdict(list)
     for one in comparisons:
@@ -122,7 +128,7 @@ def rule_of(comparisons: Sequence[Comparison], shrinkage: float = 1.0, by_modali
             if contender != PROBE:
                 gain = score - one.scores[backbone, PROBE]
                 before = one.per_class, one.measured[backbone]["foretold"], modality
-                points[contender].append(Recorded(*before, gain))
+                points[contender].append(Recorded(*before, gain, not by_norm or one.normed(backbone)))
     prior = order.fitted([_by_backbone(one) for one in comparisons])
     fits = {name: fitted(known, shrinkage) for name, known in sorted(points.items())}
     return Rule(fits, Order(prior=prior), {})
@@ -148,7 +154,7 @@ def foretold(one: Comparison, rule: Rule) -> dict[OptionKey, Told]:
     found = {}
     for backbone, contender in one.scores:
         known = one.measured[backbone]
-        gain = rule.gain(contender, one.per_class, known["foretold"], one.modality)
+        gain = rule.gain(contender, one.per_class, known["foretold"], one.modality, one.normed(backbone))
         assert gain is not None
         below = np.hypot(known["foretold"] - known["low"], gain.mean - gain.low)
         above = np.hypot(known["high"] - known["foretold"], gain.high - gain.mean)
@@ -170,12 +176,14 @@ class ByRule:
     backbones: str = FORETOLD
     by_modality: bool = False
     """Whether gains on pictures, texts and sounds may differ."""
+    by_norm: bool = False
+    """Whether gains of backbones with batch norms and without may differ."""
 
     def __call__(self, one: Comparison, others: Sequence[Comparison]) -> Mapping[OptionKey, float]:
-        rule = known_rule(others, self.shrinkage, self.by_modality)
+        rule = known_rule(others, self.shrinkage, self.by_modality, self.by_norm)
         gains = {}
         for key in one.scores:
-            gain = rule.gain(key[1], one.per_class, one.measured[key[0]]["foretold"], one.modality)
+            gain = rule.gain(key[1], one.per_class, one.measured[key[0]]["foretold"], one.modality, one.normed(key[0]))
             assert gain is not None
             gains[key] = gain
         return self.order(rule).values(one.looked, gains)
@@ -184,14 +192,14 @@ class ByRule:
         return Order(self.first, self.backbones, rule.order.prior)
 
 
-_RULES: dict[tuple[frozenset[tuple[str, int]], float, bool], Rule] = {}
+_RULES: dict[tuple[frozenset[tuple[str, int]], float, bool, bool], Rule] = {}
 
 
-def known_rule(others: Sequence[Comparison], shrinkage: float, by_modality: bool) -> Rule:
+def known_rule(others: Sequence[Comparison], shrinkage: float, by_modality: bool, by_norm: bool) -> Rule:
     """Fitted once for each set of comparisons."""
-    key = frozenset((one.problem, one.size) for one in others), shrinkage, by_modality
+    key = frozenset((one.problem, one.size) for one in others), shrinkage, by_modality, by_norm
     if key not in _RULES:
-        _RULES[key] = rule_of(others, shrinkage, by_modality)
+        _RULES[key] = rule_of(others, shrinkage, by_modality, by_norm)
     return _RULES[key]
 
 
@@ -222,6 +230,11 @@ WAYS: Mapping[str, ByRule] = {
     ),
     "gains by modality, lora first, the largest that is not told to be worse": ByRule(
         first="lora", backbones=LARGEST_OF_EQUALS, by_modality=True
+    ),
+    "gains by modality and norm": ByRule(by_modality=True, by_norm=True),
+    "gains by modality and norm, backbones weighed": ByRule(backbones=WEIGHED, by_modality=True, by_norm=True),
+    "gains by modality and norm, the largest that is not told to be worse": ByRule(
+        backbones=LARGEST_OF_EQUALS, by_modality=True, by_norm=True
     ),
 }
 """Those that were tried."""
@@ -302,11 +315,13 @@ def by_chance(comparisons: Sequence[Comparison]) -> Verdict:
     return Verdict(0.0, fmean(means), max(means), within, means)
 
 
-def coverage(comparisons: Sequence[Comparison], shrinkage: float, by_modality: bool) -> tuple[float, float]:
+def coverage(
+    comparisons: Sequence[Comparison], shrinkage: float, by_modality: bool, by_norm: bool
+) -> tuple[float, float]:
     """Shares of runs of probes, and of all options, whose score lies in the interval that was foretold."""
     hits: dict[bool, list[bool]] = {True: [], False: []}
     for one in comparisons:
-        rule = known_rule(apart_from(one, comparisons), shrinkage, by_modality)
+        rule = known_rule(apart_from(one, comparisons), shrinkage, by_modality, by_norm)
         for (key, told), runs in zip(foretold(one, rule).items(), one.runs, strict=True):
             hits[key[1] == PROBE] += [bool(told.low <= score <= told.high) for score in runs[np.isfinite(runs)]]
     return fmean(hits[True]), fmean([*hits[True], *hits[False]])
@@ -344,7 +359,12 @@ def main() -> None:
     print(f"\n{apart('advice', rival, comparisons, verdicts)}")
     print(f"\nThe way that advice goes by from now on: {best_way(comparisons)}, of {len(WAYS)} that were tried")
     shares = [sum(known["seconds"] for known in one.measured.values()) / one.seconds for one in comparisons]
-    for name, *how in (("fitted", 1.0, False), ("by modality", 1.0, True), ("mean", FLAT, False)):
+    for name, *how in (
+        ("fitted", 1.0, False, False),
+        ("by modality", 1.0, True, False),
+        ("by modality and norm", 1.0, True, True),
+        ("mean", FLAT, False, False),
+    ):
         probes, everything = coverage(comparisons, *how)
         print(f"\nCoverage, gains {name}: {probes:.0%} of probes' runs, {everything:.0%} of all runs")
     print(
@@ -405,7 +425,7 @@ def write(comparisons: Sequence[Comparison], verdicts: Mapping[str, Verdict]) ->
     """What advice goes by: the way that lost least, fitted on all."""
     name, rival = best_way(comparisons), best_rival(verdicts)
     way, verdict = WAYS[name], verdicts["advice"]
-    rule = rule_of(comparisons, way.shrinkage, way.by_modality)
+    rule = rule_of(comparisons, way.shrinkage, way.by_modality, way.by_norm)
     fits = {name: {"weights": [round(w, 5) for w in fit.weights], "spread": round(fit.spread, 5), "num": fit.num}
             for name, fit in rule.fits.items()}  # fmt: skip
     prior = {key: round(value, 5) for key, value in asdict(rule.order.prior or Prior(0, 0, 0, 0)).items()}

@@ -140,7 +140,8 @@ PROBLEMS: Mapping[str, Problem] = {
     ),
 }
 MEASURED = (
-    *("problem", "size", "backbone", "measure", "num_train", "num_classes", "num_parameters", "neighbours", "probe"),
+    *("problem", "size", "backbone", "measure", "num_train", "num_classes", "num_parameters"),
+    *("batch_norm", "neighbours", "probe"),
     *("foretold", "low", "high", "h_score", "log_me", "seconds", "by_fold"),
 )
 RUN = ("problem", "size", "backbone", "contender", "seed", "measure", "val", "test", "seconds")
@@ -319,7 +320,8 @@ def measure(data: Path) -> None:
         counts = {"num_train": len(job.split.train), "num_classes": sample.num_strata}
         key = {"problem": name, "size": size, "backbone": backbone, "measure": job.task.rated}
         seconds = time.process_time() - began
-        row = {**key, **counts, "num_parameters": found.num_parameters, **{k: f"{v:.4f}" for k, v in values.items()}}
+        parameters = {"num_parameters": found.num_parameters, "batch_norm": int(found.batch_norm)}
+        row = {**key, **counts, **parameters, **{k: f"{v:.4f}" for k, v in values.items()}}
         assert found.by_fold is not None
         by_fold = " ".join(f"{score:.4f}" for score in found.by_fold)
         append("measured.csv", MEASURED, {**row, "seconds": f"{seconds:.2f}", "by_fold": by_fold})

@@ -6,6 +6,7 @@ import io
 import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from PIL import Image
 
 from headstart.advice import measure as measuring
 from headstart.advice import story
+from headstart.advice.choice import Choice
 from headstart.advice.rule import PROBE
 from headstart.advice.sample import draw
+from headstart.advice.words import headline
 from headstart.advice.words import labels as words_of_labels
 from headstart.cli import advise as command
 from headstart.cli.main import main
+from headstart.report.metric import Metric
 from headstart.run.findings import Findings
 from pictures import tiny, write_folder
 
@@ -217,6 +221,44 @@ def test_too_few_examples_for_cross_validation_are_said_to_be(at_home: Path, tmp
     assert "too few to measure features on" in found["answer"]["headline"]
     assert found["next"] is None
     assert found["options"] == []
+
+
+def test_folds_whose_measure_is_not_defined_foretell_nothing(at_home: Path):
+    """R² of targets that are all the same is no number, and was taken for 0."""
+    rare = ["1" if place in (3, 17) else "0" for place in range(80)]
+    path = table(at_home / "data", rare, PARTS)
+    found = measured(*of_table(path, "task=regression"))
+    (one,) = found.measured
+    assert one.num_untold in (3, 4)
+    assert one.probe is None
+    assert f"R² cannot be told in {one.num_untold} of 5 folds" in headline(found, Metric("r2", decimals=3))
+
+
+def test_examples_in_few_groups_are_said_to_be_groups(at_home: Path):
+    path = table(at_home / "data", [f"class {place % 5}" for place in range(80)], PARTS)
+    found = measured(*of_table(path))
+    few = replace(found, sample=replace(found.sample, units=found.sample.places // 10), choice=Choice([], [], {}))
+    assert "65 examples for training and validation are 8 units that are not divided" in headline(
+        few, Metric("accuracy")
+    )
+
+
+def test_a_default_strategy_that_the_settings_forbid_is_left_out_and_said(at_home: Path, pictures: Path):
+    """lp_ft wants an epoch for the head before the others; nobody named it."""
+    words = [word for word in tiny(pictures) if not word.startswith(("strategy=", "trainer.max_epochs="))]
+    found = advised(*words, "trainer.max_epochs=1")
+    (why,) = [why for what, why in found["not_measured"].items() if what.startswith("lp_ft of ")]
+    assert "unfreeze.epochs=1" in why
+    assert {one["strategy"] for one in found["options"]} == {"probe", "fine_tune", "lora"}
+    assert "lp_ft" not in found["next"]["compare"]
+    assert main(["advise", *words, "trainer.max_epochs=1", "strategy=lp_ft"]) == 2
+
+
+def test_first_epochs_that_are_not_begun_are_said(told, at_home: Path, pictures: Path):
+    assert told[1]["not_begun"] == {}
+    found = advised(*tiny(pictures), "strategy=fine_tune", "trainer.max_steps=3")
+    assert list(found["not_begun"]) == ["fine_tune of timm"]
+    assert "Not begun: fine_tune of timm, as trainer.max_steps" in found["answer"]["points"]["First epochs"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from headstart.advice.choice import choose
 from headstart.advice.curve import MEASURED, Foretold
@@ -15,14 +16,15 @@ from headstart.advice.order import LARGEST_OF_EQUALS, Order
 from headstart.advice.price import Price
 from headstart.advice.rule import PROBE, Fit, Recorded, Rule, fitted, known, room
 from headstart.advice.words import headline, strategies, trust
+from headstart.config.overrides import words as words_of
 from headstart.report.metric import Metric
 from headstart.report.statistics import Interval
 
 
 def rule(gain: float, spread: float = 0.02, first: str | None = None) -> Rule:
     fits = {
-        "fine_tune": Fit((gain, 0.0, 0.0, 0.0, 0.0), spread, 10),
-        "lora": Fit((gain - 0.01, 0.0, 0.0, 0.0, 0.0), spread, 10),
+        "fine_tune": Fit((gain, 0.0, 0.0, 0.0, 0.0, 0.0), spread, 10),
+        "lora": Fit((gain - 0.01, 0.0, 0.0, 0.0, 0.0, 0.0), spread, 10),
     }
     return Rule(fits, Order(first), {})
 
@@ -149,6 +151,36 @@ def test_settings_of_a_strategy_are_not_the_probes():
     assert "strategy.average=ema" in shlex.split(steps.search)
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        'strategy.adapter.targets=["layer.0.query","layer.1.query"]',
+        "strategy.groups=['a b',\"c\"]",
+        r'strategy.groups=["a\"b"]',
+        r"strategy.adapter.targets='.*\\.query'",
+    ],
+)
+def test_a_setting_of_a_strategy_in_quotes_is_handed_to_it_alone(word: str):
+    steps = next_steps(choose([ONE], {}, [PROBE, "fine_tune"], rule(0.05), 5, "vision"), {}, [word], "x", 10, {})
+    (listed,) = [one for one in shlex.split(steps.compare) if one.startswith("hydra.sweeper.runs")]
+    probe, tuned = OverridesParser.create().parse_override(listed).value()
+    assert str(getattr(probe, "text", probe)) == "strategy=feature_extraction head.solver=lbfgs"
+    strategy, own = words_of(str(getattr(tuned, "text", tuned)))
+    assert strategy == "strategy=fine_tune"
+    typed, given = (OverridesParser.create().parse_override(one).value() for one in (word, own))
+    assert str(given) == str(typed)
+
+
+def test_a_backbone_that_a_strategy_does_not_go_with_is_not_compared():
+    no = frozenset({("same", "fine_tune")})
+    found = choose([ONE, SAME], {}, [PROBE, "fine_tune"], rule(0.05), 5, "vision", no)
+    assert [(one.backbone, one.strategy) for one in found.options if not one.is_probe] == [("one", "fine_tune")]
+    steps = next_steps(found, {}, [], "x", 10, {})
+    assert "backbone=one " in steps.compare
+    both = choose([ONE, SAME], {}, [PROBE, "fine_tune"], rule(0.05), 5, "vision")
+    assert "backbone=one,same " in next_steps(both, {}, [], "x", 10, {}).compare
+
+
 def test_of_an_experiment_the_settings_are_taken_and_not_its_comparison():
     steps = next_steps(choose([ONE], {}, ALL, rule(0.05), 5, "vision"), {}, ["experiment=text"], "text", 10, {})
     assert "hydra.sweeper.params=null" in steps.compare
@@ -159,21 +191,22 @@ def test_of_an_experiment_the_settings_are_taken_and_not_its_comparison():
 
 def test_gains_are_fitted_as_a_line():
     rng = np.random.default_rng(0)
-    points, weights = [], (0.02, 0.03, 0.1, -0.05, 0.04)
+    points, weights = [], (0.02, 0.03, 0.1, -0.05, 0.04, 0.06)
     for _ in range(300):
         before = float(rng.integers(5, 100)), float(rng.uniform(0.2, 0.9)), str(rng.choice(["vision", "text", "audio"]))
-        gain = room(before[1]) * (float(known(*before) @ weights) + rng.normal(0, 0.01))
-        points.append(Recorded(*before, gain))
+        batch_norm = bool(rng.integers(2))
+        gain = room(before[1]) * (float(known(*before, batch_norm) @ weights) + rng.normal(0, 0.01))
+        points.append(Recorded(*before, gain, batch_norm))
     fit = fitted(points)
     assert fit.weights == pytest.approx(weights, abs=0.015)
-    inside = [fit.at(known(one.per_class, one.probe, one.modality)) for one in points]
+    inside = [fit.at(known(one.per_class, one.probe, one.modality, one.batch_norm)) for one in points]
     hits = [it.low <= one.gain / room(one.probe) <= it.high for it, one in zip(inside, points, strict=True)]
     assert np.mean(hits) == pytest.approx(0.9, abs=0.05)
 
 
 def test_less_is_gained_over_a_probe_that_leaves_little():
     """Ten points over probes that score half are no ten points over one that scores 95%."""
-    rule = Rule({"lora": Fit((0.1, 0.0, 0.0, 0.0, 0.0), 0.05, 20)}, Order(), {})
+    rule = Rule({"lora": Fit((0.1, 0.0, 0.0, 0.0, 0.0, 0.0), 0.05, 20)}, Order(), {})
     gains = {probe: rule.gain("lora", 20, probe, "vision") for probe in (0.4, 0.7, 0.85, 0.95, 1.0)}
     assert [round(gains[probe].mean, 4) for probe in gains] == [0.1, 0.1, 0.05, 0.0167, 0.0067]
     assert all(probe + one.mean < 1 for probe, one in gains.items() if probe < 1)
@@ -182,4 +215,4 @@ def test_less_is_gained_over_a_probe_that_leaves_little():
 
 def test_few_comparisons_shrink_slopes_not_the_mean():
     fit = fitted([Recorded(5, 0.5, "text", 0.1), Recorded(80, 0.6, "vision", 0.1)], shrinkage=1e6)
-    assert fit.weights == pytest.approx((0.1, 0, 0, 0, 0), abs=1e-4)
+    assert fit.weights == pytest.approx((0.1, 0, 0, 0, 0, 0), abs=1e-4)

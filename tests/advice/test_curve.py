@@ -91,3 +91,10 @@ def test_folds_that_share_examples_are_covered_as_often_as_is_said():
         interval = over_folds(folds, 0.2)
         hits += interval.low <= 0.7 <= interval.high
     assert hits / 400 >= 0.95
+
+
+def test_one_size_foretells_nothing_beyond_itself():
+    scores = np.array([[0.6], [0.7], [0.65], [0.6], [0.7]])
+    found = curve.foretell([24], scores, 36, 0.25, 60)
+    assert found.how == curve.FEWER
+    assert found.interval.mean == pytest.approx(scores.mean())

@@ -63,7 +63,7 @@ def test_ways_that_are_judged_are_those_that_the_program_has(judged):
     comparisons, known = judged.read(), rule.read()
     way = judged.WAYS[known.record["way"]]
     assert (known.order.first, known.order.backbones) == (way.first, way.backbones)
-    fitted = judged.rule_of(comparisons, way.shrinkage, way.by_modality)
+    fitted = judged.rule_of(comparisons, way.shrinkage, way.by_modality, way.by_norm)
     assert known.order.prior.slope == pytest.approx(fitted.order.prior.slope, abs=1e-5)
     given = 20, 0.5, "text"
     assert known.gain("lora", *given).mean == pytest.approx(fitted.gain("lora", *given).mean, abs=1e-4)

@@ -117,7 +117,7 @@ def _option(
     """`None` for a strategy of which no comparison is recorded: nothing can be foretold of it."""
     assert one.foretold is not None
     foretold = one.foretold.interval
-    gain = rule.gain(strategy, one.foretold.size / max(1, num_classes), foretold.mean, modality)
+    gain = rule.gain(strategy, one.foretold.size / max(1, num_classes), foretold.mean, modality, one.batch_norm)
     if gain is None:
         return None
     below = ((foretold.mean - foretold.low) ** 2 + (gain.mean - gain.low) ** 2) ** 0.5

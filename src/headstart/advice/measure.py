@@ -68,6 +68,8 @@ class Measured:
     seconds: float
     """Of computing features, an example, whenever that was done."""
     reading: Mapping[str, Any]
+    batch_norm: bool = True
+    """Whether the backbone has norms that keep statistics of batches."""
     neighbours: Interval | None = None
     """The score of the leave-one-out vote of the nearest; `None` where nothing is cross-validated."""
     probe: Interval | None = None
@@ -95,7 +97,8 @@ def measure(name: str, job: Job, sample: Sample) -> Measured:
     features, seconds = _features(job, sample)
     task = job.parts.task.exact()
     targets, num_outputs = _targets(job, sample)
-    told = Measured(name, features.shape[1], job.sketch.total_parameters, seconds, reading_of(job, sample.places))
+    facts = features.shape[1], job.sketch.total_parameters, seconds, reading_of(job, sample.places)
+    told = Measured(name, *facts, bool(job.sketch.batch_norms))
     if sample.folds is None:
         return told
     fitted = task.fitted(targets.numpy(), num_outputs)
@@ -112,8 +115,8 @@ def measure(name: str, job: Job, sample: Sample) -> Measured:
     foretold = curve.foretell(points, found.scores, wanted, CHOSEN, len(sample))
     place = min(range(len(points)), key=lambda i: abs(points[i] - wanted))
     closed = _closed(features, shares, sample)
-    return Measured(
-        **{key: getattr(told, key) for key in ("name", "num_features", "num_parameters", "seconds", "reading")},
+    return replace(
+        told,
         neighbours=over_folds(by_votes, TESTED, len(sample)),
         probe=over_folds(found.scores[:, -1], CHOSEN, len(sample)),
         h_score=closed[0],

@@ -146,6 +146,7 @@ def _measured(one: Measured) -> dict[str, Any]:
     return {
         "num_features": one.num_features,
         "num_parameters": one.num_parameters,
+        "batch_norm": one.batch_norm,
         "seconds_an_example": one.seconds,
         "reading": dict(one.reading),
         **intervals,

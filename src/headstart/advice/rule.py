@@ -50,24 +50,27 @@ class Rule:
     record: Mapping[str, Any]
     """Of advice that was made without the data set it was judged on: see `scripts/judge_advice.py`."""
 
-    def gain(self, strategy: str, per_class: float, probe: float, modality: str) -> Gain | None:
+    def gain(
+        self, strategy: str, per_class: float, probe: float, modality: str, batch_norm: bool = True
+    ) -> Gain | None:
         """`None` for a strategy of which no comparison is recorded."""
         if strategy == PROBE:
             return Gain(0.0, 0.0, 0.0)
         fit = self.fits.get(strategy)
         if fit is None:
             return None
-        found, share = fit.at(known(per_class, probe, modality)), room(probe)
+        found, share = fit.at(known(per_class, probe, modality, batch_norm)), room(probe)
         return Gain(share * found.mean, share * found.low, share * found.high)
 
 
-def known(per_class: float, probe: float, modality: str) -> np.ndarray:
+def known(per_class: float, probe: float, modality: str, batch_norm: bool) -> np.ndarray:
     """What a gain is taken to depend on: nothing, the number of training examples of a class (in doublings of 20,
-    between 5 and 53: what lies beyond was not recorded), how much is left to be gained, and whether the data are texts,
-    or sounds, in place of pictures."""
+    between 5 and 53: what lies beyond was not recorded), how much is left to be gained, whether the data are texts, or
+    sounds, in place of pictures, and whether the backbone has no batch norm: those recorded are transformers."""
     doublings = log2(max(1.0, per_class) / 20)
     left = min(1.0, max(0.0, 1 - probe)) - USUAL
-    return np.array([1.0, min(1.4, max(-2.0, doublings)), left, modality == "text", modality == "audio"])
+    kinds = modality == "text", modality == "audio", not batch_norm
+    return np.array([1.0, min(1.4, max(-2.0, doublings)), left, *map(float, kinds)])
 
 
 def room(probe: float) -> float:
@@ -86,11 +89,12 @@ class Recorded:
     probe: float
     modality: str
     gain: float
+    batch_norm: bool = True
 
 
 def fitted(points: Sequence[Recorded], shrinkage: float = SHRINKAGE) -> Fit:
     """A line through recorded gains, in `room`, its slopes shrunk towards none."""
-    matrix = np.array([known(one.per_class, one.probe, one.modality) for one in points])
+    matrix = np.array([known(one.per_class, one.probe, one.modality, one.batch_norm) for one in points])
     gains = np.array([one.gain / room(one.probe) for one in points])
     penalty = np.diag([0.0, *[shrinkage] * (matrix.shape[1] - 1)])
     weights = np.linalg.solve(matrix.T @ matrix + penalty, matrix.T @ gains)

@@ -74,8 +74,8 @@ def _why_nothing(found: Findings, metric: Metric) -> str:
     sample, untold = found.sample, max(one.num_untold for one in found.measured)
     if untold:
         return (
-            f"{metric.title} cannot be told in {untold} of {FOLDS} folds of the examples, as a target is the same for all "
-            "of them there: nothing is foretold."
+            f"{metric.title} cannot be told in {untold} of {FOLDS} folds of the examples, as a target is the same for "
+            "all of them there: nothing is foretold."
         )
     examples = f"{plural(len(sample), 'example')} for training and validation"
     if sample.num_units < len(sample):

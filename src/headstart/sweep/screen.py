@@ -59,7 +59,9 @@ def show_dry_run(
         console.print(f"examples: {each}\n", highlight=False)
     asked = asked if asked and any(asked.values()) else {}
     columns = ["run", "state", *["train", "val", "test"] * several, *["asks for"] * bool(asked), "overrides"]
-    table = Table(*columns, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")  # a setting is never cut
     for entry in entries:
         state, run_id = states[entry["run_id"]], entry["run_id"]
         overrides = labels[run_id] if len(entries) > 1 else " ".join(entry["overrides"])
