@@ -110,7 +110,7 @@ def test_labels_are_read_from_cells_lists_and_columns(cells):
         (Multilabel(), [(("a", "2"), ("b", "0"))], "must hold 0 or 1, but 'a' holds '2'"),
         (Regression(), ["1.5", "cat"], "2: 'cat'.*use task=multiclass"),
         (Regression(), ["1", "nan"], "2: 'nan'"),
-        (Regression(), ["1", "1"], "nothing to learn"),
+        (Regression(), ["1", "1"], "nothing can be learned"),
     ],
 )
 def test_labels_of_another_task_are_refused_with_its_name(task, cells, words):

@@ -76,8 +76,10 @@ class Regression(Task):
             )
         flat = [name for column, name in enumerate(names) if len(rows) and np.ptp(values[:, column]) == 0]
         if flat and known is None:
+            within = f" in {', '.join(flat)}" if len(names) > 1 else f" ({values[0, 0]:g})"
             raise InputError(
-                f"{where} has one and the same number for all examples in {', '.join(flat)}: nothing to learn."
+                f"{where} has one and the same number for all examples{within}: nothing can be learned of it. Name other "
+                "labels, or leave it out."
             )
         return Targets(values, names)
 
