@@ -78,8 +78,8 @@ class Regression(Task):
         if flat and known is None:
             within = f" in {', '.join(flat)}" if len(names) > 1 else f" ({values[0, 0]:g})"
             raise InputError(
-                f"{where} has one and the same number for all examples{within}: nothing can be learned of it. Name other "
-                "labels, or leave it out."
+                f"{where} has one and the same number for all examples{within}: nothing can be learned of it. Name "
+                "other labels, or leave it out."
             )
         return Targets(values, names)
 
