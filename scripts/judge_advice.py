@@ -442,6 +442,12 @@ def write(comparisons: Sequence[Comparison], verdicts: Mapping[str, Verdict]) ->
         "tried": len(WAYS),
         "floor": round(floors(repeated)[0], 2),
         "most_per_class": max(one.per_class for one in comparisons),
+        "normed": {
+            modality: sorted(
+                {one.normed(name) for one in comparisons if one.modality == modality for name in one.measured}
+            )
+            for modality in ("vision", "text", "audio")
+        },
     }
     given = {"first": way.first, "backbones": way.backbones, "prior": prior}
     write_json(FILE, {"order": given, "fits": fits, "record": record})

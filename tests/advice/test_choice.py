@@ -98,9 +98,18 @@ def test_the_record_is_told_with_its_luck_and_its_best_rival():
         "rival_regret": 2.3,
         "told_apart": False,
         "most_per_class": 50,
+        "normed": {"vision": [True]},
     }
     known = SimpleNamespace(order=Order(), record=record)
-    said = list(trust(SimpleNamespace(rule=known, measured=[], sample=SimpleNamespace(num_taken=5))))
+    found = SimpleNamespace(rule=known, measured=[], facts=SimpleNamespace(modality="vision"))
+    said = list(trust(found))
+    transformer = replace(ONE, name="a_vit", batch_norm=False, foretold=None)
+    found.measured = [replace(ONE, foretold=None), transformer]
+    assert list(trust(found)) == [
+        *said,
+        "No backbone without batch norm, as a_vit, was recorded on pictures: what strategies gain there is taken from "
+        "others.",
+    ]
     assert said == [
         "On 3 recorded comparisons of 2 data sets, each judged without its own data set (but for one bound of the "
         "rule), such advice was within a point of the best contender in 1, and lost 2.0 points on the mean.",

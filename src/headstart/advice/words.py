@@ -28,6 +28,7 @@ _WHY_BACKBONE = {
 LONG = 60.0
 """Seconds of solving that are worth a word."""
 PROBE_WORDS = "an exact linear probe"
+OF_MODALITY = {"vision": "pictures", "text": "texts", "audio": "sounds"}
 
 
 def answer(
@@ -311,6 +312,14 @@ def trust(found: Findings) -> Iterator[str]:
     )
     apart = "" if record["told_apart"] else ", which cannot be told from it"
     yield f"The best rule of thumb, {record['rival']!r}, lost {record['rival_regret']:.1f}{apart}."
+    modality, normed = found.facts.modality, record["normed"][found.facts.modality]
+    unlike = [one.name for one in found.measured if one.batch_norm not in normed]
+    if unlike:
+        kind = "with batch norm" if normed == [False] else "without batch norm"
+        yield (
+            f"No backbone {kind}, as {listed(unlike)}, was recorded on {OF_MODALITY[modality]}: what strategies gain "
+            "there is taken from others."
+        )
     per_class, most = examples_of_each(found), float(record["most_per_class"])
     if per_class is not None and per_class > 1.5 * most:
         what = _strata(found.facts.strata)[0]
