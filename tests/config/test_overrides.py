@@ -65,7 +65,7 @@ def advice(said: str) -> str:
 def test_several_values_without_m_are_one_text_when_quoted(at_home: Path, capsys):
     assert main(["train", "data=image_folder", "data.root=my photos, 2024"]) == 2
     said = capsys.readouterr().err
-    assert "add -m to compare them" in said
+    assert "headstart train -m compares them" in said
     assert parsed(through_bash(advice(said))) == "my photos, 2024"
 
 
@@ -74,7 +74,7 @@ def test_several_values_without_m_are_one_text_when_quoted(at_home: Path, capsys
     [
         ("data.root=[a", "a list is [A,B]"),
         ("data.root={a: é}", "{NAME: VALUE}"),
-        ("data.root=ré,x#y", """add -m and write 'data.root="ré","x#y"'"""),
+        ("data.root=ré,x#y", """train -m and write 'data.root="ré","x#y"'"""),
         ("data.root=${x", "what ${ opens must be closed"),
         ("seed", "settings are KEY=VALUE"),
         ("my key=1", "settings are KEY=VALUE"),

@@ -60,8 +60,8 @@ def check_overrides(overrides: Sequence[Override], loader: ConfigLoader) -> None
             and all(isinstance(name, str) for name in chosen)
         ):
             raise InputError(
-                f"A run has one {key}, but {one.input_line} lists {len(chosen)}: to compare them, add -m and write "
-                f"{key}={','.join(chosen)}."
+                f"A run has one {key}, but {one.input_line} lists {len(chosen)}: to compare them, use headstart "
+                f"train -m and write {key}={','.join(chosen)}."
             )
         is_empty = chosen == [] and key != "experiment"
         if is_empty or (isinstance(chosen, list) and not all(isinstance(name, str) for name in chosen)):
@@ -99,7 +99,8 @@ def explained(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) 
     if "Ambiguous value for argument" in str(error):
         key, _, text = str(error).partition("'")[2].partition("'\n")[0].partition("=")
         return _unknown(key, loader, overrides) or InputError(
-            f"{key}={text} has several values: add -m to compare them.{_other_ways(key, text, loader, overrides)}"
+            f"{key}={text} has several values: headstart train -m compares them."
+            f"{_other_ways(key, text, loader, overrides)}"
         )
     if already := re.search(r"An item is already at '([^']+)'", text):
         return InputError(f"{already[1]} is set already: to change it, write {already[1]}=VALUE, without +.")

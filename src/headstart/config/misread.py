@@ -29,7 +29,7 @@ def how_to_write(line: str, overrides: Sequence[str]) -> str:
     said += f" For this very text, write {in_shell(key, text)}"
     with suppress(ValueError):
         if len(several := values(text)) > 1:
-            said += f"; to compare {len(several)} values, add -m and write {in_shell(key, *several)}"
+            said += f"; to compare {len(several)} values, use headstart train -m and write {in_shell(key, *several)}"
     kind = {"[": "a list is [A,B]", "{": "settings by name are {NAME: VALUE}"}.get(text[:1])
     return f"{said}; {kind}." if kind else f"{said}."
 
@@ -44,7 +44,7 @@ def _torn(line: str, overrides: Sequence[str]) -> str | None:
     if "=" in (line, after):
         return "there must be no blanks around =: write KEY=VALUE."
     if line.endswith(",") and after and "=" not in after:
-        compared = "" if "[" in line or "{" in line else ", and add -m to compare the values"
+        compared = "" if "[" in line or "{" in line else "; headstart train -m compares the values"
         return f"there must be no blank after a comma: write {shlex.quote(line + after)}{compared}."
     if line in schema.SPINE and after and "=" not in after:
         return f"write {line}={after}."
