@@ -123,7 +123,7 @@ def test_smoke_runs_one_batch_of_everything(at_home: Path, pictures: Path):
         (["strategy=feature_extraction", "unfreeze=at_start"], "unfreeze=AtStart would thaw it"),
         (["strategy=fine_tune", "unfreeze=gradual", "unfreeze.every=9"], "must thaw before training ends"),
         (["strategy=fine_tune", "head.solver=lbfgs"], "head.solver=lbfgs"),
-        (["strategy=a,b"], "add -m"),
+        (["strategy=a,b"], "train -m"),
     ],
 )
 def test_bad_settings_are_refused_with_a_remedy(
