@@ -272,6 +272,8 @@ def test_first_epochs_that_are_not_begun_are_said(told, at_home: Path, pictures:
         (["backbone=timm,timm"], "more than once"),
         (["strategy=finetune"], "fine_tune"),
         (["data.root=nowhere"], "nowhere"),
+        (["optimizer.lr=-1"], "optimizer.lr"),
+        (["unfreeze=slow"], "unfreeze"),
     ],
 )
 def test_bad_input_is_one_message_and_nothing_is_written(

@@ -118,7 +118,7 @@ def _candidates(
     """The backbones that are named, or all that read such data and have their weights here.
 
     What is wrong with a strategy is said before anything is measured: where it goes with no backbone it is an error, if
-    somebody named it.
+    somebody named it, or if none of the others do either: then it is the settings that are wrong.
     """
     from headstart.advice.story import Candidate
     from headstart.run.findings import Findings
@@ -137,6 +137,8 @@ def _candidates(
     if problems:
         raise InputError(*problems)
     nowhere = [one for one in strategies if all(one in candidate.impossible for candidate in found)]
+    if nowhere and len(nowhere) == len(strategies):
+        raise InputError(*dict.fromkeys(found[0].impossible[one] for one in nowhere))
     if nowhere and are_named:
         raise InputError(*(f"strategy={one}: {found[0].impossible[one]}" for one in nowhere))
     return found
