@@ -45,7 +45,7 @@ def advise(words: Sequence[str]) -> int:
         candidates = _candidates(backbones, strategies, rest, are_named=named is not None)
         place = writable(str(out or Path("outputs") / str(candidates[0].job.cfg.name) / "advice"), "--out")
         check_no_links(place)
-        writable(str(Path("outputs") / str(candidates[0].job.cfg.name)), "hydra.sweep.dir")
+        writable(str(Path("outputs") / str(candidates[0].job.cfg.name)), "The place of the comparison")
         from headstart.advice import record, story
         from headstart.advice.next import next_steps
         from headstart.advice.rule import PROBE
