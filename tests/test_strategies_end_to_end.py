@@ -312,4 +312,4 @@ def test_two_devices_that_share_a_model_give_what_two_with_copies_give(at_home, 
     assert shared.keys() == copied.keys()
     assert shared["state_dict"].keys() == copied["state_dict"].keys()  # whole, though the plan trains the last layers
     mine, other = (result["metrics"] for _, result, _ in found)
-    assert mine == pytest.approx(other, rel=1e-3)
+    assert mine == pytest.approx(other, rel=1e-3, abs=1e-4)  # an error of calibration is near zero

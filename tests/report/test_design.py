@@ -1,7 +1,10 @@
 """Which runs are repeats, which are settings to select among, and which are contenders."""
 
+import pytest
+
 from headstart.report.design import read_design
 from headstart.report.reading import read_sweeps
+from headstart.report.selected import selected
 
 
 def test_heads_trained_and_heads_solved_for_are_two_contenders_and_settings_are_selected_in_each(write_sweep, tmp_path):
@@ -60,3 +63,14 @@ def test_a_setting_that_is_called_like_a_choice_is_told_with_its_group(write_swe
     design = read_design(read_sweeps([write_sweep(tmp_path / "s", runs)]))
     labels = {cell.contender.label for cell in design.cells.values()}
     assert labels == {"trainer.strategy=auto", "trainer.strategy=fsdp2"}
+
+
+@pytest.mark.parametrize(("second", "told"), [(0.5, "so has 1 other: the first is taken"), (0.4, "")])
+def test_a_tie_on_val_is_told(write_sweep, tmp_path, second, told):
+    runs = [
+        {"strategy": strategy, "seed": 0, "test": 0.5, "val": val}
+        for strategy, val in [("fine_tune", 0.5), ("lora", second)]
+    ]
+    words = selected(write_sweep(tmp_path / "s", runs)).words
+    assert ("so has" in words) == bool(told)
+    assert told in words

@@ -112,6 +112,23 @@ def test_the_same_run_in_two_directories_counts_once(sweep, tmp_path):
     assert any("more than one" in note for note in records.notes)
 
 
+def test_a_run_that_was_copied_and_renamed_is_read_alone_and_beside_others(sweep, tmp_path):
+    copies = tmp_path / "my copies"
+    shutil.copytree(first(sweep), copies / "winner")
+    for place in (copies, copies / "winner"):
+        (run,) = read_sweeps([place]).runs
+        assert (run.run_id, run.status) == (first(sweep).name, "completed")
+
+
+def test_a_run_of_its_own_is_read_though_hydra_left_a_config_in_it(sweep, tmp_path):
+    alone = tmp_path / "alone"
+    shutil.copytree(first(sweep), alone)
+    (alone / ".hydra").mkdir()
+    (alone / ".hydra" / "config.yaml").write_text("seed: 0\n")
+    (run,) = read_sweeps([alone]).runs
+    assert (run.run_id, run.status) == (first(sweep).name, "completed")
+
+
 def test_earlier_attempts_count_in_what_the_sweep_cost(sweep):
     attempt = first(sweep) / "attempts" / "1"
     attempt.mkdir(parents=True)

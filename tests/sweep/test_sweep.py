@@ -503,3 +503,51 @@ def test_a_config_that_was_edited_after_it_was_drawn_up_is_read_again(
     monkeypatch.setattr(sweeper, "_launched", edited)
     assert sweep(pictures, "strategy=fine_tune", "optimizer.lr=0.01") != 0
     assert "they were changed after the comparison was drawn up" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "ids"),
+    [
+        (["strategy=lora,peft", "strategy.adapter.r=2"], ["lora", "peft"]),
+        (["unfreeze=gradual,on_plateau", "unfreeze.num_groups=2"], ["gradual", "on_plateau"]),
+    ],
+)
+def test_a_setting_that_all_listed_choices_take_need_not_go_with_the_usual_one(pictures, home, words, ids, capsys):
+    assert sweep(pictures, "trainer.max_epochs=12", *words, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "2 runs, 0 done, 2 to do" in said
+    assert all(one in said for one in ids)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["strategy=partial,delta", "strategy.last_k=1"], "strategy=delta strategy.last_k=1"),
+        (["strategy=fine_tune,partial", "strategy.last_k=1"], "strategy=fine_tune strategy.last_k=1"),
+        (["strategy=lp_ft,fine_tune", "unfreeze.epochs=1"], "strategy=fine_tune unfreeze.epochs=1"),
+        (["optimizer=sgd,adamw", "optimizer.momentum=0.5"], "optimizer=adamw optimizer.momentum=0.5"),
+    ],
+)
+def test_a_setting_that_some_listed_choices_lack_is_told_with_the_run_that_lacks_it(
+    pictures, home, words, told, capsys
+):
+    assert sweep(pictures, *words) == 2
+    said = capsys.readouterr().err
+    assert "in 1 of 2 runs" in said
+    assert told in said
+    assert "hydra.sweeper.runs lists runs with settings of their own" in said
+    assert not (home / "outputs").exists()
+
+
+@pytest.mark.parametrize("words", [["seed=0,1", "seed=0"], ["name=one,two"]])
+def test_what_makes_no_difference_between_listed_runs_is_named(pictures, home, words, capsys):
+    assert sweep(pictures, *words, "--dry-run") == 0
+    said = " ".join(capsys.readouterr().err.split())
+    key = words[0].partition("=")[0]
+    assert f"1 of 2 runs is named more than once, and done once: {key} makes no difference there" in said
+
+
+def test_no_processes_are_refused_before_anything_is_written(pictures, home, capsys):
+    assert sweep(pictures, "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0") == 2
+    assert "hydra.launcher.n_jobs, the number of processes, must not be 0" in capsys.readouterr().err
+    assert not (home / "outputs").exists()

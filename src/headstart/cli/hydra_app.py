@@ -125,9 +125,9 @@ class Application(Hydra):
         with_log_configuration: bool = True,
     ) -> Any:
         """A comparison, by the configured sweeper."""
-        cfg = self.compose_config(config_name, overrides, RunMode.MULTIRUN, with_log_configuration=True)
-
+        cfg = self._comparison_config(config_name, overrides)
         _check_search(parser_of(self).parse_overrides(overrides))
+        _check_processes(cfg)
         context = HydraContext(config_loader=self.config_loader, callbacks=Callbacks())
         arguments = as_written(cfg.hydra.overrides.task)
         comparison = _comparison(cfg)(context, task_function, cfg, findings())
@@ -143,9 +143,32 @@ class Application(Hydra):
             finish_comparison(Path(cfg.hydra.sweep.dir), cfg)
         return done
 
+    def _comparison_config(self, config_name: str | None, overrides: list[str]) -> DictConfig:
+        """A comparison's own config: what its runs set goes with their choices, which need not be the usual ones.
+
+        Each run is composed with all of it, and says what does not go with its choices.
+        """
+        try:
+            return self.compose_config(config_name, overrides, RunMode.MULTIRUN, with_log_configuration=True)
+        except (InputError, *COMPOSITION_ERRORS):
+            of_choices = [word for word in overrides if _is_of_a_choice(word)]
+            if not of_choices:
+                raise
+            rest = [word for word in overrides if word not in of_choices]
+            cfg = self.compose_config(config_name, rest, RunMode.MULTIRUN, with_log_configuration=True)
+            of_runs = {*of_choices, *as_written(cfg.hydra.overrides.task)}
+            cfg.hydra.overrides.task = [word for word in overrides if word in of_runs]
+            return cfg
+
 
 def parser_of(app: Application) -> OverridesParser:
     return OverridesParser.create(config_loader=app.config_loader)
+
+
+def _is_of_a_choice(word: str) -> bool:
+    """Whether it sets something that a group's choice may have or not: `strategy.last_k=2`."""
+    group, dot, _ = word.partition("=")[0].lstrip("+~").partition(".")
+    return bool(dot) and group in schema.GROUPS
 
 
 def _comparison(cfg: DictConfig) -> Any:
@@ -164,6 +187,12 @@ def _check_search(overrides: list[Any]) -> None:
     for one in overrides:
         if one.key_or_group.partition(".")[0].partition("/")[0] == "search" and one.is_sweep_override():
             raise InputError(f"{one.input_line} lists several, but a comparison has one search: choose one value.")
+
+
+def _check_processes(cfg: DictConfig) -> None:
+    """Raise `InputError` for a launcher that could start nothing."""
+    if OmegaConf.select(cfg, "hydra.launcher.n_jobs") == 0:
+        raise InputError("hydra.launcher.n_jobs, the number of processes, must not be 0. -1 is one for each core.")
 
 
 def train(words: list[str]) -> int:

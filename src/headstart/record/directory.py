@@ -259,7 +259,8 @@ class SweepDirectory:
     def runs(self) -> Iterator[RunDirectory]:
         """Every directory in it that holds a run, whether it is listed or not, by name."""
         for path in sorted(self.path.iterdir()):
-            if (directory := RunDirectory(path)).holds_a_run:
+            is_hidden = path.name.startswith(".")  # a run's own `.hydra` holds a config too
+            if not is_hidden and (directory := RunDirectory(path)).holds_a_run:
                 yield directory
 
 

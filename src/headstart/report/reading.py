@@ -141,7 +141,7 @@ def _read_sweep(directory: Path, records: SweepRecords, names: list[str]) -> Ite
     if listed is None:
         if RunDirectory(directory).holds_a_run and not present:
             present = [directory]
-        listed = [Run(path.name, path, directory.name) for path in present]
+        listed = [Run(_id_of(path), path, directory.name) for path in present]
     else:
         known = {run.directory.name for run in listed}
         foreign = [path.name for path in present if path.name not in known]
@@ -218,11 +218,16 @@ def _read_listing(directory: Path, records: SweepRecords, names: list[str]) -> l
 
 def read_run(directory: Path) -> Run:
     """The run in a directory of its own, as far as its files tell."""
-    known = Run(directory.name, directory, "")
-    with suppress(OSError, ValueError, KeyError):  # which `_read_result` tells
-        known.run_id = str(read_json(RunDirectory(directory).result)["run_id"])
+    known = Run(_id_of(directory), directory, "")
     _read_result(known)
     return known
+
+
+def _id_of(directory: Path) -> str:
+    """Of a run whose folder may be called anything: people copy and rename them."""
+    with suppress(OSError, ValueError, KeyError):  # which `_read_result` tells
+        return str(read_json(RunDirectory(directory).result)["run_id"])
+    return directory.name
 
 
 def read_listed(directory: Path, entries: Iterable[Mapping[str, Any]]) -> list[Run]:

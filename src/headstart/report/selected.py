@@ -60,9 +60,11 @@ def selected(directory: Path) -> Selected:
     setting = f" ({chosen.label})" if chosen.label else ""
     left = sum(_num_runs(cell) < most for cell in cells)
     fewer = f" ({left} with fewer runs set aside)" if left else ""
+    tied = sum(_num_runs(cell) == most and _val(cell) == _val(best) for cell in cells) - 1
+    level = f" (so has {plural(tied, 'other')}: the first is taken)" if tied else ""
     words = (
         f"{best.contender.label}{setting}{size} is selected of {plural(len(cells), 'contender')}{fewer} by mean "
-        f"{metric.title} on val, {metric.text(chosen.val)} over {plural(most, 'run')}. Its best run on val is "
+        f"{metric.title} on val, {metric.text(chosen.val)} over {plural(most, 'run')}{level}. Its best run on val is "
         f"{runs[0].run_id} (seed {runs[0].seed}, {metric.text(metric.val(runs[0]))})."
     )
     return Selected(tuple(run.directory for run in runs), words)

@@ -200,6 +200,8 @@ class Sweep:
         config_of = self.configs(loader, lines)
         plans: dict[str, Planned] = {}
         jobs: dict[str, Job] = {}
+        named: dict[str, Line] = {}
+        idle: set[str] = set()
         problems: dict[str, list[str]] = {}
         here = self._launcher_class.endswith(ON_THIS_MACHINE)
         is_shared = self._launcher_class.endswith("JoblibLauncher")
@@ -209,7 +211,10 @@ class Sweep:
                 job = prepare(config_of(line), here, self.findings, try_optimizer=False)
                 if is_shared:
                     check_one_gpu(job.cfg.trainer.devices, job.cfg.trainer.accelerator)
-                if job.run_id not in plans:
+                if job.run_id in plans:
+                    idle |= _apart(line, named[job.run_id])
+                else:
+                    named[job.run_id] = line
                     plans[job.run_id] = planned = self._planned(job)
                     if planned.config and self._runs_one_by_one() and len(jobs) < MOST_PREPARED:
                         jobs[job.run_id] = job
@@ -220,7 +225,7 @@ class Sweep:
                 for message in error.messages:
                     problems.setdefault(message, []).append(" ".join(line))
         if not problems and len(plans) < len(lines):
-            log.warning("%d of %d runs are named more than once, and done once.", len(lines) - len(plans), len(lines))
+            log.warning(_repeated(len(lines) - len(plans), len(lines), idle))
         if problems:
             raise InputError(*(_with_runs(message, where, len(lines)) for message, where in problems.items()))
         if self.damaged:
@@ -452,8 +457,26 @@ def _common(lines: Sequence[Line]) -> list[str]:
     return [word for word in lines[0] if word in shared] if lines else []
 
 
+def _apart(line: Line, other: Line) -> set[str]:
+    """Settings in which two lines differ."""
+    return {word.lstrip("+~").partition("=")[0] for word in {*line} ^ {*other}}
+
+
+def _repeated(count: int, total: int, idle: set[str]) -> str:
+    """What is said of runs that are the same though they are listed apart."""
+    is_one = count == 1
+    told = f"{count} of {total} runs {'is' if is_one else 'are'} named more than once, and done once"
+    if not idle:
+        return f"{told}."
+    shown = ", ".join(sorted(idle))
+    return f"{told}: {shown} makes no difference there, as it is given twice (the last counts) or is no part of a run."
+
+
 def _with_runs(message: str, where: Sequence[str], num_lines: int) -> str:
-    """A problem, with the runs it concerns where it does not concern all."""
+    """A problem, with the runs it concerns where it does not concern all, and how the others can do without it."""
     if len(where) == num_lines:
         return message
-    return f"{message} (in {len(where)} of {num_lines} runs, such as: {where[0]})"
+    key = message.partition(" ")[0]
+    word = next((word for word in where[0].split() if word.lstrip("+~").partition("=")[0] == key), None)
+    others = f" hydra.sweeper.runs lists runs with settings of their own: {word} in some of them only." if word else ""
+    return f"{message}{others} (in {len(where)} of {num_lines} runs, such as: {where[0]})"
