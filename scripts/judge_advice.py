@@ -23,6 +23,7 @@ import numpy as np
 from record_comparisons import PROBLEMS
 
 from headstart.advice import order
+from headstart.advice.next import to_compare
 from headstart.advice.order import FORETOLD, LARGEST, LARGEST_OF_EQUALS, WEIGHED, Looked, Order, Prior
 from headstart.advice.rule import FILE, PROBE, Recorded, Rule, fitted
 from headstart.record.writing import write_json
@@ -45,17 +46,25 @@ class Comparison:
     size: int
     scores: Mapping[OptionKey, float]
     """Test scores by backbone and contender, means over seeds, as `luck.adjusted` has them."""
-    seconds: float
     measured: Mapping[str, Mapping[str, float]]
     """By backbone."""
     by_fold: Mapping[str, np.ndarray]
     """The probe's cross-validated scores `(K,)` by backbone."""
     runs: np.ndarray
     """`(K, S)`, by option, in the order of `scores`, and seed; not a number where there is none."""
+    vals: np.ndarray
+    """The same on val."""
+    costs: Mapping[OptionKey, float]
+    """Seconds of each option's run on the first seed."""
 
     @property
     def modality(self) -> str:
         return PROBLEMS[self.problem].modality
+
+    @property
+    def seconds(self) -> float:
+        """Of all options on one seed."""
+        return sum(self.costs.values())
 
     @property
     def source(self) -> str:
@@ -82,6 +91,12 @@ class Comparison:
         """Whether a backbone's options were run on several seeds."""
         return self.runs.shape[1] > 1 and len(luck.without_gaps(self.runs)) > 1
 
+    def selected(self, options: Sequence[OptionKey], seeds: int | None = None) -> OptionKey:
+        """The one of `options` that is best on val, on the mean over the first so many seeds."""
+        places = [list(self.scores).index(key) for key in options]
+        means = luck.adjusted(self.vals[places][:, :seeds])[0]
+        return options[int(np.argmax(means))]
+
     def regret(self, option: OptionKey) -> float:
         """Points of the test score that are lost against the best option."""
         return 100 * (max(self.scores.values()) - self.scores[option])
@@ -94,7 +109,8 @@ def read() -> list[Comparison]:
     for problem, size in dict.fromkeys((row["problem"], row["size"]) for row in measured):
         known = {row["backbone"]: row for row in measured if (row["problem"], row["size"]) == (problem, size)}
         mine = [row for row in runs if (row["problem"], row["size"]) == (problem, size) and row["backbone"] in known]
-        tests = {(row["backbone"], row["contender"], row["seed"]): float(row["test"]) for row in mine}
+        by_run = {(row["backbone"], row["contender"], row["seed"]): row for row in mine}
+        tests = {key: float(row["test"]) for key, row in by_run.items()}
         ran = {key[:2] for key in tests}
         whole = [name for name in known if all((name, one) in ran for one in (PROBE, *TUNING))]
         keys = [key for key in dict.fromkeys((row["backbone"], row["contender"]) for row in mine) if key[0] in whole]
@@ -102,13 +118,15 @@ def read() -> list[Comparison]:
             continue
         seeds = sorted({seed for *key, seed in tests if tuple(key) in keys})
         table = np.array([[tests.get((*key, seed), np.nan) for seed in seeds] for key in keys])
+        vals_of = {key: float(row["val"]) for key, row in by_run.items()}
+        vals = np.array([[vals_of.get((*key, seed), np.nan) for seed in seeds] for key in keys])
         means = luck.adjusted(table)[0].tolist()
         values = {name: {k: float(v) for k, v in known[name].items() if k not in TEXTS} for name in whole}
         by_fold = {name: np.array(known[name]["by_fold"].split(), dtype=float) for name in whole}
         first = [row for row in mine if row["seed"] == seeds[0] and row["backbone"] in whole]
-        seconds = sum(float(row["seconds"]) for row in first)
+        costs = {(row["backbone"], row["contender"]): float(row["seconds"]) for row in first}
         scores = dict(zip(keys, means, strict=True))
-        found.append(Comparison(problem, int(size), scores, seconds, values, by_fold, table))
+        found.append(Comparison(problem, int(size), scores, values, by_fold, table, vals, costs))
     return found
 
 
@@ -355,6 +373,7 @@ def main() -> None:
     print(f"\nOf the rules of thumb {least} lost least on several seeds: {lost:.2f} points")
     print(f"\n{luck_of([comparisons[place] for place in repeated])}")
     print(f"\n{by_size(comparisons, verdicts)}")
+    print(f"\n{carried_out(comparisons)}")
     rival = best_rival(verdicts)
     print(f"\n{apart('advice', rival, comparisons, verdicts)}")
     print(f"\nThe way that advice goes by from now on: {best_way(comparisons)}, of {len(WAYS)} that were tried")
@@ -386,6 +405,25 @@ def by_size(comparisons: Sequence[Comparison], verdicts: Mapping[str, Verdict]) 
             f"{size} of a class ({len(here)} comparisons, {several} with several backbones) {mine:.1f} and {theirs:.1f}"
         )
     return f"Lost by advice and by {rival}, points: {'; '.join(told)}"
+
+
+def carried_out(comparisons: Sequence[Comparison]) -> str:
+    """What is lost by who runs the comparison that advice prints, or all options, and goes by val."""
+    lost, shares, whole, once = [], [], [], []
+    for one in comparisons:
+        said, options = chosen(one, apart_from(one, comparisons)), list(one.scores)
+        known = [key for key in sorted(options, key=lambda key: -said[key]) if key[1] in (PROBE, *TUNING)]
+        backbones, tuned = to_compare(known)
+        compared = [*((name, PROBE) for name in backbones), *tuned]
+        lost.append(one.regret(one.selected(compared)))
+        shares.append(sum(one.costs[key] for key in compared) / one.seconds)
+        whole.append(one.regret(one.selected(options)))
+        once.append(one.regret(one.selected(options, 1)))
+    return (
+        f"Who runs the comparison that advice prints, and takes what is best on val, loses {fmean(lost):.2f} points, "
+        f"at {np.median(shares):.0%} of what all options take (median); who runs all on as many seeds "
+        f"{fmean(whole):.2f}; who runs all on one seed {fmean(once):.2f}"
+    )
 
 
 def floors(comparisons: Sequence[Comparison]) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from headstart.advice.choice import choose
 from headstart.advice.curve import MEASURED, Foretold
 from headstart.advice.measure import Measured
-from headstart.advice.next import next_steps, renamed
+from headstart.advice.next import next_steps, renamed, to_compare
 from headstart.advice.order import LARGEST_OF_EQUALS, Order
 from headstart.advice.price import Price
 from headstart.advice.rule import PROBE, Fit, Recorded, Rule, fitted, known, room
@@ -120,6 +120,25 @@ def test_the_record_is_told_with_its_luck_and_its_best_rival():
     ]
 
 
+ORDERED = [(name, strategy) for strategy in ("lora", PROBE, "fine_tune", "lp_ft") for name in "abcd"]
+
+
+@pytest.mark.parametrize(
+    ("options", "backbones", "tuned"),
+    [
+        (ORDERED, ["a", "b", "c"], [("a", "lora"), ("b", "lora"), ("c", "lora")]),
+        ([key for key in ORDERED if key[0] == "d"], ["d"], [("d", "lora"), ("d", "fine_tune"), ("d", "lp_ft")]),
+        ([("b", PROBE), *ORDERED], ["b", "a", "c"], [("a", "lora"), ("b", "lora"), ("c", "lora")]),
+        ([("a", "lora"), ("a", "lp_ft"), ("b", PROBE)], ["a", "b"], [("a", "lora"), ("a", "lp_ft")]),
+        ([("a", PROBE), ("b", PROBE)], ["a", "b"], []),
+        ([("a", "lora"), ("a", "lp_ft"), ("b", "lp_ft"), ("b", "lora")], ["a", "b"],
+         [("a", "lora"), ("b", "lp_ft"), ("a", "lp_ft")]),
+    ],
+)  # fmt: skip
+def test_the_best_of_each_backbone_is_compared_and_then_the_next(options, backbones, tuned):
+    assert to_compare(options) == (backbones, tuned)
+
+
 def test_strategies_without_a_record_are_not_foretold_but_compared():
     found = choose([ONE], {}, [PROBE, "bss"], rule(0.05), 5, "vision")
     assert found.unrecorded == ["bss"]
@@ -185,7 +204,9 @@ def test_a_backbone_that_a_strategy_does_not_go_with_is_not_compared():
     found = choose([ONE, SAME], {}, [PROBE, "fine_tune"], rule(0.05), 5, "vision", no)
     assert [(one.backbone, one.strategy) for one in found.options if not one.is_probe] == [("one", "fine_tune")]
     steps = next_steps(found, {}, [], "x", 10, {})
-    assert "backbone=one " in steps.compare
+    assert steps.tuned == [("one", "fine_tune")]
+    assert '"backbone=same strategy=feature_extraction head.solver=lbfgs"' in steps.compare
+    assert '"backbone=one strategy=fine_tune"' in steps.compare
     both = choose([ONE, SAME], {}, [PROBE, "fine_tune"], rule(0.05), 5, "vision")
     assert "backbone=one,same " in next_steps(both, {}, [], "x", 10, {}).compare
 

@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -72,12 +73,30 @@ def test_ways_that_are_judged_are_those_that_the_program_has(judged):
 def test_regret_and_chance_are_as_counted_by_hand(judged):
     measured = {"a": {"num_train": 40.0, "num_classes": 8.0, "num_parameters": 1.0}}
     scores, runs = {("a", "probe"): 0.5, ("a", "lora"): 0.62}, np.array([[0.5], [0.62]])
-    one = judged.Comparison("emoji", 5, scores, 1.0, measured, {"a": np.zeros(5)}, runs)
+    costs = dict.fromkeys(scores, 2.0)
+    one = judged.Comparison("emoji", 5, scores, measured, {"a": np.zeros(5)}, runs, runs[::-1], costs)
+    assert one.seconds == 4
+    assert one.selected(list(scores)) == ("a", "probe"), "which is best on val"
     assert one.regret(("a", "probe")) == pytest.approx(12)
     assert one.regret(("a", "lora")) == 0
     assert judged.by_chance([one]).regret == pytest.approx(6)
     assert judged.judge(judged.fixed("probe"), [one]).regret == pytest.approx(12)
     assert judged.judge(judged.fixed("lora"), [one]).tau == pytest.approx(1)
+
+
+def test_what_is_selected_is_best_on_val_over_the_first_seeds_that_are_asked_for(judged):
+    scores = {("a", "probe"): 0.1, ("a", "lora"): 0.2, ("b", "lora"): 0.3}
+    vals = np.array([[0.9, 0.1], [0.8, 0.8], [0.1, np.nan]])  # the third lacks a seed: it is not the better for that
+    one = judged.Comparison("emoji", 5, scores, {}, {}, vals, vals, {})
+    assert one.selected(list(scores), 1) == ("a", "probe")
+    assert one.selected(list(scores)) == ("a", "lora")
+    assert one.selected([("b", "lora")]) == ("b", "lora")
+
+
+def test_the_printed_comparison_is_cheaper_than_all_and_no_worse_than_advice_alone(judged):
+    comparisons = judged.read()
+    told = [float(number) for number in re.findall(r"(\d+\.\d\d)", judged.carried_out(comparisons))]
+    assert told[0] < np.mean(judged.regrets(judged.chosen, comparisons))
 
 
 def test_every_recorded_run_is_of_a_problem_and_a_contender_that_the_script_knows():

@@ -12,8 +12,10 @@ from headstart.search.halving import epochs_in_all, rungs
 from headstart.search.standing import NUM_BEST
 
 SEEDS, TRIALS, REDUCTION = 3, 20, 3
-MOST_BACKBONES, MOST_STRATEGIES = 2, 2
-"""Backbones that are compared, and strategies beside the probe."""
+MOST_COMPARED = 3
+"""Options that are compared, beside the probes of their backbones."""
+Key = tuple[str, str]
+"""A backbone and a strategy."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class Next:
     """The comparison that is advised, and the search after it."""
 
     compare: str
-    tuned: Sequence[tuple[str, str]]
-    """Its backbones and strategies, without the probe, the best first."""
+    tuned: Sequence[Key]
+    """Its backbones and strategies, without the probes, the best first."""
     num_runs: int
     seconds: float | None
     """Of all its runs, one after the other; `None` where a price is missing."""
@@ -48,26 +50,24 @@ def next_steps(
     varies, by option. `exact`: whether a head can be solved for with these words."""
     if choice.best is None:
         return None
-    words, tuned = [*map(_quoted, words), *_without_grid(words)], tuned_first(choice)[:MOST_STRATEGIES]
-    backbones = _backbones(choice, tuned)
+    words = [*map(_quoted, words), *_without_grid(words)]
+    backbones, tuned = to_compare(in_order(choice))
     seeds = [] if _has(words, "seed") else [f"seed={','.join(map(str, range(SEEDS)))}"]
     probe = "strategy=feature_extraction" + (" head.solver=lbfgs" if exact else "")
     own = [word for word in words if is_of_strategy(word)]
     shared = [word for word in words if word not in own]
-    lines = [probe, *(" ".join([f"strategy={strategy}", *own]) for strategy in tuned)]
+    chosen, lines = _lines(backbones, tuned, probe, own)
     listed = ",".join(map(_in_quotes, lines))
-    chosen = f"backbone={','.join(backbones)}"
     if _has(words, "experiment"):  # whose file may ask for a search
         shared.append("search=none")
-    compare = shlex.join(["headstart", "train", "-m", chosen, *shared, *seeds, f"hydra.sweeper.runs=[{listed}]"])
-    raced = [(backbone, strategy) for strategy in tuned for backbone in backbones]
+    compare = shlex.join(["headstart", "train", "-m", *chosen, *shared, *seeds, f"hydra.sweeper.runs=[{listed}]"])
     number = SEEDS if seeds else 1
-    keys = [*((backbone, PROBE) for backbone in backbones), *raced]
+    keys = [*((backbone, PROBE) for backbone in backbones), *tuned]
     seconds = _total([prices.get(key) for key in keys], number)
-    found = Next(compare, raced, number * len(keys), seconds, exact=exact)
+    found = Next(compare, tuned, number * len(keys), seconds, exact=exact)
     if not tuned:
         return found
-    best = choice.best.backbone, tuned[0]
+    best = tuned[0]
     start = ("headstart", "train", "-m", "search=tpe", "search/stopping=halving", f"search.trials={TRIALS}")
     search = shlex.join([*start, f"backbone={best[0]}", f"strategy={best[1]}", *renamed(words, name)])
     epochs = epochs_in_all(TRIALS, rungs(max_epochs, REDUCTION), REDUCTION, NUM_BEST + 1)
@@ -76,11 +76,24 @@ def next_steps(
     return replace(found, search=search, ranges=tuple(ranges.get(best, ())), search_seconds=took)
 
 
-def tuned_first(choice: Choice) -> list[str]:
-    """Strategies that tune, those that are foretold best first, then those of which nothing is recorded."""
-    assert choice.best is not None
-    told = [one.strategy for one in choice.options if one.backbone == choice.best.backbone and not one.is_probe]
-    return [*told, *(one for one in choice.unrecorded if (choice.best.backbone, one) not in choice.impossible)]
+def in_order(choice: Choice) -> list[Key]:
+    """Options in the order of advice, then those of which nothing is recorded."""
+    told = [(one.backbone, one.strategy) for one in choice.options]
+    names = dict.fromkeys(name for name, _ in told)
+    untold = [(name, strategy) for name in names for strategy in choice.unrecorded]
+    return [*told, *(key for key in untold if key not in choice.impossible)]
+
+
+def to_compare(options: Sequence[Key]) -> tuple[list[str], list[Key]]:
+    """Of options in the order of advice, the backbones to compare, with their probes, and the options that tune them.
+
+    First the best of each backbone, then the next: backbones differ more in what tuning adds than their features tell,
+    so one option of each says more than several of one (docs/advice.md has the figures).
+    """
+    names = list(dict.fromkeys(name for name, _ in options))[:MOST_COMPARED]
+    tuned = [key for key in options if key[0] in names and key[1] != PROBE]
+    first = [key for place, key in enumerate(tuned) if key[0] not in {name for name, _ in tuned[:place]}]
+    return names, [*first, *(key for key in tuned if key not in first)][:MOST_COMPARED]
 
 
 def renamed(words: Sequence[str], name: str) -> list[str]:
@@ -99,12 +112,17 @@ def _without_grid(words: Sequence[str]) -> list[str]:
     return ["hydra.sweeper.params=null", "hydra.sweeper.zip=null"] if _has(words, "experiment") else []
 
 
-def _backbones(choice: Choice, tuned: Sequence[str]) -> list[str]:
-    """The best option's, and the first of those that its features are not told from and that can be tuned so."""
-    assert choice.best is not None
-    able = [name for name in choice.equals if not any((name, one) in choice.impossible for one in tuned)]
-    found = [choice.best.backbone, *(name for name in able if name != choice.best.backbone)]
-    return found[:MOST_BACKBONES] if choice.best.backbone in choice.equals else found[:1]
+def _lines(
+    backbones: Sequence[str], tuned: Sequence[Key], probe: str, own: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """The word that lists backbones where each has the same options, and the comparison's lines; without it, a line
+    names its backbone. `own`: settings that only strategies that tune have."""
+    strategies = list(dict.fromkeys(strategy for _, strategy in tuned))
+    if {(name, strategy) for name in backbones for strategy in strategies} == {*tuned}:
+        lines = [probe, *(" ".join([f"strategy={strategy}", *own]) for strategy in strategies)]
+        return [f"backbone={','.join(backbones)}"], lines
+    lines = [f"backbone={name} {probe}" for name in backbones]
+    return [], [*lines, *(" ".join([f"backbone={name} strategy={strategy}", *own]) for name, strategy in tuned)]
 
 
 def _quoted(word: str) -> str:

@@ -76,7 +76,7 @@ def find(candidates: Sequence[Candidate], strategies: Sequence[str], minutes: fl
     impossible = frozenset((name, strategy) for name, strategy, _ in names_of)
     asked = strategies, known, sample.num_taken, facts.modality, impossible
     first_choice = choose(measured, {}, *asked)
-    names = list(dict.fromkeys([*first_choice.equals, *(one.name for one in measured)]))
+    names = list(dict.fromkeys([*(one.backbone for one in first_choice.options), *(one.name for one in measured)]))
     prices = _prices(candidates, measured, names, strategies, end, left_out)
     return Findings(
         facts=facts,

@@ -267,12 +267,13 @@ def _raced(
 
 def _ranges(choice: Any, rest: Sequence[str]) -> dict[tuple[str, str], list[str]]:
     """What a search would vary of the best option that tunes."""
-    from headstart.advice.next import tuned_first
+    from headstart.advice.next import in_order, to_compare
     from headstart.search.cells import brought_ranges
 
-    if choice.best is None or not tuned_first(choice):
+    _, tuned = to_compare(in_order(choice))
+    if not tuned:
         return {}
-    best = choice.best.backbone, tuned_first(choice)[0]
+    best = tuned[0]
     line = [f"backbone={best[0]}", f"strategy={best[1]}", *rest]
     return {best: [str(one) for one in brought_ranges(compose_config(line), line).values()]}
 
