@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from headstart.advice import probes
 from headstart.advice.sample import Sample, _drawn, _of_few_classes
 from headstart.splits.kfold import dealt
 from headstart.splits.splitter import Pool
 from headstart.tasks.multiclass import Multiclass
+from headstart.tasks.multilabel import Multilabel
+from headstart.tasks.regression import Regression
 
 RNG = np.random.default_rng(0)
 
@@ -72,3 +74,47 @@ def test_a_probe_scores_what_scikit_learns_does_with_the_same_penalty():
             scored.append((model.score(x[val], labels[val]), model.score(x[test], labels[test])))
         best = max(range(len(scored)), key=lambda place: (scored[place][0], -place))
         assert found.scores[fold, 0] == pytest.approx(scored[best][1], abs=1e-9)
+
+
+@pytest.mark.parametrize(("num", "within"), [(60, 0.07), (300, 0.03)])
+def test_average_precision_of_few_examples_is_what_features_of_noise_come_to(num, within):
+    """Which is the share of examples that have the label; the mean over folds of 12 would be three times as much."""
+    told = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        labels = (rng.random((num, 4)) < 0.1).astype(np.int64)
+        labels[:5] = 1  # each label has some
+        features, targets = torch.from_numpy(rng.normal(size=(num, 6))).float(), torch.from_numpy(labels)
+        folds = dealt(Pool(labels, list("abcd"), np.arange(num)), 5, 0)
+        sample = Sample(np.arange(num), np.arange(num), labels, folds, num, 4, 4)
+        found = probes.probed(features, targets, 4, Multilabel(), sample, [probes.num_training(sample)])
+        told.append(found.scores.mean() - labels.mean())
+    assert np.mean(told) == pytest.approx(0, abs=within)
+
+
+def test_r2_of_few_examples_is_what_it_is_on_many():
+    told, truth = [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(4060, 10))
+        y = (x[:, 0] + 0.7 * rng.normal(size=4060))[:, None] + 30
+        few = np.arange(60)
+        features, targets = torch.from_numpy(x[few]).float(), torch.from_numpy(y[few])
+        folds = np.arange(60) % 5
+        sample = Sample(few, few, np.zeros(60, dtype=np.int64), folds, 60, 1, 1)
+        size = probes.num_training(sample)
+        found = probes.probed(features, targets, 1, Regression(), sample, [size])
+        told.append(found.scores.mean())
+        for fold in range(5):  # trained on as many, with whichever penalty is best: an upper bound
+            train, _, _ = probes.divided(sample, fold)
+            fits = [Ridge(strength).fit(x[train], y[train]) for strength in np.geomspace(0.1, 100, 7)]
+            truth.append(max(fit.score(x[60:], y[60:]) for fit in fits))
+    assert np.mean(told) == pytest.approx(np.mean(truth), abs=0.04)
+
+
+def test_scores_by_fold_are_moved_to_what_all_score_together():
+    scores = np.array([[0.5, 0.2], [0.7, np.nan]])
+    moved = probes.on_the_level(scores, np.array([0.5, 0.1]))
+    assert moved[:, 0] == pytest.approx([0.4, 0.6])
+    assert moved[0, 1] == pytest.approx(0.1)
+    assert np.isnan(moved[1, 1])

@@ -157,7 +157,8 @@ def _targets(job: Job, sample: Sample) -> tuple[Tensor, int]:
 def _by_fold(task: Task, outputs: Tensor, targets: Tensor, sample: Sample) -> np.ndarray:
     assert sample.folds is not None
     places = [torch.from_numpy(np.flatnonzero(sample.folds == fold)) for fold in range(FOLDS)]
-    return np.array([probes.rated(task, outputs[here], targets[here]) for here in places])
+    scores = np.array([probes.rated(task, outputs[here], targets[here]) for here in places])
+    return probes.on_the_level(scores, probes.rated(task, outputs, targets))
 
 
 def _closed(features: Tensor, shares: Tensor, sample: Sample) -> list[Interval]:

@@ -343,11 +343,11 @@ def left_out(found: Findings) -> Iterator[str]:
 
 
 def _features(one: Measured, metric: Metric) -> str:
-    assert one.probe is not None and one.neighbours is not None  # noqa: PT018
+    assert one.probe is not None and one.neighbours is not None and one.curve is not None  # noqa: PT018
     return (
-        f"{one.name}: {PROBE_WORDS} scores {metric.text(one.probe.mean)} "
-        f"({metric.range(one.probe.low, one.probe.high)}), the vote of the nearest neighbours "
-        f"{metric.text(one.neighbours.mean)}."
+        f"{one.name}: {PROBE_WORDS} on {plural(one.curve.sizes[-1], 'training example')} scores "
+        f"{metric.text(one.probe.mean)} ({metric.range(one.probe.low, one.probe.high)}), the vote of the nearest "
+        f"neighbours {metric.text(one.neighbours.mean)}."
     )
 
 

@@ -124,6 +124,9 @@ class Regression(Task):
     def outputs_of(self, said: Tensor) -> Tensor:
         return self._standardised(said, said.double())
 
+    def in_terms_of(self, other: Task, outputs: Tensor) -> Tensor:
+        return other.outputs_of(self.in_units(outputs))
+
     def doubted(self, near: Tensor, labels: Tensor) -> Tensor:
         """It is further from their mean than `FAR` times the usual distance, and outside of all of them."""
         near, labels = near.double(), labels.double()

@@ -140,6 +140,10 @@ class Task(ABC):
     def outputs_of(self, said: Tensor) -> Tensor:
         """Outputs `(N, O)`, float64, that say these shares of classes or labels, or these numbers (see `shares`)."""
 
+    def in_terms_of(self, other: "Task", outputs: Tensor) -> Tensor:
+        """What `outputs` say, as outputs of this task when it is fitted to other examples."""
+        return outputs
+
     @abstractmethod
     def doubted(self, near: Tensor, labels: Tensor) -> Tensor:
         """Which labels `(N,)` their neighbours speak against, whose `shares` `(N, K, O)` are `near`."""
