@@ -94,8 +94,8 @@ def probed(
 def on_the_level(scores: np.ndarray, together: "np.ndarray | float") -> np.ndarray:
     """Scores by fold `(K, …)`, moved such that their mean is what all held-out answers score together.
 
-    Of few examples average precision is too high on the mean, as even chance finds one of few quickly, and R² too low, as
-    their own mean is nearer to them than that of all: with 60 examples by 20 points.
+    Of few examples average precision is too high on the mean, as even chance finds one of few quickly, and R² too low,
+    as their own mean is nearer to them than that of all: with 60 examples by 20 points.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # where no fold's score is a number
