@@ -65,7 +65,7 @@ def unknown(what: str, value: object, choices: Iterable[str], meant: str | None 
     near = [meant] if meant in names else _nearest(str(value), names)
     hint = f" Did you mean {listed_or(near)}?" if near else ""
     shown = ", ".join(names) if len(names) <= 40 else f"{', '.join((near or names)[:12])}, … ({len(names)} in all)"
-    return InputError(f"Unknown {what} {str(value)!r}.{hint} Choices: {shown}.")
+    return InputError(f"Unknown {what} {str(value)!r}.{hint} Choices: {shown or 'none'}.")
 
 
 def _nearest(value: str, names: Sequence[str]) -> list[str]:

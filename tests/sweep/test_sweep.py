@@ -524,6 +524,7 @@ def test_a_setting_that_all_listed_choices_take_need_not_go_with_the_usual_one(p
     [
         (["strategy=partial,delta", "strategy.last_k=1"], "strategy=delta strategy.last_k=1"),
         (["strategy=fine_tune,partial", "strategy.last_k=1"], "strategy=fine_tune strategy.last_k=1"),
+        (["strategy=lora,fine_tune", "strategy.adapter.r=2"], "strategy=fine_tune strategy.adapter.r=2"),
         (["strategy=lp_ft,fine_tune", "unfreeze.epochs=1"], "strategy=fine_tune unfreeze.epochs=1"),
         (["optimizer=sgd,adamw", "optimizer.momentum=0.5"], "optimizer=adamw optimizer.momentum=0.5"),
     ],
@@ -544,10 +545,43 @@ def test_what_makes_no_difference_between_listed_runs_is_named(pictures, home, w
     assert sweep(pictures, *words, "--dry-run") == 0
     said = " ".join(capsys.readouterr().err.split())
     key = words[0].partition("=")[0]
-    assert f"1 of 2 runs is named more than once, and done once: {key} makes no difference there" in said
+    assert "1 of 2 runs is named more than once, and done once: they differ by" in said
+    assert f"by what is said of {key} alone, which comes to the same" in said
 
 
 def test_no_processes_are_refused_before_anything_is_written(pictures, home, capsys):
     assert sweep(pictures, "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0") == 2
     assert "hydra.launcher.n_jobs, the number of processes, must not be 0" in capsys.readouterr().err
     assert not (home / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["trainer.batch_size=0,8"],
+        ["strategy.lr=-1,0.01"],
+        ["backbone=resnet18,vgg16", "seed=0,1", "backbone.pooling=avg"],
+    ],
+)
+def test_what_is_wrong_in_itself_is_not_said_to_belong_to_some_runs(pictures, home, words, capsys):
+    assert sweep(pictures, *words, "--dry-run") == 2
+    said = capsys.readouterr().err
+    assert " of " in said.partition("(in ")[2]
+    assert "settings of their own" not in said
+
+
+def test_a_word_that_no_run_takes_is_told_before_all_are_looked_at(pictures, home, capsys):
+    assert sweep(pictures, "seed=range(0,300)", "strategy.typo=1", "--dry-run") == 2
+    said = capsys.readouterr().err
+    assert "Unknown setting 'strategy.typo'" in said
+    assert f"in {sweeper.MOST_REFUSED} of the first {sweeper.MOST_REFUSED} runs" in said
+
+
+def test_what_goes_with_all_runs_holds_for_the_comparison_too(pictures, home):
+    """Only the words that do not go with the usual choices are left to the runs."""
+    words = ["strategy=lora,peft", "strategy.adapter.r=2", "name=n_${data.size}"]
+    assert main(["train", "-m", *tiny(pictures, "trainer.max_epochs=1"), *words]) == 0
+    assert [path.name for path in (home / "outputs").iterdir()] == ["n_32"]
+    listed = Ledger(home / "outputs" / "n_32").read()["runs"]
+    assert all("strategy.adapter.r=2" in run["overrides"] for run in listed)
+    assert [run["choices"]["strategy"] for run in listed] == ["lora", "peft"]

@@ -69,7 +69,8 @@ def next_steps(
         return found
     best = tuned[0]
     start = ("headstart", "train", "-m", "search=tpe", "search/stopping=halving", f"search.trials={TRIALS}")
-    search = shlex.join([*start, f"backbone={best[0]}", f"strategy={best[1]}", *renamed(words, name)])
+    lines = ["hydra.sweeper.runs=null"] if _has(words, "experiment") else []
+    search = shlex.join([*start, f"backbone={best[0]}", f"strategy={best[1]}", *renamed(words, name), *lines])
     epochs = epochs_in_all(TRIALS, rungs(max_epochs, REDUCTION), REDUCTION, NUM_BEST + 1)
     a_run = _total([prices.get(best)], 1)
     took = None if a_run is None else a_run * epochs / max_epochs

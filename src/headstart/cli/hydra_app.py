@@ -4,6 +4,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,11 +155,17 @@ class Application(Hydra):
             of_choices = [word for word in overrides if _is_of_a_choice(word)]
             if not of_choices:
                 raise
-            rest = [word for word in overrides if word not in of_choices]
-            cfg = self.compose_config(config_name, rest, RunMode.MULTIRUN, with_log_configuration=True)
-            of_runs = {*of_choices, *as_written(cfg.hydra.overrides.task)}
-            cfg.hydra.overrides.task = [word for word in overrides if word in of_runs]
-            return cfg
+        kept = [word for word in overrides if word not in of_choices]
+        self.compose_config(config_name, kept, RunMode.MULTIRUN)  # what is wrong with these is wrong with all runs
+        for word in of_choices:
+            with suppress(InputError, *COMPOSITION_ERRORS):
+                self.compose_config(config_name, [*kept, word], RunMode.MULTIRUN)
+                kept.append(word)
+        shared = [word for word in overrides if word in kept]
+        cfg = self.compose_config(config_name, shared, RunMode.MULTIRUN, with_log_configuration=True)
+        of_runs = {*of_choices, *as_written(cfg.hydra.overrides.task)}
+        cfg.hydra.overrides.task = [word for word in overrides if word in of_runs]
+        return cfg
 
 
 def parser_of(app: Application) -> OverridesParser:

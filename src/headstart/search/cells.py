@@ -238,7 +238,7 @@ def brought_ranges(cfg: DictConfig, line: Sequence[str]) -> dict[str, Variable]:
         node = cfg.get(group)
         if not OmegaConf.is_dict(node) or schema.SPACE not in node:
             continue
-        space = as_written(node[schema.SPACE])
+        space = as_written(node[schema.SPACE]) if node[schema.SPACE] is not None else None
         if not isinstance(space, Mapping):
             raise InputError(
                 f"{group}.{schema.SPACE} must hold ranges by setting, such as {{lr: 'interval(1e-4,1e-2)'}}."

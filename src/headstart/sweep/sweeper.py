@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from headstart.config.explanation import COMPOSITION_ERRORS, explained
 from headstart.config.optimizer_trial import check_optimizer
 from headstart.config.overrides import as_written
 from headstart.errors import InputError, LaunchError, disk_is_full
-from headstart.names import plural
+from headstart.names import listed, plural
 from headstart.progress import duration
 from headstart.record import result
 from headstart.record.directory import ATTEMPTS, SweepDirectory
@@ -53,6 +53,10 @@ TO_DO = ("missing", "interrupted")
 RETRY = "--retry-failed"
 MOST_DEATHS = 2
 """Times that a worker may die over a run before the run is recorded as failed."""
+MOST_REFUSED = 20
+"""Runs that are refused, none being right, before the others are not looked at: a wrong word is told at once."""
+OF_SOME_CHOICES = (" comes with ", "the chosen config does not name it")
+"""What refusals of settings say that some choices of a group have and others lack."""
 MOST_IDLE = 3
 """Times in a row that a launcher may come back without having begun anything."""
 
@@ -205,7 +209,11 @@ class Sweep:
         problems: dict[str, list[str]] = {}
         here = self._launcher_class.endswith(ON_THIS_MACHINE)
         is_shared = self._launcher_class.endswith("JoblibLauncher")
+        looked_at = 0
         for line in lines:
+            if looked_at == MOST_REFUSED and not plans:
+                break  # what is wrong with so many is wrong with all, or with all of one choice: that is told at once
+            looked_at += 1
             collect_new()
             try:
                 job = prepare(config_of(line), here, self.findings, try_optimizer=False)
@@ -227,7 +235,7 @@ class Sweep:
         if not problems and len(plans) < len(lines):
             log.warning(_repeated(len(lines) - len(plans), len(lines), idle))
         if problems:
-            raise InputError(*(_with_runs(message, where, len(lines)) for message, where in problems.items()))
+            raise InputError(*_told(problems, looked_at, len(lines)))
         if self.damaged:
             log.warning(_damage(self.damaged, len(plans)))
         # by all that belong together, whichever of them are done: it does not matter how often it is cut off
@@ -459,24 +467,35 @@ def _common(lines: Sequence[Line]) -> list[str]:
 
 def _apart(line: Line, other: Line) -> set[str]:
     """Settings in which two lines differ."""
-    return {word.lstrip("+~").partition("=")[0] for word in {*line} ^ {*other}}
+    return {_key(word) for word in {*line} ^ {*other}}
 
 
 def _repeated(count: int, total: int, idle: set[str]) -> str:
     """What is said of runs that are the same though they are listed apart."""
-    is_one = count == 1
-    told = f"{count} of {total} runs {'is' if is_one else 'are'} named more than once, and done once"
+    told = f"{count} of {total} runs {'is' if count == 1 else 'are'} named more than once, and done once"
     if not idle:
         return f"{told}."
-    shown = ", ".join(sorted(idle))
-    return f"{told}: {shown} makes no difference there, as it is given twice (the last counts) or is no part of a run."
+    return (
+        f"{told}: they differ by what is said of {listed(sorted(idle))} alone, which comes to the same. Of a setting "
+        "that is given twice, the last counts."
+    )
 
 
-def _with_runs(message: str, where: Sequence[str], num_lines: int) -> str:
-    """A problem, with the runs it concerns where it does not concern all, and how the others can do without it."""
-    if len(where) == num_lines:
-        return message
-    key = message.partition(" ")[0]
-    word = next((word for word in where[0].split() if word.lstrip("+~").partition("=")[0] == key), None)
-    others = f" hydra.sweeper.runs lists runs with settings of their own: {word} in some of them only." if word else ""
-    return f"{message}{others} (in {len(where)} of {num_lines} runs, such as: {where[0]})"
+def _told(problems: Mapping[str, Sequence[str]], looked_at: int, num_lines: int) -> Iterator[str]:
+    """Each problem, with the runs that it concerns where it does not concern all, and how others can do without it."""
+    for message, where in problems.items():
+        if len(where) == num_lines:
+            yield message
+            continue
+        among = f"{num_lines:,}" if looked_at == num_lines else f"the first {looked_at:,}"
+        key, words = message.partition(" ")[0], where[0].split()
+        word = next((one for one in words if f"{_key(one)}.".startswith(f"{key}.")), "").lstrip("+~")
+        concerned = {line for text, lines in problems.items() if text.startswith(f"{key} ") for line in lines}
+        others = ""
+        if word and len(concerned) < looked_at and any(sign in message for sign in OF_SOME_CHOICES):
+            others = f" hydra.sweeper.runs lists runs with settings of their own: {word} in some of them only."
+        yield f"{message}{others} (in {len(where)} of {among} runs, such as: {where[0]})"
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
