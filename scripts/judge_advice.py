@@ -110,16 +110,13 @@ def read() -> list[Comparison]:
         known = {row["backbone"]: row for row in measured if (row["problem"], row["size"]) == (problem, size)}
         mine = [row for row in runs if (row["problem"], row["size"]) == (problem, size) and row["backbone"] in known]
         by_run = {(row["backbone"], row["contender"], row["seed"]): row for row in mine}
-        tests = {key: float(row["test"]) for key, row in by_run.items()}
-        ran = {key[:2] for key in tests}
+        ran = {key[:2] for key in by_run}
         whole = [name for name in known if all((name, one) in ran for one in (PROBE, *TUNING))]
         keys = [key for key in dict.fromkeys((row["backbone"], row["contender"]) for row in mine) if key[0] in whole]
         if not keys:
             continue
-        seeds = sorted({seed for *key, seed in tests if tuple(key) in keys})
-        table = np.array([[tests.get((*key, seed), np.nan) for seed in seeds] for key in keys])
-        vals_of = {key: float(row["val"]) for key, row in by_run.items()}
-        vals = np.array([[vals_of.get((*key, seed), np.nan) for seed in seeds] for key in keys])
+        seeds = sorted({seed for *key, seed in by_run if tuple(key) in keys})
+        table, vals = (_table(by_run, keys, seeds, column) for column in ("test", "val"))
         means = luck.adjusted(table)[0].tolist()
         values = {name: {k: float(v) for k, v in known[name].items() if k not in TEXTS} for name in whole}
         by_fold = {name: np.array(known[name]["by_fold"].split(), dtype=float) for name in whole}
@@ -128,6 +125,14 @@ def read() -> list[Comparison]:
         scores = dict(zip(keys, means, strict=True))
         found.append(Comparison(problem, int(size), scores, values, by_fold, table, vals, costs))
     return found
+
+
+def _table(
+    by_run: Mapping[tuple[str, ...], Mapping[str, str]], keys: Sequence[OptionKey], seeds: Sequence[str], column: str
+) -> np.ndarray:
+    """`(K, S)`, not a number where there was no run."""
+    none = {column: "nan"}
+    return np.array([[float(by_run.get((*key, seed), none)[column]) for seed in seeds] for key in keys])
 
 
 def _rows(name: str) -> list[dict[str, str]]:

@@ -321,3 +321,9 @@ def test_a_backbone_whose_features_are_not_finite_is_left_out_and_said(
     assert main(["advise", *tiny(pictures), "strategy=fine_tune"]) == 2
     assert "not finite" in capsys.readouterr().err
     assert list(at_home.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [[], ["split.n_per_class=5"]])
+def test_that_train_is_cut_and_test_is_not_is_said(at_home: Path, pictures: Path, words):
+    said = advised(*tiny(pictures), "strategy=fine_tune", "--minutes=0.01", *words)["answer"]["points"]["Data"]
+    assert ("Train is cut to 5 of each class (split.n_per_class), val and test are not" in said) == bool(words)

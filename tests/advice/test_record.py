@@ -93,7 +93,7 @@ def test_what_is_selected_is_best_on_val_over_the_first_seeds_that_are_asked_for
     assert one.selected([("b", "lora")]) == ("b", "lora")
 
 
-def test_the_printed_comparison_is_cheaper_than_all_and_no_worse_than_advice_alone(judged):
+def test_who_runs_the_printed_comparison_loses_less_than_who_takes_what_comes_first(judged):
     comparisons = judged.read()
     told = [float(number) for number in re.findall(r"(\d+\.\d\d)", judged.carried_out(comparisons))]
     assert told[0] < np.mean(judged.regrets(judged.chosen, comparisons))

@@ -65,12 +65,14 @@ def test_a_setting_that_is_called_like_a_choice_is_told_with_its_group(write_swe
     assert labels == {"trainer.strategy=auto", "trainer.strategy=fsdp2"}
 
 
-@pytest.mark.parametrize(("second", "told"), [(0.5, "so has 1 other: the first is taken"), (0.4, "")])
-def test_a_tie_on_val_is_told(write_sweep, tmp_path, second, told):
+@pytest.mark.parametrize(
+    ("others", "told"),
+    [([0.5, 0.4], "(so has 1 other: the first is taken)"), ([0.5, 0.5], "(so have 2 others: the first is taken)"),
+     ([0.4, 0.3], "over 1 run. Its best")],
+)  # fmt: skip
+def test_a_tie_on_val_is_told(write_sweep, tmp_path, others, told):
     runs = [
         {"strategy": strategy, "seed": 0, "test": 0.5, "val": val}
-        for strategy, val in [("fine_tune", 0.5), ("lora", second)]
+        for strategy, val in zip(("fine_tune", "lora", "lp_ft"), [0.5, *others], strict=True)
     ]
-    words = selected(write_sweep(tmp_path / "s", runs)).words
-    assert ("so has" in words) == bool(told)
-    assert told in words
+    assert told in selected(write_sweep(tmp_path / "s", runs)).words

@@ -120,6 +120,17 @@ def test_a_run_that_was_copied_and_renamed_is_read_alone_and_beside_others(sweep
         assert (run.run_id, run.status) == (first(sweep).name, "completed")
 
 
+def test_a_listed_run_whose_folder_was_renamed_is_read_and_a_copy_of_one_is_not(sweep):
+    run = first(sweep)
+    shutil.copytree(run, sweep / "copy")
+    records = read_sweeps([sweep])
+    assert (len(records.runs), statuses(records)) == (12, ["completed"])
+    assert any("left out: copy" in note for note in records.notes)
+    shutil.rmtree(run)
+    records = read_sweeps([sweep])
+    assert (len(records.runs), statuses(records), records.notes) == (12, ["completed"], [])
+
+
 def test_a_run_of_its_own_is_read_though_hydra_left_a_config_in_it(sweep, tmp_path):
     alone = tmp_path / "alone"
     shutil.copytree(first(sweep), alone)

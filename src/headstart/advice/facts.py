@@ -38,6 +38,8 @@ class Facts:
     """The stratum with most, and with fewest examples in train."""
     num_rare: int
     """Strata with fewer than `RARE` examples in train."""
+    per_class: int | None
+    """To how many of each class train is cut, which val and test are not."""
     copies: Mapping[str, int] | None
     """Exact copies: in all, of two labels, val in train, test in train or val; `None` where there can be none."""
     baseline: Mapping[str, float]
@@ -66,6 +68,7 @@ def facts_of(job: Job) -> Facts:
         largest=(names[most], int(totals[most])),
         smallest=(names[least], int(totals[least])),
         num_rare=int((totals < RARE).sum()),
+        per_class=job.splitter.n_per_class,
         copies=_copies(job),
         baseline=task.baseline(train.values, known),
         chance=1 / job.num_outputs if task.strata_are_classes else None,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from headstart.advice.choice import Choice
 from headstart.advice.price import Price
 from headstart.advice.rule import PROBE
+from headstart.config.overrides import key_of
 from headstart.search.halving import epochs_in_all, rungs
 from headstart.search.standing import NUM_BEST
 
@@ -105,7 +106,7 @@ def renamed(words: Sequence[str], name: str) -> list[str]:
 
 def is_of_strategy(word: str) -> bool:
     """Whether it says how a strategy tunes, which no probe does."""
-    return word.lstrip("+~").partition("=")[0].partition(".")[0] in ("strategy", "unfreeze")
+    return key_of(word).partition(".")[0] in ("strategy", "unfreeze")
 
 
 def _without_grid(words: Sequence[str]) -> list[str]:

@@ -96,6 +96,11 @@ def data(found: Findings) -> Iterator[str]:
     if facts.num_rare:
         verb = "has" if facts.num_rare == 1 else "have"
         yield f"{plural(facts.num_rare, *_strata(facts.strata))} {verb} fewer than 10 examples in train."
+    if facts.per_class is not None:
+        yield (
+            f"Train is cut to {facts.per_class:,} of each {_strata(facts.strata)[0]} (split.n_per_class), val and test "
+            "are not: on test, where some are rarer, scores may be lower than foretold, above all average precision."
+        )
     for name, value in facts.baseline.items():
         measure = name.partition("_")[2]
         yield f"One and the same answer scores {metrics.named(measure, value)} on train and val."

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from headstart import notes
 from headstart.cli.hydra_app import compose_config
-from headstart.config.overrides import values
+from headstart.config.overrides import key_of, values
 from headstart.errors import InputError, check_distinct
 from headstart.names import listed, plain, plain_lines
 from headstart.system.places import check_no_links, writable
@@ -168,7 +168,7 @@ def _job(known: "Findings", backbone: str, strategy: str, rest: Sequence[str], i
 
 def _of_features(rest: Sequence[str]) -> list[str]:
     """The words without those that say how something is trained."""
-    return [word for word in rest if word.lstrip("+~").partition("=")[0].partition(".")[0] not in OF_A_STRATEGY]
+    return [word for word in rest if key_of(word).partition(".")[0] not in OF_A_STRATEGY]
 
 
 def _at_hand(rest: Sequence[str]) -> list[str]:
@@ -181,7 +181,7 @@ def _at_hand(rest: Sequence[str]) -> list[str]:
     from headstart.config.composer import conf_dir
 
     cfg = compose_config([*_of_features(rest), "strategy=feature_extraction", "logger=none"])
-    if any(word.lstrip("+~").startswith("backbone.") for word in rest):  # said of the one that there is by default
+    if any(key_of(word).startswith("backbone.") for word in rest):  # said of the one that there is by default
         return [str(OmegaConf.select(cfg, "hydra.runtime.choices.backbone"))]
     modality = _data(cfg).modality
     found, remedies = [], []

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from headstart.config import schema
 from headstart.config.composer import Loader, search_path
 from headstart.config.explanation import COMPOSITION_ERRORS, CONFIG_NAME, check_overrides, explained
-from headstart.config.overrides import as_written
+from headstart.config.overrides import as_written, key_of
 from headstart.errors import InputError, unknown
 from headstart.metrics import shown
 from headstart.names import plain
@@ -174,7 +174,7 @@ def parser_of(app: Application) -> OverridesParser:
 
 def _is_of_a_choice(word: str) -> bool:
     """Whether it sets something that a group's choice may have or not: `strategy.last_k=2`."""
-    group, dot, _ = word.partition("=")[0].lstrip("+~").partition(".")
+    group, dot, _ = key_of(word).partition(".")
     return bool(dot) and group in schema.GROUPS
 
 

@@ -76,6 +76,11 @@ def _as_from_shell(word: str) -> str:
     return key + equals + value[1:-1] if outer in QUOTES and is_wrapped else word
 
 
+def key_of(word: str) -> str:
+    """What an override sets, without the signs of adding and taking away: `strategy.lr` of `++strategy.lr=0.1`."""
+    return word.lstrip("+~").partition("=")[0]
+
+
 def in_shell(key: str, *texts: str) -> str:
     """`'data.root="my photos"'`: a word for a shell that gives `key` these texts (several: to compare them)."""
     from hydra.core.override_parser.types import Quote, QuotedString

@@ -144,7 +144,11 @@ def _read_sweep(directory: Path, records: SweepRecords, names: list[str]) -> Ite
         listed = [Run(_id_of(path), path, directory.name) for path in present]
     else:
         known = {run.directory.name for run in listed}
-        foreign = [path.name for path in present if path.name not in known]
+        others = {_id_of(path): path for path in present if path.name not in known}
+        for run in listed:
+            if not run.directory.exists() and run.run_id in others:  # its folder was renamed
+                run.directory = others.pop(run.run_id)
+        foreign = [path.name for path in others.values()]
         if foreign:
             shown = ", ".join(foreign[:5]) + (", …" if len(foreign) > 5 else "")
             records.notes.append(

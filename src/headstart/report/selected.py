@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from headstart.errors import InputError
-from headstart.names import listed, plural
+from headstart.names import agreeing, listed, plural
 from headstart.record.directory import RunDirectory, SweepDirectory
 from headstart.report.design import ContenderRuns, read_design
 from headstart.report.reading import read_sweeps
@@ -61,7 +61,7 @@ def selected(directory: Path) -> Selected:
     left = sum(_num_runs(cell) < most for cell in cells)
     fewer = f" ({left} with fewer runs set aside)" if left else ""
     tied = sum(_num_runs(cell) == most and _val(cell) == _val(best) for cell in cells) - 1
-    level = f" (so has {plural(tied, 'other')}: the first is taken)" if tied else ""
+    level = f" ({agreeing(tied, 'so have')} {plural(tied, 'other')}: the first is taken)" if tied else ""
     words = (
         f"{best.contender.label}{setting}{size} is selected of {plural(len(cells), 'contender')}{fewer} by mean "
         f"{metric.title} on val, {metric.text(chosen.val)} over {plural(most, 'run')}{level}. Its best run on val is "

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from headstart.config import recorded, schema
 from headstart.config.composer import Composer
 from headstart.config.explanation import COMPOSITION_ERRORS, explained
-from headstart.config.overrides import as_written, words
+from headstart.config.overrides import as_written, key_of, words
 from headstart.config.schema import SearchConfig
 from headstart.config.text_settings import keep_texts
 from headstart.errors import InputError
@@ -232,18 +232,18 @@ def _say_of_seeds(found: Iterable[Outline]) -> None:
 def brought_ranges(cfg: DictConfig, line: Sequence[str]) -> dict[str, Variable]:
     """The ranges that the parts of a cell bring, but for settings that the line itself gives."""
     parser = OverridesParser.create()
-    given = {word.lstrip("+").partition("=")[0] for word in line}
+    given = {key_of(word) for word in line}
     found: dict[str, Variable] = {}
     for group in schema.GROUPS:
         node = cfg.get(group)
         if not OmegaConf.is_dict(node) or schema.SPACE not in node:
             continue
-        space = as_written(node[schema.SPACE]) if node[schema.SPACE] is not None else None
-        if not isinstance(space, Mapping):
+        space = node[schema.SPACE]
+        if not OmegaConf.is_dict(space):
             raise InputError(
                 f"{group}.{schema.SPACE} must hold ranges by setting, such as {{lr: 'interval(1e-4,1e-2)'}}."
             )
-        for key, text in schema.flatten(space, group):
+        for key, text in schema.flatten(as_written(space), group):
             is_followed = key == "strategy.lr" and "optimizer.lr" in given  # which it would no longer set
             if key in given or is_followed:
                 continue

@@ -7,6 +7,7 @@ seeds that luck is gone: such runs are marked in the listing, and the report tak
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from headstart.config.overrides import key_of
 from headstart.errors import InputError
 from headstart.sweep.grid import Line
 
@@ -47,4 +48,4 @@ def anew(selected: Iterable[Sequence[str]], seeds: Sequence[int]) -> list[Line]:
 
 
 def _is_seed(word: str) -> bool:
-    return word.lstrip("+").partition("=")[0] == "seed"
+    return key_of(word) == "seed"

@@ -23,7 +23,7 @@ from headstart.config import recorded, schema
 from headstart.config.composer import Composer
 from headstart.config.explanation import COMPOSITION_ERRORS, explained
 from headstart.config.optimizer_trial import check_optimizer
-from headstart.config.overrides import as_written
+from headstart.config.overrides import as_written, key_of
 from headstart.errors import InputError, LaunchError, disk_is_full
 from headstart.names import listed, plural
 from headstart.progress import duration
@@ -126,7 +126,8 @@ class Sweep:
         """Carry the comparison out; true if every run of it is completed.
 
         Raises:
-            InputError: with everything that is wrong with any run, before anything is written.
+            InputError: with everything that is wrong with any run, before anything is written; where none of the first
+                `MOST_REFUSED` is right, with what is wrong with these.
         """
         loader = self.context.config_loader
         self.resources.say_if_idle()
@@ -467,7 +468,7 @@ def _common(lines: Sequence[Line]) -> list[str]:
 
 def _apart(line: Line, other: Line) -> set[str]:
     """Settings in which two lines differ."""
-    return {_key(word) for word in {*line} ^ {*other}}
+    return {key_of(word) for word in {*line} ^ {*other}}
 
 
 def _repeated(count: int, total: int, idle: set[str]) -> str:
@@ -489,13 +490,9 @@ def _told(problems: Mapping[str, Sequence[str]], looked_at: int, num_lines: int)
             continue
         among = f"{num_lines:,}" if looked_at == num_lines else f"the first {looked_at:,}"
         key, words = message.partition(" ")[0], where[0].split()
-        word = next((one for one in words if f"{_key(one)}.".startswith(f"{key}.")), "").lstrip("+~")
+        word = next((one for one in words if f"{key_of(one)}.".startswith(f"{key}.")), "").lstrip("+~")
         concerned = {line for text, lines in problems.items() if text.startswith(f"{key} ") for line in lines}
         others = ""
         if word and len(concerned) < looked_at and any(sign in message for sign in OF_SOME_CHOICES):
             others = f" hydra.sweeper.runs lists runs with settings of their own: {word} in some of them only."
         yield f"{message}{others} (in {len(where)} of {among} runs, such as: {where[0]})"
-
-
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]
