@@ -14,8 +14,9 @@ from headstart.cli.main import main
 from headstart.data.audio import AudioFolder
 from headstart.data.audio_hub import AudioHub
 from headstart.data.image_hub import ImageHub
-from headstart.data.images import ImageFolder
+from headstart.data.images import ImageCsv, ImageFolder
 from headstart.data.text_hub import TextHub
+from headstart.data.text_sources import TextCsv
 from headstart.errors import InputError
 from headstart.tasks.multiclass import Multiclass
 from headstart.tasks.multilabel import Multilabel
@@ -23,6 +24,8 @@ from headstart.tasks.regression import Regression
 from pictures import tiny, write_folder
 
 datasets = pytest.importorskip("datasets")
+pyarrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +83,63 @@ def test_pictures_in_cells_are_those_in_files(tmp_path: Path, pictures: Path):
     assert cells.fingerprint == links.fingerprint
 
 
+def test_one_split_and_single_files_are_datasets(tmp_path: Path, pictures: Path):
+    """What `Dataset.save_to_disk`, `to_parquet` and pyarrow leave, whatever kinds of columns they tell."""
+    rows = rows_of(pictures)
+    whole = datasets.load_from_disk(str(saved(tmp_path / "saved", {"train": rows})))["train"]
+    odd = tmp_path / "a [v2] ü"  # a pattern to the library
+    whole.save_to_disk(str(odd / "one"))
+    whole.to_parquet(str(odd / "all of it.parquet"))
+    cells = {"image": [content for content, _ in rows], "label": [number for _, number in rows]}
+    parquet.write_table(pyarrow.table(cells), odd / "bytes.pq")
+    named = source(ImageHub(str(tmp_path / "saved")))
+    for place, name in (("one", "one"), ("all of it.parquet", "all of it"), ("bytes.pq", "bytes")):
+        hub = source(ImageHub(str(odd / place)))
+        assert (hub.name, hub.ids[17], hub.is_here) == (name, "train/17", True)
+        assert hub.labels.tolist() == named.labels.tolist()
+        assert sorted(hub.contents) == sorted(named.contents)
+    with pytest.raises(InputError, match=r"one of \[ \] \* \?.*Rename or move"):
+        source(ImageHub(str(odd)))
+    for place, made in (("one", "save_to_disk wrote"), ("bytes.pq", "one file")):
+        with pytest.raises(InputError, match=rf"data\.subset=x .*{made}"):
+            ImageHub(str(odd / place), subset="x")
+    with pytest.raises(InputError, match=r"data\.revision=x .*a file, which has none"):
+        ImageHub(str(odd / "bytes.pq"), revision="x")
+    (odd / "rows.csv").write_text("image,label\n")
+    with pytest.raises(InputError, match=r"only those of Parquet and Arrow.*data\.path=.*rows\.csv"):
+        source(ImageHub(str(odd / "rows.csv")))
+
+
+def test_one_of_several_files_is_said(tmp_path: Path, pictures: Path, caplog):
+    kinds = {"train": ["a", "b", "c"] * 12}
+    whole = datasets.load_from_disk(str(saved(tmp_path / "saved", {"train": rows_of(pictures)}, kind=kinds)))["train"]
+    whole.to_parquet(str(tmp_path / "parts" / "train-00000-of-00002.parquet"))
+    for read in (
+        lambda path: source(ImageHub(str(path))),
+        lambda path: source(TextCsv(str(path), text_column="kind", label_column="label")),
+    ):
+        with caplog.at_level(logging.WARNING):
+            read(tmp_path / "parts" / "train-00000-of-00002.parquet")
+        assert "one of 2 files of a table; the others are not read" in caplog.text
+        caplog.clear()
+    with pytest.raises(InputError, match=r"data=text_hub, image_hub or audio_hub data\.dataset=.*parts"):
+        source(TextCsv(str(tmp_path / "parts")))
+
+
+def test_pictures_in_cells_of_a_table_are_told_where_they_are_read(tmp_path: Path, pictures: Path):
+    rows = rows_of(pictures)
+    for name, cells in (
+        ("bytes", [content for content, _ in rows]),
+        ("objects", [{"bytes": content, "path": None} for content, _ in rows]),
+    ):
+        path = tmp_path / f"{name}.parquet"
+        parquet.write_table(pyarrow.table({"image": cells, "label": [number for _, number in rows]}), path)
+        told = rf"read by data=image_hub or audio_hub with data\.dataset={path}"
+        with pytest.raises(InputError, match=told):
+            source(ImageCsv(str(path), image_column="image", label_column="label"))
+        assert len(source(ImageHub(str(path))).ids) == len(rows)
+
+
 def test_splits_are_chosen_by_name_and_those_that_are_not_read_are_told(tmp_path: Path, pictures: Path, caplog):
     rows = rows_of(pictures)
     folder = saved(tmp_path / "saved", {"fit": rows, "held": rows[::3], "odd": rows[::4], "rest": rows[:5]})
@@ -131,9 +191,6 @@ def test_lists_of_classes_and_numbers_are_labels(tmp_path: Path, pictures: Path)
 
 def test_sounds_in_cells_are_those_in_files(tmp_path: Path):
     soundfile = pytest.importorskip("soundfile")
-    import pyarrow
-    from pyarrow import parquet
-
     rng = np.random.default_rng(0)
     for number in range(12):
         path = tmp_path / "sounds" / "ab"[number % 2] / f"{number:02}.wav"

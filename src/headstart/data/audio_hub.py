@@ -18,7 +18,7 @@ class AudioHub(HubSource, AudioFiles):
     They are read as files of sounds are, not by the library's own decoder.
 
     Args:
-        dataset: Its name on the hub (`owner/name`), or a folder that `datasets` reads.
+        dataset: Its name on the hub (`owner/name`), a folder that `datasets` reads, or one file of Parquet or Arrow.
         subset: Configuration of the dataset (`ks` of `superb`); `None` for its only one.
         revision: Branch, tag or commit; `None` for the newest, or the one in the local cache when offline.
         audio_column: Column with the sound.

@@ -143,9 +143,19 @@ def _refusal(table: Table, column: str, kind: str, rows: list[int]) -> str:
     remedy = "Make it a column of texts"
     if kind == "bytes":
         kind, remedy = "bytes that are no text in UTF-8", "Decode them"
+        remedy += _or_files_in_cells(table)
     elif kind == "lists":
         remedy = "Join the words of a text; of several labels keep one, as each example has one class"
     elif kind.startswith("objects"):
         remedy = "Make what is meant a column of its own (pandas.json_normalize does)"
+        if kind == "objects with bytes, path":
+            remedy += _or_files_in_cells(table)
     where = f"{table.name} has {kind} in column {column!r}, {table.where(rows, 5)}"
     return f"{where}: a cell must be one text or number. {remedy}."
+
+
+def _or_files_in_cells(table: Table) -> str:
+    """What to say besides of bytes in cells: as a rule they are pictures or sounds."""
+    if not table.name.lower().endswith((".parquet", ".pq", ".arrow", ".feather")):
+        return ""
+    return f"; pictures or sounds in cells are read by data=image_hub or audio_hub with data.dataset={table.name}"

@@ -1,5 +1,6 @@
-"""Datasets of the `datasets` library: by name on the Hugging Face hub, or a local folder in its layout."""
+"""Datasets of the `datasets` library: by name on the Hugging Face hub, or a local folder or file in its layout."""
 
+import glob
 import hashlib
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -13,6 +14,7 @@ from headstart.data.cells import narrow
 from headstart.data.labelled import PARTS
 from headstart.data.names import folder_name
 from headstart.data.table import Table
+from headstart.data.table_file import tell_of_other_parts
 from headstart.errors import InputError, unknown
 from headstart.names import listed
 from headstart.system.cache import cache_dir, stamp
@@ -21,6 +23,10 @@ from headstart.system.waiting import within
 
 _ANSWER_SECONDS = 4.0
 """How long the hub may take to answer before the local cache alone is asked."""
+_BUILDERS = {".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow"}
+"""What the library calls the kinds of single files that may be a dataset, by their endings."""
+_SAVED = ("dataset_dict.json", "state.json")
+"""What `save_to_disk` leaves beside several splits, and beside one."""
 _log = logging.getLogger(__name__)
 
 
@@ -28,7 +34,7 @@ class HubDataset:
     """A dataset and which of its splits are used for what. Making one is instant.
 
     Args:
-        dataset: Its name on the hub (`owner/name`), or a folder that `datasets` reads.
+        dataset: Its name on the hub (`owner/name`), a folder that `datasets` reads, or one file of Parquet or Arrow.
         subset: Configuration of the dataset; `None` for its only one.
         revision: Branch, tag or commit; `None` for the newest, or the one in the local cache when offline.
         splits: The split that is `train`, `val` and `test`; `None` to go by their names.
@@ -44,11 +50,18 @@ class HubDataset:
         shifts: Mapping[str, str] | None = None,
     ) -> None:
         place = Path(dataset).expanduser()
-        self.is_folder = place.is_dir()
-        if self.is_folder and revision is not None:
+        self.is_here = place.exists()
+        kind = "folder" if place.is_dir() else "file"
+        if self.is_here and revision is not None:
             raise InputError(
                 f"data.revision={revision} names a version of a dataset on the hub, but data.dataset={dataset} is a "
-                "folder, which has none. Leave data.revision out."
+                f"{kind}, which has none. Leave data.revision out."
+            )
+        if self.is_here and subset is not None and (kind == "file" or _is_saved(place)):
+            made = "one file" if kind == "file" else "a folder that save_to_disk wrote"
+            raise InputError(
+                f"data.subset={subset} chooses among the configurations of a dataset, but data.dataset={dataset} is "
+                f"{made}, which has none. Leave data.subset out."
             )
         wrong = [part for part in splits or {} if part not in ("train", "val", "test")]
         if wrong:
@@ -56,7 +69,7 @@ class HubDataset:
                 f"data.splits says which split is train, val and test, but names {listed(wrong)}. Extra test sets "
                 "belong in data.shifts."
             )
-        own = folder_name(place) if self.is_folder else dataset
+        own = place.stem if kind == "file" else folder_name(place) if self.is_here else dataset
         self.name = own if subset is None else f"{own}/{subset}"
         self._place = (dataset, subset, revision)
         self._given = dict(splits or {})
@@ -143,19 +156,15 @@ def load_splits(dataset: str, subset: str | None, revision: str | None) -> Mappi
             f"Data of the hub need the library datasets from version 4 on, but {datasets.__version__} runs the "
             "scripts that come with a dataset: pip install -U 'headstart[hub]'."
         )
-    folder = Path(dataset).expanduser()
-    if not folder.is_dir() and not _answers():
+    place = Path(dataset).expanduser()
+    if not place.exists() and not _answers():
         datasets.config.HF_HUB_OFFLINE = True  # then only the local cache is asked, and at once
     try:
-        if (folder / "dataset_dict.json").is_file():
-            return datasets.load_from_disk(str(folder))
-        if folder.is_dir():
-            kept = _cache_of(folder)
-            if not closed(kept):
-                return datasets.load_dataset(str(folder), subset, cache_dir=str(kept))
-            with TemporaryDirectory() as fleeting:
-                return datasets.load_dataset(str(folder), subset, cache_dir=fleeting, keep_in_memory=True)
+        if place.exists():
+            return _splits_here(place, subset)
         return datasets.load_dataset(dataset, subset, revision=revision)
+    except InputError:
+        raise
     except Exception as error:  # the library raises all kinds, its own and those of what it builds on
         said = [str(one) for one in (error, error.__cause__) if one is not None and str(one)]
         reason = " ".join(" ".join(said).split())[:300] or type(error).__name__
@@ -164,17 +173,51 @@ def load_splits(dataset: str, subset: str | None, revision: str | None) -> Mappi
         raise InputError(
             f"The dataset {dataset!r}{f' ({subset})' if subset else ''} cannot be had: {reason} data.dataset must be "
             "the name of a dataset on the hub (and the network must be there, or the dataset in the local cache), or "
-            "a folder that the library datasets reads; data.subset chooses among several configurations."
+            "a folder or file that the library datasets reads; data.subset chooses among several configurations."
         ) from error
 
 
-def _cache_of(folder: Path) -> Path:
-    """Where the library keeps what it makes of a folder as it is now.
+def _splits_here(place: Path, subset: str | None) -> Mapping[str, Any]:
+    """The splits of a folder or file: as `save_to_disk` left them, or as the library makes them of what is there."""
+    import datasets
+
+    if _is_saved(place):
+        found = datasets.load_from_disk(str(place))
+        return found if isinstance(found, datasets.DatasetDict) else {str(found.split or "train"): found}
+    called: dict[str, Any] = {"path": str(place), "name": subset}
+    if place.is_file():
+        builder = _BUILDERS.get(place.suffix.lower())
+        if builder is None:
+            raise InputError(
+                f"data.dataset={place} is a file, but of files only those of Parquet and Arrow are datasets "
+                f"({listed(sorted(_BUILDERS))}). Tables are read by data=text_csv, image_csv or audio_csv: "
+                f"data.path={place}."
+            )
+        tell_of_other_parts(place)
+        called = {"path": builder, "data_files": glob.escape(str(place))}
+    elif glob.has_magic(str(place.absolute())):
+        raise InputError(
+            f"The path of data.dataset={place}, {place.absolute()}, has one of [ ] * ?, which the library datasets "
+            "takes for a pattern, so that it would find no files or those of other folders. Rename or move the folder."
+        )
+    kept = _cache_of(place)
+    if not closed(kept):
+        return datasets.load_dataset(**called, cache_dir=str(kept))
+    with TemporaryDirectory() as fleeting:
+        return datasets.load_dataset(**called, cache_dir=fleeting, keep_in_memory=True)
+
+
+def _is_saved(place: Path) -> bool:
+    return any((place / name).is_file() for name in _SAVED)
+
+
+def _cache_of(place: Path) -> Path:
+    """Where the library keeps what it makes of a folder or file as it is now.
 
     By its own rule, files that were written anew with their old time would be taken for unchanged.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    stamps = [(path.relative_to(folder).as_posix(), *stamp(path)) for path in files]
+    files = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
+    stamps = [(path.relative_to(place).as_posix(), *stamp(path)) for path in files]
     return cache_dir("datasets", hashlib.sha256(repr(stamps).encode(errors="surrogatepass")).hexdigest()[:24])
 
 

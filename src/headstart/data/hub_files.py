@@ -77,7 +77,7 @@ class HubSource(FileSource):
 
     @property
     def is_here(self) -> bool:
-        return self._files.hub.is_folder
+        return self._files.hub.is_here
 
     def _list(self) -> Listing:
         return self._files.listing(self.asked, self.parts_column)

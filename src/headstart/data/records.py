@@ -11,7 +11,7 @@ from headstart.data.arrow_columns import ArrowColumn
 from headstart.data.cells import narrow
 from headstart.data.delimited import read_delimited
 from headstart.data.table import Table, normal
-from headstart.data.table_file import PACKED_SUFFIXES, TableFile, lines_of, open_table
+from headstart.data.table_file import PACKED_SUFFIXES, TableFile, lines_of, open_table, tell_of_other_parts
 from headstart.errors import InputError
 from headstart.names import listed
 
@@ -33,6 +33,8 @@ def read_records(path: Path, setting: str = "data.path", encoding: str | None = 
         InputError: if it cannot be read, is empty, or rows of it are not as they should be.
     """
     file = open_table(path, setting)
+    if setting.startswith("data."):  # predict may be given all of them
+        tell_of_other_parts(path)
     if file.content.startswith(table_file.PARQUET):
         return _read_columns(file, "Parquet", _open_parquet)
     if file.content.startswith((table_file.ARROW, table_file.ARROW_STREAM)):

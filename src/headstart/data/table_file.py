@@ -6,6 +6,7 @@ import gzip
 import io
 import logging
 import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -40,6 +41,8 @@ _FOREIGN = (
     (b"Rar!", "a RAR archive"),
     (b"7z\xbc\xaf", "a 7-Zip archive"),
 )
+_ONE_OF_SEVERAL = re.compile(r"-\d{5}-of-(\d{5})\.")
+"""In the names of files that a table was divided into."""
 _log = logging.getLogger(__name__)
 
 
@@ -103,6 +106,17 @@ class TableFile:
         )
 
 
+def tell_of_other_parts(path: Path) -> None:
+    """Say it if a file's name tells that it holds only a part of a table."""
+    count = int(found[1]) if (found := _ONE_OF_SEVERAL.search(path.name)) else 1
+    if count > 1:
+        _log.warning(
+            "%s is, by its name, one of %d files of a table; the others are not read. All of a folder's are by "
+            "data=text_hub, image_hub or audio_hub with data.dataset=%s.",
+            *(path, count, path.parent),
+        )
+
+
 def open_table(path: Path, setting: str) -> TableFile:
     """Read the file of a table whole (of columns that are not packed, its beginning), and unpack it.
 
@@ -112,9 +126,12 @@ def open_table(path: Path, setting: str) -> TableFile:
         InputError: if it cannot be read or unpacked, or is of a kind that holds no table that can be read.
     """
     if path.is_dir():
+        others = "Class folders are named by data.root, as in data=image_folder data.root="
+        if any(path.rglob("*.parquet")) or any(path.rglob("*.arrow")):
+            others = "Files that are one table together are read by data=text_hub, image_hub or audio_hub data.dataset="
         raise InputError(
-            f"{path} is a folder, but {setting} must name a table (.csv, .tsv, .jsonl, .parquet or .arrow). Class "
-            f"folders are named by data.root, as in data=image_folder data.root={path}."
+            f"{path} is a folder, but {setting} must name a table (.csv, .tsv, .jsonl, .parquet or .arrow). "
+            f"{others}{path}."
         )
     if not path.is_file():
         raise InputError(

@@ -13,7 +13,7 @@ class TextHub(TextSource):
     """Texts of a dataset of the `datasets` library, with its own splits as far as they have labels.
 
     Args:
-        dataset: Its name on the hub (`owner/name`), or a folder that `datasets` reads.
+        dataset: Its name on the hub (`owner/name`), a folder that `datasets` reads, or one file of Parquet or Arrow.
         subset: Configuration of the dataset (`sst2` of `nyu-mll/glue`); `None` for its only one.
         revision: Branch, tag or commit; `None` for the newest, or the one in the local cache when offline.
         text_column: Column with the text.
@@ -56,7 +56,7 @@ class TextHub(TextSource):
 
     @property
     def is_here(self) -> bool:
-        return self._hub.is_folder
+        return self._hub.is_here
 
     def _read(self) -> LabelledTexts:
         chosen = self._hub.chosen if self._only is None else self._hub.shift(self._only)
