@@ -552,6 +552,15 @@ def test_what_makes_no_difference_between_listed_runs_is_named(pictures, home, w
 def test_no_processes_are_refused_before_anything_is_written(pictures, home, capsys):
     assert sweep(pictures, "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0") == 2
     assert "hydra.launcher.n_jobs, the number of processes, must not be 0" in capsys.readouterr().err
+    for setting, told in (
+        ("batch_size=x", "batch_size must be 'auto' or a positive integer"),
+        ("pre_dispatch=2*", "not a valid or supported arithmetic"),
+        ("backend=threading", "Runs must be processes of their own"),
+        ("prefer=threads", "Runs must be processes of their own"),
+        ("require=sharedmem", "Runs must be processes of their own"),
+    ):
+        assert sweep(pictures, "seed=0,1", "hydra/launcher=joblib", f"hydra.launcher.{setting}") == 2
+        assert told in capsys.readouterr().err
     assert not (home / "outputs").exists()
 
 

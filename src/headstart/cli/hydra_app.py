@@ -128,7 +128,7 @@ class Application(Hydra):
         """A comparison, by the configured sweeper."""
         cfg = self._comparison_config(config_name, overrides)
         _check_search(parser_of(self).parse_overrides(overrides))
-        _check_processes(cfg)
+        _check_launcher(cfg)
         context = HydraContext(config_loader=self.config_loader, callbacks=Callbacks())
         arguments = as_written(cfg.hydra.overrides.task)
         comparison = _comparison(cfg)(context, task_function, cfg, findings())
@@ -196,10 +196,25 @@ def _check_search(overrides: list[Any]) -> None:
             raise InputError(f"{one.input_line} lists several, but a comparison has one search: choose one value.")
 
 
-def _check_processes(cfg: DictConfig) -> None:
-    """Raise `InputError` for a launcher that could start nothing."""
-    if OmegaConf.select(cfg, "hydra.launcher.n_jobs") == 0:
+def _check_launcher(cfg: DictConfig) -> None:
+    """Raise `InputError` for settings of joblib with which it could start nothing, or runs would not be their own."""
+    if not str(cfg.hydra.launcher._target_).endswith("JoblibLauncher"):
+        return
+    settings = {str(name): value for name, value in cfg.hydra.launcher.items() if name != "_target_"}
+    if settings["n_jobs"] == 0:
         raise InputError("hydra.launcher.n_jobs, the number of processes, must not be 0. -1 is one for each core.")
+    in_threads = settings["prefer"] == "threads" or settings["require"] == "sharedmem"
+    if settings["backend"] == "threading" or (settings["backend"] is None and in_threads):
+        raise InputError(
+            "Runs must be processes of their own: threads of one process (hydra.launcher.backend=threading, "
+            "prefer=threads, require=sharedmem) would draw from the same random numbers. Leave these settings out."
+        )
+    import joblib
+
+    try:
+        joblib.Parallel(**settings)([])
+    except Exception as error:  # what it raises depends on the setting
+        raise InputError(f"hydra/launcher=joblib does not start with what hydra.launcher has: {error}") from error
 
 
 def train(words: list[str]) -> int:
