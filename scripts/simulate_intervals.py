@@ -50,6 +50,15 @@ def equal_claims(rounds: int, seeds: int) -> Line:
     return Line(what, "at most 5%", hits / rounds, rounds)
 
 
+def equal_claims_on_few(rounds: int, seeds: int, examples: int) -> Line:
+    """The same of two that differ on just those examples that the margin is made of, by scores on few examples."""
+    rng = np.random.default_rng([seeds, examples])
+    gaps = rng.binomial(examples, MARGIN, (rounds, seeds)) / examples
+    hits = sum(practically_equal(row, MARGIN, num_examples=examples) for row in gaps)
+    what = f"two that differ by the margin are called practically equal ({seeds} seeds, {examples} test examples)"
+    return Line(what, "at most 5%", hits / rounds, rounds)
+
+
 def example_claims(rounds: int, accuracy: float) -> list[Line]:
     """Two models that are right as often: McNemar's p below 5%, and the bootstrap over examples holding zero."""
     rng, false, held = np.random.default_rng(int(100 * accuracy)), 0, 0
@@ -260,6 +269,8 @@ def powers(rounds: int) -> Iterator[Line]:
     """What is called equal, and how often what is there is shown."""
     for seeds in (3, 6, 10):
         yield equal_claims(10 * rounds, seeds)
+    for seeds, examples in ((3, 6), (3, 50), (5, 100), (10, 200)):
+        yield equal_claims_on_few(10 * rounds, seeds, examples)
     for accuracy in (0.7, 0.95):
         yield from example_claims(2 * rounds, accuracy)
     for contenders in (2, 3, 6, 12):

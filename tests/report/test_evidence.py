@@ -50,11 +50,30 @@ def test_equality_is_two_one_sided_t_tests():
 
 def test_a_verdict_is_better_only_by_the_test_and_equal_only_by_the_margin():
     close, wide = np.array([0.001, -0.001, 0.0005, 0.0]), np.array([0.1, -0.05, 0.2, 0.02])
-    assert verdict(close, 0.05, 0.01) == BETTER
-    assert verdict(close, 0.06, 0.01) == EQUAL
-    assert verdict(wide, 0.06, 0.01) == OPEN
-    assert verdict(wide, np.nan, 0.01) == OPEN
-    assert verdict(close, 0.06, None) == OPEN
+    assert practically_equal(close, 0.01)
+    assert not practically_equal(wide, 0.01)
+    assert verdict(0.05, True) == BETTER
+    assert verdict(0.06, True) == EQUAL
+    assert verdict(0.06, False) == OPEN
+    assert verdict(np.nan, False) == OPEN
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.004, np.float32(0.7) - np.float32(0.696)])
+def test_equal_differences_do_not_show_that_others_would_be_equal(gap):
+    assert not practically_equal(np.full(5, gap), 0.01)
+    assert not practically_equal(0.3 + np.full(5, gap) - 0.3, 0.01)
+
+
+@pytest.mark.parametrize(("examples", "shown"), [(None, True), (50, False), (10_000, True)])
+def test_scores_on_few_examples_vary_more_than_a_few_of_them_show(examples, shown):
+    values = np.array([0.0, 0.0, 0.001, 0.0, 0.0])
+    assert practically_equal(values, 0.01, num_examples=examples) == shown
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize("examples", [6, 50, 200])
+def test_two_that_differ_by_the_margin_are_seldom_called_equal_on_few_examples(intervals, seeds, examples):
+    assert intervals.equal_claims_on_few(2000, seeds, examples).measured < 0.06
 
 
 def test_an_interval_over_splits_of_one_pool_is_nadeau_and_bengios():

@@ -555,9 +555,9 @@ def test_no_processes_are_refused_before_anything_is_written(pictures, home, cap
     for setting, told in (
         ("batch_size=x", "batch_size must be 'auto' or a positive integer"),
         ("pre_dispatch=2*", "not a valid or supported arithmetic"),
-        ("backend=threading", "Runs must be processes of their own"),
-        ("prefer=threads", "Runs must be processes of their own"),
-        ("require=sharedmem", "Runs must be processes of their own"),
+        ("backend=threading", "hydra.launcher.backend=threading would not be used"),
+        ("prefer=threads", "hydra.launcher.prefer=threads would not be used"),
+        ("require=sharedmem", "hydra.launcher.require=sharedmem would not be used"),
     ):
         assert sweep(pictures, "seed=0,1", "hydra/launcher=joblib", f"hydra.launcher.{setting}") == 2
         assert told in capsys.readouterr().err

@@ -197,18 +197,18 @@ def _check_search(overrides: list[Any]) -> None:
 
 
 def _check_launcher(cfg: DictConfig) -> None:
-    """Raise `InputError` for settings of joblib with which it could start nothing, or runs would not be their own."""
+    """Raise `InputError` for settings of joblib that would not be used, or with which it could start nothing."""
     if not str(cfg.hydra.launcher._target_).endswith("JoblibLauncher"):
         return
     settings = {str(name): value for name, value in cfg.hydra.launcher.items() if name != "_target_"}
     if settings["n_jobs"] == 0:
         raise InputError("hydra.launcher.n_jobs, the number of processes, must not be 0. -1 is one for each core.")
-    in_threads = settings["prefer"] == "threads" or settings["require"] == "sharedmem"
-    if settings["backend"] == "threading" or (settings["backend"] is None and in_threads):
-        raise InputError(
-            "Runs must be processes of their own: threads of one process (hydra.launcher.backend=threading, "
-            "prefer=threads, require=sharedmem) would draw from the same random numbers. Leave these settings out."
-        )
+    for name, used in (("backend", (None, "loky")), ("prefer", (None, "processes")), ("require", (None,))):
+        if settings[name] not in used:
+            raise InputError(
+                f"hydra.launcher.{name}={settings[name]} would not be used: Hydra's launcher for joblib always starts "
+                "processes (loky). Leave it out."
+            )
     import joblib
 
     try:

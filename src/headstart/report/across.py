@@ -9,7 +9,7 @@ import numpy as np
 from headstart.report import statistics
 from headstart.report.design import Condition, Contender, Design
 from headstart.report.differences import ALL_PAIRS_UP_TO, Difference
-from headstart.report.evidence import verdict
+from headstart.report.evidence import practically_equal, verdict
 from headstart.report.scored import Summary
 from headstart.report.statistics import RankTest
 from headstart.report.stepdown import step_down
@@ -69,11 +69,12 @@ def _over_data(
             continue
         d = means[:, i] - means[:, j]
         better = statistics.improvement_probability(scores[i], scores[j])
+        equal = practically_equal(d, margin, len(pairs))
         found.append(
             Difference(
                 Condition("all data sets", inf), contenders[i], contenders[j], d, statistics.t_interval(d), None,
                 float(step_down(d[None])[0]), float(p_adjusted),
-                verdict(d, float(p_adjusted), margin, len(pairs)), better, len(pairs),
+                verdict(float(p_adjusted), equal), equal, better, len(pairs),
             )
         )  # fmt: skip
     return found

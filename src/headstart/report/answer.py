@@ -101,9 +101,11 @@ def _score(analysis: Analysis, row: Summary) -> str:
     direction = f"{metric.direction}; " if metric.direction else ""
     if not interval.known:
         return f"{metric.text(interval.mean)} test {metric.title} ({direction}one {repeats.unit}, so no interval)"
-    width = metric.range(interval.low, interval.high)
-    of = repeats.count(interval.n)
-    beside = f"{direction}mean of {of}; 95% interval over {repeats.unit}s {width}"
+    beside = f"{direction}mean of {repeats.count(interval.n)}"
+    if interval.std == 0:
+        beside += ", all with this score"
+    else:
+        beside += f"; 95% interval over {repeats.unit}s {metric.range(interval.low, interval.high)}"
     return f"{metric.text(interval.mean)} test {metric.title} ({beside})"
 
 
@@ -176,7 +178,7 @@ def headline(analysis: Analysis, condition: Condition) -> str:
 
 def _small(analysis: Analysis, d: Difference) -> str:
     """Whether a difference that is shown is shown to be smaller than what matters, too."""
-    if analysis.margin is None or d.interval is None or not d.interval.high < analysis.margin:
+    if not d.within:
         return ""
     return f", less than the margin of {margin_text(analysis)}"
 

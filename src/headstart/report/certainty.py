@@ -120,6 +120,11 @@ def to_settle(analysis: Analysis, records: SweepRecords, leader: Summary, other:
     if d is None or d.interval is None or d.verdict != OPEN or repeats.unit in ("fold", "validation fold"):
         return None
     have = d.num_pairs
+    if have >= FEWEST_PAIRS and d.interval.std == 0:
+        return (
+            f"In all {have} pairs the two score the same, so that nothing is known of how much they vary: what might "
+            f"tell them apart is more test examples, not more {repeats.unit}s."
+        )
     if have < 2 or d.interval.std == 0:
         more = max(1, FEWEST_PAIRS - have)
         text = f"With so few pairs nothing is known of how much they vary. {FEWEST_PAIRS} are the fewest that can show"

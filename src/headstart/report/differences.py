@@ -8,7 +8,7 @@ import numpy as np
 
 from headstart.report import statistics
 from headstart.report.design import Condition, Contender, Design
-from headstart.report.evidence import BETTER, OPEN, resampled_interval, verdict
+from headstart.report.evidence import BETTER, practically_equal, resampled_interval, verdict
 from headstart.report.pairs import Pairs
 from headstart.report.scored import Summary, selected
 from headstart.report.statistics import Interval
@@ -46,6 +46,8 @@ class Difference:
     p: float
     p_adjusted: float
     verdict: str
+    within: bool
+    """Whether it is shown to be smaller than the margin, which a difference that is shown may be too."""
     improvement: float
     family: int = 1
     """Comparisons that p is adjusted for."""
@@ -84,13 +86,15 @@ def differences(
             first, second = (rows[i], rows[j]) if sign > 0 else (rows[j], rows[i])
             d = sign * values[there]
             p = float(step_down(d[None], pairs.precision)[0]) if len(d) > 1 else nan
-            words = verdict(d, float(pairs.p_adjusted[row]), tested.margin, tested.num_verdicts) if len(d) else OPEN
+            equal = practically_equal(
+                d, tested.margin, tested.num_verdicts, _num_examples(first, second) if design.metric.share else None
+            )
             scores = [np.array(list(row.scores.values())) for row in (first, second)]
             found.append(
                 Difference(
                     condition, first.cell.contender, second.cell.contender, d,
                     statistics.t_interval(d) if len(d) else None, _resampled(first, second, ratio),
-                    p, float(pairs.p_adjusted[row]), words,
+                    p, float(pairs.p_adjusted[row]), verdict(float(pairs.p_adjusted[row]), equal), equal,
                     statistics.improvement_probability(scores[:1], scores[1:]),
                     tested.num_comparisons, int(pairs.unpaired[row]),
                 )
@@ -106,6 +110,12 @@ def _ratio(design: Design, dataset: str) -> float:
         for run in cell.runs if run.sizes.get("test") and run.sizes.get("train")
     ]  # fmt: skip
     return min(ratios, default=nan)
+
+
+def _num_examples(first: Summary, second: Summary) -> float | None:
+    """The fewest examples that a score of theirs was counted on, as far as the runs tell."""
+    runs = [run for row in (first, second) for run in selected(row).values()]
+    return min((run.sizes["test"] for run in runs if run.sizes.get("test")), default=None)
 
 
 def _resampled(first: Summary, second: Summary, ratio: float) -> Interval | None:

@@ -18,23 +18,35 @@ MOST_REPLICATES = 1000
 """Replicates up to which a number is given; beyond, more seeds are not the remedy."""
 
 
-def practically_equal(values: np.ndarray, margin: float | None, num_comparisons: int = 1) -> bool:
+def practically_equal(
+    values: np.ndarray, margin: float | None, num_comparisons: int = 1, num_examples: float | None = None
+) -> bool:
     """Whether the mean of `values` `(n,)` is shown to lie within ±`margin`: two one-sided t-tests at 5%.
 
     Shared out over `num_comparisons` (Bonferroni), so that a table of many comparisons makes no more false claims.
-    Source: Schuirmann 1987.
+    Source: Schuirmann 1987. Of values that are all the same nothing is shown: they do not tell how much they vary.
+
+    Args:
+        num_examples: That each value is a difference of shares of so many examples. One of mean `margin` varies with
+            a standard deviation of √(margin · (1 - margin) / examples) at the least: few examples often give the same
+            score twice, which is no sign that others would.
     """
     if margin is None or len(values) < 3:
         return False
     interval = t_interval(values, 1 - 2 * LEVEL / max(1, num_comparisons))
-    return -margin < interval.low and interval.high < margin
+    if interval.std == 0:
+        return False
+    half = interval.half_width
+    if num_examples and margin < 1:
+        half *= max(1.0, sqrt(margin * (1 - margin) / num_examples) / interval.std)
+    return abs(interval.mean) + half < margin
 
 
-def verdict(values: np.ndarray, p_adjusted: float, margin: float | None, num_comparisons: int = 1) -> str:
+def verdict(p_adjusted: float, equal: bool) -> str:
     """`better` where the adjusted test tells them apart, `practically equal` within the margin, else `cannot tell`."""
     if p_adjusted <= LEVEL:
         return BETTER
-    return EQUAL if practically_equal(values, margin, num_comparisons) else OPEN
+    return EQUAL if equal else OPEN
 
 
 def resampled_interval(by_split: Sequence[float] | np.ndarray, ratio: float) -> Interval:

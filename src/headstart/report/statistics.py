@@ -12,6 +12,8 @@ import numpy as np
 from headstart.seeding import stream
 
 CONFIDENCE = 0.95
+_SLACK = 1e-7
+"""What rounding may make of equal scores that were kept in single precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def t_interval(values: Sequence[float] | np.ndarray, confidence: float = CONFIDE
     if n < 2:
         return Interval(mean, nan, nan, nan, n)
     std = float(values.std(ddof=1))
-    if np.ptp(values) == 0:
+    if np.ptp(values) <= _SLACK * max(1.0, np.abs(values).max()):
         std = 0.0
     half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * std / sqrt(n)
     return Interval(mean, mean - half, mean + half, std, n)
