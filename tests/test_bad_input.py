@@ -209,6 +209,7 @@ GUESSES = [
     ("data.root=photos", "comes with data=audio_csv, data=audio_folder, data=image_csv or data=image_folder"),
     ("optimizer.momentum=0.9", "optimizer.momentum comes with optimizer=sgd"),
     ("task=multilabel task.class_weights=balanced", "task.class_weights comes with task=multiclass"),
+    ("strategy=fine_tune strategy.adapter.r=2", "strategy.adapter comes with strategy=lora or strategy=peft, but"),
     ("task=binary", "Unknown task 'binary'. Did you mean multiclass?"),
     ("split=cross-validation", "Did you mean kfold?"),
     ("strategy=full", "Did you mean fine_tune?"),

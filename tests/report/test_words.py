@@ -117,6 +117,17 @@ def test_what_lies_within_the_margin_is_practically_equal_and_only_within_it(sai
     assert said(runs, margin=0.0005)[0].startswith("It cannot be told whether")
 
 
+@pytest.mark.parametrize("num_seeds", [3, 8])
+def test_the_same_scores_on_a_few_examples_do_not_make_two_equal(said, num_seeds):
+    """Two that differ on one example of ten mostly score the same on six."""
+    sizes = {"train": 28, "val": 6, "test": 6}
+    headline, points = said(both([5 / 6] * num_seeds, [5 / 6] * num_seeds, sizes=sizes))
+    assert headline.startswith(f"It cannot be told whether {FE} or {FT} is better on d0: 83.3% against 83.3%")
+    assert f"(mean of {num_seeds} seeds, all with this score)" in points["How good"]
+    settle = points["What would settle it"]
+    assert ("more test examples, not more seeds" if num_seeds == 8 else "With so few pairs nothing is known") in settle
+
+
 def test_a_difference_that_is_shown_and_small_is_said_to_be_small(said):
     headline, _ = said(both(0.700 + noise(0, 0.0005), 0.704 + noise(1, 0.0005)))
     assert headline.startswith(f"{FT} is better than {FE} on d0")

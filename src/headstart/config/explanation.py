@@ -17,7 +17,7 @@ from headstart.config import binding, elsewhere, guard, schema
 from headstart.config.earlier import renamed
 from headstart.config.elsewhere import found_elsewhere
 from headstart.config.misread import how_to_write
-from headstart.config.overrides import in_shell
+from headstart.config.overrides import in_shell, key_of
 from headstart.errors import InputError, unknown
 
 CONFIG_NAME = "train"
@@ -157,6 +157,9 @@ def _unknown(key: str, loader: ConfigLoader, overrides: Sequence[str]) -> InputE
     names, more, chosen = _siblings(parent, loader, overrides)
     if key in CHOICES or leaf in names or (not names and not parent):
         return None
+    is_above = any(key_of(word).startswith(f"{key}.") for word in overrides)  # then it stands for settings of its own
+    if is_above and (found := found_elsewhere(key, names, chosen, loader)):
+        return found
     if leaf in more:
         return InputError(f"{key} can be set, but the chosen config does not name it: write +{key}=VALUE to add it.")
     prefix = f"{parent}." if parent else ""
