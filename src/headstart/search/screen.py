@@ -35,7 +35,8 @@ def show_plan(sweep: SweepDirectory, cells: Sequence[Cell], search: SearchConfig
         console.print(f"  {_spent(standing, cell, search)}")
     times = (search.replicates - 1) * (NUM_BEST + 1)
     console.print(
-        f"\n{plural(len(cells), 'search', 'searches')} by {search.method}, {budget_words(search, Budget.of(search).amount)} each; then in "
+        f"\n{plural(len(cells), 'search', 'searches')} by {search.method}, "
+        f"{budget_words(search, Budget.of(search).amount)} each; then in "
         f"each at most {times} runs to choose among {NUM_BEST + 1} finalists, and {search.seeds} to "
         f"{2 * search.seeds} on fresh seeds, scored on test."
     )
