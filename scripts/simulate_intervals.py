@@ -9,7 +9,7 @@ import numpy as np
 from headstart.report import certainty
 from headstart.report.analysis import MARGIN
 from headstart.report.evidence import (
-    crossed_interval,
+    answers_interval,
     detectable,
     practically_equal,
     replicates_needed,
@@ -59,17 +59,17 @@ def equal_claims_on_few(rounds: int, seeds: int, examples: int) -> Line:
     return Line(what, "at most 5%", hits / rounds, rounds)
 
 
-def example_claims(rounds: int, accuracy: float) -> list[Line]:
-    """Two models that are right as often: McNemar's p below 5%, and the bootstrap over examples holding zero."""
-    rng, false, held = np.random.default_rng(int(100 * accuracy)), 0, 0
+def example_claims(rounds: int, accuracy: float, examples: int = TEST) -> list[Line]:
+    """Two models that are right as often: McNemar's p below 5%, and the interval over examples holding zero."""
+    rng, false, held = np.random.default_rng([int(100 * accuracy), examples]), 0, 0
     for _ in range(rounds):
-        found = compare_examples(rng.random(TEST) < accuracy, rng.random(TEST) < accuracy, 2000)
+        found = compare_examples(rng.random(examples) < accuracy, rng.random(examples) < accuracy)
         false += found.p <= 0.05
         held += found.low <= 0 <= found.high
-    place = f"of two models that are right on {accuracy:.0%}"
+    place = f"of two models that are right on {accuracy:.0%} of {examples}"
     return [
         Line(f"McNemar's p {place} is at most 5%", "at most 5%", false / rounds, rounds),
-        Line(f"the bootstrap over examples {place} holds zero", "95%", held / rounds, rounds),
+        Line(f"the interval over examples {place} holds zero", "95%", held / rounds, rounds),
     ]
 
 
@@ -139,19 +139,21 @@ def seeds_coverage(rounds: int, seeds: int) -> Line:
     return Line(f'"on other seeds of these data" holds the truth ({seeds} seeds)', "95%", hits / rounds, rounds)
 
 
-def pool_coverage(rounds: int, seeds: int, training: float) -> Line:
-    """On other examples, one pool split anew by each seed: 1,500 examples drawn from endlessly many, 30% for the test.
+def pool_coverage(rounds: int, seeds: int, training: float, pool: int = 1500, differ: float = 0.3) -> Line:
+    """On other examples, one pool split anew by each seed: examples drawn from endlessly many, 30% for the test.
 
+    The two differ on a share of `differ` of examples, one being right on 2 points more where that share allows it.
     `training` is the standard deviation that a seed's training adds, 0.03 being that of the test set's examples.
     """
-    rng, hits, pool, share = np.random.default_rng([seeds, int(1e4 * training)]), 0, 1500, 0.3
-    test = int(pool * share)
+    rng, hits, share = np.random.default_rng([seeds, int(1e4 * training), pool, int(1e4 * differ)]), 0, 0.3
+    test, truth = int(pool * share), min(0.02, differ / 2)
+    chances = [(differ - truth) / 2, 1 - differ, (differ + truth) / 2]  # who is right where
     for _ in range(rounds):
-        gaps = rng.choice([-1.0, 0.0, 1.0], pool, p=[0.14, 0.70, 0.16])  # who is right where: +2 points in the long run
+        gaps = rng.choice([-1.0, 0.0, 1.0], pool, p=chances)
         means = [gaps[rng.permutation(pool)[:test]].mean() + rng.normal(0, training) for _ in range(seeds)]
-        interval = resampled_interval(means, share / (1 - share))
-        hits += interval.low <= 0.02 <= interval.high
-    what = f'"on other examples", a pool split anew, holds the truth ({seeds} seeds'
+        interval = resampled_interval(means, share / (1 - share), test)
+        hits += interval.low <= truth <= interval.high
+    what = f'"on other examples", a pool of {pool} split anew, {1 - differ:.0%} alike, holds the truth ({seeds} seeds'
     what += f", {100 * training:g} points by training)"
     return Line(what, "95%", hits / rounds, rounds)
 
@@ -199,7 +201,7 @@ def fixed_coverage(rounds: int, models: Models, seeds: int, examples: int, boots
         if bootstrap:
             low, high = two_way_bootstrap(gaps, rng)
         else:
-            interval = crossed_interval(gaps)
+            interval = answers_interval(gaps)
             low, high = interval.low, interval.high
         hits += low <= first - second <= high
     how = "a two-way bootstrap" if bootstrap else '"on other examples"'
@@ -272,7 +274,8 @@ def powers(rounds: int) -> Iterator[Line]:
     for seeds, examples in ((3, 6), (3, 50), (5, 100), (10, 200)):
         yield equal_claims_on_few(10 * rounds, seeds, examples)
     for accuracy in (0.7, 0.95):
-        yield from example_claims(2 * rounds, accuracy)
+        for examples in (6, 20, TEST):
+            yield from example_claims(2 * rounds, accuracy, examples)
     for contenders in (2, 3, 6, 12):
         yield power(rounds, contenders, 6)
     for seeds, effect in ((3, 1.0), (6, 1.5), (6, 1.0), (6, 0.5), (10, 0.5)):
@@ -290,8 +293,11 @@ def coverages(rounds: int) -> Iterator[Line]:
         yield seeds_coverage(10 * rounds, seeds)
     for seeds, training in ((3, 0.0), (5, 0.0), (10, 0.0), (5, 0.015), (10, 0.015)):
         yield pool_coverage(4 * rounds, seeds, training)
+    for pool, differ in ((40, 0.3), (40, 0.08), (40, 0.02), (300, 0.02)):
+        for seeds in (3, 5, 10):
+            yield pool_coverage(2 * rounds, seeds, 0.0, pool, differ)
     for models in (ORDINARY, NEARLY_RIGHT, NEARLY_WRONG):
-        for examples in (50, 100, 472, 2000):
+        for examples in (6, 20, 50, 100, 472, 2000):
             for seeds in (3, 5, 10):
                 yield fixed_coverage(2 * rounds, models, seeds, examples)
     for models, examples in ((ORDINARY, 472), (NEARLY_RIGHT, 100)):

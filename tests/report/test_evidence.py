@@ -12,6 +12,7 @@ from headstart.report.evidence import (
     BETTER,
     EQUAL,
     OPEN,
+    answers_interval,
     crossed_interval,
     detectable,
     power,
@@ -93,6 +94,31 @@ def test_crossed_seeds_and_examples_give_what_each_alone_gives_where_the_other_b
     found, alone = crossed_interval(np.repeat(examples[None], 6, axis=0)), t_interval(examples)
     assert (found.low, found.high) == pytest.approx((alone.low, alone.high))
     assert crossed_interval(examples[None]).high == pytest.approx(alone.high)
+
+
+def test_answers_that_agree_leave_room_for_what_other_examples_may_show():
+    """As of one model where no seed brings anything; wide for six examples, nothing for many."""
+    alike = answers_interval(np.zeros((1, 6)))
+    assert (alike.mean, alike.low) == (0, -alike.high)
+    assert alike.high > 0.2
+    many = np.random.default_rng(0).choice([-1.0, 0.0, 1.0], (3, 5000), p=[0.1, 0.8, 0.1])
+    found, plain = answers_interval(many), crossed_interval(many)
+    assert (found.mean, found.low, found.high) == pytest.approx((plain.mean, plain.low, plain.high), abs=2e-5)
+
+
+def test_splits_of_one_pool_that_give_the_same_leave_room_too():
+    assert resampled_interval([0.0] * 3, 0.2).high == 0
+    found = resampled_interval([0.0] * 3, 0.2, num_examples=6)
+    assert found.high == pytest.approx(stats.t.ppf(0.975, 2) / 8 * np.sqrt(1 / 3 + 0.2))
+    assert resampled_interval([0.1, 0.3, 0.2], 0.2, 600) == resampled_interval([0.1, 0.3, 0.2], 0.2)
+
+
+@pytest.mark.parametrize("seeds", [3, 10])
+@pytest.mark.parametrize("kind", ["ORDINARY", "NEARLY_RIGHT", "NEARLY_WRONG"])
+def test_intervals_of_few_examples_hold_the_truth(intervals, kind, seeds):
+    assert intervals.fixed_coverage(300, getattr(intervals, kind), seeds, 6).measured > 0.92
+    assert intervals.pool_coverage(300, seeds, 0.0, 40, 0.08).measured > 0.92
+    assert intervals.example_claims(300, 0.95, 6)[1].measured > 0.92
 
 
 def test_power_is_that_of_the_noncentral_t_of_a_pair_fewer_and_nothing_below_six_pairs():
@@ -177,7 +203,7 @@ def test_intervals_hold_their_own_truth_as_often_as_they_say(intervals, seeds):
     assert 0.93 <= intervals.pool_coverage(400, seeds, 0.0).measured <= 0.98
     for models in (intervals.ORDINARY, intervals.NEARLY_RIGHT):
         line = intervals.fixed_coverage(600, models, seeds, 100)
-        assert 0.93 - 2 * line.error <= line.measured <= 0.97 + 2 * line.error, line
+        assert 0.93 - 2 * line.error <= line.measured <= 0.975 + 2 * line.error, line
 
 
 def exact_coverage(replicates: int, examples: float, spread: float) -> float:

@@ -106,18 +106,23 @@ def test_example_comparison_counts_and_has_the_exact_mcnemar_p():
     assert found.difference == pytest.approx(0.05)
 
 
-def test_example_bootstrap_is_that_of_drawing_examples():
+def test_the_interval_over_examples_is_walds_with_half_an_example_more_on_each_count():
     rng = np.random.default_rng(6)
-    first, second = rng.random(400) < 0.8, rng.random(400) < 0.7
+    first, second = rng.random(40) < 0.8, rng.random(40) < 0.7
     found = compare_examples(first, second)
-    gaps = first.astype(float) - second
-    drawn = gaps[rng.integers(0, 400, (4000, 400))].mean(axis=1)
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.008)
+    table = np.array([[found.both, found.only_first], [found.only_second, found.neither]]) + 0.5
+    shares = table / table.sum()
+    ahead = shares[0].sum() - shares[:, 0].sum()
+    variance = (shares[0].sum() * shares[1].sum() + shares[:, 0].sum() * shares[:, 1].sum()
+                - 2 * (shares[0, 0] * shares[1, 1] - shares[0, 1] * shares[1, 0])) / table.sum()  # fmt: skip
+    half = stats.norm.ppf(0.975) * np.sqrt(variance)
+    assert (found.low, found.high) == pytest.approx((ahead - half, ahead + half))
 
 
-def test_example_comparison_of_equal_answers_finds_no_difference():
-    found = compare_examples(np.ones(5, bool), np.ones(5, bool))
-    assert (found.p, found.low, found.high) == (1.0, 0.0, 0.0)
+@pytest.mark.parametrize(("num_examples", "half"), [(5, 0.28), (500, 0.0039)])
+def test_equal_answers_leave_room_for_what_others_may_show(num_examples, half):
+    found = compare_examples(np.ones(num_examples, bool), np.ones(num_examples, bool))
+    assert (found.p, found.difference, found.low, found.high) == (1.0, 0.0, -found.high, pytest.approx(half, rel=0.01))
 
 
 def test_confidence_is_the_one_that_is_written_everywhere():

@@ -124,6 +124,11 @@ def test_the_same_scores_on_a_few_examples_do_not_make_two_equal(said, num_seeds
     headline, points = said(both([5 / 6] * num_seeds, [5 / 6] * num_seeds, sizes=sizes))
     assert headline.startswith(f"It cannot be told whether {FE} or {FT} is better on d0: 83.3% against 83.3%")
     assert f"(mean of {num_seeds} seeds, all with this score)" in points["How good"]
+    sure = points["How sure"]
+    assert f"{FE} and {FT} score the same, paired over {num_seeds} seeds." in sure
+    assert "On other seeds of these data: no interval, as all pairs differ by the same, p = 1" in sure
+    assert "0.0 to 0.0" not in sure
+    assert f"scored best in {num_seeds} of {num_seeds} seeds (in {num_seeds} of them no better than another)." in sure
     settle = points["What would settle it"]
     assert ("more test examples, not more seeds" if num_seeds == 8 else "With so few pairs nothing is known") in settle
 

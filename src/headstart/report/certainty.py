@@ -17,7 +17,7 @@ from headstart.report.metric import p_equals, p_text, seconds_text
 from headstart.report.qualifications import listing
 from headstart.report.reading import SweepRecords
 from headstart.report.scored import Summary
-from headstart.report.statistics import Interval
+from headstart.report.statistics import SAME, Interval
 from headstart.report.stepdown import smallest_p
 
 FEWEST_PAIRS = 6
@@ -38,9 +38,10 @@ def certainty(
     if len(others) > 1 and any(d.verdict != OPEN for d in against.values()):
         text += f" Of the {len(others)} others, {_sorted_out(analysis, leader, others, against)}."
     text += _interval_and_test(against)
-    first, shared = first_in([leader, *others])
+    first, level, shared = first_in([leader, *others])
     if shared > 1:
-        text += f" {leader.label} scored best in {first} of {analysis.design.replicates.count(shared)}."
+        text += f" {leader.label} scored best in {first} of {analysis.design.replicates.count(shared)}"
+        text += f" (in {level:,} of them no better than another)." if level else "."
     return text
 
 
@@ -50,11 +51,16 @@ def _first_two(analysis: Analysis, leader: Summary, other: Summary, d: Differenc
         reason = "ran on different splits" if d.unpaired else f"share no {repeats.unit}"
         return f"{leader.label} and {other.label} {reason}, so they cannot be compared in pairs."
     first, second = d.first.label, d.second.label
-    gap = metric.gap(d.interval.mean, signed=False) + metric.unit
+    said = f"{first} is {metric.gap(d.interval.mean, signed=False)}{metric.unit} ahead of {second}"
+    if abs(d.interval.mean) < SAME:
+        said = f"{first} and {second} score the same{' on average' * (d.interval.std > 0)}"
     if not d.interval.known:
-        return f"{first} is {gap} ahead of {second} in one pair of runs: there is no interval and no test."
-    text = f"{first} is {gap} ahead of {second}, paired over {repeats.count(d.num_pairs)}. "
-    text += f"On other {repeats.unit}s of these data: 95% interval {_ends(analysis, d.interval)}, {p_equals(d.p)}"
+        return f"{said} in one pair of runs: there is no interval and no test."
+    text = f"{said}, paired over {repeats.count(d.num_pairs)}. On other {repeats.unit}s of these data: "
+    if d.interval.std == 0:
+        text += f"no interval, as all pairs differ by the same, {p_equals(d.p)}"
+    else:
+        text += f"95% interval {_ends(analysis, d.interval)}, {p_equals(d.p)}"
     if analysis.num_comparisons > 1:
         tables = f" in {plural(analysis.num_tables, 'table')}" * (analysis.num_tables > 1)
         text += f" ({p_text(d.p_adjusted)} adjusted for all {analysis.num_comparisons:,} comparisons{tables})"
@@ -276,8 +282,9 @@ def _points(analysis: Analysis, value: float) -> str:
     return metric.gap(value, signed=False) + metric.unit
 
 
-def first_in(rows: Sequence[Summary]) -> tuple[int, int]:
-    """In how many of the replicates that all have the first row is first, ties counted; and how many there are."""
+def first_in(rows: Sequence[Summary]) -> tuple[int, int, int]:
+    """In how many of the replicates that all have the first row is first, ties counted; in how many of these it shares
+    that place; and how many replicates there are."""
     shared = set.intersection(*(set(row.scores) for row in rows))
-    first = sum(all(rows[0].scores[n] >= row.scores[n] for row in rows) for n in shared)
-    return first, len(shared)
+    leads = [min(rows[0].scores[n] - row.scores[n] for row in rows[1:]) for n in shared]
+    return sum(lead >= 0 for lead in leads), sum(lead == 0 for lead in leads), len(shared)

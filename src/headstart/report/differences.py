@@ -86,14 +86,13 @@ def differences(
             first, second = (rows[i], rows[j]) if sign > 0 else (rows[j], rows[i])
             d = sign * values[there]
             p = float(step_down(d[None], pairs.precision)[0]) if len(d) > 1 else nan
-            equal = practically_equal(
-                d, tested.margin, tested.num_verdicts, _num_examples(first, second) if design.metric.share else None
-            )
+            num_examples = _num_examples(first, second) if design.metric.share else None
+            equal = practically_equal(d, tested.margin, tested.num_verdicts, num_examples)
             scores = [np.array(list(row.scores.values())) for row in (first, second)]
             found.append(
                 Difference(
                     condition, first.cell.contender, second.cell.contender, d,
-                    statistics.t_interval(d) if len(d) else None, _resampled(first, second, ratio),
+                    statistics.t_interval(d) if len(d) else None, _resampled(first, second, ratio, num_examples),
                     p, float(pairs.p_adjusted[row]), verdict(float(pairs.p_adjusted[row]), equal), equal,
                     statistics.improvement_probability(scores[:1], scores[1:]),
                     tested.num_comparisons, int(pairs.unpaired[row]),
@@ -118,7 +117,7 @@ def _num_examples(first: Summary, second: Summary) -> float | None:
     return min((run.sizes["test"] for run in runs if run.sizes.get("test")), default=None)
 
 
-def _resampled(first: Summary, second: Summary, ratio: float) -> Interval | None:
+def _resampled(first: Summary, second: Summary, ratio: float, num_examples: float | None) -> Interval | None:
     """The interval for other examples, where splits differ: over the mean of each split, so that seeds on one split are
     one draw of examples."""
     by_split: dict[str, list[float]] = {}
@@ -129,4 +128,4 @@ def _resampled(first: Summary, second: Summary, ratio: float) -> Interval | None
             by_split.setdefault(ours[number].split, []).append(gap)
     if len(by_split) < 2 or not isfinite(ratio):
         return None
-    return resampled_interval([fmean(values) for _, values in sorted(by_split.items())], ratio)
+    return resampled_interval([fmean(values) for _, values in sorted(by_split.items())], ratio, num_examples)

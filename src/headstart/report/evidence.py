@@ -33,13 +33,11 @@ def practically_equal(
     """
     if margin is None or len(values) < 3:
         return False
-    interval = t_interval(values, 1 - 2 * LEVEL / max(1, num_comparisons))
-    if interval.std == 0:
+    if t_interval(values).std == 0:
         return False
-    half = interval.half_width
-    if num_examples and margin < 1:
-        half *= max(1.0, sqrt(margin * (1 - margin) / num_examples) / interval.std)
-    return abs(interval.mean) + half < margin
+    least = sqrt(margin * (1 - margin) / num_examples) if num_examples and margin < 1 else 0.0
+    interval = t_interval(values, 1 - 2 * LEVEL / max(1, num_comparisons), least)
+    return -margin < interval.low and interval.high < margin
 
 
 def verdict(p_adjusted: float, equal: bool) -> str:
@@ -49,18 +47,37 @@ def verdict(p_adjusted: float, equal: bool) -> str:
     return EQUAL if equal else OPEN
 
 
-def resampled_interval(by_split: Sequence[float] | np.ndarray, ratio: float) -> Interval:
+def resampled_interval(
+    by_split: Sequence[float] | np.ndarray, ratio: float, num_examples: float | None = None
+) -> Interval:
     """The mean over splits `(J,)` of one pool, each drawn anew, as it would be for other examples like these.
 
     Test sets of one pool overlap, and so do training sets: the variance of the mean is not s²/J but
     s² (1/J + `ratio`), where `ratio` is the number of test examples over that of all others (Nadeau and Bengio 2003).
+
+    Args:
+        num_examples: That each value is a difference of shares of so many examples: it is taken to vary as much as half
+            an example more for each, right alone, would make it (see `answers_interval`), at the least.
     """
     values = np.asarray(by_split, dtype=float)
-    plain = t_interval(values)
+    plain = t_interval(values, least_std=1 / (num_examples + 2) if num_examples else 0.0)
     if not plain.known:
         return plain
     half = plain.half_width * sqrt(1 + ratio * len(values))
     return Interval(plain.mean, plain.mean - half, plain.mean + half, plain.std, plain.n)
+
+
+def answers_interval(differences: np.ndarray) -> Interval:
+    """`crossed_interval` of right minus right `(R, N)`, each -1, 0 or 1.
+
+    Where two are right on nearly the same examples, few tell how often they would differ on others: none that differ of
+    six is no sign that none would. So half an example more is counted for each to be right on alone, over all
+    replicates (Agresti and Min 2005, for one).
+    """
+    d = np.asarray(differences, dtype=float)
+    half = np.full((len(d), 1), sqrt(0.5 / len(d)))
+    found = crossed_interval(np.concatenate([d, half, -half], axis=1))
+    return Interval(float(d.mean()), max(-1.0, found.low), min(1.0, found.high), found.std, found.n)
 
 
 def crossed_interval(differences: np.ndarray) -> Interval:

@@ -21,7 +21,7 @@ from headstart.report.artifacts import (
 )  # fmt: skip
 from headstart.report.curves import MOST_PANELS
 from headstart.report.design import Condition, Contender
-from headstart.report.evidence import crossed_interval
+from headstart.report.evidence import answers_interval
 from headstart.report.reading import Run
 from headstart.report.replicates import NO_SEED
 from headstart.report.scored import Summary
@@ -146,4 +146,4 @@ def _compare(exhibits: Exhibits, first: Summary, second: Summary, analysis: Anal
         (found,) = tested.values()
         if len(found) == len(shared):
             gaps = np.array(found)
-            exhibits.crossed = crossed_interval(gaps if gaps.mean() >= 0 else -gaps)
+            exhibits.crossed = answers_interval(gaps if gaps.mean() >= 0 else -gaps)

@@ -180,7 +180,7 @@ def example_tests(found: Mapping[int, ExampleTest], first: Contender, second: Co
         Column("examples", "Examples", True, detail=True), Column("both", "Both right", True, detail=True),
         Column("only_first", f"Only {first.label}", True), Column("only_second", f"Only {second.label}", True),
         Column("neither", "Neither", True, detail=True), Column("difference", "Difference", True),
-        Column("ci95_low,ci95_high", "95% bootstrap", True, "10,000 draws of examples with replacement", detail=True),
+        Column("ci95_low,ci95_high", "95% interval", True, "over examples (Agresti and Min 2005)", detail=True),
         Column("p_mcnemar", "McNemar p", True, "exact, two-sided"),
     ]  # fmt: skip
     table = Table("examples", f"{first.label} against {second.label} on the same test examples", columns)

@@ -6,14 +6,16 @@ Scores are such that more is better (`Metric` turns losses round); seeds are rep
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb, isfinite, nan, sqrt
+from statistics import NormalDist
 
 import numpy as np
 
 from headstart.seeding import stream
 
 CONFIDENCE = 0.95
-_SLACK = 1e-7
-"""What rounding may make of equal scores that were kept in single precision."""
+_NORMAL = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
+SAME = 1e-7
+"""Difference of scores below which they are the same: what rounding in single precision may make of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +44,18 @@ class Interval:
         return self.known and self.std > 0 and (self.low > 0 or self.high < 0)
 
 
-def t_interval(values: Sequence[float] | np.ndarray, confidence: float = CONFIDENCE) -> Interval:
-    """Mean of `values` `(n,)`, n ≥ 1, with mean ± t(n - 1) · s / √n."""
+def t_interval(
+    values: Sequence[float] | np.ndarray, confidence: float = CONFIDENCE, least_std: float = 0.0
+) -> Interval:
+    """Mean of `values` `(n,)`, n ≥ 1, with mean ± t(n - 1) · s / √n, s being `least_std` at the least."""
     from scipy.special import stdtrit
 
     values = np.asarray(values, dtype=float)
     n, mean = len(values), float(values.mean())
     if n < 2:
         return Interval(mean, nan, nan, nan, n)
-    std = float(values.std(ddof=1))
-    if np.ptp(values) <= _SLACK * max(1.0, np.abs(values).max()):
-        std = 0.0
+    is_flat = np.ptp(values) <= SAME * max(1.0, np.abs(values).max())
+    std = max(0.0 if is_flat else float(values.std(ddof=1)), least_std)
     half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * std / sqrt(n)
     return Interval(mean, mean - half, mean + half, std, n)
 
@@ -145,7 +148,7 @@ def friedman(scores: np.ndarray) -> RankTest:
 
 @dataclass(frozen=True, slots=True)
 class ExampleTest:
-    """Two runs on the same test examples: who was right where, McNemar's exact p and a bootstrap over examples."""
+    """Two runs on the same test examples: who was right where, McNemar's exact p and Agresti and Min's interval."""
 
     num_examples: int
     both: int
@@ -158,10 +161,11 @@ class ExampleTest:
     high: float
 
 
-def compare_examples(first: np.ndarray, second: np.ndarray, num_draws: int = 10_000) -> ExampleTest:
+def compare_examples(first: np.ndarray, second: np.ndarray) -> ExampleTest:
     """Compare two `(N,)` arrays of right (true) and wrong answers on the same N examples.
 
-    Drawing examples with replacement draws the four counts from a multinomial, so that is what is drawn.
+    The interval is that of Agresti and Min (2005): as if half an example more fell on each of the four counts, for
+    where two differ on few of a few examples or on none, drawing these again would never show how they may differ.
     """
     from scipy.stats import binom
 
@@ -171,9 +175,9 @@ def compare_examples(first: np.ndarray, second: np.ndarray, num_draws: int = 10_
     only_second, neither = int(np.sum(~first & second)), int(np.sum(~first & ~second))
     differ = only_first + only_second
     p = float(2 * binom.cdf(min(only_first, only_second), differ, 0.5)) if differ else 1.0
-    shares = np.array([only_first, only_second, both + neither]) / n
-    counts = stream(0, "example-bootstrap", n).multinomial(n, shares, num_draws)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile((counts[:, 0] - counts[:, 1]) / n, [tail, 1 - tail])
-    gap = (only_first - only_second) / n
-    return ExampleTest(n, both, only_first, only_second, neither, min(1.0, p), gap, float(low), float(high))
+    middle = (only_first - only_second) / (n + 2)
+    half = _NORMAL * sqrt(((differ + 1) / (n + 2) - middle**2) / (n + 2))
+    low, high = max(-1.0, middle - half), min(1.0, middle + half)
+    return ExampleTest(
+        n, both, only_first, only_second, neither, min(1.0, p), (only_first - only_second) / n, low, high
+    )
