@@ -153,9 +153,9 @@ class Application(Hydra):
             return self.compose_config(config_name, overrides, RunMode.MULTIRUN, with_log_configuration=True)
         except (InputError, *COMPOSITION_ERRORS):
             of_choices = [word for word in overrides if _is_of_a_choice(word)]
-            if not of_choices:
+            kept = [word for word in overrides if word not in of_choices]
+            if not of_choices or any(f"${{{key_of(word)}" in one for word in of_choices for one in kept):
                 raise
-        kept = [word for word in overrides if word not in of_choices]
         self.compose_config(config_name, kept, RunMode.MULTIRUN)  # what is wrong with these is wrong with all runs
         for word in of_choices:
             with suppress(InputError, *COMPOSITION_ERRORS):
