@@ -1,16 +1,20 @@
 """Each format, by family, pooling and head: what was written gives the run's own outputs, loaded as its card says."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 from safetensors.torch import save_file
 
+import headstart
 from exported import kept
 from headstart.cli.main import main
 from headstart.export import export as room
-from pictures import tiny
+from pictures import tiny, write_folder
 
 MLP = ("head=mlp", "head.hidden=32")
 NEW = "backbone.weights=none"
@@ -107,6 +111,59 @@ def test_the_code_of_a_card_gives_the_runs_predictions(train, pictures: Path, tm
     names: dict = {}
     exec(code, names)
     np.testing.assert_allclose(names["logits"].softmax(1).numpy(), np.stack(list(known.values())), atol=5e-4)
+
+
+@pytest.fixture(scope="module")
+def untidy(place: Path) -> Path:
+    """Pictures as phones and drawing programs leave them: lying on their side, transparent, grey of 16 bits."""
+    root, dice = write_folder(place / "untidy", size=30), np.random.default_rng(0)
+    for name in ("circle", "square", "stripes"):
+        first, second, third, *_ = sorted((root / name).glob("*.png"))
+        wide = Image.fromarray(dice.integers(0, 256, (20, 40, 3), dtype=np.uint8))
+        exif = wide.getexif()
+        exif[274] = 6  # a quarter turn
+        wide.save(first.with_suffix(".jpg"), exif=exif)
+        first.unlink()
+        clear = dice.integers(0, 256, (30, 30, 4), dtype=np.uint8)
+        Image.fromarray(clear, "RGBA").save(second)
+        Image.fromarray(clear, "RGBA").quantize(8).save(third)
+    return root
+
+
+@pytest.fixture(scope="module")
+def deep(untidy: Path, place: Path) -> Path:
+    """The same, with grey of 16 bits among them."""
+    root = place / "deep"
+    shutil.copytree(untidy, root)
+    dice = np.random.default_rng(1)
+    for name in ("circle", "square", "stripes"):
+        for path in sorted((root / name).glob("*.png"))[3:6]:
+            Image.fromarray(dice.integers(0, 4096, (30, 30), dtype=np.uint16)).save(path)
+    return root
+
+
+@pytest.mark.parametrize("form", ["timm", "safetensors", "onnx"])
+@pytest.mark.parametrize("words", [(), ("data.channels=1",), ("data.depth=8",), ("data.depth=8", "data.channels=1")])
+def test_the_code_of_a_card_opens_pictures_as_the_run_does(train, untidy: Path, deep: Path, tmp_path, form, words):
+    root = deep if "data.depth=8" in words else untidy
+    run = train(f"untidy-{'-'.join(words)}", *tiny(root, "strategy=fine_tune", "optimizer.lr=0.01", *words))
+    made = room.export(run, form, tmp_path / "out")
+    assert made.difference < 1e-4
+    paths = [str(path) for path in sorted(root.rglob("*.*"))]
+    model = headstart.load(run)
+    wanted = [[answer.all[name] for name in model.classes] for answer in model.predict(paths)]
+    if not words:  # so that it shows how they are opened
+        plainly = model.predict([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+        assert (
+            np.abs([[answer.all[name] for name in model.classes] for answer in plainly] - np.array(wanted)).max() > 0.01
+        )
+    card = (tmp_path / "out" / room.CARD).read_text(encoding="utf8")
+    for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
+        names: dict = {}
+        code = code.replace('folder = "."', f"folder = {str(tmp_path / 'out')!r}")
+        exec(code.replace('["picture.jpg"]', repr(paths)), names)
+        found = torch.as_tensor(names["logits"]).softmax(1).numpy()
+        np.testing.assert_allclose(found, np.stack(wanted), atol=5e-4)
 
 
 @pytest.mark.parametrize(

@@ -181,12 +181,15 @@ def _head(model: PlainModel, base: _Base) -> dict[str, Any]:
 
 def _codes(model: PlainModel, base: _Base, folder: Path) -> list[Code]:
     if base.task_type is None:
+        channels = model.run.reading.arguments.get("channels", 3)
         source = (
-            "import timm\nimport torch\nfrom peft import PeftModel\nfrom PIL import Image\n\n"
+            f"{snippets.numpy_for(model.run.scales)}import timm\nimport torch\nfrom peft import PeftModel\n"
+            "from PIL import Image, ImageOps\n\n\n"
+            f"{snippets.opened(channels, model.run.scales)}\n\n"
             f"base = {base.code}\n"
             "model = PeftModel.from_pretrained(base, folder).eval()\n"
             f"read = timm.data.create_transform(**{_transform(model)})\n"
-            'pictures = torch.stack([read(Image.open(path).convert("RGB")) for path in paths])\n'
+            "pictures = torch.stack([read(opened(path)) for path in paths])\n"
             "with torch.inference_mode():\n    logits = model(pictures)\n"
         )
         return [Code("With timm and PeftModel", source)]

@@ -137,7 +137,7 @@ def _colours(model: PlainModel) -> str:
     channels = model.run.reading.description.get("channels", 3)
     known = {1: "grey (brightness alone), transparency over white", 3: "RGB, transparency over white"}
     what = known.get(channels, f"{channels} channels: the pages of a TIFF, or the bands of a file")
-    return what if model.deep_scales is None else f"{what}, with 16 bits a value"
+    return f"{what}, with 16 bits a value" if model.is_deep else what
 
 
 def _value(value: Any) -> str:

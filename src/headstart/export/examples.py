@@ -15,10 +15,9 @@ from headstart import notes
 from headstart.backbones.backbone import Inputs, Reading
 from headstart.config import recorded
 from headstart.data.deep_pictures import plain_pages
+from headstart.data.folders import suffix_of
 from headstart.data.images import ImageFiles
-from headstart.data.picture_files import read_planes
 from headstart.data.picture_values import WHITE
-from headstart.data.sizing import Sizing, fit_planes
 from headstart.data.source import Source
 from headstart.data.text_sources import TextSource
 from headstart.data.unlabelled import PictureReader
@@ -94,20 +93,24 @@ def _own(model: PlainModel) -> _Own | None:
 
 
 def _pictures(model: PlainModel, own: _Own | None, folder: Path) -> tuple[dict[str, Any], list[Inputs]]:
-    if model.deep_scales is not None:
+    if model.is_deep:
         return _deep_pictures(model, own, folder)
-    arguments = dict(model.run.reading.arguments)
-    channels = arguments.pop("channels", 3)
-    sizing = Sizing(**{**arguments, **({"fill": tuple(arguments["fill"])} if "fill" in arguments else {})})
-    if own is None:
-        found = [_drawn_picture(number, channels) for number in range(NUM)]
+    channels = model.run.reading.arguments.get("channels", 3)
+    if own is not None and isinstance(own.source, ImageFiles):  # files as they are, which the card's code opens itself
+        paths = [folder / f"{number}{suffix_of(own.source.ids[place])}" for number, place in enumerate(own.places)]
+        for path, place in zip(paths, own.places, strict=True):
+            path.write_bytes(own.source.files(place))
     else:
-        found = _own_pictures(own, model.run.reading, channels)
-    paths = [folder / f"{number}.{'png' if channels in (1, 3) else 'tif'}" for number in range(len(found))]
-    for path, (first, *more) in zip(paths, found, strict=True):
-        first.save(path, **({"save_all": True, "append_images": more} if more else {}))
-    pixels = [torch.from_numpy(fit_planes(planes, sizing).copy())[None] for planes in found]
-    return {"paths": [str(path) for path in paths]}, [{"pixels": one} for one in pixels]
+        found = (
+            [_drawn_picture(number, channels) for number in range(NUM)]
+            if own is None
+            else _own_pictures(own, model.run.reading)
+        )
+        paths = [folder / f"{number}.{'png' if channels in (1, 3) else 'tif'}" for number in range(len(found))]
+        for path, (first, *more) in zip(paths, found, strict=True):
+            first.save(path, **({"save_all": True, "append_images": more} if more else {}))
+    reader = PictureReader(model.run.scales, **model.run.reading.arguments)
+    return {"paths": [str(path) for path in paths]}, [reader.batch([reader.read(path)]) for path in paths]
 
 
 def _deep_pictures(model: PlainModel, own: _Own | None, folder: Path) -> tuple[dict[str, Any], list[Inputs]]:
@@ -141,14 +144,11 @@ def _drawn_deep(number: int, channels: int, scale: tuple[float, float] | None) -
     return [Image.fromarray(np.asarray(one).round().astype(np.uint16)) for one in sized]
 
 
-def _own_pictures(own: _Own, reading: Reading, channels: int) -> list[list[Any]]:
-    """Each in its planes, see `picture_files.planes_of`."""
-    source = own.source
-    if isinstance(source, ImageFiles):
-        return [read_planes(source.files(place), source.scales, channels) for place in own.places]
+def _own_pictures(own: _Own, reading: Reading) -> list[list[Any]]:
+    """Of data that are no files, as a person would see them."""
     from PIL import Image
 
-    drawn = source.examples(**reading.arguments)  # of data that are no files, as a person would see them
+    drawn = own.source.examples(**reading.arguments)
     contents = [drawn.preview(place) for place in own.places]
     return [[Image.open(io.BytesIO(content)).convert("RGB")] for content in contents if isinstance(content, bytes)]
 

@@ -101,7 +101,7 @@ def _facts(model: PlainModel) -> dict[str, str]:
     if preprocessing is not None and model.modality == "vision":
         channels = preprocessing.channels
         what = {1: "grey (B, 1, H, W)", 3: "RGB (B, 3, H, W)"}.get(channels, f"(B, {channels}, H, W)")
-        kind = "uint8" if model.deep_scales is None else "float32 from 0 to 1"
+        kind = "float32 from 0 to 1" if model.is_deep else "uint8"
         reading |= {"pixels": f"{kind} {what}; normalising is in the graph", **preprocessing.sizing}
     return {
         "headstart.task": model.task,
@@ -134,13 +134,12 @@ class _Pictures(nn.Module):
 
 def _pictures(model: PlainModel, backbone: TimmBackbone) -> tuple[_Graph, str]:
     shape = _NUM_EXAMPLES, backbone.preprocessing.channels, *height_width(backbone.preprocessing.size)
-    scales = model.deep_scales
-    pixels = torch.randint(0, 256, shape, dtype=torch.uint8) if scales is None else torch.rand(shape)
+    pixels = torch.rand(shape) if model.is_deep else torch.randint(0, 256, shape, dtype=torch.uint8)
     graph = _Graph(_Pictures(backbone, model.head), {"pixels": pixels}, {"pixels": {0: "batch"}})
-    more = "" if backbone.preprocessing.channels in (1, 3) and scales is None else ", ImageSequence"
+    more = "" if backbone.preprocessing.channels in (1, 3) and not model.is_deep else ", ImageSequence"
     code = (
-        f"import numpy\nimport onnxruntime\nfrom PIL import Image{more}\n\n\n"
-        f"{snippets.picture_reader(backbone.preprocessing, scales)}\n\n"
+        f"import numpy\nimport onnxruntime\nfrom PIL import Image, ImageOps{more}\n\n\n"
+        f"{snippets.picture_reader(backbone.preprocessing, model.run.scales, model.is_deep)}\n\n"
         f'session = onnxruntime.InferenceSession(f"{{folder}}/{FILE}")\n'
         "pixels = numpy.stack([read(path) for path in paths])\n"
         'logits = session.run(None, {"pixels": pixels})[0]\n'

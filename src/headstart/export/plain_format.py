@@ -68,21 +68,24 @@ def _timm(model: PlainModel, **more: Any) -> str:
 def _pictures(model: PlainModel, backbone: TimmBackbone, folder: Path) -> str:
     reading = backbone.preprocessing
     write_json(folder / PREPROCESSING, reading.in_timm)
-    if reading.channels not in (1, 3) or model.deep_scales is not None:
+    scales = model.run.scales
+    if reading.channels not in (1, 3) or model.is_deep:
         return (
             f"from collections import OrderedDict\n\n{snippets.PLANES_IMPORTS}"
             f"from safetensors.torch import load_file\n\n{_model(model, _timm(model))}\n\n"
-            f"{snippets.planes_reader(reading, model.deep_scales)}"
+            f"{snippets.planes_reader(reading, scales, model.is_deep)}"
             "with torch.inference_mode():\n    logits = model(pictures)\n"
         )
     return (
         "import json\nfrom collections import OrderedDict\nfrom pathlib import Path\n\n"
-        "import timm\nimport torch\nfrom PIL import Image\nfrom safetensors.torch import load_file\n\n"
-        f"{_model(model, _timm(model))}"
+        f"{snippets.numpy_for(scales)}import timm\nimport torch\n"
+        "from PIL import Image, ImageOps\nfrom safetensors.torch import load_file\n\n"
+        f"{_model(model, _timm(model))}\n\n"
+        f"{snippets.opened(reading.channels, scales)}\n\n"
         f'read = timm.data.create_transform(**json.loads(Path(folder, "{PREPROCESSING}").read_text()))\n'
-        'pictures = torch.stack([read(Image.open(path).convert("MODE")) for path in paths])\n'
+        "pictures = torch.stack([read(opened(path)) for path in paths])\n"
         "with torch.inference_mode():\n    logits = model(pictures)\n"
-    ).replace("MODE", "L" if reading.channels == 1 else "RGB")
+    )
 
 
 def _sounds_in_timm(model: PlainModel, backbone: SpectrogramBackbone, folder: Path) -> str:

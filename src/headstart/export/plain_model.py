@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from headstart.backbones.backbone import Backbone, BackboneFactory, Inputs
 from headstart.backbones.huggingface_model import TransformersBackbone
-from headstart.data.picture_values import Scales
 from headstart.errors import InputError
 from headstart.run.load import FinishedRun
 from headstart.strategies.adapters import is_adapted
@@ -71,9 +70,9 @@ class PlainModel:
         return round(reading["seconds"] * reading["sample_rate"])
 
     @property
-    def deep_scales(self) -> Scales | None:
-        """Black and white of the run's pictures by kind, where it kept 16 bits of their values; else `None`."""
-        return self.run.scales if "depth" in self.run.reading.arguments else None
+    def is_deep(self) -> bool:
+        """Whether the run kept 16 bits of its pictures' values."""
+        return "depth" in self.run.reading.arguments
 
     @property
     def layers(self) -> str:

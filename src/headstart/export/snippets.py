@@ -26,9 +26,51 @@ def head_of(model: PlainModel) -> str:
     return f"torch.nn.Sequential({', torch.nn.ReLU(), '.join(layers)})"
 
 
-def picture_reader(reading: Preprocessing, scales: Scales | None = None) -> str:
-    """A function from a file to a picture `(C, H, W)`, uint8, as numpy has it; with `scales`, those of a run that kept
-    16 bits a value, float32 from 0 to 1."""
+def opened(channels: int, scales: Scales) -> str:
+    """A function from a file to a picture of Pillow's in 8 bits, of one or three channels, as runs read it.
+
+    `scales` are the run's black and white of values of more than 8 bits.
+    """
+    return (
+        "def opened(path):  # upright as its EXIF says, over white where it is transparent\n"
+        "    picture = ImageOps.exif_transpose(Image.open(path))\n"
+        f"{_in_8_bits('    ', 'picture', scales)}"
+        f"{_over_white('    ', 'picture')}"
+        f'    return picture.convert("{"L" if channels == 1 else "RGB"}")\n'
+    )
+
+
+def numpy_for(scales: Scales) -> str:
+    """The import that `opened` needs besides those of Pillow."""
+    return "import numpy\n" if _numbers(scales) else ""
+
+
+def _over_white(indent: str, name: str) -> str:
+    return (
+        f'{indent}if {name}.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in {name}.info:\n'
+        f'{indent}    {name} = {name}.convert("RGBA")\n'
+        f'{indent}    {name} = Image.alpha_composite(Image.new("RGBA", {name}.size, "white"), {name})\n'
+    )
+
+
+def _in_8_bits(indent: str, name: str, scales: Scales) -> str:
+    if not (known := _numbers(scales)):
+        return ""
+    return (
+        f'{indent}if {name}.mode[0] in "IF":  # values of more than 8 bits: from the run\'s black to its white\n'
+        f"{indent}    values = numpy.interp(numpy.asarray({name}), {known}[{name}.mode[0]], (0, 255))\n"
+        f'{indent}    {name} = Image.fromarray(numpy.rint(values).astype("uint8"))\n'
+    )
+
+
+def _numbers(scales: Scales) -> dict[str, tuple[float, float]]:
+    """Black and white by the first letter of Pillow's mode."""
+    return {name: scales[kind] for name, kind in (("I", "integer"), ("F", "float")) if kind in scales}
+
+
+def picture_reader(reading: Preprocessing, scales: Scales, deep: bool = False) -> str:
+    """A function from a file to a picture `(C, H, W)`, uint8, as numpy has it; of a run that kept 16 bits a value
+    (`deep`), float32 from 0 to 1. `scales` as for `opened`."""
     height, width = height_width(reading.size)
     down, across = (int(side / reading.crop_pct) for side in (height, width))
     scaled = "    shape = [max(1, round(length / scale)) for length in picture.size]\n"
@@ -41,19 +83,22 @@ def picture_reader(reading: Preprocessing, scales: Scales | None = None) -> str:
         "border": f"    scale = max(picture.height / {down}, picture.width / {across})\n{scaled}",
     }[reading.crop_mode]
     fill = tuple(round(255 * value) for value in reading.mean) if reading.crop_mode == "border" else (0, 0, 0)
-    if scales is not None:
+    if deep:
         return _reader(resize, reading, "F", "fill").replace("def read(path)", "def fitted(picture, fill)") + _deep(
             reading, scales, fill if reading.crop_mode == "border" else (0,) * reading.channels
         )
-    if reading.channels == 3:
-        return _reader(f'    picture = Image.open(path).convert("RGB")\n{resize}', reading, "RGB", fill)
-    if reading.channels == 1:
-        return _reader(f'    picture = Image.open(path).convert("L")\n{resize}', reading, "L", fill[0])
+    if reading.channels in (1, 3):
+        mode, filled = ("RGB", fill) if reading.channels == 3 else ("L", fill[0])
+        read = _reader(f"    picture = opened(path)\n{resize}", reading, mode, filled)
+        return f"{opened(reading.channels, scales)}\n\n{read}"
     return (
         _reader(resize, reading, "L", "fill").replace("def read(path)", "def fitted(picture, fill)")
         + "\n\ndef read(path):  # all pages of a TIFF, all bands of a page\n"
-        "    pages = [page.copy() for page in ImageSequence.Iterator(Image.open(path))]\n"
-        "    planes = [plane for page in pages for plane in page.split()]\n"
+        "    planes = []\n"
+        "    for page in ImageSequence.Iterator(Image.open(path)):\n"
+        "        page = ImageOps.exif_transpose(page)\n"
+        f"{_in_8_bits('        ', 'page', scales)}"
+        "        planes += page.split()\n"
         f"    fills = {list(fill) if reading.crop_mode == 'border' else [0] * reading.channels}\n"
         "    return numpy.concatenate([fitted(*pair) for pair in zip(planes, fills)])\n"
     )
@@ -61,10 +106,14 @@ def picture_reader(reading: Preprocessing, scales: Scales | None = None) -> str:
 
 def _deep(reading: Preprocessing, scales: Scales, fill: tuple[int, ...]) -> str:
     """Code of `read` after `fitted`: values of more than 8 bits go from the run's black to its white."""
-    known = {name: scales[kind] for name, kind in (("I", "integer"), ("F", "float")) if kind in scales}
+    known = _numbers(scales)
     fills = [value * WHITE // 255 for value in fill]
     if reading.channels in (1, 3):
-        page = '        page = page if page.mode[0] in "IF" else page.convert("RGB")\n'
+        page = (
+            '        if page.mode[0] not in "IF":\n'
+            f"{_over_white('            ', 'page')}"
+            '            page = page.convert("RGB")\n'
+        )
         taken = "    pages = pages[:1]\n"
         joined = {
             3: "    planes = 3 * planes if len(planes) == 1 else planes\n",
@@ -76,7 +125,8 @@ def _deep(reading: Preprocessing, scales: Scales, fill: tuple[int, ...]) -> str:
     return (
         f"\n\nscales = {known}  # of values of more than 8 bits: black and white\n\n\n"
         "def read(path):\n"
-        "    pages, planes = [page.copy() for page in ImageSequence.Iterator(Image.open(path))], []\n"
+        "    pages = [ImageOps.exif_transpose(page) for page in ImageSequence.Iterator(Image.open(path))]\n"
+        "    planes = []\n"
         f"{taken}"
         "    for page in pages:\n"
         f"{page}"
@@ -93,17 +143,17 @@ def _deep(reading: Preprocessing, scales: Scales, fill: tuple[int, ...]) -> str:
     )
 
 
-def planes_reader(reading: Preprocessing, scales: Scales | None = None) -> str:
+def planes_reader(reading: Preprocessing, scales: Scales, deep: bool) -> str:
     """Code from `paths` to `pictures` as a model of timm takes them, where they are no pictures to timm."""
     return (
-        f"{picture_reader(reading, scales)}\n\n"
+        f"{picture_reader(reading, scales, deep)}\n\n"
         f"mean = torch.tensor({list(reading.mean)}).reshape(-1, 1, 1)\n"
         f"std = torch.tensor({list(reading.std)}).reshape(-1, 1, 1)\n"
         "pictures = torch.stack([(torch.from_numpy(read(path))UNIT - mean) / std for path in paths])\n"
-    ).replace("UNIT", " / 255" if scales is None else "")
+    ).replace("UNIT", "" if deep else " / 255")
 
 
-PLANES_IMPORTS = "import numpy\nimport timm\nimport torch\nfrom PIL import Image, ImageSequence\n"
+PLANES_IMPORTS = "import numpy\nimport timm\nimport torch\nfrom PIL import Image, ImageOps, ImageSequence\n"
 
 
 def _reader(opened: str, reading: Preprocessing, mode: str, fill: Any) -> str:

@@ -10,7 +10,6 @@ from torch import nn
 from headstart.backbones.spectrogram_model import SpectrogramBackbone
 from headstart.backbones.timm_create import create
 from headstart.backbones.timm_model import Preprocessing, TimmBackbone
-from headstart.data.picture_values import Scales
 from headstart.errors import InputError
 from headstart.export import snippets
 from headstart.export.format import Code, Format, Written
@@ -22,22 +21,28 @@ _TRAINING_ONLY = ("drop_rate", "drop_path_rate")
 _IN_TIMM = """\
 import timm
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
+
+
+OPENED
 
 model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-pictures = torch.stack([transform(Image.open(path).convert("MODE")) for path in paths])
+pictures = torch.stack([transform(opened(path)) for path in paths])
 with torch.inference_mode():
     logits = model(pictures)
 """
 _IN_TRANSFORMERS = """\
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+
+OPENED
 
 model = AutoModelForImageClassification.from_pretrained(folder).eval()
 processor = AutoImageProcessor.from_pretrained(folder)
-pictures = [Image.open(path).convert("MODE") for path in paths]
+pictures = [opened(path) for path in paths]
 with torch.inference_mode():
     logits = model(**processor(pictures, return_tensors="pt")).logits
 """
@@ -63,20 +68,22 @@ class TimmFormat(Format):
         save_file({name: value.contiguous() for name, value in whole.state_dict().items()}, folder / WEIGHTS,
                   {"format": "pt"})  # fmt: skip
         write_json(folder / "config.json", _config(model, backbone, whole, arguments))
-        return Written("timm", _codes(backbone.preprocessing, model.deep_scales))
+        return Written("timm", _codes(model, backbone.preprocessing))
 
 
-def _codes(reading: Preprocessing, scales: Scales | None) -> tuple[Code, ...]:
-    if reading.channels in (1, 3) and scales is None:
-        mode = "L" if reading.channels == 1 else "RGB"
+def _codes(model: PlainModel, reading: Preprocessing) -> tuple[Code, ...]:
+    scales = model.run.scales
+    if reading.channels in (1, 3) and not model.is_deep:
+        opened, numpy = snippets.opened(reading.channels, scales), snippets.numpy_for(scales)
         both = {"With timm": _IN_TIMM, "With transformers": _IN_TRANSFORMERS}
-        return tuple(Code(title, source.replace("MODE", mode)) for title, source in both.items())
+        return tuple(Code(title, numpy + source.replace("OPENED", opened)) for title, source in both.items())
     return (  # transformers' processor takes pictures of 8 bits that Pillow has in one piece
         Code(
             "With timm",
             f"{snippets.PLANES_IMPORTS}\n"
             'model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()\n\n\n'
-            f"{snippets.planes_reader(reading, scales)}with torch.inference_mode():\n    logits = model(pictures)\n",
+            f"{snippets.planes_reader(reading, scales, model.is_deep)}"
+            "with torch.inference_mode():\n    logits = model(pictures)\n",
         ),
     )
 
