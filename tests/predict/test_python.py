@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -19,6 +20,7 @@ import headstart
 from headstart.cli import python
 from headstart.cli.main import main
 from headstart.compat import declare_torchvision_operators
+from headstart.errors import InputError
 from headstart.predict import model
 from headstart.report import frame
 from pictures import tiny, write_folder
@@ -89,6 +91,64 @@ def test_a_model_takes_paths_pictures_and_arrays(names):
     for other in found[1:3]:
         assert [*other.all.values()] == pytest.approx([*found[0].all.values()], abs=1e-5)
     assert loaded.predict(np.asarray(picture))[0].label == found[0].label
+
+
+def test_calls_from_several_threads_take_turns(names):
+    """They would draw from each other's dice, and compose each other's configs."""
+    more = ["strategy=fine_tune", "head=mlp", "trainer.batch_size=4"]
+    found: dict[int, object] = {}
+
+    def run(seed: int) -> None:
+        found[seed] = headstart.train(*names["tiny"], *more, f"seed={seed}")
+
+    threads = [threading.Thread(target=run, args=[seed]) for seed in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[seed].result.seed for seed in (1, 2, 3)] == [1, 2, 3]
+    for seed in (1, 2, 3):
+        alone = headstart.train(*names["tiny"], *more, f"seed={seed}", f"hydra.run.dir=alone{seed}")
+        assert alone.metrics == found[seed].metrics
+
+
+def test_the_first_call_leaves_dice_and_environment_as_they_were(names):
+    program = f"""
+import os, random, headstart
+random.seed(7); wanted = random.random(); random.seed(7); before = dict(os.environ)
+headstart.train(*{names["tiny"]!r}, "strategy=feature_extraction")
+assert random.random() == wanted
+assert dict(os.environ) == before, set(os.environ) ^ set(before)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_a_run_in_several_directories_is_one_row(names, caplog):
+    pytest.importorskip("pandas")
+    with caplog.at_level(logging.WARNING):
+        assert len(headstart.results("run", "run")) == 1
+    assert "is in more than one directory; it was counted once" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("inputs", "problem"),
+    [
+        ([None], "there is nothing"),
+        ([float("nan")], "there is nothing"),
+        ([np.zeros((0, 4, 3), np.uint8)], "it has no pixels"),
+        ([Image.new("RGB", (0, 4))], "it has no pixels"),
+    ],
+)
+def test_what_is_no_picture_has_its_reason(names, inputs, problem):
+    (answer,) = headstart.load("run").predict(inputs)
+    assert (answer.labels, problem in answer.error) == ((), True)
+
+
+def test_a_table_is_no_list_of_examples(names):
+    pandas = pytest.importorskip("pandas")
+    for table in ({"image": ["a.png"]}, pandas.DataFrame({"image": ["a.png"]})):
+        with pytest.raises(InputError, match="the names of columns would be read"):
+            headstart.load("run").predict(table)
 
 
 def test_importing_it_imports_nothing_else():

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,30 @@ def test_a_run_that_was_killed_goes_on_as_the_same_run_online(tmp_path: Path, mo
     assert set(opened) == {"0123456789ab"}
     assert "RunResumeStatus" in [name for name, _ in server.calls]
     assert [row["x"] for row in server.history("0123456789ab")] == [0.0, 1.0, 2.0]
+
+
+def test_the_summary_is_that_of_the_record_not_the_last_row(tmp_path: Path):
+    tracker, told = WandB(), card(tmp_path / "run")
+    mirror = Mirror(tracker)
+    mirror.start(told)
+    for epoch, loss in enumerate([0.3, 0.1, 0.9]):
+        mirror.log({"val/loss": loss}, epoch)
+    mirror.finish({"val/loss": 0.1, "test/accuracy": 0.5}, 0)
+    records = offline_records(tmp_path / "run")
+    assert [row["val/loss"] for row in rows_of(records)] == [0.3, 0.1, 0.9]
+    assert summary_of({"summary": records["summary"]})["val/loss"] == 0.1
+
+
+def test_runs_of_one_id_from_two_comparisons_stay_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "all"))
+    for name in ("anna", "berta"):
+        track(WandB(), card(tmp_path / name))
+        time.sleep(1.1)  # W&B calls their folders by the second
+    assert len(list((tmp_path / "all" / "wandb").glob("offline-run-*"))) == 2
+    assert not (tmp_path / "all" / "wandb" / "earlier").exists()
+    cut_short(tmp_path / "cut", WANDB_DIR=str(tmp_path / "all"))
+    track(WandB(), card(tmp_path / "cut"))
+    assert len(list((tmp_path / "all" / "wandb" / "earlier").glob("offline-run-*"))) == 1
 
 
 def in_own_process(folder: Path, tracker: str, **variables: str) -> str:

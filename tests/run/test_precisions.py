@@ -55,7 +55,7 @@ def test_a_last_step_that_leaves_no_finite_numbers_is_a_divergence(at_home: Path
     assert main(["train", *words, *more]) == 1
     error = json.loads(Path("run/result.json").read_text())["error"]
     assert error["type"] == "DivergedError"
-    assert error["message"].startswith("The loss on val was not finite after epoch 0, step 0.")
+    assert error["message"].startswith("The loss on val was not finite after epoch 1, step 1.")
 
 
 def test_a_batch_of_one_that_batch_norms_cannot_take_is_told_with_its_remedy(at_home: Path, pictures: Path, capsys):

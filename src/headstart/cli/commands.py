@@ -178,7 +178,7 @@ def _folders(
 ) -> tuple[list[Path], Given]:
     """Directories that are there, and all that was typed."""
     typed = given(words, valued, flags, example)
-    folders = [Path(name) for name in typed.names]
+    folders = [Path(name).expanduser() for name in typed.names]
     if not folders:
         raise InputError(f"Name a directory, as in: {example}")
     missing = [str(folder) for folder in folders if not folder.is_dir()]

@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,10 @@ from headstart.system.places import check_no_links, writable
 
 if TYPE_CHECKING:
     from headstart.predict.model import Model
+
+
+_turn = threading.RLock()
+"""A run sets dice, threads and environment of the whole process, so that calls from several threads take turns."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class TrainedRun:
 def train(*overrides: str, retry_failed: bool = False) -> TrainedRun:
     """Train one run, as `headstart train` does with the same words; one that is completed is not repeated.
 
-    Dice, threads, logging and environment are left as they were; progress is shown on standard error.
+    Dice, threads, logging and environment are left as they were; progress is shown on standard error. Calls from
+    several threads wait for each other.
 
     Args:
         overrides: `group=choice` and `key=value`, as on the command line.
@@ -61,10 +67,10 @@ def train(*overrides: str, retry_failed: bool = False) -> TrainedRun:
         >>> run.result.status, "test/accuracy" in run.metrics
         ('completed', True)
     """
-    from headstart.cli.hydra_app import prepared
-    from headstart.run import experiment
+    with _turn, _left_as_it_was():
+        from headstart.cli.hydra_app import prepared
+        from headstart.run import experiment
 
-    with _left_as_it_was():
         job, place = prepared([*overrides])
         check_no_links(place)
         directory = RunDirectory(place)
@@ -106,15 +112,16 @@ def _logged(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _left_as_it_was() -> Iterator[None]:
-    """What a run changes of the process is put back."""
+    """What a run changes of the process is put back; libraries that are imported for it change some of it too."""
+    dice, numpy_dice, environment = random.getstate(), np.random.get_state(), dict(os.environ)
     import torch
 
-    threads, environment = torch.get_num_threads(), dict(os.environ)
+    threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     cudnn_attention = torch.backends.cuda.cudnn_sdp_enabled()
     lightning = logging.getLogger("pytorch_lightning")
-    dice, numpy_dice, level = random.getstate(), np.random.get_state(), lightning.level
+    level = lightning.level
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
         try:
             yield

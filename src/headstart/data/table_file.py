@@ -46,6 +46,10 @@ _ONE_OF_SEVERAL = re.compile(r"-\d{5}-of-(\d{5})\.")
 _log = logging.getLogger(__name__)
 
 
+class EncodingError(InputError):
+    """A table is no text in the encoding that it is read by."""
+
+
 @dataclass(frozen=True)
 class TableFile:
     """The content of a table's file, and the name that tells its format, without the ending of a compression."""
@@ -55,6 +59,8 @@ class TableFile:
     content: bytes
     is_beginning: bool = False
     """Whether that is its beginning alone, as the rest is read where it lies."""
+    setting: str = "data.path"
+    """What names it, for messages."""
 
     @property
     def suffix(self) -> str:
@@ -92,17 +98,19 @@ class TableFile:
             return "utf-16-le"
         return "utf-16-be" if len(head) == 8 and 0 not in head[1::2] and not any(head[0::2]) else None
 
-    def _undecodable(self, codec: str, error: UnicodeError) -> InputError:
+    def _undecodable(self, codec: str, error: UnicodeError) -> EncodingError:
         if not isinstance(error, UnicodeDecodeError):
-            return InputError(f"{self.path} is not text in {codec} ({error}): save it as UTF-8.")
+            return EncodingError(f"{self.path} is not text in {codec} ({error}): save it as UTF-8.")
         begins = self.content.rfind(b"\n", 0, error.start) + 1
         number = self.content.count(b"\n", 0, begins) + 1
         ends = min(self.content.find(b"\n", error.start) % (len(self.content) + 1), error.start + 30)
         shown = self.content[max(begins, error.start - 30) : ends].decode("cp1252", errors="replace").strip()
-        return InputError(
-            f"{self.path} is not text in {codec.upper()} (line {number}, byte 0x{self.content[error.start]:02x}). Say "
-            f"what it is by data.encoding, or save it as UTF-8: by data.encoding=cp1252 (Windows in western Europe) "
-            f"that line reads {shown!r}; others are cp1251, gb18030, shift_jis."
+        where = f"{self.path} is not text in {codec.upper()} (line {number}, byte 0x{self.content[error.start]:02x})."
+        if not self.setting.startswith("data."):
+            return EncodingError(f"{where} Save it as UTF-8: as cp1252 (Windows in western Europe) it reads {shown!r}.")
+        return EncodingError(
+            f"{where} Say what it is by data.encoding, or save it as UTF-8: by data.encoding=cp1252 (Windows in "
+            f"western Europe) that line reads {shown!r}; others are cp1251, gb18030, shift_jis."
         )
 
 
@@ -142,7 +150,7 @@ def open_table(path: Path, setting: str) -> TableFile:
         with path.open("rb") as file:
             content = file.read(_LONGEST_MARK)
             if content.startswith(COLUMNAR):
-                return TableFile(path, path.name, content, is_beginning=True)
+                return TableFile(path, path.name, content, True, setting)
             content += file.read()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): {setting} must name a table.") from error
@@ -160,7 +168,7 @@ def open_table(path: Path, setting: str) -> TableFile:
         kind = "a tar archive"
     if kind is not None:
         raise InputError(f"{path} is {kind}, which is not read as a table: save what it holds as .csv or .parquet.")
-    return TableFile(path, name, content)
+    return TableFile(path, name, content, setting=setting)
 
 
 def lines_of(text: str) -> Sequence[str]:

@@ -219,6 +219,8 @@ def _planes(content: Any, channels: int, depth: int, scales: Scales) -> list[Any
     """Of a picture in memory."""
     from PIL import Image
 
+    if 0 in (content.shape if isinstance(content, np.ndarray) else content.size):
+        raise ValueError("it has no pixels")
     if not isinstance(content, np.ndarray):
         planes = kept_planes(content.copy(), scales if depth == DEEP else None, channels, depth)  # turned in place
         if channels not in (1, 3) and len(planes) != channels:

@@ -163,7 +163,7 @@ def _data(model: PlainModel, result: Result) -> list[str]:
 def _choice(result: Result, chosen: Chosen | None) -> list[str]:
     selection = result.selection if "best_epoch" in result.metrics else None
     epoch = (
-        f"Its epoch ({result.metrics.get('best_epoch', '?')}) is the one with the best {in_markdown(selection.metric)}."
+        f"Its epoch ({int(result.metrics['best_epoch']) + 1}) is the one with the best {in_markdown(selection.metric)}."
         if selection
         else ""
     )

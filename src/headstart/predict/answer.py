@@ -54,6 +54,9 @@ def answers(
         if said.values is None:
             yield Answer(said.name, error=said.problem)
             continue
+        if not np.isfinite(said.values).all():
+            yield Answer(said.name, error="what the model gives for it are no numbers (NaN or infinite)")
+            continue
         chosen, values = task.chosen(said.values), said.values.tolist()
         shown = range(len(names)) if top is None else np.argsort(-said.values, kind="stable")[:top].tolist()
         yield Answer(

@@ -1,5 +1,6 @@
 """What a person names to predict on: files, folders, patterns, tables, and texts on standard input."""
 
+import codecs
 import glob
 import logging
 import sys
@@ -14,6 +15,8 @@ from headstart.data.folders import by_suffix, counted, files_in, suffix_of
 from headstart.data.records import is_table, read_records
 from headstart.data.shard_files import SUFFIX, PackedFile
 from headstart.data.source import Source
+from headstart.data.table import Table
+from headstart.data.table_file import EncodingError
 from headstart.data.tar import read_archive
 from headstart.data.unlabelled import TEXT_SUFFIXES, Content, Reader
 from headstart.errors import InputError
@@ -78,14 +81,30 @@ class Inputs:
             own = content if content is not None else file if isinstance(file, PackedFile) else Path(file)
             yield Example(name, None if problem else own, problem)
         for number, line in enumerate(self.stream or (), start=1):
-            text = line.decode("utf-8", errors="replace").strip()
-            parts = tuple(part.strip() for part in text.split("\t", 1)) if self.num_texts == 2 else (text,)
-            lacks = len(parts) < self.num_texts
-            yield Example(text or f"line {number}", parts, "a tab between its two texts is missing" if lacks else "")
+            yield self._typed(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line, number)
+
+    def _typed(self, line: bytes, number: int) -> Example:
+        """A line of texts on standard input."""
+        try:
+            text, problem = line.decode("utf-8").strip(), ""
+        except UnicodeDecodeError as error:
+            text, problem = line.decode("utf-8", errors="replace").strip(), f"no text in UTF-8 (byte {error.start + 1})"
+        parts = tuple(part.strip() for part in text.split("\t", 1)) if self.num_texts == 2 else (text,)
+        if len(parts) < self.num_texts:
+            problem = problem or "a tab between its two texts is missing"
+        return Example(text or f"line {number}", parts, problem)
 
 
-def gather(words: Sequence[str], reader: Reader, source: Source, missing: Missing, root: Path | None = None) -> Inputs:
-    """What `words` name. `source` says what the run was trained on; relative paths of a table start at `root`.
+def gather(
+    words: Sequence[str],
+    reader: Reader,
+    source: Source,
+    missing: Missing,
+    root: Path | None = None,
+    encoding: str | None = None,
+) -> Inputs:
+    """What `words` name. `source` says what the run was trained on; relative paths of a table start at `root`. A table
+    that is no text in UTF-8 is read by `encoding`.
 
     Raises:
         InputError: naming every word that stands for nothing, for examples of another modality, or for a table without
@@ -99,7 +118,7 @@ def gather(words: Sequence[str], reader: Reader, source: Source, missing: Missin
                 _add_stream(found, source)
             else:
                 for path in _paths(word):
-                    _add(found, path, reader, source, missing, root)
+                    _add(found, path, reader, source, missing, root, encoding)
         except InputError as error:
             problems += error.messages
     if problems:
@@ -126,7 +145,15 @@ def _paths(word: str) -> list[Path]:
     return [match for match in matches if not match.is_dir()] or matches
 
 
-def _add(found: Inputs, path: Path, reader: Reader, source: Source, missing: Missing, root: Path | None) -> None:
+def _add(
+    found: Inputs,
+    path: Path,
+    reader: Reader,
+    source: Source,
+    missing: Missing,
+    root: Path | None,
+    encoding: str | None,
+) -> None:
     if path.is_dir():
         _add_folder(found, path, reader, source)
     elif not path.exists():
@@ -136,7 +163,7 @@ def _add(found: Inputs, path: Path, reader: Reader, source: Source, missing: Mis
     elif path.suffix.lower() == SUFFIX and source.modality == "vision":
         _add_shard(found, path, reader)
     elif is_table(path):
-        _add_table(found, path, source, missing, root)
+        _add_table(found, _table(path, encoding), path, source, missing, root)
     elif (other := _modality(path)) not in (None, source.modality):
         raise InputError(f"{path} is a file of {_WHAT[other or '']}, but the run reads {_WHAT[source.modality]}.")
     else:
@@ -181,9 +208,20 @@ def _add_shard(found: Inputs, path: Path, reader: Reader) -> None:
         found.add(f"{path}/{one.name}", file=PackedFile(str(path), one.offset, one.size))
 
 
-def _add_table(found: Inputs, path: Path, source: Source, missing: Missing, root: Path | None) -> None:
+def _table(path: Path, encoding: str | None) -> Table:
+    """A table; in the encoding of the run's own if it is no text in UTF-8."""
+    try:
+        return read_records(path, "INPUT")
+    except EncodingError:
+        if encoding is None:
+            raise
+    table = read_records(path, "INPUT", encoding)
+    log.warning("%s is no text in UTF-8, and is read as %s, as the run's own table was.", path, encoding)
+    return table
+
+
+def _add_table(found: Inputs, table: Table, path: Path, source: Source, missing: Missing, root: Path | None) -> None:
     columns = source.content_columns
-    table = read_records(path, "INPUT")
     table.require(**{"the run": columns})
     cells = [texts(table, column) for column in columns]
     for row, values in enumerate(zip(*cells, strict=True)):

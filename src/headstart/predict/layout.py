@@ -24,10 +24,9 @@ class Layout:
         """Columns of a table by name, with what they hold."""
         if self.task == OF_NUMBERS:
             numbers: dict[str, type] = {}
+            ends = self._ends if self.with_region else ()
             for name in self.names:
-                numbers[self._number(name)] = float
-                if self.with_region:
-                    numbers |= {f"{self._number(name)}_low": float, f"{self._number(name)}_high": float}
+                numbers |= {self._number(name): float, **{end.format(self._number(name)): float for end in ends}}
             return {"input": str, **numbers, "error": str}
         score = str if self.task == OF_LABELS else float
         if self.top is None:
@@ -105,6 +104,14 @@ class Layout:
         if self.task == OF_LABELS:
             return ["labels"]
         return ["label", "score", *(["set"] if self.with_region else []), "then"]
+
+    @property
+    def _ends(self) -> tuple[str, str]:
+        """What the ends of an interval are called; otherwise where a number is called so itself."""
+        usual = "{}_low", "{}_high"
+        taken = {self._number(name) for name in self.names}
+        is_free = not any(end.format(number) in taken for end in usual for number in taken)
+        return usual if is_free else ("low of {}", "high of {}")
 
     def _number(self, name: str) -> str:
         return "value" if len(self.names) == 1 else f"value_{name}"

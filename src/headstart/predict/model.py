@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import isnan
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +67,8 @@ class Model:
 
         Args:
             inputs: One or several. Of a model of pictures: paths, `PIL.Image`s, or arrays `(H, W, C)` uint8 (of a run
-                that kept 16 bits a value, uint16 as well, on the scale of its own files). Of texts:
-                texts, or pairs of them. Of sounds: paths, or pairs of an array `(T,)` and its sample rate.
+                that kept 16 bits a value, uint16 as well, on the scale of its own files). Of texts: texts, or of a run
+                on pairs tuples of two. Of sounds: paths, or pairs of an array `(T,)` and its sample rate.
             top: How many of the likeliest classes `Answer.all` holds; `None` for all.
             calibrated: Divide logits by the temperature that was best on val.
             interval: Give regions that hold the truth with this probability (see `calibration.Conformal`).
@@ -77,8 +79,14 @@ class Model:
             InputError: if something that was asked for is not to be had; an example that cannot be read has its reason
                 in `Answer.error`.
         """
-        several = inputs if isinstance(inputs, Iterable) and not _is_one(inputs, self.run.modality) else [inputs]
-        examples = (_example(self.run.modality, place, one) for place, one in enumerate(several))
+        if isinstance(inputs, Mapping) or hasattr(inputs, "columns"):
+            raise InputError(
+                "Examples must come one after the other, but this is a table or a mapping, of which the names of "
+                "columns would be read: give one column (frame['text']), or the path of the table to headstart predict."
+            )
+        modality, num_texts = self.run.modality, max(1, len(self.run.parts.data.content_columns))
+        several = inputs if isinstance(inputs, Iterable) and not _is_one(inputs, modality, num_texts) else [inputs]
+        examples = (_example(modality, num_texts, place, one) for place, one in enumerate(several))
         return list(self.answers(examples, self.reader(), top, calibrated, interval, batch_size, device))
 
     def answers(
@@ -105,7 +113,8 @@ class Model:
     def gather(self, words: Sequence[str], reader: Reader, root: Path | None = None) -> Inputs:
         """The examples that paths, patterns and tables name."""
         data = self.run.cfg.data
-        return gather(words, reader, self.run.parts.data, Missing.of(data.get("missing_values")), root)
+        missing = Missing.of(data.get("missing_values"))
+        return gather(words, reader, self.run.parts.data, missing, root, data.get("encoding"))
 
     def layout(self, top: int | None, interval: float | None) -> Layout:
         """How its answers are laid out."""
@@ -196,19 +205,36 @@ def load(directory: str | Path, *, ensemble: bool = False) -> Model:
     return Model(runs, choice.words)
 
 
-def _is_one(inputs: Any, modality: str) -> bool:
-    """Whether this is one example, not several."""
+def _is_one(inputs: Any, modality: str, num_texts: int) -> bool:
+    """Whether this is one example, not several; those of a run on texts have so many each."""
     if isinstance(inputs, (str, bytes, Path)):
         return True
     if isinstance(inputs, tuple) and len(inputs) == 2:
-        return modality == "text" if isinstance(inputs[1], str) else modality == "audio" and isinstance(inputs[1], int)
-    return isinstance(inputs, np.ndarray) and inputs.dtype != object and inputs.ndim in (1, 3)
+        if isinstance(inputs[1], str):
+            return modality == "text" and num_texts == 2
+        return modality == "audio" and isinstance(inputs[1], Real)
+    is_array = isinstance(inputs, np.ndarray) and inputs.dtype.kind in "buif"
+    return is_array and inputs.ndim in {"audio": (1,), "vision": (2, 3), "text": ()}[modality]
 
 
-def _example(modality: str, place: int, one: Any) -> Example:
+def _example(modality: str, num_texts: int, place: int, one: Any) -> Example:
+    """One of several; what cannot be one has its reason."""
+    if one is None or (isinstance(one, float) and isnan(one)) or type(one).__name__ == "NAType":  # that of pandas
+        return Example(str(place), None, "there is nothing")
     if modality == "text":
-        texts = (one,) if isinstance(one, str) else tuple(one)
-        return Example(" | ".join(texts), tuple(text.strip() for text in texts))
+        return _texts(num_texts, place, one)
     if isinstance(one, (str, Path)):
         return Example(str(one), Path(one).expanduser())
+    if modality == "audio":
+        if not (isinstance(one, (tuple, list)) and len(one) == 2 and isinstance(one[1], Real) and float(one[1]) >= 1):
+            return Example(str(place), None, "a sound in memory is a pair: its samples (T,) and their rate in Hz")
+        return Example(str(place), (one[0], round(float(one[1]))))
     return Example(str(place), one)
+
+
+def _texts(num_texts: int, place: int, one: Any) -> Example:
+    texts = (one,) if isinstance(one, str) else tuple(one) if isinstance(one, (tuple, list)) else ()
+    if len(texts) != num_texts or not all(isinstance(text, str) for text in texts):
+        what = "two texts, as a tuple" if num_texts == 2 else "one text"
+        return Example(str(place), None, f"the run reads {what}, and this is {one!r}"[:200])
+    return Example(" | ".join(texts), tuple(text.strip() for text in texts))

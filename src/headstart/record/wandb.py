@@ -58,7 +58,7 @@ class WandB(Tracker):
         self._open(card.directory, card.run_id, group=card.group, job_type=job_type, name=name, config=config)
 
     def log(self, row: Mapping[str, float], epoch: int) -> None:
-        self.run.log(dict(row), step=epoch)
+        self.run.log(dict(row), step=epoch, commit=True)  # at once: what waits would replace the summary at the end
 
     def finish(self, summary: Mapping[str, Any], exit_code: int) -> None:
         self.run.summary.update(dict(summary))
@@ -111,7 +111,7 @@ class WandB(Tracker):
         import wandb
 
         place, mode = wandb_settings.folder(directory), self._mode(directory)
-        wandb_settings.set_earlier_aside(place, run_id)
+        wandb_settings.set_earlier_aside(place, run_id, directory)
         shown["group"] = self.group or wandb_settings.variable("RUN_GROUP") or group
         opening = self._opening(mode, place, run_id, shown)
         self._online = opening if mode == "online" else None
@@ -123,6 +123,7 @@ class WandB(Tracker):
             self._online, reason = None, " ".join(str(error).split())[:200]
             self._tell_silence(directory, f"W&B does not take runs ({reason})")
             self.run = wandb.init(**self._opening("offline", place, run_id, shown))
+        wandb_settings.mark(self.run, directory)
 
     def _mode(self, directory: Path) -> str:
         """As it was asked for, or `offline` where nobody is logged in or the server is silent."""

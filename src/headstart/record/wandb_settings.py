@@ -16,12 +16,14 @@ from headstart.record.directory import sweep_of
 RESCUE_SECONDS = 20.0
 """How long it may take to log a run offline that was not taken online; it takes two or three."""
 _EARLIER = "earlier"
+_OF = "headstart-run.txt"
+"""Holds the directory of the run."""
 _LATER = """
 import json, sys, wandb
 told = json.load(sys.stdin)
 run = wandb.init(**told["opening"])
 for row, epoch in told["rows"]:
-    run.log(row, step=epoch)
+    run.log(row, step=epoch, commit=True)
 run.summary.update(told["summary"])
 run.finish(exit_code=told["exit_code"])
 """
@@ -65,13 +67,29 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def set_earlier_aside(place: Path, run_id: str) -> None:
-    """Move what an attempt that was cut short logged offline to `wandb/earlier/`.
+def mark(run: Any, directory: Path) -> None:
+    """Note in what W&B keeps of a run on the disk which directory of ours it is of: others may have the same id."""
+    place = Path(run.dir).parent
+    if not run.disabled and place.is_dir():
+        (place / _OF).write_text(str(directory.absolute()), encoding="utf8")
+
+
+def _directory_of(kept: Path) -> str | None:
+    try:
+        return (kept / _OF).read_text(encoding="utf8")
+    except OSError:
+        return None
+
+
+def set_earlier_aside(place: Path, run_id: str, directory: Path) -> None:
+    """Move what an attempt at the run in `directory` that was cut short logged offline to `wandb/earlier/`.
 
     The attempt that goes on tells all rows anew. `wandb sync` would otherwise send both, and stops at a file that was
     cut short.
     """
     for old in [*place.glob(f"wandb/offline-run-*-{run_id}"), *place.glob(f".wandb/offline-run-*-{run_id}")]:
+        if place != directory.absolute() and _directory_of(old) != str(directory.absolute()):
+            continue  # the same settings in another comparison: WANDB_DIR holds them side by side
         target = old.parent / _EARLIER / old.name
         try:
             target.parent.mkdir(exist_ok=True)

@@ -104,6 +104,8 @@ def _score(analysis: Analysis, row: Summary) -> str:
     beside = f"{direction}mean of {repeats.count(interval.n)}"
     if interval.std == 0:
         beside += ", all with this score"
+    elif interval.n == 2:  # of which an interval says next to nothing
+        beside += f": {' and '.join(metric.text(score) for score in sorted(row.scores.values()))}"
     else:
         beside += f"; 95% interval over {repeats.unit}s {metric.range(interval.low, interval.high)}"
     return f"{metric.text(interval.mean)} test {metric.title} ({beside})"

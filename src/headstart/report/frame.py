@@ -1,19 +1,22 @@
 """Runs as a table of pandas, a row each."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import InputError
-from headstart.record.directory import RunDirectory
-from headstart.report.reading import Run, read_run, read_sweeps
+from headstart.report.reading import Run, read_sweeps
 
 if TYPE_CHECKING:
     import pandas
 
+log = logging.getLogger(__name__)
+
 
 def results(*directories: str | Path) -> "pandas.DataFrame":
-    """The runs in directories of comparisons or of single runs, a row each, whatever became of them.
+    """The runs in directories of comparisons or of single runs, a row each, whatever became of them; one that lies in
+    several of them is there once, which is said.
 
     Columns: `run_id`, `directory`, `status`, `data`, `seed`; a column for each config group (`strategy`, `backbone`,
     …), for each setting in which the runs differ (`optimizer.lr`), for each metric (`test/accuracy`, …: shares from 0
@@ -32,12 +35,12 @@ def results(*directories: str | Path) -> "pandas.DataFrame":
         import pandas
     except ImportError:
         raise InputError("headstart.results gives a table of pandas: pip install pandas.") from None
-    runs: list[Run] = []
-    for place in map(Path, directories):
-        path = place.expanduser()
-        runs += [read_run(path)] if RunDirectory(path).holds_a_run else read_sweeps([path]).runs
-    if not runs:
+    if not directories:
         raise InputError("Name directories of runs, as in headstart.results('outputs/demo').")
+    records = read_sweeps([Path(place).expanduser() for place in directories])
+    for note in records.notes:
+        log.warning("%s", note)
+    runs = records.runs
     return pandas.DataFrame([_row(run, _varying(runs)) for run in runs])
 
 

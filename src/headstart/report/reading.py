@@ -108,19 +108,21 @@ def read_sweeps(directories: Sequence[Path]) -> SweepRecords:
     records = SweepRecords("", list(directories), [], [], [], {})
     problems: list[str] = []
     names: list[str] = []
-    seen: set[str] = set()
+    places: dict[str, int] = {}
     for directory in directories:
         if not directory.is_dir():
-            problems.append(f"A report needs the directory of a sweep, but {str(directory)!r} is none.")
+            problems.append(f"{str(directory)!r} is no directory. Name those of comparisons or runs.")
             continue
         found = 0
         for run in _read_sweep(directory, records, names):
             found += 1
-            if run.run_id in seen:
-                records.notes.append(f"Run {run.run_id} is in more than one directory; it was counted once.")
+            place = places.setdefault(run.run_id, len(records.runs))
+            if place == len(records.runs):
+                records.runs.append(run)
                 continue
-            seen.add(run.run_id)
-            records.runs.append(run)
+            records.notes.append(f"Run {run.run_id} is in more than one directory; it was counted once.")
+            if run.completed and not records.runs[place].completed:
+                records.runs[place] = run
         if not found:
             problems.append(
                 f"{str(directory)!r} holds no run: neither a {LISTING} that lists any nor a directory with a "

@@ -1,6 +1,7 @@
 """A run done again from its directory alone, and every way in which it came out differently."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from headstart.system import bounded
 from headstart.system.bounded import DamagedError
 from headstart.system.places import writable
 
+NO_TRACKER = "headstart.record.trackers.NoTracker"
 COMPARED = ("metrics", "data", "weights", "environment", "reading")
 """Entries of a result that are held against each other."""
 
@@ -35,7 +37,11 @@ def repeat(original: RunDirectory, fresh: RunDirectory) -> list[str]:
     from headstart.run import experiment
     from headstart.run.prepare import prepare
 
-    job = prepare(cfg)
+    cfg.logger = {"_target_": NO_TRACKER}  # which would go on with the original's, by its id
+    try:
+        job = prepare(cfg)
+    except InputError as error:
+        raise InputError(*error.messages, *_where_it_was_begun(cfg)) from error
     after = experiment.run([job], [fresh])[0]
     failed = None if after.is_completed else (after.error or Failure()).message
     if not before.is_completed:
@@ -51,6 +57,17 @@ def repeat(original: RunDirectory, fresh: RunDirectory) -> list[str]:
     if (before.reading or {}).get("kept") != (after.reading or {}).get("kept"):
         found.append("Training started from stored activations in one and not in the other: they round differently.")
     return [*found, *_environment(before.environment or {}, after.environment or {})]
+
+
+def _where_it_was_begun(cfg: Any) -> Iterator[str]:
+    """That a path of the data is relative, and leads nowhere from here."""
+    for key in ("path", "root", "dataset"):
+        place = cfg.data.get(key)
+        if isinstance(place, str) and not Path(place).expanduser().is_absolute() and not Path(place).exists():
+            yield (
+                f"data.{key}={place} is relative to the folder in which the run was begun: run headstart rerun there, "
+                "or put the data where they were."
+            )
 
 
 def _changed_identity(before: Result, after: Result) -> Iterator[str]:

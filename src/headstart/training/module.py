@@ -33,13 +33,17 @@ DECAYED = frozenset({"weight", "adapter"})
 
 
 class DivergedError(RuntimeError):
-    """The training loss became NaN or infinite, at an epoch and a step (both from 0), or that on val after them."""
+    """The training loss became NaN or infinite, at an epoch and a step (both from 0), or that on val after them.
+
+    The message counts both from 1, as progress does.
+    """
 
     def __init__(self, epoch: int, step: int, precision: str, on_val: bool = False) -> None:
         finer = ", or trainer.precision=32-true" if precision.endswith("mixed") else ""
         what = "loss on val was not finite after" if on_val else "training loss was not finite at"
         super().__init__(
-            f"The {what} epoch {epoch}, step {step}. Try a lower optimizer.lr, or trainer.gradient_clip_val=1{finer}."
+            f"The {what} epoch {epoch + 1}, step {step + 1}. Try a lower optimizer.lr, or "
+            f"trainer.gradient_clip_val=1{finer}."
         )
 
 
