@@ -13,11 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import headstart
 from headstart.cli.main import main
 from headstart.compat import declare_torchvision_operators
+from headstart.predict.answer import Answer, answers
+from headstart.predict.layout import Layout
+from headstart.predict.stream import Said
 from headstart.record import result
 from headstart.record.directory import RunDirectory
 from headstart.record.result import Failure
+from headstart.tasks.multiclass import Multiclass
 from pictures import CLASSES, tiny, write_folder
 
 declare_torchvision_operators()
@@ -269,3 +274,67 @@ def test_the_report_tells_how_sure_the_models_are(home: Path):
             else float(row["calibrated_error"]) == pytest.approx(np.mean(calibrated))
         )
     assert len(table) == 2
+
+
+def test_a_table_in_the_runs_own_encoding(at_home: Path, monkeypatch, capsys):
+    """And of texts that are in none: on standard input, and from Python."""
+    import tiny_models
+
+    model = tiny_models.save_text(at_home / "bert", "bert")
+    table = "Text,label\n" + "\n".join(f"the {'çat' if n % 2 else 'dög'} runs {n},{n % 2}" for n in range(24))
+    Path("texts.csv").write_bytes(table.encode("cp1252"))
+    own = ["backbone=huggingface_text", f"backbone.model={model}", "data=text_csv", "data.path=texts.csv"]
+    more = ["data.encoding=cp1252", "data.text_column=Text", "trainer.max_epochs=1", "trainer.threads=1", "logger=none"]
+    assert main(["train", *own, *more, "strategy=feature_extraction", "hydra.run.dir=run"]) == 0
+    capsys.readouterr()
+    assert main(["predict", "run", "texts.csv", "--out=out.csv"]) == 0
+    assert "texts.csv is no text in UTF-8, and is read as cp1252" in capsys.readouterr().err
+    Path("utf8.csv").write_text(table, encoding="utf8")
+    assert main(["predict", "run", "utf8.csv", "--out=utf8.out.csv"]) == 0
+    scores = [[row["score"] for row in rows(Path(name))] for name in ("out.csv", "utf8.out.csv")]
+    assert scores[0] == scores[1]
+    Path("utf16.csv").write_bytes(b"Text,label\n\x81\x8d,1\n")  # which cp1252 does not have either
+    said = refused(capsys, "run", "utf16.csv")
+    assert "is not text in CP1252" in said
+    assert "data.encoding" not in said
+
+    lines = "\ufeffthe cat runs\n".encode() + "the dög runs\n".encode("cp1252")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    assert main(["predict", "run", "-", "--out=typed.jsonl"]) == 1
+    first, second = (json.loads(line) for line in Path("typed.jsonl").read_text().splitlines())
+    assert first["input"] == "the cat runs"
+    assert second["error"] == "no text in UTF-8 (byte 6)"
+
+    one = headstart.load("run")
+    assert len(one.predict(("the cat runs", "the dog runs"))) == 2, "the run is not on pairs"
+    assert len(one.predict(np.array(["the cat", "the dog", "the cat runs"]))) == 3
+    assert [bool(answer.error) for answer in one.predict(["the cat", None, ("the", "cat"), 3.5, float("nan")])] == [
+        False, True, True, True, True
+    ]  # fmt: skip
+
+
+def test_columns_of_intervals_never_take_the_name_of_a_number():
+    answer = Answer("a.png", all={"x": 1.0, "x_low": 2.0}, region={"x": (0.5, 1.5), "x_low": (1.5, 2.5)})
+    layout = Layout("regression", ["x", "x_low"], with_region=True)
+    found = dict(zip(layout.columns, layout.row(answer), strict=True))
+    assert (found["value_x"], found["value_x_low"], found["low of value_x"]) == (1.0, 2.0, 0.5)
+    assert list(Layout("regression", ["x", "y"], with_region=True).columns)[1:4] == [
+        "value_x", "value_x_low", "value_x_high"
+    ]  # fmt: skip
+
+
+def test_outputs_that_are_no_numbers_are_no_answer():
+    said = [Said("loud.wav", np.array([np.nan, 0.5])), Said("fine.wav", np.array([0.25, 0.75]))]
+    bad, good = answers(said, Multiclass(), ["a", "b"])
+    assert (bad.labels, "no numbers" in bad.error, good.label) == ((), True, "b")
+
+
+def test_home_is_understood_and_a_repetition_elsewhere_says_where_to_go(at_home: Path, run: Path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(at_home))
+    assert main(["train", *tiny(write_folder(at_home / "own"), "data.root=own"), "hydra.run.dir=here"]) == 0
+    assert main(["report", "~/here"]) == 0
+    (at_home / "elsewhere").mkdir()
+    monkeypatch.chdir(at_home / "elsewhere")
+    capsys.readouterr()
+    assert main(["rerun", "~/here", "--check"]) == 2
+    assert "data.root=own is relative to the folder in which the run was begun" in capsys.readouterr().err
