@@ -198,7 +198,7 @@ def _check_search(overrides: list[Any]) -> None:
 
 def _check_launcher(cfg: DictConfig) -> None:
     """Raise `InputError` for settings of joblib that would not be used, or with which it could start nothing."""
-    if not str(cfg.hydra.launcher._target_).endswith("JoblibLauncher"):
+    if not str(cfg.hydra.launcher.get("_target_")).endswith("JoblibLauncher"):
         return
     settings = {str(name): value for name, value in cfg.hydra.launcher.items() if name != "_target_"}
     if settings["n_jobs"] == 0:
