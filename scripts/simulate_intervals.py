@@ -209,6 +209,17 @@ def fixed_coverage(rounds: int, models: Models, seeds: int, examples: int, boots
     return Line(what, "–" if bootstrap else "95%", hits / rounds, rounds)
 
 
+def agreeing_coverage(rounds: int, seeds: int, examples: int, differ: float) -> Line:
+    """The same where seeds agree, as heads on frozen features do: on a share of examples one alone is right."""
+    rng, hits = np.random.default_rng([seeds, examples, int(1e4 * differ)]), 0
+    for _ in range(rounds):
+        interval = answers_interval(np.tile(rng.random(examples) < differ, (seeds, 1)))
+        hits += interval.low <= differ <= interval.high
+    what = f'"on other examples", one test set of {examples}, {seeds} seeds that agree, {differ:.0%} apart, holds the'
+    what += " truth"
+    return Line(what, "95%", hits / rounds, rounds)
+
+
 def two_way_bootstrap(gaps: np.ndarray, rng: np.random.Generator, draws: int = 300) -> tuple[float, float]:
     """Ends of 95% of means over drawn seeds and drawn examples of `(seeds, examples)`, both with replacement."""
     seeds, examples = gaps.shape
@@ -300,6 +311,9 @@ def coverages(rounds: int) -> Iterator[Line]:
         for examples in (6, 20, 50, 100, 472, 2000):
             for seeds in (3, 5, 10):
                 yield fixed_coverage(2 * rounds, models, seeds, examples)
+    for examples, differ in ((20, 0.05), (50, 0.02), (100, 0.02), (100, 0.05), (472, 0.02)):
+        for seeds in (3, 10):
+            yield agreeing_coverage(2 * rounds, seeds, examples, differ)
     for models, examples in ((ORDINARY, 472), (NEARLY_RIGHT, 100)):
         for seeds in (3, 10):
             yield fixed_coverage(rounds, models, seeds, examples, bootstrap=True)

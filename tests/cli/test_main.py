@@ -183,7 +183,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_failed(at_home: Path, picture
     assert run("-m", *words) == 1
     results = [json.loads(path.read_text()) for path in at_home.rglob("result.json")]
     assert [done["status"] for done in results] == ["failed", "failed"]
-    assert all("epoch 0, step" in done["error"]["message"] for done in results)
+    assert all("epoch 1, step" in done["error"]["message"] for done in results)
 
 
 def test_a_failed_run_says_why_and_is_tried_again_when_asked(

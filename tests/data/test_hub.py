@@ -98,6 +98,8 @@ def test_one_split_and_single_files_are_datasets(tmp_path: Path, pictures: Path)
         assert (hub.name, hub.ids[17], hub.is_here) == (name, "train/17", True)
         assert hub.labels.tolist() == named.labels.tolist()
         assert sorted(hub.contents) == sorted(named.contents)
+    datasets.Dataset(whole.data, split="train[:50%]").save_to_disk(str(odd / "part"))
+    assert len(source(ImageHub(str(odd / "part"))).ids) == len(rows)
     with pytest.raises(InputError, match=r"one of \[ \] \* \?.*Rename or move"):
         source(ImageHub(str(odd)))
     for place, made in (("one", "save_to_disk wrote"), ("bytes.pq", "one file")):

@@ -139,13 +139,17 @@ def deep(untidy: Path, place: Path) -> Path:
     for name in ("circle", "square", "stripes"):
         for path in sorted((root / name).glob("*.png"))[3:6]:
             Image.fromarray(dice.integers(0, 4096, (30, 30), dtype=np.uint16)).save(path)
+            negative = Image.fromarray(dice.integers(0, 4096, (30, 30), dtype=np.uint16))
+            negative.save(path.with_suffix(".tif"), tiffinfo={262: 0})  # in which 0 is white
     return root
 
 
 @pytest.mark.parametrize("form", ["timm", "safetensors", "onnx"])
-@pytest.mark.parametrize("words", [(), ("data.channels=1",), ("data.depth=8",), ("data.depth=8", "data.channels=1")])
+@pytest.mark.parametrize(
+    "words", [(), ("data.channels=1",), ("data.depth=8",), ("data.depth=8", "data.channels=1"), ("data.depth=16",)]
+)
 def test_the_code_of_a_card_opens_pictures_as_the_run_does(train, untidy: Path, deep: Path, tmp_path, form, words):
-    root = deep if "data.depth=8" in words else untidy
+    root = deep if any("depth" in word for word in words) else untidy
     run = train(f"untidy-{'-'.join(words)}", *tiny(root, "strategy=fine_tune", "optimizer.lr=0.01", *words))
     made = room.export(run, form, tmp_path / "out")
     assert made.difference < 1e-4

@@ -103,7 +103,7 @@ def test_answers_that_agree_leave_room_for_what_other_examples_may_show():
     assert alike.high > 0.2
     many = np.random.default_rng(0).choice([-1.0, 0.0, 1.0], (3, 5000), p=[0.1, 0.8, 0.1])
     found, plain = answers_interval(many), crossed_interval(many)
-    assert (found.mean, found.low, found.high) == pytest.approx((plain.mean, plain.low, plain.high), abs=2e-5)
+    assert (found.mean, found.low, found.high) == pytest.approx((plain.mean, plain.low, plain.high), abs=1e-4)
 
 
 def test_splits_of_one_pool_that_give_the_same_leave_room_too():
@@ -118,6 +118,7 @@ def test_splits_of_one_pool_that_give_the_same_leave_room_too():
 def test_intervals_of_few_examples_hold_the_truth(intervals, kind, seeds):
     assert intervals.fixed_coverage(300, getattr(intervals, kind), seeds, 6).measured > 0.92
     assert intervals.pool_coverage(300, seeds, 0.0, 40, 0.08).measured > 0.92
+    assert intervals.agreeing_coverage(300, seeds, 20, 0.05).measured > 0.92
     assert intervals.example_claims(300, 0.95, 6)[1].measured > 0.92
 
 
@@ -202,8 +203,8 @@ def test_intervals_hold_their_own_truth_as_often_as_they_say(intervals, seeds):
     assert holds(intervals.seeds_coverage(1500, seeds), 0.95, at_most=False)
     assert 0.93 <= intervals.pool_coverage(400, seeds, 0.0).measured <= 0.98
     for models in (intervals.ORDINARY, intervals.NEARLY_RIGHT):
-        line = intervals.fixed_coverage(600, models, seeds, 100)
-        assert 0.93 - 2 * line.error <= line.measured <= 0.975 + 2 * line.error, line
+        line = intervals.fixed_coverage(600, models, seeds, 472)
+        assert 0.93 - 2 * line.error <= line.measured <= 0.98 + 2 * line.error, line
 
 
 def exact_coverage(replicates: int, examples: float, spread: float) -> float:

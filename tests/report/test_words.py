@@ -133,6 +133,23 @@ def test_the_same_scores_on_a_few_examples_do_not_make_two_equal(said, num_seeds
     assert ("more test examples, not more seeds" if num_seeds == 8 else "With so few pairs nothing is known") in settle
 
 
+def test_a_constant_gap_is_no_tie(said):
+    """With more contenders it need not be told apart: it is no equality for all that."""
+    dice = np.random.default_rng(3)
+    runs = both([0.9] * 6, [0.88] * 6)
+    for name in ("bss", "l2_sp", "delta", "lora"):
+        runs += [{"strategy": name, "seed": seed, "test": 0.8 + float(dice.normal(0, 0.05))} for seed in range(6)]
+    _, points = said(runs)
+    assert "score the same" not in " ".join(points.values())
+
+
+def test_scores_in_small_units_are_not_the_same_for_it(said):
+    scores = np.random.default_rng(0).normal(5e-7, 2e-8, (2, 4))
+    _, points = said(both(*scores))
+    assert "score the same" not in points["How sure"]
+    assert "all with this score" not in points["How good"]
+
+
 def test_a_difference_that_is_shown_and_small_is_said_to_be_small(said):
     headline, _ = said(both(0.700 + noise(0, 0.0005), 0.704 + noise(1, 0.0005)))
     assert headline.startswith(f"{FT} is better than {FE} on d0")

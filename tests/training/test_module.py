@@ -182,5 +182,5 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_its_epoch_and_step(rig):
             if trainer.global_step == 4:
                 nn.init.constant_(pl_module.head.weight, float("nan"))
 
-    with pytest.raises(DivergedError, match="epoch 1, step 4"):
+    with pytest.raises(DivergedError, match="epoch 2, step 5"):
         rig("cnn", "fine_tune", max_epochs=3, callbacks=[Poison()]).fit()

@@ -151,12 +151,17 @@ class Application(Hydra):
         """
         try:
             return self.compose_config(config_name, overrides, RunMode.MULTIRUN, with_log_configuration=True)
-        except (InputError, *COMPOSITION_ERRORS):
+        except (InputError, *COMPOSITION_ERRORS) as error:
             of_choices = [word for word in overrides if _is_of_a_choice(word)]
-            kept = [word for word in overrides if word not in of_choices]
-            if not of_choices or any(f"${{{key_of(word)}" in one for word in of_choices for one in kept):
+            if not of_choices:
                 raise
-        self.compose_config(config_name, kept, RunMode.MULTIRUN)  # what is wrong with these is wrong with all runs
+            first = error
+        kept = [word for word in overrides if word not in of_choices]
+        try:
+            self.compose_config(config_name, kept, RunMode.MULTIRUN)  # what is wrong with these is wrong with all runs
+        except (InputError, *COMPOSITION_ERRORS) as error:
+            refers = any(f"${{{key_of(word)}" in one for word in of_choices for one in kept)
+            raise (first if refers else error) from None
         for word in of_choices:
             with suppress(InputError, *COMPOSITION_ERRORS):
                 self.compose_config(config_name, [*kept, word], RunMode.MULTIRUN)
@@ -212,7 +217,7 @@ def _check_launcher(cfg: DictConfig) -> None:
     import joblib
 
     try:
-        joblib.Parallel(**settings)([])
+        joblib.Parallel(**{**settings, "verbose": 0})([])
     except Exception as error:  # what it raises depends on the setting
         raise InputError(f"hydra/launcher=joblib does not start with what hydra.launcher has: {error}") from error
 

@@ -69,7 +69,7 @@ class HubDataset:
                 f"data.splits says which split is train, val and test, but names {listed(wrong)}. Extra test sets "
                 "belong in data.shifts."
             )
-        own = place.stem if kind == "file" else folder_name(place) if self.is_here else dataset
+        own = place.stem if place.is_file() else folder_name(place) if self.is_here else dataset
         self.name = own if subset is None else f"{own}/{subset}"
         self._place = (dataset, subset, revision)
         self._given = dict(splits or {})
@@ -183,7 +183,10 @@ def _splits_here(place: Path, subset: str | None) -> Mapping[str, Any]:
 
     if _is_saved(place):
         found = datasets.load_from_disk(str(place))
-        return found if isinstance(found, datasets.DatasetDict) else {str(found.split or "train"): found}
+        if isinstance(found, datasets.DatasetDict):
+            return found
+        name = str(found.split or "").partition("[")[0]  # of a part of a split, `train[:10%]`
+        return {name if name.lower() in PARTS else "train": found}
     called: dict[str, Any] = {"path": str(place), "name": subset}
     if place.is_file():
         builder = _BUILDERS.get(place.suffix.lower())

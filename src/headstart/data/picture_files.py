@@ -24,7 +24,7 @@ _UNSAFE = frozenset({"EPS"})
 _NO_FRAMES = frozenset({"MPO", "PSD", "ICO", "ICNS"})
 """Whose further pictures are previews, layers or other sizes of the first."""
 
-_BANDED = frozenset({"L", "LA", "RGB", "RGBA", "RGBX", "CMYK"})
+BANDED = frozenset({"L", "LA", "RGB", "RGBA", "RGBX", "CMYK"})
 """Modes whose bands are what the file holds."""
 
 _one_at_a_time = threading.Lock()
@@ -138,7 +138,7 @@ def bands(page: Any, scales: Scales | None) -> list[Any]:
         return [_in_grey(page, depth, scales)]
     if page.mode == "1":
         return [page.convert("L")]
-    return list((page if page.mode in _BANDED else page.convert("RGB")).split())
+    return list((page if page.mode in BANDED else page.convert("RGB")).split())
 
 
 def _in_grey(image: Any, depth: Depth, scales: Scales | None) -> Any:

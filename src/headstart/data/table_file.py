@@ -119,8 +119,8 @@ def tell_of_other_parts(path: Path) -> None:
     count = int(found[1]) if (found := _ONE_OF_SEVERAL.search(path.name)) else 1
     if count > 1:
         _log.warning(
-            "%s is, by its name, one of %d files of a table; the others are not read. All of a folder's are by "
-            "data=text_hub, image_hub or audio_hub with data.dataset=%s.",
+            "%s is, by its name, one of %d files of a table; the others are not read. With data.dataset=%s all of that "
+            "folder's are, by data=text_hub, image_hub or audio_hub.",
             *(path, count, path.parent),
         )
 

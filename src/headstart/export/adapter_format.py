@@ -55,6 +55,8 @@ class AdapterFormat(Format):
             return "its head reads the outputs of all layers, which goes out with no adapter"
         if model.run.reading.description.get("window"):
             return "the window of its base model was cut, which an adapter does not say (backbone.window=full)"
+        if isinstance(backbone, TimmBackbone) and (model.is_deep or backbone.preprocessing.channels not in (1, 3)):
+            return "its pictures have 16 bits a value, or other channels than colours; other formats have it merged"
         if isinstance(backbone, TimmBackbone) and TimmFormat().refusal(model):
             return str(TimmFormat().refusal(model))
         if _source(model) is None:

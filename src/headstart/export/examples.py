@@ -97,7 +97,10 @@ def _pictures(model: PlainModel, own: _Own | None, folder: Path) -> tuple[dict[s
         return _deep_pictures(model, own, folder)
     channels = model.run.reading.arguments.get("channels", 3)
     if own is not None and isinstance(own.source, ImageFiles):  # files as they are, which the card's code opens itself
-        paths = [folder / f"{number}{suffix_of(own.source.ids[place])}" for number, place in enumerate(own.places)]
+        paths = [
+            folder / f"{number}{suffix_of(own.source.ids[place].rpartition('/')[2])}"
+            for number, place in enumerate(own.places)
+        ]
         for path, place in zip(paths, own.places, strict=True):
             path.write_bytes(own.source.files(place))
     else:
@@ -114,14 +117,20 @@ def _pictures(model: PlainModel, own: _Own | None, folder: Path) -> tuple[dict[s
 
 
 def _deep_pictures(model: PlainModel, own: _Own | None, folder: Path) -> tuple[dict[str, Any], list[Inputs]]:
-    """Pictures with values as their files have them, but for colours, which Pillow writes in 8 bits."""
+    """Files as they are, but for colours of 16 bits, of which Pillow reads 8: those are written anew for both."""
     reader = PictureReader(model.run.scales, **model.run.reading.arguments)
     channels = model.run.reading.arguments.get("channels", 3)
     paths: list[str] = []
     inputs: list[Inputs] = []
     for number in range(NUM if own is None else len(own.places)):
         if own is not None and isinstance(own.source, ImageFiles):
-            pages_of = plain_pages(own.source.files(own.places[number]), channels)
+            content = own.source.files(own.places[number])
+            if "colour" not in model.run.scales:
+                paths.append(str(folder / str(number)))
+                Path(paths[-1]).write_bytes(content)
+                inputs.append(reader.batch([reader.read(Path(paths[-1]))]))
+                continue
+            pages_of = plain_pages(content, channels)
         else:
             pages_of = _drawn_deep(number, channels, model.run.scales.get("integer"))
         path = folder / f"{number}.tif"

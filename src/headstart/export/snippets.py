@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from headstart.backbones.timm_model import Preprocessing
 from headstart.config.sides import height_width
+from headstart.data.picture_files import BANDED
 from headstart.data.picture_values import WHITE, Scales
 from headstart.export.plain_model import PlainModel
 
@@ -33,7 +34,8 @@ def opened(channels: int, scales: Scales) -> str:
     """
     return (
         "def opened(path):  # upright as its EXIF says, over white where it is transparent\n"
-        "    picture = ImageOps.exif_transpose(Image.open(path))\n"
+        "    file = Image.open(path)\n"
+        "    picture = ImageOps.exif_transpose(file)\n"
         f"{_in_8_bits('    ', 'picture', scales)}"
         f"{_over_white('    ', 'picture')}"
         f'    return picture.convert("{"L" if channels == 1 else "RGB"}")\n'
@@ -58,9 +60,15 @@ def _in_8_bits(indent: str, name: str, scales: Scales) -> str:
         return ""
     return (
         f'{indent}if {name}.mode[0] in "IF":  # values of more than 8 bits: from the run\'s black to its white\n'
-        f"{indent}    values = numpy.interp(numpy.asarray({name}), {known}[{name}.mode[0]], (0, 255))\n"
+        f"{indent}    ends = {_ends(255)}\n"
+        f"{indent}    values = numpy.interp(numpy.asarray({name}), {known}[{name}.mode[0]], ends)\n"
         f'{indent}    {name} = Image.fromarray(numpy.rint(values).astype("uint8"))\n'
     )
+
+
+def _ends(white: int) -> str:
+    """An expression for what the least and the greatest value become: TIFF may say that 0 is white."""
+    return f'({white}, 0) if getattr(file, "tag_v2", {{}}).get(262) == 0 else (0, {white})'
 
 
 def _numbers(scales: Scales) -> dict[str, tuple[float, float]]:
@@ -94,11 +102,13 @@ def picture_reader(reading: Preprocessing, scales: Scales, deep: bool = False) -
     return (
         _reader(resize, reading, "L", "fill").replace("def read(path)", "def fitted(picture, fill)")
         + "\n\ndef read(path):  # all pages of a TIFF, all bands of a page\n"
-        "    planes = []\n"
-        "    for page in ImageSequence.Iterator(Image.open(path)):\n"
+        "    planes, file = [], Image.open(path)\n"
+        "    for page in ImageSequence.Iterator(file):\n"
         "        page = ImageOps.exif_transpose(page)\n"
         f"{_in_8_bits('        ', 'page', scales)}"
-        "        planes += page.split()\n"
+        '        page = page.convert("L") if page.mode == "1" else page\n'
+        f"        is_plain = page.mode in {tuple(sorted(BANDED))}\n"
+        '        planes += (page if is_plain else page.convert("RGB")).split()\n'
         f"    fills = {list(fill) if reading.crop_mode == 'border' else [0] * reading.channels}\n"
         "    return numpy.concatenate([fitted(*pair) for pair in zip(planes, fills)])\n"
     )
@@ -125,14 +135,15 @@ def _deep(reading: Preprocessing, scales: Scales, fill: tuple[int, ...]) -> str:
     return (
         f"\n\nscales = {known}  # of values of more than 8 bits: black and white\n\n\n"
         "def read(path):\n"
-        "    pages = [ImageOps.exif_transpose(page) for page in ImageSequence.Iterator(Image.open(path))]\n"
-        "    planes = []\n"
+        "    planes, file = [], Image.open(path)\n"
+        f"    ends = {_ends(WHITE)}\n"
+        "    pages = [ImageOps.exif_transpose(page) for page in ImageSequence.Iterator(file)]\n"
         f"{taken}"
         "    for page in pages:\n"
         f"{page}"
         "        values = numpy.asarray(page).astype(numpy.float64)\n"
         '        if page.mode[0] in "IF":\n'
-        f"            values = numpy.interp(values, scales.get(page.mode[0], (0, {WHITE})), (0, {WHITE}))\n"
+        f"            values = numpy.interp(values, scales.get(page.mode[0], (0, {WHITE})), ends)\n"
         "        else:\n"
         "            values = 257 * values\n"
         "        planes += [values] if values.ndim == 2 else list(values.transpose(2, 0, 1))\n"

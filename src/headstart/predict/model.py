@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import isnan
+from math import inf, isnan
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -207,26 +207,28 @@ def load(directory: str | Path, *, ensemble: bool = False) -> Model:
 
 def _is_one(inputs: Any, modality: str, num_texts: int) -> bool:
     """Whether this is one example, not several; those of a run on texts have so many each."""
-    if isinstance(inputs, (str, bytes, Path)):
+    if isinstance(inputs, (str, bytes, Path)) or hasattr(inputs, "read") or getattr(inputs, "ndim", 1) == 0:
         return True
     if isinstance(inputs, tuple) and len(inputs) == 2:
         if isinstance(inputs[1], str):
             return modality == "text" and num_texts == 2
         return modality == "audio" and isinstance(inputs[1], Real)
     is_array = isinstance(inputs, np.ndarray) and inputs.dtype.kind in "buif"
-    return is_array and inputs.ndim in {"audio": (1,), "vision": (2, 3), "text": ()}[modality]
+    return is_array and inputs.ndim in {"audio": (1, 2), "vision": (2, 3), "text": ()}[modality]
 
 
 def _example(modality: str, num_texts: int, place: int, one: Any) -> Example:
     """One of several; what cannot be one has its reason."""
-    if one is None or (isinstance(one, float) and isnan(one)) or type(one).__name__ == "NAType":  # that of pandas
+    if one is None or (isinstance(one, Real) and isnan(one)) or type(one).__name__ == "NAType":  # that of pandas
         return Example(str(place), None, "there is nothing")
     if modality == "text":
         return _texts(num_texts, place, one)
     if isinstance(one, (str, Path)):
         return Example(str(one), Path(one).expanduser())
     if modality == "audio":
-        if not (isinstance(one, (tuple, list)) and len(one) == 2 and isinstance(one[1], Real) and float(one[1]) >= 1):
+        if not (
+            isinstance(one, (tuple, list)) and len(one) == 2 and isinstance(one[1], Real) and 1 <= float(one[1]) < inf
+        ):
             return Example(str(place), None, "a sound in memory is a pair: its samples (T,) and their rate in Hz")
         return Example(str(place), (one[0], round(float(one[1]))))
     return Example(str(place), one)

@@ -52,7 +52,7 @@ def _first_two(analysis: Analysis, leader: Summary, other: Summary, d: Differenc
         return f"{leader.label} and {other.label} {reason}, so they cannot be compared in pairs."
     first, second = d.first.label, d.second.label
     said = f"{first} is {metric.gap(d.interval.mean, signed=False)}{metric.unit} ahead of {second}"
-    if abs(d.interval.mean) < SAME:
+    if _is_none(d):
         said = f"{first} and {second} score the same{' on average' * (d.interval.std > 0)}"
     if not d.interval.known:
         return f"{said} in one pair of runs: there is no interval and no test."
@@ -66,6 +66,11 @@ def _first_two(analysis: Analysis, leader: Summary, other: Summary, d: Differenc
         text += f" ({p_text(d.p_adjusted)} adjusted for all {analysis.num_comparisons:,} comparisons{tables})"
     text += ". " + _other_examples(analysis, d, crossed)
     return text
+
+
+def _is_none(d: Difference) -> bool:
+    """Whether the two score the same on average."""
+    return abs(float(d.values.mean())) <= SAME * float(np.abs(d.values).max())
 
 
 def _interval_and_test(against: Mapping[Contender, Difference]) -> str:
@@ -126,12 +131,12 @@ def to_settle(analysis: Analysis, records: SweepRecords, leader: Summary, other:
     if d is None or d.interval is None or d.verdict != OPEN or repeats.unit in ("fold", "validation fold"):
         return None
     have = d.num_pairs
-    if have >= FEWEST_PAIRS and d.interval.std == 0:
+    if have >= FEWEST_PAIRS and d.interval.std == 0 and _is_none(d):
         return (
             f"In all {have} pairs the two score the same, so that nothing is known of how much they vary: what might "
             f"tell them apart is more test examples, not more {repeats.unit}s."
         )
-    if have < 2 or d.interval.std == 0:
+    if have < 2 or (d.interval.std == 0 and have < FEWEST_PAIRS):
         more = max(1, FEWEST_PAIRS - have)
         text = f"With so few pairs nothing is known of how much they vary. {FEWEST_PAIRS} are the fewest that can show"
         return f"{text} anything at 5%: {repeats.count(more)} more.{_price(records, analysis, more, FEWEST_PAIRS)}"

@@ -71,11 +71,11 @@ def answers_interval(differences: np.ndarray) -> Interval:
     """`crossed_interval` of right minus right `(R, N)`, each -1, 0 or 1.
 
     Where two are right on nearly the same examples, few tell how often they would differ on others: none that differ of
-    six is no sign that none would. So half an example more is counted for each to be right on alone, over all
-    replicates (Agresti and Min 2005, for one).
+    six is no sign that none would. So half an example more is counted for each to be right on alone (Agresti and Min
+    2005), however many replicates there are: where these agree, they are no more than one.
     """
     d = np.asarray(differences, dtype=float)
-    half = np.full((len(d), 1), sqrt(0.5 / len(d)))
+    half = np.full((len(d), 1), sqrt(0.5))
     found = crossed_interval(np.concatenate([d, half, -half], axis=1))
     return Interval(float(d.mean()), max(-1.0, found.low), min(1.0, found.high), found.std, found.n)
 

@@ -14,8 +14,8 @@ from headstart.seeding import stream
 
 CONFIDENCE = 0.95
 _NORMAL = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
-SAME = 1e-7
-"""Difference of scores below which they are the same: what rounding in single precision may make of them."""
+SAME = 1e-9
+"""Share of numbers by which they may differ and are the same: what rounding makes of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def t_interval(
     n, mean = len(values), float(values.mean())
     if n < 2:
         return Interval(mean, nan, nan, nan, n)
-    is_flat = np.ptp(values) <= SAME * max(1.0, np.abs(values).max())
+    is_flat = np.ptp(values) <= SAME * np.abs(values).max()
     std = max(0.0 if is_flat else float(values.std(ddof=1)), least_std)
     half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * std / sqrt(n)
     return Interval(mean, mean - half, mean + half, std, n)

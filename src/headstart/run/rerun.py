@@ -61,9 +61,11 @@ def repeat(original: RunDirectory, fresh: RunDirectory) -> list[str]:
 
 def _where_it_was_begun(cfg: Any) -> Iterator[str]:
     """That a path of the data is relative, and leads nowhere from here."""
-    for key in ("path", "root", "dataset"):
+    for key in ("path", "root"):
         place = cfg.data.get(key)
-        if isinstance(place, str) and not Path(place).expanduser().is_absolute() and not Path(place).exists():
+        if not isinstance(place, str) or any(mark in place for mark in "*?[{"):
+            continue
+        if not Path(place).expanduser().is_absolute() and not Path(place).exists():
             yield (
                 f"data.{key}={place} is relative to the folder in which the run was begun: run headstart rerun there, "
                 "or put the data where they were."
