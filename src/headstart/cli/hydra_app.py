@@ -159,9 +159,10 @@ class Application(Hydra):
         kept = [word for word in overrides if word not in of_choices]
         try:
             self.compose_config(config_name, kept, RunMode.MULTIRUN)  # what is wrong with these is wrong with all runs
-        except (InputError, *COMPOSITION_ERRORS) as error:
-            refers = any(f"${{{key_of(word)}" in one for word in of_choices for one in kept)
-            raise (first if refers else error) from None
+        except (InputError, *COMPOSITION_ERRORS):
+            if any(f"${{{key_of(word)}" in one for word in of_choices for one in kept):
+                raise first  # noqa: B904 (whose own cause tells what was wrong)
+            raise
         for word in of_choices:
             with suppress(InputError, *COMPOSITION_ERRORS):
                 self.compose_config(config_name, [*kept, word], RunMode.MULTIRUN)
