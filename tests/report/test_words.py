@@ -141,6 +141,7 @@ def test_a_constant_gap_is_no_tie(said):
         runs += [{"strategy": name, "seed": seed, "test": 0.8 + float(dice.normal(0, 0.05))} for seed in range(6)]
     _, points = said(runs)
     assert "score the same" not in " ".join(points.values())
+    assert points["What would settle it"].endswith("how many more seeds would show it cannot be told.")
 
 
 def test_scores_in_small_units_are_not_the_same_for_it(said):

@@ -135,7 +135,7 @@ def open_table(path: Path, setting: str) -> TableFile:
     """
     if path.is_dir():
         others = "Class folders are named by data.root, as in data=image_folder data.root="
-        if any(path.rglob("*.parquet")) or any(path.rglob("*.arrow")):
+        if any(any(path.glob(f"{below}*{kind}")) for below in ("", "*/") for kind in (".parquet", ".arrow")):
             others = "Files that are one table together are read by data=text_hub, image_hub or audio_hub data.dataset="
         raise InputError(
             f"{path} is a folder, but {setting} must name a table (.csv, .tsv, .jsonl, .parquet or .arrow). "

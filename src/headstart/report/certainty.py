@@ -131,12 +131,17 @@ def to_settle(analysis: Analysis, records: SweepRecords, leader: Summary, other:
     if d is None or d.interval is None or d.verdict != OPEN or repeats.unit in ("fold", "validation fold"):
         return None
     have = d.num_pairs
-    if have >= FEWEST_PAIRS and d.interval.std == 0 and _is_none(d):
+    if have >= FEWEST_PAIRS and d.interval.std == 0:
+        if _is_none(d):
+            return (
+                f"In all {have} pairs the two score the same, so that nothing is known of how much they vary: what "
+                f"might tell them apart is more test examples, not more {repeats.unit}s."
+            )
         return (
-            f"In all {have} pairs the two score the same, so that nothing is known of how much they vary: what might "
-            f"tell them apart is more test examples, not more {repeats.unit}s."
+            f"All {have} pairs differ by the same, so that nothing is known of how much others would: how many more "
+            f"{repeats.unit}s would show it cannot be told."
         )
-    if have < 2 or (d.interval.std == 0 and have < FEWEST_PAIRS):
+    if have < 2 or d.interval.std == 0:
         more = max(1, FEWEST_PAIRS - have)
         text = f"With so few pairs nothing is known of how much they vary. {FEWEST_PAIRS} are the fewest that can show"
         return f"{text} anything at 5%: {repeats.count(more)} more.{_price(records, analysis, more, FEWEST_PAIRS)}"
