@@ -144,6 +144,11 @@ def test_a_constant_gap_is_no_tie(said):
     assert points["What would settle it"].endswith("how many more seeds would show it cannot be told.")
 
 
+def test_no_interval_goes_beyond_what_two_shares_can_differ_by(said):
+    _, points = said(both([0.5, 0.75], [0.5, 0.5]))
+    assert "On other seeds of these data: 95% interval −100.0 to +100.0" in points["How sure"]
+
+
 def test_scores_in_small_units_are_not_the_same_for_it(said):
     scores = np.random.default_rng(0).normal(5e-7, 2e-8, (2, 4))
     _, points = said(both(*scores))

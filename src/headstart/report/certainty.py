@@ -89,6 +89,8 @@ def _interval_and_test(against: Mapping[Contender, Difference]) -> str:
 def _ends(analysis: Analysis, interval: Interval, sign: int = 1) -> str:
     metric = analysis.design.metric
     low, high = sorted((sign * interval.low, sign * interval.high))
+    if metric.share:  # no two shares are further apart
+        low, high = max(low, -1.0), min(high, 1.0)
     return f"{metric.gap(low)} to {metric.gap(high)}"
 
 
